@@ -1,0 +1,103 @@
+"""Images: [H,W,C] or [B,H,W,C], float 0..1, row 0 at the top. The one module that converts them to anything else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .checks import InputError, check_tensor
+
+__all__ = ["contact_sheet", "from_network", "load_png", "save_png", "to_network", "to_pil"]
+
+
+def to_network(images: Float[Tensor, "B H W C"]) -> Float[Tensor, "B C H W"]:
+    """[B,H,W,C] in 0..1 to a network's [B,C,H,W] in -1..1."""
+    check_tensor("images", images, "B H W C")
+    return images.permute(0, 3, 1, 2) * 2.0 - 1.0
+
+
+def from_network(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B H W C"]:
+    """A network's [B,C,H,W] in -1..1 to [B,H,W,C] in 0..1, clamped to the range."""
+    check_tensor("images", images, "B C H W")
+    return (images.permute(0, 2, 3, 1) / 2.0 + 0.5).clamp(0.0, 1.0)
+
+
+def to_pil(image: Float[Tensor, "H W *C"]) -> Any:
+    """A `PIL.Image` of [H,W], [H,W,1] (grey), [H,W,3] or [H,W,4], rounded to 8 bits."""
+    from PIL import Image
+
+    check_tensor("image", image, "H W *")
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if image.ndim > 3 or (image.ndim == 3 and image.shape[2] not in (3, 4)):
+        raise InputError(f"image: expected [H, W] or [H, W, 1 or 3 or 4], got {list(image.shape)}")
+    return Image.fromarray((image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
+
+
+def save_png(path: str | os.PathLike[str], image: Float[Tensor, "H W *C"]) -> None:
+    """Write an 8-bit PNG; the file appears whole or not at all. Folders on the way are made."""
+    picture = to_pil(image)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        picture.save(partial, format="PNG")
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_png(path: str | os.PathLike[str]) -> Float[Tensor, "H W C"]:
+    """Read a picture file as float 0..1: [H,W,3], or [H,W,4] if it has an alpha channel."""
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+            return torch.from_numpy(np.array(picture)).float() / 255.0
+    except (UnidentifiedImageError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise InputError(f"{path}: expected a whole picture file, got one that cannot be read ({error})") from error
+
+
+def contact_sheet(
+    images: Sequence[Float[Tensor, "H W 3"]] | Float[Tensor, "B H W 3"], labels: Sequence[str], columns: int
+) -> Float[Tensor, "SH SW 3"]:
+    """Pictures of one size in rows of `columns`, each over its label, on a light ground."""
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    if len(images) == 0 or len(images) != len(labels):
+        raise InputError(
+            f"labels: expected one per picture and at least one picture, got {len(labels)} for {len(images)}"
+        )
+    if columns < 1:
+        raise InputError(f"columns: expected at least 1, got {columns}")
+    height, width = images[0].shape[:2]
+    for image in images:
+        check_tensor("images", image, f"{height} {width} 3")
+    gap = max(4, width // 64)
+    size = max(11, width // 20)
+    font = ImageFont.load_default(size=size)
+    band = size + 2 * gap
+    rows = -(-len(images) // columns)
+    columns = min(columns, len(images))
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + band) + gap), (244, 244, 244))
+    draw = ImageDraw.Draw(sheet)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        left = gap + index % columns * (width + gap)
+        top = gap + index // columns * (height + band)
+        sheet.paste(to_pil(image), (left, top))
+        text = label
+        while text and draw.textlength(text, font=font) > width:
+            text = text[:-1]
+        draw.text((left + width / 2, top + height + gap // 2), text, fill=(32, 32, 32), font=font, anchor="ma")
+    return torch.from_numpy(np.array(sheet)).float() / 255.0
