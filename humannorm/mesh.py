@@ -216,17 +216,14 @@ def to_trimesh(mesh: Mesh) -> Any:
         return tensor.detach().cpu().numpy()
 
     visual = None
-    if mesh.uvs is not None:
+    if mesh.uvs is not None and (mesh.texture is not None or mesh.colors is None):
         from .images import to_pil
 
-        uv = array(mesh.uvs).copy()
-        uv[:, 1] = 1.0 - uv[:, 1]
         image = None if mesh.texture is None else to_pil(mesh.texture)
-        visual = trimesh.visual.TextureVisuals(
-            uv=uv, material=trimesh.visual.material.PBRMaterial(baseColorTexture=image)
-        )
+        material = trimesh.visual.material.PBRMaterial(baseColorTexture=image)
+        visual = trimesh.visual.TextureVisuals(uv=array(mesh.uvs) * (1, -1) + (0, 1), material=material)
     elif mesh.colors is not None:
-        rounded = (mesh.colors.detach().clamp(0, 1) * 255).round().to(torch.uint8)
+        rounded = (mesh.colors.clamp(0, 1) * 255).round().to(torch.uint8)
         visual = trimesh.visual.ColorVisuals(vertex_colors=array(rounded))
     return trimesh.Trimesh(
         vertices=array(mesh.vertices),
