@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import matplotlib
+import pytest
+
+from humannorm.checks import InputError
+from humannorm.schedules import Schedule, constant, plot_schedules, ramp, step
+
+
+def test_constant_step_and_ramp():
+    assert constant(3.0)(-5) == constant(3.0)(10**9) == 3.0
+    hard = step(10000, 0.7, 0.1)
+    assert (hard(9999), hard(10000), hard(10001)) == (0.7, 0.1, 0.1)
+    line = ramp(5000, 0.8, 8000, 0.2)
+    assert (line(0), line(5000), line(8000), line(20000)) == (0.8, 0.8, 0.2, 0.2)
+    assert line(6500) == pytest.approx(0.5)
+
+
+def test_published_switch_over_one_iteration():
+    smoothness = ramp(5000, 0.0, 5001, 1000.0)
+    assert (smoothness(5000), smoothness(5001)) == (0.0, 1000.0)
+
+
+def test_piecewise_course_and_its_plain_form():
+    course = Schedule(((0, 0.0), (10, 1.0), (10, 5.0), (20, 5.0), (30, 0.0)))
+    assert [course(i) for i in (0, 5, 10, 15, 25, 30)] == [0.0, 0.5, 5.0, 5.0, 2.5, 0.0]
+    assert Schedule.from_list(course.to_list()) == course
+    assert course.scaled_time(0.5)(12.5) == course(25)
+
+
+def test_plot_draws_one_labelled_panel_each():
+    figure = plot_schedules({"part": step(10, 0.7, 0.1), "weight": ramp(0, 0, 50, 1)}, last_iteration=100)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["part", "weight"]
+    drawn = figure.axes[0].lines[0]
+    assert list(drawn.get_xdata()) == [0, 10, 10, 100] and list(drawn.get_ydata()) == [0.7, 0.7, 0.1, 0.1]
+    assert isinstance(figure, matplotlib.figure.Figure)
+
+
+@pytest.mark.parametrize(("points", "message"), [((), "at least one"), (((5, 1.0), (4, 1.0)), "never fall")])
+def test_a_course_that_runs_back_is_refused(points, message):
+    with pytest.raises(InputError, match=message):
+        Schedule(points)
+
+
+def test_nothing_to_plot_is_refused():
+    with pytest.raises(InputError, match="at least one"):
+        plot_schedules({}, 10)
