@@ -1,0 +1,97 @@
+"""The command line: ``humannorm VERB ...``, one module of `humannorm.commands` per verb, imported when it is called.
+
+Exit status 0 means that all that was asked for exists, 1 an error (one sentence on standard error; with ``--debug`` the
+traceback), 2 a wrong call, 130 an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+
+from . import __version__
+
+__all__ = ["VERBS", "available_verbs", "main"]
+
+# Listed by hand, in the order of the work. A verb is offered once its module humannorm/commands/<verb>.py exists.
+VERBS: Mapping[str, str] = {
+    "generate": "make a human from a sentence: sculpt, paint and export in one go",
+    "sample": "draw pictures from the normal, depth or colour model",
+    "sculpt": "shape a surface from a sentence",
+    "paint": "texture a sculpted surface",
+    "export": "write a human as GLB, OBJ or PLY",
+    "animate": "pose or move a human",
+    "render": "draw normal, depth, mask and colour pictures of a mesh",
+    "train": "fine-tune the models on renders of people",
+    "evaluate": "measure FID, CLIP score and ablations",
+}
+
+
+def available_verbs() -> dict[str, str]:
+    """The verbs that this installation has, with their summaries."""
+    return {verb: text for verb, text in VERBS.items() if importlib.util.find_spec(f"humannorm.commands.{verb}")}
+
+
+def build_parser(verb: str | None) -> argparse.ArgumentParser:
+    """The parser of the whole command; only `verb` gets its options, so that only its module is imported."""
+    parser = argparse.ArgumentParser(
+        prog="humannorm",
+        description="From a sentence to a dressed, textured, rigged 3D human.",
+        epilog="`humannorm VERB --help` explains the options of a verb.",
+    )
+    parser.add_argument("--version", action="version", version=f"humannorm {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
+    for name, summary in available_verbs().items():
+        chosen = verbs.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        if name == verb:
+            _command(name).add_arguments(chosen)
+        chosen.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        words = ["--help"]
+    verb = words[0] if words[0] in available_verbs() else None
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            args = build_parser(verb).parse_args(words)
+            status = _command(args.verb).run(args)
+        except KeyboardInterrupt:
+            sys.stderr.write("humannorm: interrupted\n")
+            return 130
+        except Exception as error:
+            if "--debug" in words or not _is_for_the_user(error):
+                raise
+            sys.stderr.write(f"humannorm: {error}\n")
+            return 1
+    return 0 if status is None else int(status)
+
+
+def _command(verb: str) -> ModuleType:
+    """The verb's module, which has add_arguments(parser) and run(args)."""
+    return importlib.import_module(f"humannorm.commands.{verb}")
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    """Whether the message says all: wrong input, a file or a missing optional package. The rest are faults of ours."""
+    from .checks import InputError
+
+    return isinstance(error, (InputError, OSError, ImportError))
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    sys.stderr.write(f"humannorm: warning: {message}\n")

@@ -1,0 +1,128 @@
+"""The command line's manners; what each verb does is tested in its room."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from humannorm import __version__, cli
+from humannorm.checks import InputError
+from humannorm.commands.options import load_subject, parse_views, pick_device, view_name
+
+
+def humannorm(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "humannorm", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def verb(monkeypatch):
+    """Run a verb whose work is the given function; returns the exit status."""
+
+    def run(work, *words: str) -> int:
+        module = type(sys)("humannorm.commands.render")
+        module.add_arguments = lambda parser: parser.add_argument("--size", type=int, default=3)
+        module.run = work
+        monkeypatch.setattr(cli, "available_verbs", lambda: {"render": cli.VERBS["render"]})
+        monkeypatch.setitem(sys.modules, "humannorm.commands.render", module)
+        return cli.main(["render", *words])
+
+    return run
+
+
+def test_version_and_help_are_quick_and_whole(tmp_path):
+    shown = humannorm("--version", cwd=tmp_path)
+    assert (shown.returncode, shown.stdout.strip(), shown.stderr) == (0, f"humannorm {__version__}", "")
+    help_text = humannorm(cwd=tmp_path)
+    assert help_text.returncode == 0
+    for name, summary in cli.available_verbs().items():
+        assert name in help_text.stdout and summary.split()[0] in help_text.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_needs_no_torch():
+    code = "import sys, humannorm.cli as c; c.build_parser(None).format_help(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_a_wrong_call_is_status_2(tmp_path):
+    wrong = humannorm("fly", cwd=tmp_path)
+    assert wrong.returncode == 2 and "invalid choice: 'fly'" in wrong.stderr
+
+
+def test_every_offered_verb_has_help(tmp_path):
+    for name in cli.available_verbs():
+        shown = humannorm(name, "--help", cwd=tmp_path)
+        assert shown.returncode == 0 and "--debug" in shown.stdout, shown.stderr
+
+
+def test_arguments_reach_the_verb_and_its_status_comes_back(verb):
+    sizes = []
+    assert verb(lambda args: sizes.append(args.size), "--size", "7") == 0
+    assert verb(lambda args: 5) == 5
+    assert sizes == [7]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InputError("vertices: expected some, got none"), FileNotFoundError("no a.glb"), ImportError("pip install x")],
+)
+def test_an_error_is_one_sentence_on_standard_error(verb, capsys, error):
+    def fail(args):
+        raise error
+
+    assert verb(fail) == 1
+    assert capsys.readouterr().err == f"humannorm: {error}\n"
+    with pytest.raises(type(error)):
+        verb(fail, "--debug")
+
+
+def test_a_fault_of_ours_keeps_its_traceback(verb):
+    def fail(args):
+        raise RuntimeError("unforeseen")
+
+    with pytest.raises(RuntimeError):
+        verb(fail)
+
+
+def test_warnings_and_interruptions_are_one_line(verb, capsys):
+    def warn(args):
+        import warnings
+
+        warnings.warn("its texture is missing", stacklevel=1)
+        raise KeyboardInterrupt
+
+    assert verb(warn) == 130
+    assert capsys.readouterr().err == "humannorm: warning: its texture is missing\nhumannorm: interrupted\n"
+
+
+def test_views_are_names_or_degrees():
+    assert parse_views("front, left,back,right") == {"front": 0.0, "left": 90.0, "back": 180.0, "right": -90.0}
+    assert parse_views("30,-45,90") == {"030": 30.0, "m045": -45.0, "left": 90.0}
+    assert [view_name(angle) for angle in (0, 360, 270, 7.5, -180)] == ["front", "front", "right", "7.5", "back"]
+    for text, message in [
+        ("top", "got 'top'"),
+        ("", "at least one view"),
+        ("nan", "-360 to 360"),
+        ("1e9", "-360 to 360"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            parse_views(text)
+
+
+def test_devices():
+    import torch
+
+    assert pick_device("cpu") == torch.device("cpu") and pick_device("auto").type in ("cpu", "cuda")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="--device: expected cpu or auto"):
+            pick_device("cuda")
+
+
+def test_body_is_the_adult_that_comes_along():
+    mesh = load_subject("body")
+    height = mesh.vertices[:, 1].max() - mesh.vertices[:, 1].min()
+    assert float(height) == pytest.approx(1.8, abs=0.02) and float(mesh.vertices.abs().max()) <= 1.0
