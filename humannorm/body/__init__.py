@@ -1,0 +1,8 @@
+"""Parametric adult bodies, skeletons and skinning."""
+
+from __future__ import annotations
+
+from .body import POSES, WORKING_HEIGHT, Body, load_body, named_pose
+from .shape import BodyShape
+
+__all__ = ["POSES", "WORKING_HEIGHT", "Body", "BodyShape", "load_body", "named_pose"]
