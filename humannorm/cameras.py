@@ -164,7 +164,7 @@ class Cameras:
         if len({(batch.near, batch.far) for batch in batches}) > 1:
             raise InputError("batches: expected one near and far for all, got several")
         parts = tuple(part for batch in batches for part in batch.part)
-        tensors = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in _TENSORS}
+        tensors: dict[str, Any] = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in _TENSORS}
         return dataclasses.replace(batches[0], part=parts, **tensors)
 
     def _map(self, change: Any, part: tuple[Part, ...]) -> Cameras:

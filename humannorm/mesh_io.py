@@ -249,7 +249,8 @@ def _share_one_texture(parts: Sequence[_Part]) -> list[_Part]:
     shared = []
     for part, place in zip(parts, places, strict=True):
         top, left, height, width = boxes[place]
-        inner = np.full((len(part.vertices), 2), 0.5) if part.texture is None else part.uvs
+        middle = np.full((len(part.vertices), 2), 0.5)
+        inner = middle if part.uvs is None or part.texture is None else part.uvs
         uvs = (inner * (width, height) + (left, top)) / (atlas.shape[1], atlas.shape[0])
         shared.append(replace(part, uvs=uvs, texture=atlas, colors=None))
     return shared
