@@ -1,0 +1,53 @@
+"""The one interface to any diffusion network, and the noise it speaks of.
+
+Noise is k-diffusion style (variance exploding): `x = z + sigma * eps` with `z` the scaled latent. The link to the
+variance preserving form of DDPM: `alphabar = 1 / (1 + sigma^2)` and `x_vp = sqrt(alphabar) * x`. A network that
+predicts eps, v or anything else answers here with its estimate of the clean latent, `z0`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """What the optimisers and samplers know of a diffusion model. Conditions are opaque: the engine makes and reads them."""
+
+    @property
+    def timesteps(self) -> int:
+        """Length of the noise schedule, such as 1000."""
+
+    @property
+    def resolution(self) -> int:
+        """Pixels: the square image size the network was trained at."""
+
+    def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """Noise level of (fractional) timesteps 0 .. timesteps - 1, increasing."""
+
+    def condition(
+        self,
+        prompts: Sequence[str],
+        *,
+        guidance_scale: float,
+        negative: str = "",
+        control: Float[Tensor, "B H W 3"] | None = None,
+        control_scale: float = 1.0,
+    ) -> Any:
+        """What `denoise` needs beside the latents: one prompt per sample, the classifier-free guidance scale, and for
+        an aligned model the normal maps (0..1, black background) that the samples must follow."""
+
+    def denoise(
+        self, x: Float[Tensor, "B C h w"], sigma: Float[Tensor, "B"], condition: Any
+    ) -> Float[Tensor, "B C h w"]:
+        """Estimate of the clean latents z0, guided; without gradient."""
+
+    def encode_images(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B C h w"]:
+        """Scaled latents of images 0..1; differentiable to the images."""
+
+    def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B H W 3"]:
+        """Images 0..1 of scaled latents; without gradient."""

@@ -1,0 +1,216 @@
+"""The denoiser interface on a diffusers folder: SD1.5-class models, the bundled small one among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from humannorm.checks import InputError, check_tensor
+from humannorm.guidance.folders import load_component, model_folder, read_config
+from humannorm.images import from_network, to_network
+
+
+@dataclass(frozen=True, eq=False)
+class DiffusersCondition:
+    """Text embeddings and, for an aligned model, the normal maps to follow."""
+
+    positive: Float[Tensor, "B T C"]
+    negative: Float[Tensor, "1 T C"]
+    guidance_scale: float
+    control: Float[Tensor, "B 3 H W"] | None = None
+    control_scale: float = 1.0
+
+
+class DiffusersGuide:
+    """UNet, text encoder, VAE and, where there is one, the normal ControlNet of a diffusers folder."""
+
+    def __init__(
+        self,
+        *,
+        unet: Any,
+        scheduler_config: dict[str, Any],
+        text_encoder: Any,
+        tokenizer: Any,
+        vae: Any,
+        controlnet: Any | None = None,
+    ) -> None:
+        from diffusers import DDPMScheduler
+
+        self.unet, self.text_encoder, self.tokenizer, self.vae = unet, text_encoder, tokenizer, vae
+        self.controlnet = controlnet
+        self.scheduler_config = scheduler_config
+        self.prediction_type = str(scheduler_config.get("prediction_type", "epsilon"))
+        alphabar = DDPMScheduler.from_config(scheduler_config).alphas_cumprod.double()
+        self._log_sigmas = (((1 - alphabar) / alphabar).sqrt().log()).float().to(unet.device)
+        for module in self.modules:
+            module.eval().requires_grad_(False)
+
+    @classmethod
+    def load(
+        cls,
+        models: str | Path = "bundled",
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        control: bool = False,
+    ) -> DiffusersGuide:
+        """From a diffusers folder on disk, or "bundled"; nothing is fetched.
+
+        `control` also loads the ControlNet in its `controlnet` folder. Errors name the file and what was expected.
+        """
+        import diffusers
+        import transformers
+
+        folder = model_folder(models)
+        options = {"device": torch.device(device), "dtype": dtype}
+        return cls(
+            unet=load_component(folder, "unet", diffusers.UNet2DConditionModel, **options),
+            scheduler_config=read_config(folder, "scheduler"),
+            text_encoder=load_component(folder, "text_encoder", transformers.CLIPTextModel, **options),
+            tokenizer=transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+            vae=load_component(folder, "vae", diffusers.AutoencoderKL, **options),
+            controlnet=load_component(folder, "controlnet", diffusers.ControlNetModel, **options) if control else None,
+        )
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        return [module for module in (self.unet, self.text_encoder, self.vae, self.controlnet) if module is not None]
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    @property
+    def timesteps(self) -> int:
+        return len(self._log_sigmas)
+
+    @property
+    def downscale(self) -> int:
+        """Image pixels per latent pixel along a side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def resolution(self) -> int:
+        return int(self.unet.config.sample_size) * self.downscale
+
+    def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """Noise level of fractional timesteps, log-linear between the schedule's entries."""
+        at = timestep.to(self._log_sigmas).clamp(0, self.timesteps - 1)
+        below, above = at.floor().long(), at.ceil().long()
+        return torch.lerp(self._log_sigmas[below], self._log_sigmas[above], at - below).exp()
+
+    def timestep(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """The inverse of `sigma`, clamped to the schedule."""
+        table = self._log_sigmas
+        log_sigma = sigma.to(table).log().clamp(table[0], table[-1])
+        above = torch.searchsorted(table, log_sigma).clamp(1, len(table) - 1)
+        low, high = table[above - 1], table[above]
+        return (above - 1) + (log_sigma - low) / (high - low)
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "B T C"]:
+        """The text encoder's last hidden states; longer prompts are cut at the encoder's length, as SD does."""
+        length = self.text_encoder.config.max_position_embeddings
+        tokens = self.tokenizer(
+            list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        return self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state
+
+    def condition(
+        self,
+        prompts: Sequence[str],
+        *,
+        guidance_scale: float,
+        negative: str = "",
+        control: Float[Tensor, "B H W 3"] | None = None,
+        control_scale: float = 1.0,
+    ) -> DiffusersCondition:
+        """See `Denoiser.condition`. `control` needs a guide loaded with `control=True`."""
+        if control is not None and self.controlnet is None:
+            raise InputError("control: expected a guide with a ControlNet (load with control=True), got one without")
+        if control is not None:
+            check_tensor("control", control, f"{len(prompts)} H W 3")
+            control = control.permute(0, 3, 1, 2).to(self.device, self.dtype)
+        return DiffusersCondition(
+            self.encode_prompts(prompts), self.encode_prompts([negative]), guidance_scale, control, control_scale
+        )
+
+    @torch.no_grad()
+    def denoise(
+        self, x: Float[Tensor, "B C h w"], sigma: Float[Tensor, "B"], condition: DiffusersCondition
+    ) -> Float[Tensor, "B C h w"]:
+        """z0 with classifier-free guidance `uncond + s * (cond - uncond)`; at s = 1 the empty prompt is not run."""
+        if condition.guidance_scale == 1.0:
+            return self._predict(x, sigma, condition.positive, condition)
+        text = torch.cat([condition.negative.expand_as(condition.positive), condition.positive])
+        unguided, guided = self._predict(x.repeat(2, 1, 1, 1), sigma.repeat(2), text, condition).chunk(2)
+        return unguided + condition.guidance_scale * (guided - unguided)
+
+    def _predict(
+        self,
+        x: Float[Tensor, "B C h w"],
+        sigma: Float[Tensor, "B"],
+        text: Float[Tensor, "B T C"],
+        condition: DiffusersCondition,
+    ) -> Float[Tensor, "B C h w"]:
+        wide = sigma[:, None, None, None].to(x)
+        scaled = (x * (1 + wide.square()).rsqrt()).to(self.dtype)
+        timestep = self.timestep(sigma)
+        residuals: dict[str, Any] = {}
+        if condition.control is not None and self.controlnet is not None:
+            hint = condition.control.repeat(len(x) // len(condition.control), 1, 1, 1)
+            down, middle = self.controlnet(
+                scaled,
+                timestep,
+                text,
+                controlnet_cond=resized(hint, x.shape[-1] * self.downscale),
+                conditioning_scale=condition.control_scale,
+                return_dict=False,
+            )
+            residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        output = self.unet(scaled, timestep, text, **residuals).sample.to(x)
+        return to_denoised(output, x, wide, self.prediction_type)
+
+    def encode_images(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B C h w"]:
+        """The posterior's mean, scaled; images are resized to the network's resolution. Differentiable."""
+        check_tensor("images", images, "B H W 3")
+        network = resized(to_network(images), self.resolution).to(self.device, self.dtype)
+        return (self.vae.encode(network).latent_dist.mode() * self.vae.config.scaling_factor).to(images.dtype)
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B H W 3"]:
+        """Images 0..1 of scaled latents."""
+        decoded = self.vae.decode(latents.to(self.dtype) / self.vae.config.scaling_factor).sample
+        return from_network(decoded.to(latents.dtype))
+
+
+def to_denoised(output: Tensor, x: Tensor, sigma: Tensor, prediction_type: str) -> Tensor:
+    """A network's output at x = z + sigma * eps as an estimate of z.
+
+    eps-prediction: z = x - sigma * eps. v-prediction (v = sqrt(abar) * eps - sqrt(1 - abar) * z, Salimans and Ho
+    2022): z = x / (1 + sigma^2) - v * sigma / sqrt(1 + sigma^2).
+    """
+    if prediction_type == "epsilon":
+        return x - sigma * output
+    if prediction_type == "v_prediction":
+        return x / (1 + sigma.square()) - output * sigma * (1 + sigma.square()).rsqrt()
+    raise InputError(
+        f"prediction_type: expected epsilon or v_prediction in the scheduler's config, got {prediction_type!r}"
+    )
+
+
+def resized(images: Float[Tensor, "B C H W"], size: int) -> Float[Tensor, "B C S S"]:
+    """Bilinear, with the blur that a reduction needs; the image itself where the size is right."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return torch.nn.functional.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)

@@ -1,0 +1,99 @@
+"""Reading diffusers folders: every fault is one sentence that names the file and what was expected there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from humannorm.checks import InputError
+
+COMPONENTS = ("unet", "scheduler", "text_encoder", "tokenizer", "vae")
+WEIGHTS = (
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "model.safetensors",
+    "model.fp16.safetensors",
+)
+
+
+def model_folder(models: str | Path) -> Path:
+    """The diffusers folder of "bundled" or a path, checked to be of Stable Diffusion 1.5's kind."""
+    if str(models) == "bundled":
+        from humannorm.models import bundled_folder
+
+        return bundled_folder()
+    folder = Path(models)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a diffusers folder (unet, vae, text_encoder, ...), got no such folder")
+    if (folder / "text_encoder_2").is_dir():
+        raise InputError(
+            f"{folder}: expected a Stable Diffusion 1.5-class model, got an SDXL-class one (text_encoder_2)"
+        )
+    for component in COMPONENTS:
+        if not (folder / component).is_dir():
+            raise InputError(f"{folder / component}: expected in a diffusers folder, got no such folder")
+    return folder
+
+
+def read_config(folder: Path, component: str) -> dict[str, Any]:
+    """The JSON config of a component."""
+    name = "scheduler_config.json" if component == "scheduler" else "config.json"
+    path = folder / component / name
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: expected the component's config, got no such file") from error
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON, got a file that is none ({error})") from error
+
+
+def load_component(folder: Path, component: str, cls: Any, *, device: torch.device, dtype: torch.dtype) -> Any:
+    """A component's module from safetensors, all weights accounted for."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config = read_config(folder, component)
+    if component == "unet" and config.get("addition_embed_type"):
+        raise InputError(
+            f"{folder / component / 'config.json'}: expected a Stable Diffusion 1.5-class UNet, got one with"
+            f" added conditions ({config['addition_embed_type']}), as SDXL has"
+        )
+    path = next((folder / component / name for name in WEIGHTS if (folder / component / name).is_file()), None)
+    if path is None:
+        raise InputError(f"{folder / component}: expected {WEIGHTS[0]} or {WEIGHTS[2]}, got no safetensors file")
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: expected a whole safetensors file, got one that cannot be read ({error})") from error
+    if component == "text_encoder":
+        module = cls(cls.config_class(**config))
+        own = module.state_dict()
+        # Older files say text_model.* where the class has no such level, and carry position_ids.
+        weights = {_own_name(name, own): value for name, value in weights.items() if "position_ids" not in name}
+    else:
+        module = cls.from_config(config)
+        own = module.state_dict()
+    missing = sorted(set(own) - set(weights) - {name for name in own if "position_ids" in name})
+    unknown = sorted(set(weights) - set(own))
+    wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    if missing or unknown or wrong:
+        first = (missing + unknown + wrong)[0]
+        raise InputError(
+            f"{path}: expected the weights that {component}/config.json describes, got {len(missing)} missing,"
+            f" {len(unknown)} unknown, {len(wrong)} of another shape (first: {first})"
+        )
+    module.load_state_dict(weights, strict=False)
+    return module.to(device, dtype)
+
+
+def _own_name(name: str, own: dict[str, Any]) -> str:
+    if name in own:
+        return name
+    if name.startswith("text_model.") and name.removeprefix("text_model.") in own:
+        return name.removeprefix("text_model.")
+    if f"text_model.{name}" in own:
+        return f"text_model.{name}"
+    return name

@@ -1,0 +1,103 @@
+"""Settings of a training. Every number carries its unit and where it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """The one training loop (`loop.py`), whatever is trained."""
+
+    steps: int
+    """Optimiser steps of the whole run, resumed parts included."""
+    batch_size: int
+    """Samples per process and step."""
+    learning_rate: float
+    """Adam's, after the warm-up."""
+    warmup_steps: int = 100
+    """Linear from 0."""
+    cooldown: float = 0.2
+    """Share of the steps at the end over which the rate falls linearly to 0."""
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = 1.0
+    """Largest gradient norm; larger ones are scaled down to it."""
+    ema_decay: float = 0.999
+    precision: str = "bf16"
+    """"no", "bf16" or "fp16" autocast; the weights that are trained stay in fp32."""
+    accumulate: int = 1
+    """Backward passes per optimiser step."""
+    seed: int = 0
+    checkpoint_seconds: float = 55.0
+    """A killed run loses at most this (design section 7)."""
+    sheet_steps: int = 1000
+    """Steps between validation sheets and loss plots."""
+
+
+@dataclass(frozen=True)
+class VaeConfig:
+    """The small model's VAE: f=4, since a head in a full-body shot is only about 13 of 128 pixels wide.
+
+    ComfyUI's own VAE class builds GroupNorms of 32 groups, so all widths are multiples of 32.
+    """
+
+    channels: tuple[int, ...] = (32, 32, 64)
+    layers_per_block: int = 1
+    latent_channels: int = 4
+    norm_groups: int = 8
+    """32 groups of so few channels would normalise each channel alone and lose how bright an image is."""
+    kl_weight: float = 5e-4
+    """Of the mean KL per latent element, beside a mean L1 per pixel element in -1..1."""
+    gradient_weight: float = 0.5
+    """Of the L1 of image derivatives: edges and wrinkles are few pixels but carry the look."""
+    background_weight: float = 0.15
+    """Of a background pixel; one inside the silhouette weighs 1."""
+    crop: int = 64
+    """Pixels: side of the square crops around the person that most steps train on; at a quarter of the cost of the
+    whole picture nearly every pixel is of the person."""
+    whole_every: int = 4
+    """Every so-manyth step trains on whole pictures instead (a quarter as many), as the VAE will be used."""
+    scaling_factor: float = 0.18215
+    """Stable Diffusion 1.5's; at export the latents are normalised to fit it, by folding into the 1x1 convolutions."""
+
+
+@dataclass(frozen=True)
+class UnetConfig:
+    """The small model's UNet: SD1.5's layout, thin, without attention at the finest level."""
+
+    channels: tuple[int, ...] = (32, 96, 160, 224)
+    layers_per_block: int = 1
+    norm_groups: int = 8
+    """As for the VAE."""
+    head_channels: int = 32
+    """Width of one attention head."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The small model's CLIP text encoder and its byte-level BPE vocabulary."""
+
+    vocabulary: int = 2048
+    """At most; 514 of them are the bytes and the two specials, so that no word is unknown."""
+    hidden: int = 192
+    layers: int = 3
+    heads: int = 6
+    length: int = 77
+    """Tokens, fixed as in SD1.5."""
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Training of a denoiser (eq. 5, and eq. 8 with ControlNet)."""
+
+    prompt_dropout: float = 0.1
+    """Share of samples trained with the empty prompt, for classifier-free guidance."""
+    kinds: tuple[tuple[str, float], ...] = (("normal", 0.4), ("depth", 0.2), ("color", 0.4))
+    """What is drawn, and how often."""
+    mask_weight: float = 2.0
+    """A latent pixel inside the silhouette weighs 1 + this, one outside 1."""
+    controlled: float = 0.0
+    """Share of the colour samples that are trained with the ControlNet; 1 in its own training."""
+    prediction_type: str = "v_prediction"
+    """Of a model made from nothing; an existing model keeps its scheduler's."""

@@ -1,0 +1,234 @@
+"""The one training loop: whatever is trained is a `Task`; the loop brings steps, averages, checkpoints and plots.
+
+Every random draw of step n on process p comes from a generator seeded with (seed, n, p), so that a run resumed after
+a kill goes on exactly as if nothing had happened, without any random state in its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from humannorm.checks import InputError
+from humannorm.training.config import LoopConfig
+from humannorm.training.ema import Ema
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
+
+
+class Task(nn.Module):
+    """What is trained: modules, a way to draw a batch and a loss. Parameters that require a gradient are trained."""
+
+    def draw(self, generator: torch.Generator, batch_size: int) -> dict[str, Any]:
+        """A batch, a function of the generator alone."""
+        raise NotImplementedError
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        """The loss of a batch, a scalar. All randomness is in the batch."""
+        raise NotImplementedError
+
+    def validate(self, folder: Path, step: int) -> Mapping[str, float]:
+        """Write sheets of fixed prompts or images into the folder; returns figures for the log."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write what was trained in diffusers layout."""
+        raise NotImplementedError
+
+
+def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "auto") -> Path:
+    """Train to `config.steps`, from the folder's checkpoint if there is one.
+
+    Writes into the folder: `checkpoint.safetensors` (weights, averages, Adam's moments; replaced atomically),
+    `log.jsonl`, `loss.png`, `sheets/` and `model/` (the averaged weights in diffusers layout; returned).
+    Several processes (`accelerate launch`) average their gradients; the first one writes.
+    """
+    from accelerate import Accelerator
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=config.precision)
+    trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    if not trained:
+        raise InputError("task: expected parameters that require a gradient, got none")
+    optimizer = torch.optim.AdamW(
+        trained, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
+    )
+    task.to(accelerator.device)
+    ema = Ema(task, config.ema_decay)
+    first = load_checkpoint(folder / CHECKPOINT, task, ema, optimizer)
+    model, optimizer = accelerator.prepare(task, optimizer)
+    log = _Log(folder / LOG, first) if accelerator.is_main_process else None
+    saved = time.monotonic()
+    logger.info("training from step %d to %d on %s", first, config.steps, accelerator.device)
+    for step in range(first, config.steps):
+        began = time.monotonic()
+        rate = learning_rate(config, step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = torch.zeros((), device=accelerator.device)
+        for part in range(config.accumulate):
+            generator = step_generator(config.seed, step, accelerator.process_index * config.accumulate + part)
+            batch = to_device(task.draw(generator, config.batch_size), accelerator.device)
+            part_loss = model(batch) / config.accumulate
+            accelerator.backward(part_loss)
+            loss += part_loss.detach()
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"step {step}: the loss is {loss.item()}; the last checkpoint is before it")
+        norm = accelerator.clip_grad_norm_(trained, config.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.update()
+        if log is None:
+            continue
+        log.write(step=step, loss=loss.item(), norm=float(norm), rate=rate, seconds=time.monotonic() - began)
+        last = step + 1 == config.steps
+        if last or time.monotonic() - saved > config.checkpoint_seconds:
+            save_checkpoint(folder / CHECKPOINT, step + 1, task, ema, optimizer, config)
+            saved = time.monotonic()
+        if last or (step + 1) % config.sheet_steps == 0:
+            with ema.applied(), accelerator.autocast():
+                figures = task.validate(folder / "sheets", step + 1)
+                task.save(folder / "model")
+            logger.info("step %d: loss %.4f, %s", step + 1, log.recent(), dict(figures))
+            log.write(step=step, **figures)
+            log.plot(folder / "loss.png")
+    accelerator.wait_for_everyone()
+    return folder / "model"
+
+
+def learning_rate(config: LoopConfig, step: int) -> float:
+    """Linear warm-up, constant, linear cool-down to 0 over the last share of the steps."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    cool = min(1.0, (config.steps - step) / max(1.0, config.cooldown * config.steps))
+    return config.learning_rate * warm * cool
+
+
+def step_generator(seed: int, step: int, stream: int) -> torch.Generator:
+    """The generator of one step of one process."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) * 1_009 + stream)
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors on the device."""
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+
+
+def save_checkpoint(
+    path: Path, step: int, task: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer, config: LoopConfig
+) -> None:
+    """One safetensors file; the old one stays until the new one is whole."""
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Tensor] = {f"ema.{name}": value for name, value in ema.averages.items()}
+    tensors |= {f"model.{name}": value.detach() for name, value in ema.parameters.items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{name}": value for name, value in moments.items()}
+    metadata = {"step": str(step), "ema_updates": str(ema.updates), "config": json.dumps(asdict(config))}
+    partial = path.with_name(path.name + ".partial")
+    save_file({name: value.contiguous() for name, value in tensors.items()}, partial, metadata)
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path, task: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> int:
+    """Take up a checkpoint in place; returns the next step, 0 if there is no file."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except SafetensorError as error:
+        raise InputError(f"{path}: expected a whole checkpoint, got one that cannot be read ({error})") from error
+    wanted = {f"model.{name}" for name in ema.parameters}
+    have = {name for name in tensors if name.startswith("model.")}
+    if wanted != have:
+        raise InputError(
+            f"{path}: expected the checkpoint of this training, got one with other weights "
+            f"({len(wanted - have)} missing, {len(have - wanted)} unknown); choose another folder"
+        )
+    with torch.no_grad():
+        for name, parameter in ema.parameters.items():
+            if parameter.shape != tensors[f"model.{name}"].shape:
+                raise InputError(
+                    f"{path}: expected {name} of {list(parameter.shape)}, got {list(tensors[f'model.{name}'].shape)}"
+                )
+            parameter.copy_(tensors[f"model.{name}"])
+            ema.averages[name].copy_(tensors[f"ema.{name}"])
+    ema.updates = int(metadata["ema_updates"])
+    state = optimizer.state_dict()
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("adam."):
+            _, index, moment = name.split(".")
+            moments.setdefault(int(index), {})[moment] = value
+    optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
+    return int(metadata["step"])
+
+
+class _Log:
+    """One JSON line per step; what lies after the resumed step is dropped."""
+
+    def __init__(self, path: Path, first_step: int) -> None:
+        self.path = path
+        self.lines: list[dict[str, float]] = []
+        if path.is_file():
+            for text in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    line = json.loads(text)
+                except json.JSONDecodeError:  # the line a kill cut short
+                    break
+                if line["step"] < first_step:
+                    self.lines.append(line)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
+        os.replace(partial, path)
+
+    def write(self, **values: float) -> None:
+        self.lines.append(values)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def recent(self, count: int = 200) -> float:
+        losses = [line["loss"] for line in self.lines if "loss" in line][-count:]
+        return sum(losses) / len(losses)
+
+    def plot(self, path: Path) -> None:
+        """The loss over steps, each step faint and a running mean in full colour."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        points = [(line["step"], line["loss"]) for line in self.lines if "loss" in line]
+        steps, losses = zip(*points, strict=True)
+        mean, means = losses[0], []
+        for index, loss in enumerate(losses):
+            mean += (loss - mean) * max(0.01, 1.0 / (index + 1))
+            means.append(mean)
+        figure, axes = pyplot.subplots(figsize=(8, 4))
+        axes.plot(steps, losses, linewidth=0.3, alpha=0.4)
+        axes.plot(steps, means, linewidth=1.5)
+        middle = sorted(losses)[len(losses) // 2]
+        axes.set_ylim(0, 3 * middle if math.isfinite(middle) and middle > 0 else None)
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss")
+        partial = path.with_name("." + path.name)
+        figure.savefig(partial, dpi=100, bbox_inches="tight", format="png")
+        pyplot.close(figure)
+        os.replace(partial, path)

@@ -1,0 +1,108 @@
+"""The rendered people on disk, read as memory maps: shards of numpy arrays with one JSON line per shot.
+
+`normal_00000.npy` uint8 [N,R,R,3] (black background), `color_` uint8 [N,R,R,3] (white), `depth_` and `mask_` uint8
+[N,R,R], `shots_00000.jsonl` with N lines. The JSON file is written last, so a shard exists once it does; more may
+appear while a training runs (`refresh`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from humannorm.checks import InputError, check_choice
+
+KINDS = ("normal", "depth", "color")
+"""What a network can be asked for: camera-space normals, inverse depth, colour."""
+
+HELD_OUT = ("held_out", "heldout", "held", "test", "val")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard: its number, its maps by name (numpy memory maps) and its shots."""
+
+    name: str
+    maps: dict[str, np.ndarray]
+    shots: list[dict[str, Any]]
+
+
+class Shards:
+    """All shards of a folder, and the (shard, row) pairs of one split: "train" or "held_out" (whole people)."""
+
+    def __init__(self, folder: str | Path, *, split: str = "train", maps: Sequence[str] = (*KINDS, "mask")) -> None:
+        check_choice("split", split, ("train", "held_out"))
+        self.folder = Path(folder)
+        self.split = split
+        self.maps = tuple(maps)
+        self.shards: list[Shard] = []
+        self.rows: list[tuple[int, int]] = []
+        self.refresh()
+        if not self.rows:
+            raise InputError(
+                f"{self.folder}: expected shards of the split {split!r} (shots_*.jsonl with their .npy), got none"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def resolution(self) -> int:
+        return int(self.shards[0].maps[self.maps[0]].shape[1])
+
+    def refresh(self) -> int:
+        """Take in the shards that appeared since; returns how many."""
+        known = {shard.name for shard in self.shards}
+        found = 0
+        for path in sorted(self.folder.glob("shots_*.jsonl")):
+            name = path.stem.removeprefix("shots_")
+            if name in known:
+                continue
+            shard = self._open(name)
+            self.rows += [
+                (len(self.shards), row)
+                for row, shot in enumerate(shard.shots)
+                if (shot["split"] in HELD_OUT) == (self.split == "held_out")
+            ]
+            self.shards.append(shard)
+            found += 1
+        return found
+
+    def _open(self, name: str) -> Shard:
+        text = (self.folder / f"shots_{name}.jsonl").read_text(encoding="utf-8")
+        shots = [json.loads(line) for line in text.splitlines()]
+        maps = {}
+        for key in self.maps:
+            path = self.folder / f"{key}_{name}.npy"
+            if not path.is_file():
+                raise InputError(f"{path}: expected beside shots_{name}.jsonl, got no such file")
+            maps[key] = np.load(path, mmap_mode="r", allow_pickle=False)
+            if len(maps[key]) != len(shots):
+                raise InputError(
+                    f"{path}: expected {len(shots)} images as shots_{name}.jsonl has, got {len(maps[key])}"
+                )
+        return Shard(name, maps, shots)
+
+    def shot(self, index: int) -> dict[str, Any]:
+        """The JSON line of the index-th row of the split."""
+        shard, row = self.rows[index]
+        return self.shards[shard].shots[row]
+
+    def image(self, index: int, kind: str) -> Float[Tensor, "R R 3"]:
+        """The index-th picture, 0..1; depth three times the same channel."""
+        shard, row = self.rows[index]
+        pixels = torch.from_numpy(np.array(self.shards[shard].maps[kind][row])).float() / 255.0
+        return pixels[..., None].expand(-1, -1, 3) if pixels.ndim == 2 else pixels
+
+    def mask(self, index: int) -> Float[Tensor, "R R"]:
+        """The index-th silhouette, 1 inside."""
+        shard, row = self.rows[index]
+        return torch.from_numpy(np.array(self.shards[shard].maps["mask"][row])).float() / 255.0

@@ -1,0 +1,202 @@
+"""The small model's VAE: training on normals, depth and colour, and the folding of its latents' mean and spread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from humannorm.images import contact_sheet, from_network, save_png, to_network
+from humannorm.training.config import VaeConfig
+from humannorm.training.loop import Task
+from humannorm.training.shards import KINDS, Shards
+
+KIND_SHARES = (0.4, 0.2, 0.4)
+"""How often normal, depth and colour are drawn: depth is the easiest."""
+
+
+def build_vae(config: VaeConfig, resolution: int) -> Any:
+    """A fresh diffusers `AutoencoderKL`."""
+    from diffusers import AutoencoderKL
+
+    levels = len(config.channels)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=config.channels,
+        layers_per_block=config.layers_per_block,
+        latent_channels=config.latent_channels,
+        norm_num_groups=config.norm_groups,
+        sample_size=resolution,
+        scaling_factor=config.scaling_factor,
+    )
+
+
+class VaeTask(Task):
+    """Weighted L1 of image and image derivatives plus a light KL, mostly on crops around the person."""
+
+    def __init__(self, vae: Any, shards: Shards, held_out: Shards, config: VaeConfig) -> None:
+        super().__init__()
+        self.vae = vae
+        self.shards = shards
+        self.held_out = held_out
+        self.config = config
+
+    def draw(self, generator: torch.Generator, batch_size: int) -> dict[str, Any]:
+        whole = int(torch.randint(self.config.whole_every, (), generator=generator)) == 0
+        size = self.shards.resolution if whole else self.config.crop
+        count = max(1, batch_size // (self.shards.resolution // self.config.crop) ** 2) if whole else batch_size
+        kinds = torch.multinomial(torch.tensor(KIND_SHARES), count, replacement=True, generator=generator)
+        images, masks = [], []
+        for kind in kinds.tolist():
+            index = int(torch.randint(len(self.shards), (), generator=generator))
+            image, mask = self.shards.image(index, KINDS[kind]), self.shards.mask(index)
+            top, left = (0, 0) if whole else crop_around(mask, size, generator)
+            images.append(image[top : top + size, left : left + size])
+            masks.append(mask[top : top + size, left : left + size])
+        latent = (count, self.config.latent_channels, *[size // 2 ** (len(self.config.channels) - 1)] * 2)
+        return {
+            "image": to_network(torch.stack(images)),
+            "mask": torch.stack(masks)[:, None],
+            "noise": torch.randn(latent, generator=generator),
+        }
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        image = batch["image"]
+        posterior = self.vae.encode(image).latent_dist
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        decoded = self.vae.decode(mean + (0.5 * logvar).exp() * batch["noise"]).sample.float()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
+        weight = self.config.background_weight + (1.0 - self.config.background_weight) * batch["mask"]
+        error = decoded - image
+        loss = weighted_mean(error.abs(), weight) + self.config.gradient_weight * derivative_l1(error, weight)
+        return loss + self.config.kl_weight * kl
+
+    @torch.no_grad()
+    def validate(self, folder: Path, step: int) -> Mapping[str, float]:
+        """Reconstructions of held-out people, and their PSNR inside the silhouette per kind."""
+        self.shards.refresh()
+        device = next(self.vae.parameters()).device
+        pictures, labels, figures = [], [], {}
+        indices = torch.linspace(0, len(self.held_out) - 1, 12).round().long().tolist()
+        mask = torch.stack([self.held_out.mask(index) for index in indices])[..., None]
+        for kind in KINDS:
+            images = torch.stack([self.held_out.image(index, kind) for index in indices])
+            latents = self.vae.encode(to_network(images).to(device)).latent_dist.mode()
+            decoded = from_network(self.vae.decode(latents).sample).cpu()
+            figures[f"psnr_{kind}"] = psnr_inside(decoded, images, mask)
+            for number in range(6):
+                pictures += [images[number], decoded[number]]
+                labels += [kind, "decoded"]
+        save_png(folder / f"vae_{step:06d}.png", contact_sheet(pictures, labels, 12))
+        return figures
+
+    def save(self, folder: Path) -> None:
+        self.vae.save_pretrained(folder)
+
+
+def crop_around(mask: Float[Tensor, "R R"], size: int, generator: torch.Generator) -> tuple[int, int]:
+    """Top and left of a crop with a random silhouette pixel at a random place of its middle half."""
+    rows, columns = torch.nonzero(mask > 0.5, as_tuple=True)
+    limit = mask.shape[0] - size
+    if len(rows) == 0:
+        return limit // 2, limit // 2
+    chosen = int(torch.randint(len(rows), (), generator=generator))
+    shift = torch.randint(size // 4, 3 * size // 4, (2,), generator=generator)
+    top = int(rows[chosen]) - int(shift[0])
+    left = int(columns[chosen]) - int(shift[1])
+    return min(max(top, 0), limit), min(max(left, 0), limit)
+
+
+def weighted_mean(values: Float[Tensor, "B C H W"], weight: Float[Tensor, "B 1 H W"]) -> Tensor:
+    """The mean over all elements, each weighted."""
+    return (values * weight).sum() / (weight.sum() * values.shape[1])
+
+
+def derivative_l1(error: Float[Tensor, "B C H W"], weight: Float[Tensor, "B 1 H W"]) -> Tensor:
+    """Weighted mean absolute difference of the error between neighbours, along rows plus along columns."""
+    across = (error[..., 1:] - error[..., :-1]).abs()
+    down = (error[..., 1:, :] - error[..., :-1, :]).abs()
+    return weighted_mean(across, weight[..., 1:]) + weighted_mean(down, weight[..., 1:, :])
+
+
+def psnr_inside(
+    images: Float[Tensor, "B H W 3"], truth: Float[Tensor, "B H W 3"], mask: Float[Tensor, "B H W 1"]
+) -> float:
+    """Peak signal to noise ratio in dB over the silhouettes' pixels; images 0..1."""
+    error = ((images - truth).square() * mask).sum() / (mask.sum() * 3)
+    return float(-10 * torch.log10(error.clamp(min=1e-10)))
+
+
+@torch.no_grad()
+def latent_statistics(
+    vae: Any, shards: Shards, *, samples: int = 600, seed: int = 0
+) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:
+    """Mean and standard deviation of each latent channel over the silhouettes of all kinds."""
+    generator = torch.Generator().manual_seed(seed)
+    device = next(vae.parameters()).device
+    inside = []
+    for kind in KINDS:
+        for index in torch.randint(len(shards), (samples // len(KINDS),), generator=generator).split(16):
+            images = torch.stack([shards.image(i, kind) for i in index.tolist()])
+            masks = torch.stack([shards.mask(i) for i in index.tolist()])[:, None]
+            latents = vae.encode(to_network(images).to(device)).latent_dist.mode().float().cpu()
+            masks = torch.nn.functional.interpolate(masks, latents.shape[-2:], mode="area")[:, 0] > 0.5
+            inside.append(latents.movedim(1, -1)[masks])
+    values = torch.cat(inside)
+    return values.mean(0), values.std(0)
+
+
+@torch.no_grad()
+def normalise_latents(vae: Any, mean: Float[Tensor, "C"], std: Float[Tensor, "C"]) -> None:
+    """Fold (z - mean) / (std * scaling_factor) into the VAE's 1x1 convolutions, in place.
+
+    The new latents times `scaling_factor` have mean 0 and standard deviation 1 in each channel, so that one scaling
+    number, and no shift, is all that anybody needs to know, as with Stable Diffusion. What is decoded stays the same.
+    """
+    spread = (std * vae.config.scaling_factor).to(vae.quant_conv.weight)
+    mean = mean.to(spread)
+    count = len(mean)
+    quant, post = vae.quant_conv, vae.post_quant_conv
+    quant.weight[:count] /= spread[:, None, None, None]
+    quant.bias[:count] = (quant.bias[:count] - mean) / spread
+    quant.bias[count:] -= 2 * spread.log()
+    post.bias += (post.weight[:, :, 0, 0] * mean).sum(1)
+    post.weight *= spread[None, :, None, None]
+
+
+@torch.no_grad()
+def encode_shards(vae: Any, folder: str | Path, cache: str | Path, *, batch: int = 32) -> int:
+    """Write the scaled latents (means) of every shard that has none yet, as float16 `latent_<kind>_<shard>.npy`.
+
+    Returns how many shards were encoded. A later call takes in only what is new.
+    """
+    import numpy as np
+
+    cache = Path(cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    shards = Shards(folder)
+    device = next(vae.parameters()).device
+    encoded = 0
+    for shard in shards.shards:
+        paths = {kind: cache / f"latent_{kind}_{shard.name}.npy" for kind in KINDS}
+        if all(path.is_file() for path in paths.values()):
+            continue
+        for kind, path in paths.items():
+            parts = []
+            for first in range(0, len(shard.shots), batch):
+                pixels = torch.from_numpy(np.array(shard.maps[kind][first : first + batch])).float().to(device) / 255.0
+                images = pixels[..., None].expand(-1, -1, -1, 3) if pixels.ndim == 3 else pixels
+                latents = vae.encode(to_network(images)).latent_dist.mode() * vae.config.scaling_factor
+                parts.append(latents.to("cpu", torch.float16))
+            partial = path.with_name(path.name + f".{os.getpid()}.partial")
+            with partial.open("wb") as file:
+                np.save(file, torch.cat(parts).numpy())
+            os.replace(partial, path)
+        encoded += 1
+    return encoded
