@@ -16,7 +16,10 @@ from torch import Tensor
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """What the optimisers and samplers know of a diffusion model. Conditions are opaque: the engine makes and reads them."""
+    """All that optimisers and samplers know of a diffusion model.
+
+    Conditions are opaque: the engine makes and reads them.
+    """
 
     @property
     def timesteps(self) -> int:

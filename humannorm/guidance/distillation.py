@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -78,7 +79,7 @@ def multistep_target(
     timesteps = torch.linspace(start, 0, start // stride + 2, device=latents.device)[:-1]
     sigmas = torch.cat([denoiser.sigma(timesteps), timesteps.new_zeros(1)]).to(latents)
     x = latents.detach() + sigmas[0] * noise
-    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, following in pairwise(sigmas):
         denoised = denoiser.denoise(x, sigma.expand(len(x)), condition)
         x = denoised + following / sigma * (x - denoised)
     return x
