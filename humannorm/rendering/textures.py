@@ -125,7 +125,7 @@ def _trilinear(
     deepest = int(level.max().ceil()) if level.numel() else 0
     for index in range(deepest + 1):
         if index > 0:  # half the size, rounded down; an odd size is split into overlapping boxes that cover every texel
-            images = F.adaptive_avg_pool2d(images, [max(1, side // 2) for side in images.shape[-2:]])
+            images = F.adaptive_avg_pool2d(images, (max(1, images.shape[-2] // 2), max(1, images.shape[-1] // 2)))
         weight = (1 - (level - index).abs()).clamp_min(0)
         if weight.any():
             colors = colors + weight[..., None] * _bilinear(images, uv)

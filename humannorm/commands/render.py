@@ -1,0 +1,124 @@
+"""``humannorm render MESH``: normal, depth, mask and colour pictures of a mesh, and a contact sheet of them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from .options import BODY, add_device, add_out, load_subject, parse_views, pick_device
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from humannorm.mesh import Mesh
+    from humannorm.rendering.passes import Pass, RenderedPasses
+
+__all__ = ["add_arguments", "run", "to_working_box"]
+
+BODY_HEIGHT = 1.8  # world units, design section 3
+BOX_SIDE = 2.0  # side of the working box [-1, 1]^3, world units
+PLAIN_GREY = 0.7  # sRGB of a mesh that brings no colours
+LARGEST_TILE = 512  # pixels; larger pictures are shrunk on the contact sheet
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "mesh", metavar="MESH", help=f"a GLB, glTF, OBJ or PLY file, or the word {BODY}: a neutral adult"
+    )
+    parser.add_argument(
+        "--views", default="front,left,back,right", help="front, left, back, right or degrees, parted by commas"
+    )
+    parser.add_argument("--passes", default="normal,depth,mask,color", help="which pictures, parted by commas")
+    parser.add_argument("--size", type=int, default=512, help="side of the square pictures in pixels")
+    parser.add_argument("--elevation", type=float, default=0.0, help="degrees above the horizon")
+    parser.add_argument("--part", default="full", choices=("full", "head", "upper", "lower"), help="what to look at")
+    parser.add_argument("--engine", default="auto", help="rasteriser: auto, warp, nvdiffrast or torch")
+    parser.add_argument(
+        "--keep-frame",
+        action="store_true",
+        help="leave the mesh where and as large as it is, instead of centred and 1.8 tall",
+    )
+    add_device(parser)
+    add_out(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from humannorm.cameras import orbit
+    from humannorm.checks import check_range
+    from humannorm.images import save_png
+    from humannorm.rendering.passes import render
+
+    views, passes = parse_views(args.views), parse_passes(args.passes)
+    check_range("--size", args.size, 1, 8192)
+    check_range("--elevation", args.elevation, -89, 89)
+    device = pick_device(args.device)
+    mesh = load_subject(args.mesh).to(device)
+    if not args.keep_frame:
+        mesh = to_working_box(mesh)
+    if "color" in passes and mesh.colors is None and (mesh.texture is None or mesh.uvs is None):
+        print(f"{args.mesh} has no colours: color shows it in plain grey")
+        mesh = mesh.replace(colors=torch.full_like(mesh.vertices, PLAIN_GREY))
+
+    tiles: dict[tuple[str, str], Tensor] = {}
+    for view, azimuth in views.items():
+        camera = orbit([azimuth], elevation=args.elevation, part=args.part).to(device)
+        with torch.no_grad():
+            rendered = render(mesh, camera, (args.size, args.size), passes, engine=args.engine)
+        for name in passes:
+            picture = as_picture(rendered, name)
+            save_png(args.out / f"{name}_{args.part}_{view}_00.png", picture)
+            tiles[name, view] = shrink(picture, LARGEST_TILE)
+    sheet = args.out / f"sheet_{args.part}.png"
+    save_png(sheet, label_tiles(tiles, columns=len(views)))
+    print(f"{len(tiles)} pictures in {args.out}, together on {sheet}")
+    return 0
+
+
+def parse_passes(text: str) -> tuple[Pass, ...]:
+    """'normal,mask' as pass names, each once, in the order given."""
+    from humannorm.checks import InputError
+    from humannorm.rendering.passes import PASSES
+
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in PASSES:
+            raise InputError(f"--passes: expected some of {', '.join(PASSES)}, got {word!r}")
+    if not words:
+        raise InputError(f"--passes: expected some of {', '.join(PASSES)}, got {text!r}")
+    return tuple(dict.fromkeys(words))  # type: ignore[arg-type]
+
+
+def to_working_box(mesh: Mesh) -> Mesh:
+    """The mesh centred at the origin and 1.8 units tall, or smaller where its width and depth need it."""
+    low, high = mesh.vertices.amin(0), mesh.vertices.amax(0)
+    limits = (BOX_SIDE, BODY_HEIGHT, BOX_SIDE)
+    scale = min(limit / extent for limit, extent in zip(limits, (high - low).tolist(), strict=True) if extent > 0)
+    return mesh.replace(vertices=(mesh.vertices - (low + high) / 2) * scale)
+
+
+def as_picture(rendered: RenderedPasses, name: Pass) -> Tensor:
+    """The one view of a pass as [H, W, 3]."""
+    images: Tensor = getattr(rendered, name)
+    return images[0] if images.dim() == 4 else images[0, :, :, None].expand(-1, -1, 3)
+
+
+def shrink(picture: Tensor, side: int) -> Tensor:
+    """At most `side` pixels wide and high, each the average of those it stands for."""
+    import torch
+
+    if len(picture) <= side:
+        return picture
+    return torch.nn.functional.interpolate(picture.movedim(-1, 0)[None], size=(side, side), mode="area")[0].movedim(
+        0, -1
+    )
+
+
+def label_tiles(tiles: dict[tuple[str, str], Tensor], columns: int) -> Tensor:
+    """Contact sheet with a row per pass and a column per view."""
+    from humannorm.images import contact_sheet
+
+    names = dict.fromkeys(name for name, _ in tiles)
+    ordered = [key for name in names for key in tiles if key[0] == name]
+    return contact_sheet([tiles[key] for key in ordered], [f"{name} {view}" for name, view in ordered], columns)
