@@ -27,6 +27,7 @@ VERBS: Mapping[str, str] = {
     "export": "write a human as GLB, OBJ or PLY",
     "animate": "pose or move a human",
     "render": "draw normal, depth, mask and colour pictures of a mesh",
+    "dataset": "render dressed people or your own scans as training data",
     "train": "fine-tune the models on renders of people",
     "evaluate": "measure FID, CLIP score and ablations",
 }

@@ -1,0 +1,320 @@
+"""Words about a person: the caption of a rendered person, and how a user might say the same thing otherwise.
+
+`describe` gives the one base caption; `rephrase` draws another wording of it (reordered, shortened, synonyms, words
+that say nothing about the picture), so that a model trained on it understands a user's own words.
+Part and view text (", full body, front view") is added by `humannorm.prompts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from humannorm.checks import check_choice
+
+# The 17 named colours of garments, sRGB. Chosen well apart in CIELAB, so that the nearest one names a seen colour.
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "black": (28, 28, 30),
+    "white": (240, 240, 238),
+    "grey": (132, 132, 134),
+    "red": (205, 32, 36),
+    "maroon": (110, 20, 42),
+    "orange": (240, 128, 28),
+    "yellow": (242, 208, 46),
+    "olive": (112, 112, 42),
+    "green": (36, 140, 56),
+    "teal": (20, 128, 130),
+    "turquoise": (80, 205, 205),
+    "light blue": (140, 185, 235),
+    "blue": (38, 82, 200),
+    "navy": (24, 32, 86),
+    "purple": (118, 48, 160),
+    "pink": (240, 140, 180),
+    "brown": (112, 70, 40),
+}
+
+HAIR_COLOURS: dict[str, tuple[int, int, int]] = {
+    "black": (30, 26, 26),
+    "dark brown": (66, 44, 32),
+    "brown": (104, 68, 42),
+    "blond": (214, 178, 112),
+    "red": (156, 64, 30),
+    "grey": (150, 150, 152),
+    "white": (226, 226, 224),
+}
+
+AGES = ("young", "middle-aged", "old")
+BUILDS = ("slim", "average", "heavy", "muscular")
+SEXES = ("man", "woman")
+SKINS = ("dark", "light", "fair")
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What can be said about a rendered person. Colours are keys of `COLOURS` (hair: `HAIR_COLOURS`)."""
+
+    age: str
+    build: str
+    sex: str
+    skin: str
+    hair_style: str
+    """Such as "long hair" or "ponytail"; "bald head" has no colour."""
+    hair_colour: str | None
+    top: str
+    top_colour: str
+    bottom: str
+    bottom_colour: str
+    shoes: str
+    shoes_colour: str
+    hat: str | None
+    hat_colour: str | None
+    pose: str
+
+    def __post_init__(self) -> None:
+        check_choice("age", self.age, AGES)
+        check_choice("build", self.build, BUILDS)
+        check_choice("sex", self.sex, SEXES)
+        for name in ("top_colour", "bottom_colour", "shoes_colour"):
+            check_choice(name, getattr(self, name), tuple(COLOURS))
+        if self.hair_colour is not None:
+            check_choice("hair_colour", self.hair_colour, tuple(HAIR_COLOURS))
+
+    def to_dict(self) -> dict[str, str | None]:
+        """Plain values for a JSON line."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Attributes:
+        """The inverse of `to_dict`; unknown keys are an error."""
+        check_choice("attributes", sorted(values), (sorted(field.name for field in fields(cls)),))
+        return cls(**values)
+
+
+PLURAL = ("jeans", "trousers", "shorts", "leggings", "shoes", "sneakers", "boots", "suit trousers")
+
+
+def with_article(words: str) -> str:
+    """`a red t-shirt`, `an old man`, but plain `blue jeans`."""
+    if words.split()[-1] in PLURAL:
+        return words
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def _listed(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
+
+
+def describe(attributes: Attributes) -> str:
+    """The base caption, such as `a young slim woman with black long hair, wearing a red t-shirt, blue jeans and white
+    sneakers, standing`. The build "average" is not said."""
+    build = "" if attributes.build == "average" else f"{attributes.build} "
+    subject = with_article(f"{attributes.age} {build}{attributes.sex}")
+    worn = [
+        with_article(f"{attributes.top_colour} {attributes.top}"),
+        with_article(f"{attributes.bottom_colour} {attributes.bottom}"),
+        with_article(f"{attributes.shoes_colour} {attributes.shoes}"),
+    ]
+    if attributes.hat is not None:
+        worn.append(with_article(f"{attributes.hat_colour} {attributes.hat}"))
+    return f"{subject} with {_hair(attributes)}, wearing {_listed(worn)}, {attributes.pose}"
+
+
+def _hair(attributes: Attributes) -> str:
+    if attributes.hair_colour is None:
+        return with_article(attributes.hair_style)
+    words = f"{attributes.hair_colour} {attributes.hair_style}"
+    return words if words.endswith("hair") else with_article(words)
+
+
+# Other words for the same thing, each drawn with equal chance beside the word itself.
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "man": ("man", "man", "male", "guy", "gentleman", "male person"),
+    "woman": ("woman", "woman", "female", "lady", "female person"),
+    "young": ("young", "young", "youthful", "twenty-year-old", "young adult"),
+    "middle-aged": ("middle-aged", "middle-aged", "mature", "middle aged", "forty-year-old", "adult"),
+    "old": ("old", "old", "elderly", "aged", "senior"),
+    "slim": ("slim", "thin", "slender", "skinny", "lean"),
+    "heavy": ("heavy", "fat", "overweight", "big", "stout", "plump"),
+    "muscular": ("muscular", "athletic", "strong", "bodybuilder", "fit"),
+    "average": ("", "", "normal", "average"),
+    "grey": ("grey", "gray"),
+    "blond": ("blond", "blonde", "golden", "fair"),
+    "black": ("black", "black", "dark black"),
+    "navy": ("navy", "navy blue", "dark blue"),
+    "maroon": ("maroon", "dark red", "burgundy", "wine red"),
+    "turquoise": ("turquoise", "cyan", "aqua"),
+    "purple": ("purple", "violet"),
+    "light blue": ("light blue", "sky blue", "pale blue"),
+    "olive": ("olive", "olive green", "khaki green"),
+    "red": ("red", "red", "bright red"),
+    "pink": ("pink", "rose", "pink"),
+    "t-shirt": ("t-shirt", "tee", "tshirt", "shirt", "top"),
+    "long-sleeved shirt": ("long-sleeved shirt", "shirt", "long sleeve shirt"),
+    "striped shirt": ("striped shirt", "shirt", "button-up shirt"),
+    "blouse": ("blouse", "blouse", "shirt"),
+    "sweater": ("sweater", "jumper", "pullover", "hoodie"),
+    "crop top": ("crop top", "short top", "cropped t-shirt"),
+    "jacket": ("jacket", "coat", "vest"),
+    "suit jacket": ("suit jacket", "suit", "blazer", "tuxedo"),
+    "jeans": ("jeans", "denim trousers", "denim", "jeans", "pants"),
+    "trousers": ("trousers", "pants", "slacks"),
+    "suit trousers": ("suit trousers", "trousers", "dress pants"),
+    "shorts": ("shorts", "short pants"),
+    "skirt": ("skirt", "skirt", "long skirt"),
+    "leggings": ("leggings", "tights", "sports leggings"),
+    "sneakers": ("sneakers", "trainers", "sport shoes", "running shoes"),
+    "shoes": ("shoes", "leather shoes", "shoes"),
+    "boots": ("boots", "shoes", "boots"),
+    "hat": ("hat", "fedora", "fedora hat"),
+    "standing": ("standing", "standing still", "posing", "in a neutral pose", ""),
+    "in T-pose": ("in T-pose", "with arms stretched out", "T-pose", "arms out to the sides"),
+    "running": ("running", "running", "jogging"),
+    "fighting": ("fighting", "in a fighting pose", "boxing"),
+    "sitting": ("sitting", "seated"),
+    "standing casually": ("standing casually", "standing", "posing", "relaxed", ""),
+    "bald head": ("bald head", "shaved head"),
+    "bald": ("bald", "hairless"),
+    "ponytail": ("ponytail", "pony tail", "hair in a ponytail"),
+    "braided hair": ("braided hair", "braids", "hair in a braid"),
+    "afro hair": ("afro hair", "afro", "curly hair"),
+    "bob hair": ("bob hair", "bob haircut", "chin-length hair", "short bob hair"),
+    "long hair": ("long hair", "long hair", "long straight hair", "flowing hair"),
+    "short hair": ("short hair", "short hair", "short-cut hair", "a short haircut"),
+    "dark": ("dark skin", "dark-skinned", "black skin", "brown skin"),
+    "light": ("asian", "light skin", "east asian features"),
+    "fair": ("fair skin", "white skin", "caucasian"),
+}
+
+# Words that change nothing in the picture: a user writes them, the model must not stumble.
+OPENINGS = (
+    "a photo of",
+    "a dslr photo of",
+    "a 3d model of",
+    "a render of",
+    "a picture of",
+    "full color photo of",
+    "a portrait of",
+    "an image of",
+    "realistic",
+    "there is",
+)
+CLOSINGS = (
+    "highly detailed",
+    "8k",
+    "best quality",
+    "4k uhd",
+    "realistic",
+    "studio lighting",
+    "plain background",
+    "masterpiece",
+    "sharp focus",
+    "cinematic",
+    "trending on artstation",
+    "photorealistic",
+    "professional photograph",
+    "centered",
+)
+_SYLLABLES = ("ka", "lo", "mi", "ran", "tes", "vor", "ell", "shu", "bri", "no", "qua", "zen", "dor", "pi", "ya", "ust")
+
+
+def rephrase(attributes: Attributes, generator: np.random.Generator) -> str:
+    """Another wording of `describe(attributes)`, drawn from the generator.
+
+    Each part of the sentence is kept with its own chance, words are replaced by synonyms, the order of the garments
+    and of the sentence's halves changes, and empty or invented words are thrown in. What is said stays true.
+    """
+
+    def chance(probability: float) -> bool:
+        return bool(generator.random() < probability)
+
+    def say(word: str) -> str:
+        choices = SYNONYMS.get(word, (word,))
+        return choices[int(generator.integers(len(choices)))] if chance(0.6) else (word if word != "average" else "")
+
+    text = describe(attributes) if chance(0.25) else _loose_sentence(attributes, say, chance, generator)
+    if chance(0.15):
+        text = f"{OPENINGS[int(generator.integers(len(OPENINGS)))]} {text}"
+    while chance(0.15):
+        text = f"{text}, {CLOSINGS[int(generator.integers(len(CLOSINGS)))]}"
+    if chance(0.08):
+        text = _with_invented_word(text, generator)
+    if chance(0.05):
+        text = text.capitalize() + "."
+    return text
+
+
+def _loose_sentence(attributes: Attributes, say: Any, chance: Any, generator: np.random.Generator) -> str:
+    """A sentence or a list of keywords with some of the facts, in some order."""
+    person = _person_words(attributes, say, chance)
+    hair = _hair_words(attributes, say) if chance(0.7) else ""
+    garments = [
+        (attributes.top_colour, attributes.top, 0.85),
+        (attributes.bottom_colour, attributes.bottom, 0.75),
+        (attributes.shoes_colour, attributes.shoes, 0.5),
+    ]
+    if attributes.hat is not None and attributes.hat_colour is not None:
+        garments.append((attributes.hat_colour, attributes.hat, 0.8))
+    worn = [
+        f"{say(colour) if chance(0.9) else ''} {say(item)}".strip() for colour, item, keep in garments if chance(keep)
+    ]
+    generator.shuffle(worn)
+    pose = say(attributes.pose) if chance(0.6) else ""
+    if chance(0.2):
+        facts = [person, hair, *worn, pose]
+        return ", ".join(fact for fact in facts if fact)
+    subject = with_article(person) if chance(0.9) else person
+    clauses = [f"with {hair}" if hair else ""]
+    if worn:
+        verb = ("wearing", "in", "dressed in", "who wears", "wearing")[int(generator.integers(5))]
+        items = [with_article(item) for item in worn] if chance(0.8) else worn
+        clauses.append(f"{verb} {_listed(items)}")
+    if chance(0.3):
+        clauses.reverse()
+    joined = [clause for clause in clauses if clause]
+    separator = ", " if chance(0.7) else " "
+    text = separator.join([f"{subject} {joined[0]}", *joined[1:]]) if joined else subject
+    if not pose:
+        return text
+    return f"{text}, {pose}" if chance(0.8) else f"{subject} {pose}{text.removeprefix(subject)}"
+
+
+def _person_words(attributes: Attributes, say: Any, chance: Any) -> str:
+    words = [
+        say(attributes.age) if chance(0.75) else "",
+        say(attributes.build) if chance(0.75) else "",
+        say(attributes.sex) if chance(0.95) else "person",
+    ]
+    text = " ".join(word for word in words if word)
+    if chance(0.15):
+        skin = say(attributes.skin)
+        if skin.endswith("skin") or skin.endswith("features"):
+            return f"{text} with {skin}"
+        if skin in ("dark-skinned", "asian", "caucasian"):
+            return f"{skin} {text}"
+    return text
+
+
+def _hair_words(attributes: Attributes, say: Any) -> str:
+    if attributes.hair_colour is None:
+        return with_article(say(attributes.hair_style))
+    style = say(attributes.hair_style)
+    words = f"{say(attributes.hair_colour)} {style.removeprefix('a ')}"
+    return words if "hair" in style.split() or style in ("braids",) else with_article(words)
+
+
+def _with_invented_word(text: str, generator: np.random.Generator) -> str:
+    count = int(generator.integers(2, 4))
+    invented = "".join(_SYLLABLES[int(index)] for index in generator.integers(len(_SYLLABLES), size=count))
+    words = text.split(" ")
+    words.insert(int(generator.integers(len(words) + 1)), invented)
+    return " ".join(words)
+
+
+def training_caption(record: Mapping[str, Any], generator: np.random.Generator) -> str:
+    """A caption for one dataset line: another wording if its attributes are known, else its own caption (scans)."""
+    if record["attributes"] is None:
+        return str(record["caption"])
+    return rephrase(Attributes.from_dict(record["attributes"]), generator)
