@@ -1,0 +1,152 @@
+"""Which room may call which, what an import costs, and that it says nothing."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "humannorm"
+
+# The ground floor: types and conventions that every room shares.
+GROUND = frozenset(
+    {"checks", "schedules", "images", "mesh", "mesh_io", "cameras", "prompts", "warp_runtime", "__version__"}
+)
+# Arrows point downwards only. A room may import itself and what stands here, nothing else.
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    **dict.fromkeys(GROUND, GROUND),
+    "rendering": GROUND,  # knows nothing of diffusion
+    "guidance": (GROUND - {"mesh", "mesh_io"}) | {"models"},  # knows nothing of meshes
+    "body": GROUND,
+    "geometry": GROUND | {"rendering", "guidance", "body"},
+    "texture": GROUND | {"rendering", "guidance", "geometry"},
+    "export": GROUND | {"rendering", "body", "texture"},
+    "models": GROUND,
+    "training": GROUND | {"rendering", "body", "guidance", "models", "geometry"},
+    "evaluation": GROUND | {"rendering", "guidance", "models"},
+    "pipeline": GROUND | {"rendering", "guidance", "body", "geometry", "texture", "export", "models"},
+    "cli": frozenset({"checks", "commands", "__version__"}),
+    "__main__": frozenset({"cli"}),
+    "__init__": frozenset(),
+}
+ABOVE_ALL = "commands"  # the verbs may call every room
+
+HEAVY = (
+    "comfy",
+    "comfy_api",
+    "warp",
+    "diffusers",
+    "transformers",
+    "trimesh",
+    "PIL",
+    "matplotlib",
+    "scipy",
+    "nvdiffrast",
+)
+
+
+def rooms() -> list[str]:
+    """Every module and package that stands directly in humannorm/."""
+    names = {path.stem for path in PACKAGE.glob("*.py")}
+    return sorted(names | {path.parent.name for path in PACKAGE.glob("*/__init__.py")})
+
+
+def sources(room: str) -> list[Path]:
+    single = PACKAGE / f"{room}.py"
+    return [single] if single.exists() else sorted((PACKAGE / room).rglob("*.py"))
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Absolute names of all modules that a file imports, lazily or for type checking only included."""
+    package = ["humannorm", *path.relative_to(PACKAGE).parent.parts]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            found.update(f"{stem}.{alias.name}" for alias in node.names)
+    return found
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_arrows_point_downwards_only(room):
+    if room == ABOVE_ALL:
+        return
+    assert room in MAY_IMPORT, f"humannorm/{room} is new: say in MAY_IMPORT which rooms it may call"
+    for path in sources(room):
+        called = {name.split(".")[1] for name in imported_modules(path) if name.startswith("humannorm.")}
+        upward = called - MAY_IMPORT[room] - {room}
+        assert not upward, f"{path.relative_to(ROOT)} imports {sorted(upward)}"
+
+
+def test_the_library_never_imports_its_host():
+    for path in PACKAGE.rglob("*.py"):
+        hosts = {name for name in imported_modules(path) if name.split(".")[0] in ("comfy", "comfy_api", "nodes")}
+        assert not hosts, f"{path.relative_to(ROOT)} imports {sorted(hosts)}"
+
+
+def test_warp_is_imported_in_one_place_only():
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "warp_runtime.py":
+            direct = {name for name in imported_modules(path) if name.split(".")[0] == "warp"}
+            assert not direct or path.name.startswith("warp_"), f"{path.relative_to(ROOT)} imports warp"
+
+
+def in_fresh_interpreter(code: str) -> dict:
+    """Run code that ends by printing one JSON line, and see that it printed nothing else."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "" and done.stdout.count("\n") == 1, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_importing_the_library_is_silent_and_loads_nothing_heavy():
+    light = ["humannorm", *(f"humannorm.{name}" for name in rooms() if name in LIGHT_ROOMS)]
+    code = f"""
+import importlib, json, sys
+loaded = {{}}
+for module in {light!r}:
+    before = set(sys.modules)
+    importlib.import_module(module)
+    loaded[module] = sorted({{name.split(".")[0] for name in set(sys.modules) - before}} & set({HEAVY!r}))
+print(json.dumps(loaded))
+"""
+    assert {module: heavy for module, heavy in in_fresh_interpreter(code).items() if heavy} == {}
+
+
+LIGHT_ROOMS = (GROUND - {"warp_runtime", "__version__"}) | {
+    "body", "cli", "commands", "evaluation", "export", "geometry", "guidance", "models", "pipeline", "rendering",
+    "texture", "training",
+}  # fmt: skip
+
+
+def test_importing_humannorm_takes_less_than_a_third_of_a_second_beyond_torch():
+    code = """
+import json, time
+import numpy, torch
+start = time.process_time()
+import humannorm
+package = time.process_time() - start
+import humannorm.cameras, humannorm.mesh, humannorm.rendering
+print(json.dumps([package, time.process_time() - start]))
+"""
+    package, core = min(map(tuple, (in_fresh_interpreter(code) for _ in range(2))))
+    assert package < 0.3 and core < 1.0
+
+
+def test_running_a_kernel_module_is_silent_too():
+    code = """
+import json
+from humannorm.warp_runtime import wp
+print(json.dumps(wp.is_cpu_available()))
+"""
+    assert in_fresh_interpreter(code) is True

@@ -1,0 +1,81 @@
+"""What is shipped, and what it asks for."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def test_requirements_txt_is_equal_to_the_dependencies():
+    assert (ROOT / "requirements.txt").read_text("utf-8").splitlines() == PROJECT["project"]["dependencies"]
+
+
+def test_torch_and_numpy_are_whatever_the_host_brings():
+    assert {"torch", "numpy"} <= set(PROJECT["project"]["dependencies"])
+    for extra in [PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"].values()]:
+        assert not [requirement for requirement in extra if re.search("==|<|~=|!=", requirement.split(";")[0])]
+
+
+def test_extras_and_metadata():
+    project = PROJECT["project"]
+    assert set(project["optional-dependencies"]) == {"train", "evaluate", "test", "dev"}
+    assert project["requires-python"] == ">=3.10" and project["license"] == "Apache-2.0"
+    assert PROJECT["tool"]["comfy"]["requires-comfyui"] == ">=0.3.64"
+    assert project["scripts"] == {"humannorm": "humannorm.cli:main"}
+
+
+def test_version_is_said_once_and_truly():
+    import humannorm
+
+    assert PROJECT["project"]["version"] == humannorm.__version__
+
+
+def test_licence_is_the_whole_apache_text():
+    text = (ROOT / "LICENSE").read_text("utf-8")
+    assert "Apache License" in text and "Version 2.0, January 2004" in text and "END OF TERMS AND CONDITIONS" in text
+    assert (ROOT / "NOTICE").read_text("utf-8").strip()
+
+
+def test_sources_are_ascii():
+    for path in [*ROOT.glob("humannorm/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("nodes/**/*.py")]:
+        assert path.read_bytes().isascii(), path
+
+
+def test_kernel_modules_are_the_only_ones_the_type_checker_skips():
+    skipped = [table["module"] for table in PROJECT["tool"]["mypy"]["overrides"] if table.get("ignore_errors")]
+    kernels = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in ROOT.glob("humannorm/*/**/warp_*.py")
+        if "wp.kernel" in path.read_text("utf-8")
+    }
+    assert {module for table in skipped for module in table} == kernels
+
+
+def test_the_wheel_holds_every_file_of_the_package(tmp_path):
+    pytest.importorskip("setuptools", minversion="77")
+    source = tmp_path / "source"
+    shipped = [path for path in ROOT.glob("humannorm/**/*") if path.is_file() and "__pycache__" not in path.parts]
+    for path in [*shipped, *(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"))]:
+        copy = source / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.symlink_to(path)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", tmp_path, source]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    assert {str(path.relative_to(ROOT)) for path in shipped} <= packed
+    assert any(name.endswith("licenses/LICENSE") for name in packed)
+    assert {name.split("/")[0] for name in packed} == {"humannorm", wheel.name.split("-py3")[0] + ".dist-info"}
