@@ -187,7 +187,7 @@ def draw(
             if flat[0] >= 0.0 and flat[1] >= 0.0 and flat[2] >= 0.0:
                 inverse = flat[0] * a[2] + flat[1] * b[2] + flat[2] * c[2]
                 depth = 1.0 / inverse
-                opaque = bool(True)  # noqa: UP018 (a variable, not a constant, to Warp)
+                opaque = wp.bool(True)
                 if threshold > 0.0:
                     weights = wp.vec3(flat[0] * a[2], flat[1] * b[2], flat[2] * c[2]) * depth
                     rgba = sample(materials, texture, mip, mix_uv(surface, triangle, weights))
@@ -239,8 +239,8 @@ def shade(
     camera, row, column = wp.tid()
     color_sum = wp.vec3(0.0, 0.0, 0.0)
     normal_sum = wp.vec3(0.0, 0.0, 0.0)
-    depth_sum = 0.0
-    covered = 0.0
+    depth_sum = wp.float32(0.0)
+    covered = wp.float32(0.0)
     for sub in range(samples * samples):
         y = row * samples + sub // samples
         x = column * samples + sub % samples
