@@ -12,14 +12,15 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_choice, check_same_device, check_tensor
-from humannorm.mesh import Mesh, vertex_normals, welded_vertex_normals
+from humannorm.mesh import Mesh, vertex_normals
 from humannorm.rendering.engines import antialias, interpolate, rasterize
 from humannorm.rendering.fragments import Fragments
+from humannorm.rendering.seams import weld
 from humannorm.rendering.textures import TextureLookup, sample_texture, uv_screen_derivatives
 
 Pass = Literal["normal", "depth", "mask", "color"]
@@ -106,7 +107,10 @@ def render(
     clip = cameras.clip_from_world(mesh.vertices, aspect=width / height)
     fragments = rasterize(clip, mesh.faces, resolution, engine=engine)
     pixels = _covered_pixels(fragments)
-    surface = _surface_values(mesh, fragments, pixels, passes, field)
+    # Split vertices are no outline: without welding, antialiasing would blend across the seams inside the surface.
+    split = mesh.uvs is not None or mesh.normals is not None
+    welded = weld(mesh.vertices) if split else None
+    surface = _surface_values(mesh, welded, fragments, pixels, passes, field)
 
     values: list[Tensor] = []
     behind: list[tuple[float, ...]] = []
@@ -127,7 +131,7 @@ def render(
 
     canvas = clip.new_tensor([value for color in behind for value in color]).repeat(fragments.triangle.numel(), 1)
     images = canvas.index_copy(0, pixels.index, torch.cat(values, dim=-1)).view(*fragments.triangle.shape, -1)
-    images = antialias(images, fragments, clip, mesh.faces)
+    images = antialias(images, fragments, clip, mesh.faces if welded is None else welded[mesh.faces])
     ordered = [name for name in PASSES if name in passes]
     pictures = dict(zip(ordered, images.split([CHANNELS[name] for name in ordered], dim=-1), strict=True))
     return RenderedPasses(
@@ -187,12 +191,17 @@ def _covered_pixels(fragments: Fragments) -> _CoveredPixels:
 
 
 def _surface_values(
-    mesh: Mesh, fragments: Fragments, pixels: _CoveredPixels, passes: Sequence[Pass], field: ColorField | None
+    mesh: Mesh,
+    welded: Int64[Tensor, " V"] | None,
+    fragments: Fragments,
+    pixels: _CoveredPixels,
+    passes: Sequence[Pass],
+    field: ColorField | None,
 ) -> dict[str, Float[Tensor, "N _"]]:
     """World-space values of the surface at the covered pixels, all from one interpolation."""
     attributes: dict[str, Tensor] = {}
     if "normal" in passes:
-        attributes["normal"] = _shading_normals(mesh)
+        attributes["normal"] = _shading_normals(mesh, welded)
     if "depth" in passes or ("color" in passes and field is not None):
         attributes["position"] = mesh.vertices
     if "color" in passes and field is None:
@@ -208,12 +217,13 @@ def _surface_values(
     return dict(zip(attributes, values.split(sizes, dim=-1), strict=True))
 
 
-def _shading_normals(mesh: Mesh) -> Float[Tensor, "V 3"]:
-    """The mesh's own normals, else area-weighted ones; vertices that a texture seam has split are smoothed as one."""
+def _shading_normals(mesh: Mesh, welded: Int64[Tensor, " V"] | None) -> Float[Tensor, "V 3"]:
+    """The mesh's own normals, else area-weighted ones; vertices that a seam has split are smoothed as one."""
     if mesh.normals is not None:
         return mesh.normals
-    average = vertex_normals if mesh.uvs is None else welded_vertex_normals
-    return average(mesh.vertices, mesh.faces)
+    if welded is None:
+        return vertex_normals(mesh.vertices, mesh.faces)
+    return vertex_normals(mesh.vertices, welded[mesh.faces])[welded]
 
 
 def _clip_z(
