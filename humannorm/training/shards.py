@@ -64,7 +64,7 @@ class Shards:
         found = 0
         for path in sorted(self.folder.glob("shots_*.jsonl")):
             name = path.stem.removeprefix("shots_")
-            if name in known:
+            if name in known or not self.ready(name):
                 continue
             shard = self._open(name)
             self.rows += [
@@ -76,6 +76,14 @@ class Shards:
             found += 1
         return found
 
+    def ready(self, name: str) -> bool:
+        """Whether the shard may be used yet."""
+        return True
+
+    def extra_maps(self, name: str) -> dict[str, np.ndarray]:
+        """More arrays of the shard, from elsewhere."""
+        return {}
+
     def _open(self, name: str) -> Shard:
         text = (self.folder / f"shots_{name}.jsonl").read_text(encoding="utf-8")
         shots = [json.loads(line) for line in text.splitlines()]
@@ -85,9 +93,11 @@ class Shards:
             if not path.is_file():
                 raise InputError(f"{path}: expected beside shots_{name}.jsonl, got no such file")
             maps[key] = np.load(path, mmap_mode="r", allow_pickle=False)
-            if len(maps[key]) != len(shots):
+        maps |= self.extra_maps(name)
+        for key, array in maps.items():
+            if len(array) != len(shots):
                 raise InputError(
-                    f"{path}: expected {len(shots)} images as shots_{name}.jsonl has, got {len(maps[key])}"
+                    f"{self.folder}: expected {len(shots)} rows in {key} of shard {name} as in its lines, got {len(array)}"
                 )
         return Shard(name, maps, shots)
 

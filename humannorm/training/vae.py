@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,20 +171,30 @@ def normalise_latents(vae: Any, mean: Float[Tensor, "C"], std: Float[Tensor, "C"
 
 
 @torch.no_grad()
-def encode_shards(vae: Any, folder: str | Path, cache: str | Path, *, batch: int = 32) -> int:
+def encode_shards(
+    vae: Any,
+    folder: str | Path,
+    cache: str | Path,
+    *,
+    kinds: Sequence[str] = KINDS,
+    batch: int = 32,
+    worker: int = 0,
+    workers: int = 1,
+) -> int:
     """Write the scaled latents (means) of every shard that has none yet, as float16 `latent_<kind>_<shard>.npy`.
 
-    Returns how many shards were encoded. A later call takes in only what is new.
+    Returns how many shards were encoded; a later call takes in only what is new. Of several workers each takes every
+    so-manyth shard.
     """
     import numpy as np
 
     cache = Path(cache)
     cache.mkdir(parents=True, exist_ok=True)
-    shards = Shards(folder)
+    shards = Shards(folder, maps=kinds)
     device = next(vae.parameters()).device
     encoded = 0
-    for shard in shards.shards:
-        paths = {kind: cache / f"latent_{kind}_{shard.name}.npy" for kind in KINDS}
+    for shard in shards.shards[worker::workers]:
+        paths = {kind: cache / f"latent_{kind}_{shard.name}.npy" for kind in kinds}
         if all(path.is_file() for path in paths.values()):
             continue
         for kind, path in paths.items():
@@ -192,7 +202,9 @@ def encode_shards(vae: Any, folder: str | Path, cache: str | Path, *, batch: int
             for first in range(0, len(shard.shots), batch):
                 pixels = torch.from_numpy(np.array(shard.maps[kind][first : first + batch])).float().to(device) / 255.0
                 images = pixels[..., None].expand(-1, -1, -1, 3) if pixels.ndim == 3 else pixels
-                latents = vae.encode(to_network(images)).latent_dist.mode() * vae.config.scaling_factor
+                latents = (
+                    vae.encode(to_network(images).to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
+                )
                 parts.append(latents.to("cpu", torch.float16))
             partial = path.with_name(path.name + f".{os.getpid()}.partial")
             with partial.open("wb") as file:

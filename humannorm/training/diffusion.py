@@ -1,0 +1,329 @@
+"""Training a denoiser: normal-, depth- and colour-adapted models (eq. 5) and the normal ControlNet (eq. 8).
+
+One task serves the fine-tuning of a Stable Diffusion folder and the small model made from nothing; they differ in what
+is trained and in their settings. Latents are encoded once, before the training, so the VAE is no part of it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from humannorm.checks import InputError
+from humannorm.guidance.diffusers_guide import DiffusersGuide
+from humannorm.guidance.samplers import sample_latents
+from humannorm.images import contact_sheet, save_png
+from humannorm.training.config import DiffusionConfig, TextConfig, UnetConfig
+from humannorm.training.loop import Task
+from humannorm.training.shards import KINDS, Shards
+from humannorm.training.text import draw_prompt, fixed_prompt
+
+SCHEDULE = {
+    "_class_name": "DDIMScheduler",
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "num_train_timesteps": 1000,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+"""Stable Diffusion 1.5's noise schedule, which ComfyUI takes for granted."""
+
+VALIDATION_SEED = 1234
+
+
+def build_unet(config: UnetConfig, text: TextConfig, latent_size: int) -> Any:
+    """A fresh diffusers `UNet2DConditionModel` of SD1.5's layout."""
+    from diffusers import UNet2DConditionModel
+
+    levels = len(config.channels)
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * (levels - 1)),
+        up_block_types=(*("CrossAttnUpBlock2D",) * (levels - 1), "UpBlock2D"),
+        block_out_channels=config.channels,
+        layers_per_block=config.layers_per_block,
+        norm_num_groups=config.norm_groups,
+        cross_attention_dim=text.hidden,
+        attention_head_dim=tuple(width // config.head_channels for width in config.channels),  # heads, despite the name
+    )
+
+
+def build_controlnet(unet: Any, downscale: int) -> Any:
+    """A diffusers `ControlNetModel` that starts as a copy of the UNet's encoder and adds nothing yet.
+
+    The hint is shrunk by as much as the VAE shrinks images: 8 in Stable Diffusion, 4 in the small model.
+    """
+    from diffusers import ControlNetModel
+
+    widths = {4: (16, 32, 64), 8: (16, 32, 96, 256)}
+    if downscale not in widths:
+        raise InputError(f"vae: expected one that shrinks images 4 or 8 times, got {downscale}")
+    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths[downscale])
+    return controlnet.train()
+
+
+class LatentShards(Shards):
+    """Shards with their latents, as `encode_shards` wrote them; a shard without latents is not seen yet."""
+
+    def __init__(
+        self,
+        folder: str | Path,
+        cache: str | Path,
+        *,
+        kinds: Sequence[str] = KINDS,
+        split: str = "train",
+        control: bool,
+    ) -> None:
+        self.cache = Path(cache)
+        self.kinds = tuple(kinds)
+        super().__init__(folder, split=split, maps=("mask", "normal") if control else ("mask",))
+
+    def ready(self, name: str) -> bool:
+        return all((self.cache / f"latent_{kind}_{name}.npy").is_file() for kind in self.kinds)
+
+    def extra_maps(self, name: str) -> dict[str, np.ndarray]:
+        return {
+            f"latent_{kind}": np.load(self.cache / f"latent_{kind}_{name}.npy", mmap_mode="r", allow_pickle=False)
+            for kind in self.kinds
+        }
+
+    def latent(self, index: int, kind: str) -> Float[Tensor, "C h w"]:
+        """Scaled latents of the index-th picture."""
+        shard, row = self.rows[index]
+        return torch.from_numpy(np.array(self.shards[shard].maps[f"latent_{kind}"][row])).float()
+
+
+class DenoiserTask(Task):
+    """Predict eps or v of noised latents, as the model's scheduler says, from prompts and at times normal maps."""
+
+    def __init__(
+        self,
+        *,
+        unet: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        vae: Any,
+        scheduler_config: dict[str, Any],
+        shards: LatentShards,
+        held_out: LatentShards,
+        config: DiffusionConfig,
+        controlnet: Any | None = None,
+    ) -> None:
+        from diffusers import DDPMScheduler
+
+        super().__init__()
+        self.unet, self.text_encoder, self.controlnet = unet, text_encoder, controlnet
+        # Not a sub-module: the VAE is neither trained nor needed on the device but for sheets.
+        self.__dict__["vae"] = vae.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.scheduler_config = scheduler_config
+        self.prediction_type = str(scheduler_config.get("prediction_type", "epsilon"))
+        alphabar = DDPMScheduler.from_config(scheduler_config).alphas_cumprod
+        self.register_buffer("alphabar", alphabar.clone(), persistent=False)
+        self.shards, self.held_out, self.config = shards, held_out, config
+
+    def draw(self, generator: torch.Generator, batch_size: int, shards: LatentShards | None = None) -> dict[str, Any]:
+        shards = self.shards if shards is None else shards
+        words = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
+        controlled = round(batch_size * self.config.controlled)
+        names = [kind for kind, _ in self.config.kinds]
+        shares = torch.tensor([share for _, share in self.config.kinds])
+        kinds = [
+            names[i] for i in torch.multinomial(shares, batch_size, replacement=True, generator=generator).tolist()
+        ]
+        kinds[:controlled] = ["color"] * controlled
+        indices = torch.randint(len(shards), (batch_size,), generator=generator).tolist()
+        latents = torch.stack([shards.latent(index, kind) for index, kind in zip(indices, kinds, strict=True)])
+        masks = torch.stack([shards.mask(index) for index in indices])[:, None]
+        prompts = [draw_prompt(shards.shot(index), kind, words) for index, kind in zip(indices, kinds, strict=True)]
+        kept = torch.rand(batch_size, generator=generator) >= self.config.prompt_dropout
+        batch = {
+            "latents": latents,
+            "mask": torch.nn.functional.interpolate(masks, latents.shape[-2:], mode="area"),
+            "tokens": self.tokenize([text if keep else "" for text, keep in zip(prompts, kept.tolist(), strict=True)]),
+            "timestep": stratified_timesteps(batch_size, len(self.alphabar), generator),
+            "noise": torch.randn(latents.shape, generator=generator),
+        }
+        if controlled:
+            hints = torch.stack([shards.image(index, "normal") for index in indices[:controlled]])
+            batch["hint"] = hints.permute(0, 3, 1, 2)
+        return batch
+
+    def tokenize(self, prompts: Sequence[str]) -> Int[Tensor, "B T"]:
+        """Token ids, padded and cut to the text encoder's length."""
+        length = self.text_encoder.config.max_position_embeddings
+        return self.tokenizer(
+            list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        ).input_ids
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        latents, noise, timestep = batch["latents"], batch["noise"], batch["timestep"]
+        text = self.text_encoder(batch["tokens"]).last_hidden_state
+        noised, target = noise_and_target(latents, noise, self.alphabar[timestep], self.prediction_type)
+        residuals: dict[str, Any] = {}
+        if "hint" in batch:
+            count = len(batch["hint"])
+            down, middle = self.controlnet(  # type: ignore[misc]
+                noised[:count], timestep[:count], text[:count], controlnet_cond=batch["hint"], return_dict=False
+            )
+            residuals = {
+                "down_block_additional_residuals": [padded(value, len(latents)) for value in down],
+                "mid_block_additional_residual": padded(middle, len(latents)),
+            }
+        predicted = self.unet(noised, timestep, text, **residuals).sample.float()
+        weight = 1.0 + self.config.mask_weight * batch["mask"]
+        return ((predicted - target).square() * weight).sum() / (weight.sum() * target.shape[1])
+
+    @property
+    def guide(self) -> DiffusersGuide:
+        """The present weights as a denoiser, for sheets. Leaves the modules' gradients switched as they are."""
+        wanted = {name: value.requires_grad for name, value in self.named_parameters()}
+        guide = DiffusersGuide(
+            unet=self.unet,
+            scheduler_config=self.scheduler_config,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            vae=self.vae,
+            controlnet=self.controlnet,
+        )
+        for name, value in self.named_parameters():
+            value.requires_grad_(wanted[name])
+        return guide
+
+    @torch.no_grad()
+    def validate(self, folder: Path, step: int) -> Mapping[str, float]:
+        """The loss on held-out people, and a sheet of fixed prompts and seeds in all kinds, parts and views."""
+        self.shards.refresh()
+        guide = self.guide
+        generator = torch.Generator().manual_seed(VALIDATION_SEED)
+        batch = self.draw(generator, 48, self.held_out)
+        figures = {"held_out_loss": float(self({k: v.to(guide.device) for k, v in batch.items()}))}
+        chosen = self._validation_shots()
+        pictures, labels = [], []
+        for kind in [kind for kind, _ in self.config.kinds]:
+            indices = chosen[:12]
+            prompts = [fixed_prompt(self.held_out.shot(index), kind) for index in indices]
+            controls: list[Tensor | None] = [None]
+            if self.config.controlled and kind == "color":
+                controls.append(torch.stack([self.held_out.image(index, "normal") for index in indices]))
+                controls = controls[-1:] if self.config.controlled == 1 else controls
+            for control in controls:
+                condition = guide.condition(prompts, guidance_scale=4.0, control=control)
+                size = guide.resolution // guide.downscale
+                noise = torch.randn((len(prompts), 4, size, size), generator=generator).to(guide.device)
+                latents = sample_latents(guide, condition, noise, scheduler_config=self.scheduler_config, steps=16)
+                pictures += list(guide.decode(latents.float()).float().cpu())
+                if control is not None:
+                    pictures += list(control)
+                named = [f"{self.held_out.shot(i)['part']} {self.held_out.shot(i)['view']}" for i in indices]
+                labels += [f"{kind} {text}" for text in named]
+                labels += named if control is not None else []
+        save_png(folder / f"step_{step:06d}.png", contact_sheet(pictures, labels, 12))
+        self.train()
+        return figures
+
+    def _validation_shots(self) -> list[int]:
+        """Twelve held-out shots: full bodies from the four sides, twice, then heads and halves."""
+        wanted = [("full", view) for view in ("front", "left", "back", "right")]
+        wanted += [("full", "front"), ("full", "back"), ("head", "front"), ("head", "left"), ("head", "back")]
+        wanted += [("upper", "front"), ("upper", "back"), ("lower", "front")]
+        chosen: list[int] = []
+        for pair in wanted:
+            found = (
+                index
+                for index in range(len(self.held_out))
+                if index not in chosen
+                and (self.held_out.shot(index)["part"], self.held_out.shot(index)["view"]) == pair
+            )
+            chosen.append(next(found, 0))
+        return chosen
+
+    def save(self, folder: Path) -> None:
+        """A whole diffusers folder: what was trained, and what it needs beside it."""
+        save_folder(
+            folder,
+            unet=self.unet,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            vae=self.vae,
+            scheduler_config=self.scheduler_config,
+            controlnet=self.controlnet,
+        )
+
+
+def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator) -> Int[Tensor, "B"]:
+    """Uniform timesteps, one from each of `count` equal parts of the schedule in random order: a steadier loss."""
+    offsets = torch.rand(count, generator=generator)
+    places = (torch.randperm(count, generator=generator) + offsets) / count
+    return (places * timesteps).long().clamp(max=timesteps - 1)
+
+
+def noise_and_target(
+    latents: Float[Tensor, "B C h w"],
+    noise: Float[Tensor, "B C h w"],
+    alphabar: Float[Tensor, "B"],
+    prediction_type: str,
+) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B C h w"]]:
+    """Noised latents in DDPM's variance preserving form, and the network's target: eps, or v of Salimans and Ho."""
+    signal, spread = alphabar.sqrt()[:, None, None, None], (1 - alphabar).sqrt()[:, None, None, None]
+    noised = signal * latents + spread * noise
+    if prediction_type == "epsilon":
+        return noised, noise
+    if prediction_type == "v_prediction":
+        return noised, signal * noise - spread * latents
+    raise InputError(f"prediction_type: expected epsilon or v_prediction, got {prediction_type!r}")
+
+
+def padded(values: Float[Tensor, "K ..."], count: int) -> Float[Tensor, "B ..."]:
+    """Zeros for the samples of the batch that are not controlled."""
+    if len(values) == count:
+        return values
+    return torch.cat([values, values.new_zeros(count - len(values), *values.shape[1:])])
+
+
+def save_folder(
+    folder: Path,
+    *,
+    unet: Any,
+    text_encoder: Any,
+    tokenizer: Any,
+    vae: Any,
+    scheduler_config: dict[str, Any],
+    controlnet: Any | None = None,
+) -> None:
+    """Write a Stable Diffusion pipeline folder, safetensors only."""
+    unet.save_pretrained(folder / "unet")
+    text_encoder.save_pretrained(folder / "text_encoder")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    for name in ("vocab.json", "merges.txt"):  # what older readers, ComfyUI among them, look for
+        source = Path(tokenizer.name_or_path) / name
+        if source.is_file():
+            shutil.copyfile(source, folder / "tokenizer" / name)
+    vae.save_pretrained(folder / "vae")
+    if controlnet is not None:
+        controlnet.save_pretrained(folder / "controlnet")
+    (folder / "scheduler").mkdir(parents=True, exist_ok=True)
+    text = json.dumps(scheduler_config, indent=2) + "\n"
+    (folder / "scheduler" / "scheduler_config.json").write_text(text, encoding="utf-8")
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "feature_extractor": [None, None],
+        "safety_checker": [None, None],
+        "requires_safety_checker": False,
+        "scheduler": ["diffusers", scheduler_config.get("_class_name", "DDIMScheduler")],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
