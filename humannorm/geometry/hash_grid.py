@@ -100,7 +100,7 @@ class _WarpEncoding(torch.autograd.Function):
         return features
 
     @staticmethod
-    def backward(ctx: Any, gradients: Tensor) -> tuple[None, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradients: Tensor) -> tuple[None, Tensor, None, None]:
         from humannorm.geometry import warp_hash_grid
 
         (points,) = ctx.saved_tensors
