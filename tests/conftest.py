@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.machinery import PathFinder
+from pathlib import Path
 
 import pytest
 import torch
@@ -44,3 +45,51 @@ def as_user() -> Iterator[None]:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Diffusers folders of tiny random Stable Diffusion 1.5-shaped models with a ControlNet, by prediction type."""
+    from diffusers import AutoencoderKL
+
+    from humannorm.training.config import TextConfig, UnetConfig
+    from humannorm.training.diffusion import SCHEDULE, build_controlnet, build_unet, save_folder
+    from humannorm.training.text import build_text_encoder, train_tokenizer
+
+    made: dict[str, Path] = {}
+
+    def make(prediction_type: str) -> Path:
+        if prediction_type in made:
+            return made[prediction_type]
+        from transformers import CLIPTokenizer
+
+        folder = tmp_path_factory.mktemp(f"sd_{prediction_type}")
+        text = TextConfig(vocabulary=600, hidden=32, layers=1, heads=2)
+        torch.manual_seed(0)
+        train_tokenizer(["a young man in a red t-shirt, front view"] * 10, folder / "tokenizer", text)
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(32,) * 4,
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=8,
+        )
+        unet = build_unet(UnetConfig(channels=(32, 64), head_channels=16), text, latent_size=8)
+        controlnet = build_controlnet(unet, 8)
+        for parameter in controlnet.parameters():  # a fresh ControlNet says nothing: make it speak
+            torch.nn.init.normal_(parameter, std=0.05)
+        save_folder(
+            folder,
+            unet=unet,
+            text_encoder=build_text_encoder(tokenizer, text),
+            tokenizer=tokenizer,
+            vae=vae,
+            scheduler_config={**SCHEDULE, "prediction_type": prediction_type},
+            controlnet=controlnet,
+        )
+        made[prediction_type] = folder
+        return folder
+
+    return make

@@ -95,6 +95,11 @@ class DiffusersGuide:
         return len(self._log_sigmas)
 
     @property
+    def channels(self) -> int:
+        """Latent channels."""
+        return int(self.unet.config.in_channels)
+
+    @property
     def downscale(self) -> int:
         """Image pixels per latent pixel along a side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)

@@ -73,7 +73,10 @@ def build_controlnet(unet: Any, downscale: int) -> Any:
 
 
 class LatentShards(Shards):
-    """Shards with their latents, as `encode_shards` wrote them; a shard without latents is not seen yet."""
+    """Shards with their latents, as `encode_shards` wrote them; a shard without latents is not seen yet.
+
+    Latents are held in memory: they are small, and random reads from a disk are slow.
+    """
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class LatentShards(Shards):
 
     def extra_maps(self, name: str) -> dict[str, np.ndarray]:
         return {
-            f"latent_{kind}": np.load(self.cache / f"latent_{kind}_{name}.npy", mmap_mode="r", allow_pickle=False)
+            f"latent_{kind}": np.load(self.cache / f"latent_{kind}_{name}.npy", allow_pickle=False)
             for kind in self.kinds
         }
 
@@ -261,6 +264,17 @@ class DenoiserTask(Task):
         )
 
 
+class LoraTask(DenoiserTask):
+    """The same training, of adapters only; what is saved is the LoRA file that diffusers and ComfyUI read."""
+
+    def save(self, folder: Path) -> None:
+        from diffusers import StableDiffusionPipeline
+        from peft.utils import get_peft_model_state_dict
+
+        layers = {name: value.contiguous() for name, value in get_peft_model_state_dict(self.unet).items()}
+        StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, safe_serialization=True)
+
+
 def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator) -> Int[Tensor, "B"]:
     """Uniform timesteps, one from each of `count` equal parts of the schedule in random order: a steadier loss."""
     offsets = torch.rand(count, generator=generator)
@@ -307,7 +321,7 @@ def save_folder(
     tokenizer.save_pretrained(folder / "tokenizer")
     for name in ("vocab.json", "merges.txt"):  # what older readers, ComfyUI among them, look for
         source = Path(tokenizer.name_or_path) / name
-        if source.is_file():
+        if source.is_file() and source.parent.resolve() != (folder / "tokenizer").resolve():
             shutil.copyfile(source, folder / "tokenizer" / name)
     vae.save_pretrained(folder / "vae")
     if controlnet is not None:

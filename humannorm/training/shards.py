@@ -97,7 +97,7 @@ class Shards:
         for key, array in maps.items():
             if len(array) != len(shots):
                 raise InputError(
-                    f"{self.folder}: expected {len(shots)} rows in {key} of shard {name} as in its lines, got {len(array)}"
+                    f"{self.folder}: expected {len(shots)} rows in {key} of shard {name}, got {len(array)}"
                 )
         return Shard(name, maps, shots)
 

@@ -1,0 +1,78 @@
+"""`humannorm train normal|depth|aligned|small`: fine-tune a Stable Diffusion folder, or make the small model."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from humannorm.commands.options import add_device, add_out, add_seed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", choices=("normal", "depth", "aligned", "small"), help="what to train")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="folder of shards with pictures of people"
+    )
+    parser.add_argument(
+        "--base", type=Path, metavar="DIR", help="diffusers folder to start from (all but `small` need one)"
+    )
+    add_out(parser)
+    add_seed(parser)
+    add_device(parser)
+    parser.add_argument("--steps", type=int, help="optimiser steps; `small`: of its text and UNet stage")
+    parser.add_argument("--batch", type=int, help="samples per process and step")
+    parser.add_argument("--accumulate", type=int, help="backward passes per optimiser step")
+    parser.add_argument("--rate", type=float, help="learning rate")
+    parser.add_argument(
+        "--lora", type=int, default=0, metavar="RANK", help="train adapters of this rank only; 0: the UNet"
+    )
+    parser.add_argument("--precision", choices=("bf16", "fp16", "no"), default="bf16", help="autocast of the training")
+    parser.add_argument("--sheet-steps", type=int, help="steps between sheets of fixed prompts and views")
+    parser.add_argument("--vae-steps", type=int, help="`small`: steps of its VAE stage")
+    parser.add_argument("--aligned-steps", type=int, help="`small`: steps of its ControlNet stage")
+
+
+def run(args: argparse.Namespace) -> int:
+    from humannorm.checks import InputError, check_range
+    from humannorm.training.recipes import FineTuneConfig, SmallModelConfig, fine_tune, train_small
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    for name in ("steps", "batch", "accumulate", "sheet_steps", "vae_steps", "aligned_steps"):
+        if getattr(args, name) is not None:
+            check_range("--" + name.replace("_", "-"), getattr(args, name), 1, 10**9)
+    given = {
+        "steps": args.steps,
+        "batch_size": args.batch,
+        "accumulate": args.accumulate,
+        "learning_rate": args.rate,
+        "sheet_steps": args.sheet_steps,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    changes |= {"seed": args.seed, "precision": args.precision}
+    if args.recipe == "small":
+        if args.base is not None:
+            raise InputError("--base: expected none for `small`, which is made from nothing")
+        small = SmallModelConfig()
+        shared = {name: value for name, value in changes.items() if name != "steps"}
+        small = replace(
+            small,
+            vae_loop=replace(small.vae_loop, **shared, **_steps(args.vae_steps)),
+            unet_loop=replace(small.unet_loop, **changes),
+            aligned_loop=replace(small.aligned_loop, **shared, **_steps(args.aligned_steps)),
+        )
+        folder = train_small(args.data, args.out, small, device=args.device)
+    else:
+        if args.base is None:
+            raise InputError(f"--base: expected a diffusers folder to fine-tune for `{args.recipe}`, got none")
+        config = FineTuneConfig(lora_rank=args.lora)
+        config = replace(config, loop=replace(config.loop, **changes))
+        folder = fine_tune(args.recipe, args.base, args.data, args.out, config, device=args.device)
+    print(folder)
+    return 0
+
+
+def _steps(value: int | None) -> dict[str, int]:
+    return {} if value is None else {"steps": value}

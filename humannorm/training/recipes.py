@@ -1,0 +1,263 @@
+"""What `humannorm train` does: fine-tune a Stable Diffusion folder, or make the small model from nothing.
+
+| recipe    | trains                                   | on                            | paper  |
+|-----------|------------------------------------------|-------------------------------|--------|
+| `normal`  | the UNet, whole or LoRA                  | normal maps                   | eq. 5  |
+| `depth`   | the UNet, whole or LoRA                  | depth maps                    | eq. 5  |
+| `aligned` | a ControlNet that starts from the UNet   | colour, under its normal map  | eq. 8  |
+| `small`   | VAE; text encoder and UNet; ControlNet   | all of them                   | both   |
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from humannorm.checks import InputError, check_choice, check_range
+from humannorm.guidance.folders import load_component, model_folder, read_config
+from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
+from humannorm.training.diffusion import (
+    SCHEDULE,
+    DenoiserTask,
+    LatentShards,
+    LoraTask,
+    build_controlnet,
+    build_unet,
+)
+from humannorm.training.loop import train
+from humannorm.training.shards import KINDS, Shards
+from humannorm.training.text import build_text_encoder, draw_prompt, train_tokenizer
+from humannorm.training.vae import VaeTask, build_vae, encode_shards, latent_statistics, normalise_latents
+
+logger = logging.getLogger(__name__)
+
+RECIPES = ("normal", "depth", "aligned")
+KIND_OF_RECIPE = {"normal": "normal", "depth": "depth", "aligned": "color"}
+
+SD15_LOOP = LoopConfig(
+    steps=15_000, batch_size=4, accumulate=4, learning_rate=1e-5, warmup_steps=500, ema_decay=0.9999, betas=(0.9, 0.999)
+)
+"""A GPU's run at 512 pixels: 16 samples a step on one."""
+SMALL_VAE_LOOP = LoopConfig(steps=10_000, batch_size=32, learning_rate=1.5e-3, cooldown=0.4, ema_decay=0.99)
+
+SMALL_UNET_LOOP = LoopConfig(steps=12_000, batch_size=48, learning_rate=8e-4, warmup_steps=300)
+
+SMALL_ALIGNED_LOOP = LoopConfig(steps=3_000, batch_size=48, learning_rate=5e-4, warmup_steps=300)
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """Fine-tuning of an existing Stable Diffusion 1.5-class model; the numbers suit SD1.5 at 512 pixels."""
+
+    loop: LoopConfig = SD15_LOOP
+    lora_rank: int = 0
+    """0 trains the whole UNet; else the rank of the adapters in its attention layers."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: a third more time for about half the memory."""
+    prompt_dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class SmallModelConfig:
+    """The bundled small model, from nothing. The recipe of the shipped weights is on the model card."""
+
+    vae: VaeConfig = field(default_factory=VaeConfig)
+    unet: UnetConfig = field(default_factory=UnetConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    vae_loop: LoopConfig = SMALL_VAE_LOOP
+    unet_loop: LoopConfig = SMALL_UNET_LOOP
+    aligned_loop: LoopConfig = SMALL_ALIGNED_LOOP
+    controlled: float = 0.4
+    """Share of the last stage's samples that go through the ControlNet, while the UNet trains on."""
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+
+
+def fine_tune(
+    recipe: str, base: str | Path, data: str | Path, out: str | Path, config: FineTuneConfig, *, device: str = "auto"
+) -> Path:
+    """Fine-tune the model in the diffusers folder `base` on the shards of `data`; returns the folder of the result.
+
+    The base's text encoder, VAE and noise schedule are kept. The base decides whether eps or v is predicted. Latents
+    are encoded first, into `out/latents`.
+    """
+    import diffusers
+    import transformers
+
+    check_choice("recipe", recipe, RECIPES)
+    check_range("lora_rank", config.lora_rank, 0, 1024)
+    if recipe == "aligned" and config.lora_rank:
+        raise InputError("lora_rank: expected 0 for aligned, which trains a ControlNet, got a LoRA")
+    folder, out, kind = model_folder(base), Path(out), KIND_OF_RECIPE[recipe]
+    place = {"device": torch.device("cpu"), "dtype": torch.float32}
+    vae = load_component(folder, "vae", diffusers.AutoencoderKL, **place)
+    unet = load_component(folder, "unet", diffusers.UNet2DConditionModel, **place)
+    text_encoder = load_component(folder, "text_encoder", transformers.CLIPTextModel, **place)
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    encode(vae, data, out / "latents", kinds=(kind,), device=device)
+    unet.requires_grad_(recipe != "aligned" and not config.lora_rank)
+    text_encoder.requires_grad_(False)
+    controlnet = build_controlnet(unet, downscale(vae)).requires_grad_(True) if recipe == "aligned" else None
+    trained = controlnet if controlnet is not None else unet
+    if config.gradient_checkpointing:
+        trained.enable_gradient_checkpointing()
+        if controlnet is not None:
+            unet.enable_gradient_checkpointing()
+    task_class = DenoiserTask
+    if config.lora_rank:
+        add_lora(unet, config.lora_rank)
+        task_class = LoraTask
+    control = recipe == "aligned"
+    task = task_class(
+        unet=unet,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        vae=vae,
+        scheduler_config=read_config(folder, "scheduler"),
+        shards=LatentShards(data, out / "latents", kinds=(kind,), control=control),
+        held_out=LatentShards(data, out / "latents", kinds=(kind,), split="held_out", control=control),
+        config=DiffusionConfig(
+            prompt_dropout=config.prompt_dropout, kinds=((kind, 1.0),), mask_weight=0.0, controlled=float(control)
+        ),
+        controlnet=controlnet,
+    )
+    return train(task, config.loop, out, device=device)
+
+
+def add_lora(unet: Any, rank: int) -> None:
+    """Low-rank adapters on the UNet's attention projections; only they are trained."""
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise ImportError("LoRA training needs the package peft: pip install peft") from error
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
+
+
+def train_small(data: str | Path, out: str | Path, config: SmallModelConfig, *, device: str = "auto") -> Path:
+    """The small model in three stages, each resumable: VAE, then text encoder and UNet, then the ControlNet with them.
+
+    A stage that has its `model` folder at its last step is not run again. Returns the folder of the whole model.
+    """
+    out = Path(out)
+    shards, held_out = Shards(data), Shards(data, split="held_out")
+    with _seeded(config.vae_loop.seed):
+        vae = build_vae(config.vae, shards.resolution)
+    train(VaeTask(vae, shards, held_out, config.vae), config.vae_loop, out / "vae", device=device)
+    vae = _normalised(out, shards)
+    encode(vae, data, out / "latents", kinds=KINDS, device=device)
+    tokenizer = _tokenizer(out, held_out, shards, config.text)
+    with _seeded(config.unet_loop.seed):
+        unet = build_unet(config.unet, config.text, shards.resolution // downscale(vae))
+        text_encoder = build_text_encoder(tokenizer, config.text)
+    parts: dict[str, Any] = {"tokenizer": tokenizer, "vae": vae}
+    parts["scheduler_config"] = {**SCHEDULE, "prediction_type": config.diffusion.prediction_type}
+    for stage, loop, controlled in (
+        ("unet", config.unet_loop, 0.0),
+        ("aligned", config.aligned_loop, config.controlled),
+    ):
+        control = controlled > 0
+        controlnet = None
+        if control:
+            unet, text_encoder = _trained(out / "unet" / "model")
+            with _seeded(loop.seed):
+                controlnet = build_controlnet(unet, downscale(vae))
+        task = DenoiserTask(
+            **parts,
+            unet=unet.train(),
+            text_encoder=text_encoder.train(),
+            controlnet=controlnet,
+            shards=LatentShards(data, out / "latents", control=control),
+            held_out=LatentShards(data, out / "latents", control=control, split="held_out"),
+            config=replace(config.diffusion, controlled=controlled),
+        )
+        folder = train(task, loop, out / stage, device=device)
+    return folder
+
+
+def encode(vae: Any, data: str | Path, cache: Path, *, kinds: tuple[str, ...], device: str) -> None:
+    """Latents of all shards; the processes of `accelerate launch` share the work."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device == "cpu")
+    vae.to(state.device)
+    encode_shards(vae, data, cache, kinds=kinds, worker=state.process_index, workers=state.num_processes)
+    vae.to("cpu")
+    state.wait_for_everyone()
+
+
+def downscale(vae: Any) -> int:
+    """Image pixels per latent pixel along a side."""
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def export_half(folder: str | Path, out: str | Path, *, control: bool = True) -> int:
+    """Write a trained small model as the bundled set: float16 safetensors in diffusers layout. Returns its bytes."""
+    from humannorm.guidance.diffusers_guide import DiffusersGuide
+    from humannorm.training.diffusion import save_folder
+
+    guide = DiffusersGuide.load(folder, dtype=torch.float16, control=control)
+    out = Path(out)
+    save_folder(
+        out,
+        unet=guide.unet,
+        text_encoder=guide.text_encoder,
+        tokenizer=guide.tokenizer,
+        vae=guide.vae,
+        scheduler_config=guide.scheduler_config,
+        controlnet=guide.controlnet,
+    )
+    return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+
+
+def _normalised(out: Path, shards: Shards) -> Any:
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(out / "vae" / "model").eval()
+    mean, std = latent_statistics(vae, shards)
+    normalise_latents(vae, mean, std)
+    return vae
+
+
+def _tokenizer(out: Path, held_out: Shards, shards: Shards, config: TextConfig) -> Any:
+    """Learnt from wordings of the training shots; kept for later stages, since the weights hang on it."""
+    import numpy as np
+    from accelerate import PartialState
+    from transformers import CLIPTokenizer
+
+    def texts() -> Iterator[str]:
+        words = np.random.default_rng(0)
+        for index in range(len(shards)):
+            for kind in KINDS:
+                yield draw_prompt(shards.shot(index), kind, words)
+
+    state = PartialState()
+    if state.is_main_process and not (out / "tokenizer" / "vocab.json").is_file():
+        train_tokenizer(texts(), out / "tokenizer", config)
+    state.wait_for_everyone()
+    return CLIPTokenizer.from_pretrained(out / "tokenizer")
+
+
+def _trained(folder: Path) -> tuple[Any, Any]:
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    return unet, CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+
+
+class _seeded:
+    """Weights that start at random are the same on every process and every run."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        self.state = torch.get_rng_state()
+        torch.manual_seed(self.seed)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_rng_state(self.state)

@@ -1,0 +1,51 @@
+"""A small dataset of balls in place of people."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def people_shards(tmp_path):
+    """Writes shards of 12 shots (4 people, the last held out) at 32 pixels; returns the folder."""
+
+    def write(shards: int, folder=None, size: int = 32):
+        folder = tmp_path / "people" if folder is None else folder
+        folder.mkdir(exist_ok=True)
+        generator = np.random.default_rng(0)
+        down, across = np.mgrid[:size, :size] / size - 0.5
+        for shard in range(shards):
+            pictures = {"normal": [], "color": [], "depth": [], "mask": []}
+            lines = []
+            for shot in range(12):
+                radius = generator.uniform(0.2, 0.4)
+                inside = down**2 + across**2 < radius**2
+                height = np.sqrt(np.clip(1 - (down**2 + across**2) / radius**2, 0, 1))
+                normal = np.stack([across / radius, -down / radius, height], -1) / 2 + 0.5
+                pictures["normal"].append(normal * inside[..., None])
+                color = np.ones((size, size, 3))
+                color[inside] = (0.8, 0.1, 0.1) if shot % 2 else (0.1, 0.1, 0.8)
+                pictures["color"].append(color)
+                pictures["depth"].append(height * inside)
+                pictures["mask"].append(inside.astype(float))
+                view = ("front", "left", "back", "right")[shot % 4]
+                lines.append(
+                    {
+                        "person": f"person{shard * 4 + shot // 3:06d}",
+                        "split": "held_out" if shot >= 9 else "train",
+                        "attributes": None,
+                        "caption": f"a {'red' if shot % 2 else 'blue'} ball",
+                        "part": "full" if shot % 3 else "head",
+                        "view": view,
+                    }
+                )
+            for name, images in pictures.items():
+                np.save(folder / f"{name}_{shard:05d}.npy", (np.stack(images).clip(0, 1) * 255).astype(np.uint8))
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (folder / f"shots_{shard:05d}.jsonl").write_text(text, encoding="utf-8")
+        return folder
+
+    return write

@@ -1,0 +1,111 @@
+"""Reading shards, and the small functions of the VAE's training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from humannorm.checks import InputError
+from humannorm.training.config import VaeConfig
+from humannorm.training.shards import Shards
+from humannorm.training.vae import (
+    build_vae,
+    crop_around,
+    derivative_l1,
+    encode_shards,
+    latent_statistics,
+    normalise_latents,
+    psnr_inside,
+    weighted_mean,
+)
+
+TINY_VAE = VaeConfig(channels=(8, 8, 8), crop=16)
+
+
+def test_splits_kinds_and_refresh(people_shards):
+    folder = people_shards(shards=1)
+    train, held_out = Shards(folder), Shards(folder, split="held_out")
+    assert len(train) == 9 and len(held_out) == 3
+    assert {train.shot(i)["person"] for i in range(9)}.isdisjoint({held_out.shot(i)["person"] for i in range(3)})
+    assert train.resolution == 32
+    assert train.image(0, "normal").shape == train.image(0, "depth").shape == (32, 32, 3)
+    assert torch.equal(train.image(0, "depth")[..., 0], train.image(0, "depth")[..., 2])
+    background = train.mask(0) == 0
+    assert train.image(0, "normal")[background].max() == 0
+    assert train.image(0, "color")[background].min() == 1
+    assert train.refresh() == 0
+    people_shards(shards=2, folder=folder)
+    assert train.refresh() == 1
+    assert len(train) == 18
+
+
+def test_folders_that_are_none(tmp_path, people_shards):
+    with pytest.raises(InputError, match="expected shards of the split 'train'"):
+        Shards(tmp_path)
+    folder = people_shards(shards=1)
+    (folder / "depth_00000.npy").unlink()
+    with pytest.raises(InputError, match=r"depth_00000\.npy: expected beside shots_00000\.jsonl"):
+        Shards(folder)
+    np.save(folder / "depth_00000.npy", np.zeros((2, 32, 32), np.uint8))
+    with pytest.raises(InputError, match="expected 12 rows in depth of shard 00000, got 2"):
+        Shards(folder)
+
+
+def test_crops_hold_a_pixel_of_the_person(generator):
+    mask = torch.zeros(64, 64)
+    mask[2:20, 50:60] = 1
+    for _ in range(50):
+        top, left = crop_around(mask, 32, generator)
+        assert 0 <= top <= 32 and 0 <= left <= 32
+        assert mask[top : top + 32, left : left + 32].sum() > 0
+    assert crop_around(torch.zeros(64, 64), 32, generator) == (16, 16)
+
+
+def test_weighted_losses_by_hand():
+    error = torch.zeros(1, 1, 2, 2)
+    error[0, 0, 0, 0] = 4.0
+    weight = torch.tensor([[[[3.0, 1.0], [0.0, 0.0]]]])
+    assert weighted_mean(error, weight) == 4 * 3 / 4
+    # Across: |0-4| at weight 1 and 0 at weight 0; down: |0-4| and 0 at weights 0 of the lower row -> guard with ones.
+    assert derivative_l1(error, torch.ones_like(weight)) == 4 / 2 + 4 / 2
+
+
+def test_psnr_inside_ignores_the_background():
+    truth = torch.zeros(1, 4, 4, 3)
+    images = truth.clone()
+    images[:, :2] = 0.1
+    images[:, 2:] = 0.9
+    mask = torch.zeros(1, 4, 4, 1)
+    mask[:, :2] = 1
+    assert psnr_inside(images, truth, mask) == pytest.approx(20.0, abs=1e-3)
+
+
+def test_normalised_latents_decode_the_same_and_have_unit_spread(people_shards):
+    shards = Shards(people_shards(shards=1))
+    torch.manual_seed(0)
+    vae = build_vae(TINY_VAE, 32).eval()
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        before = vae.encode(images).latent_dist
+        decoded = vae.decode(before.mode()).sample
+        mean, std = latent_statistics(vae, shards, samples=24)
+        normalise_latents(vae, mean, std)
+        after = vae.encode(images).latent_dist
+        torch.testing.assert_close(vae.decode(after.mode()).sample, decoded, atol=1e-4, rtol=1e-4)
+        spread = (std * 0.18215)[:, None, None]
+        torch.testing.assert_close(after.std * spread, before.std, atol=1e-4, rtol=1e-4)
+        mean, std = latent_statistics(vae, shards, samples=24)
+    torch.testing.assert_close(mean * 0.18215, torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(std * 0.18215, torch.ones(4), atol=1e-4, rtol=1e-3)
+
+
+def test_latents_are_encoded_once_and_workers_share(people_shards, tmp_path):
+    folder = people_shards(shards=3)
+    torch.manual_seed(0)
+    vae = build_vae(TINY_VAE, 32).eval()
+    assert encode_shards(vae, folder, tmp_path, worker=0, workers=2) == 2
+    assert encode_shards(vae, folder, tmp_path, worker=1, workers=2) == 1
+    assert encode_shards(vae, folder, tmp_path) == 0
+    latents = np.load(tmp_path / "latent_color_00001.npy")
+    assert latents.shape == (12, 4, 8, 8) and latents.dtype == np.float16
