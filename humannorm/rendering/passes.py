@@ -201,7 +201,7 @@ def _surface_values(
     """World-space values of the surface at the covered pixels, all from one interpolation."""
     attributes: dict[str, Tensor] = {}
     if "normal" in passes:
-        attributes["normal"] = _shading_normals(mesh, welded)
+        attributes["normal"] = _shading_normals(mesh, welded, fragments.engine)
     if "depth" in passes or ("color" in passes and field is not None):
         attributes["position"] = mesh.vertices
     if "color" in passes and field is None:
@@ -217,13 +217,16 @@ def _surface_values(
     return dict(zip(attributes, values.split(sizes, dim=-1), strict=True))
 
 
-def _shading_normals(mesh: Mesh, welded: Int64[Tensor, " V"] | None) -> Float[Tensor, "V 3"]:
+def _shading_normals(mesh: Mesh, welded: Int64[Tensor, " V"] | None, engine: str) -> Float[Tensor, "V 3"]:
     """The mesh's own normals, else area-weighted ones; vertices that a seam has split are smoothed as one."""
     if mesh.normals is not None:
         return mesh.normals
+    average = vertex_normals
+    if engine != "torch" and mesh.vertices.dtype == torch.float32:
+        from humannorm.rendering.warp_normals import vertex_normals as average
     if welded is None:
-        return vertex_normals(mesh.vertices, mesh.faces)
-    return vertex_normals(mesh.vertices, welded[mesh.faces])[welded]
+        return average(mesh.vertices, mesh.faces)
+    return average(mesh.vertices, welded[mesh.faces])[welded]
 
 
 def _clip_z(
