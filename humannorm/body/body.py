@@ -20,7 +20,7 @@ from torch import Tensor
 from ..checks import InputError, check_choice, check_tensor
 from ..mesh import Mesh
 from .shape import BodyShape, interpolate_table
-from .skeleton import forward_kinematics, quaternion_to_matrix, transform_points
+from .skeleton import axis_angle_to_matrix, forward_kinematics, quaternion_to_matrix, transform_points
 from .skinning import linear_blend_skinning
 
 __all__ = ["POSES", "WORKING_HEIGHT", "Body", "load_body", "named_pose"]
@@ -69,7 +69,7 @@ class Body:
         return self.joints[self.joint_names.index(name)]
 
     def in_working_box(self) -> Body:
-        """A copy 1.8 units tall when standing, its bounding box centred on the origin; `metres_per_unit` says the rest."""
+        """A copy whose standing height is 1.8 units, its bounding box centred; `metres_per_unit` keeps the scale."""
         scale = WORKING_HEIGHT * self.metres_per_unit / self.height_m
         low, high = self.vertices.amin(0), self.vertices.amax(0)
         shift = -scale * (low + high) / 2
@@ -98,7 +98,10 @@ class Body:
         return Mesh(body.vertices[body.uv_vertices], body.uv_faces, uvs=body.uvs)
 
     def posed(self, rotations: Float[Tensor, "J 3 3"], name: str = "custom", *, grounded: bool = True) -> Body:
-        """The same shape in another pose (rotations in world axes at rest); `grounded` sets its lowest point on y = 0."""
+        """The same shape in another pose (rotations in world axes at rest).
+
+        `grounded` sets its lowest point on y = 0; else the root joint stays where it is. Lengths are those of the rest.
+        """
         check_tensor("rotations", rotations, f"{len(self.parents)} 3 3")
         transforms = forward_kinematics(rotations.to(self.rest_joints), self.rest_joints, self.parents)
         vertices = linear_blend_skinning(self.rest_vertices, transforms, self.weight_joints, self.weights)
@@ -154,8 +157,8 @@ def named_pose(pose: str) -> Float[Tensor, "J 3 3"]:
 
 
 # MakeHuman's rest holds the arms 45 degrees off the body, elbows and hands forward. Rotation vectors in degrees, left
-# side (the right is its mirror image): arms lowered to some 30 degrees, elbows and wrists nearly straight, so that hands
-# hang beside the hips, clear of them.
+# side (the right is its mirror image): arms lowered to some 30 degrees and elbows straighter, so that the hands hang
+# beside the hips, nine cells of a 128 grid clear of them.
 _A_POSE: dict[str, tuple[float, float, float]] = {
     "upperarm01": (0.0, 0.0, -11.0),
     "lowerarm01": (20.0, 0.0, 0.0),
@@ -163,8 +166,6 @@ _A_POSE: dict[str, tuple[float, float, float]] = {
 
 
 def _a_pose(names: tuple[str, ...]) -> Tensor:
-    from .skeleton import axis_angle_to_matrix
-
     turns = torch.zeros(len(names), 3)
     for joint, (x, y, z) in _A_POSE.items():
         turns[names.index(f"{joint}.L")] = torch.tensor((x, y, z))

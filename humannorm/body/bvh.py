@@ -132,7 +132,7 @@ def _parse_hierarchy(tokens: Iterator[str]) -> list[_Joint]:
             if open_joints[-1] >= 0:
                 joints[open_joints[-1]].offset = offset
         elif keyword == "CHANNELS":
-            channels = tuple(_expect(tokens, *_CHANNELS) for _ in range(int(next(tokens))))
+            channels = tuple([_expect(tokens, *_CHANNELS) for _ in range(int(next(tokens)))])
             joints[open_joints[-1]].channels = channels
         elif keyword == "}":
             open_joints.pop()
@@ -155,7 +155,7 @@ def _parse_motion(tokens: Iterator[str]) -> tuple[int, float, list[float]]:
 
 
 def _decode(joints: list[_Joint], table: Tensor) -> tuple[Tensor, Tensor]:
-    """Channel table [T, C] -> rotations [T, J, 3, 3] (product of the channels in file order) and root positions [T, 3]."""
+    """Channel table [T, C] -> rotations [T, J, 3, 3] (product in file order), root positions [T, 3]."""
     frames = table.shape[0]
     rotations = torch.eye(3).repeat(frames, len(joints), 1, 1)
     root_positions = torch.tensor(joints[0].offset).repeat(frames, 1)

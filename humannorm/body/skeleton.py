@@ -25,7 +25,7 @@ __all__ = [
 
 
 def axis_angle_to_matrix(axis_angle: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
-    """Rodrigues' formula: R = I + sin(a) K + (1 - cos(a)) K^2, angle a = |v| in radians, K the cross matrix of v / a."""
+    """Rodrigues' formula: R = I + sin(a) K + (1 - cos(a)) K^2, a = |v| in radians, K the cross matrix of v / a."""
     check_tensor("axis_angle", axis_angle, "* 3")
     angle = torch.linalg.vector_norm(axis_angle, dim=-1)[..., None, None]
     x, y, z = (axis_angle / angle[..., 0].clamp_min(torch.finfo(axis_angle.dtype).tiny)).unbind(-1)

@@ -36,7 +36,7 @@ def linear_blend_skinning(
 def limit_influences(
     dense_weights: Float[Tensor, "V J"], count: int = 4
 ) -> tuple[Int64[Tensor, "V K"], Float[Tensor, "V K"]]:
-    """Keep the `count` largest weights of each vertex, scaled to sum 1; heaviest first, unused slots (joint 0, weight 0)."""
+    """Keep the `count` largest weights of each vertex, scaled to sum 1, heaviest first; an empty slot has joint 0."""
     check_tensor("dense_weights", dense_weights, "V J")
     if bool((dense_weights < 0).any()) or bool((dense_weights.sum(-1) <= 0).any()):
         raise InputError("dense_weights: expected values of at least 0 with a positive sum for each vertex")
