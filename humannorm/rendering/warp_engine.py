@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32, UInt8
 from torch import Tensor
 
 from humannorm.checks import InputError
-from humannorm.rendering import warp_engine_antialias, warp_engine_interpolate, warp_engine_raster
+from humannorm.rendering import warp_engine_antialias as silhouettes
+from humannorm.rendering import warp_engine_interpolate as attributes_kernels
+from humannorm.rendering import warp_engine_raster as raster
 from humannorm.rendering.clipping import clipped_triangles, half_size
 from humannorm.rendering.fragments import Fragments
 from humannorm.warp_runtime import wp
@@ -23,7 +25,7 @@ class Scratch:
     """What `rasterize` keeps for the operations that follow."""
 
     faces: Tensor
-    faces32: Tensor
+    kernel_faces: Tensor
 
 
 def rasterize(
@@ -34,9 +36,9 @@ def rasterize(
 ) -> Fragments:
     """Visible triangle, barycentrics and depth of every pixel; see `humannorm.rendering.rasterize`."""
     check_single_precision("clip", clip)
-    faces32 = faces.to(torch.int32).contiguous()
-    triangle, barycentric, depth = _Rasterize.apply(clip, faces32, resolution, behind)
-    return Fragments(triangle, barycentric, depth, "warp", Scratch(faces, faces32))
+    kernel_faces = faces.to(torch.int32).contiguous()
+    triangle, barycentric, depth = _Rasterize.apply(clip, kernel_faces, resolution, behind)
+    return Fragments(triangle, barycentric, depth, "warp", Scratch(faces, kernel_faces))
 
 
 def interpolate(
@@ -44,7 +46,8 @@ def interpolate(
 ) -> Float[Tensor, "B H W C"]:
     """Vertex attributes at the visible points, 0 on the background; see `humannorm.rendering.interpolate`."""
     check_single_precision("attributes", attributes)
-    return _Interpolate.apply(attributes, fragments.barycentric, fragments.triangle, int32_faces(faces, fragments))
+    values = attributes[None] if attributes.ndim == 2 else attributes
+    return _Interpolate.apply(values, fragments.barycentric, fragments.triangle, faces_for_kernels(faces, fragments))
 
 
 def antialias(
@@ -53,7 +56,7 @@ def antialias(
     """Blends colours across silhouettes; see `humannorm.rendering.antialias`."""
     check_single_precision("color", color)
     check_single_precision("clip", clip)
-    return _Antialias.apply(color, clip, fragments.triangle, fragments.depth, int32_faces(faces, fragments))
+    return _Antialias.apply(color, clip, fragments.triangle, fragments.depth, faces_for_kernels(faces, fragments))
 
 
 def check_single_precision(name: str, value: Tensor) -> None:
@@ -62,129 +65,49 @@ def check_single_precision(name: str, value: Tensor) -> None:
         raise InputError(f'{name}: expected float32 for engine "warp" (engine "torch" takes any), got {value.dtype}')
 
 
-def int32_faces(faces: Int[Tensor, "F 3"], fragments: Fragments) -> Int[Tensor, "F 3"]:
+def faces_for_kernels(faces: Int[Tensor, "F 3"], fragments: Fragments) -> Int32[Tensor, "F 3"]:
     """Faces as the kernels read them; those the fragments were made from are kept converted."""
     scratch = fragments.scratch
     if isinstance(scratch, Scratch) and scratch.faces is faces:
-        return scratch.faces32
+        return scratch.kernel_faces
     return faces.to(torch.int32).contiguous()
 
 
 def launch(kernel: Any, dim: int | tuple[int, ...], *arguments: Any, device: torch.device) -> None:
-    """Runs a kernel on the device of its tensors and in torch's stream; tensors are passed without a copy."""
-    types = [argument.type for argument in kernel.adj.args]
+    """Runs a kernel on the device of its tensors, in torch's stream; tensors are passed without a copy, None as empty."""
     inputs = [
-        as_array(value, kind.dtype) if isinstance(kind, wp.array) else value
-        for value, kind in zip(arguments, types, strict=True)
+        wp.from_torch(value.detach(), dtype=parameter.type.dtype, return_ctype=True)
+        if isinstance(value, Tensor)
+        else value
+        for value, parameter in zip(arguments, kernel.adj.args, strict=True)
     ]
     stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None
     wp.launch(kernel, dim, inputs, device=wp.device_from_torch(device), stream=stream)
 
 
-def as_array(value: Tensor | None, dtype: Any) -> Any:
-    """A tensor as a Warp kernel argument; None as an empty array."""
-    return None if value is None else wp.from_torch(value.detach(), dtype=dtype, return_ctype=True)
-
-
-def chunks(count: int, device: torch.device) -> tuple[int, int]:
-    """Number of threads and items per thread: a CPU runs all in one thread, without a call for every item."""
+def item_blocks(count: int, device: torch.device) -> tuple[int, int]:
+    """Number of threads for a list, and items for each: on a CPU one thread does all, in a loop the compiler sees."""
     return (count, 1) if device.type == "cuda" else (1, count)
+
+
+def pixel_blocks(image: Tensor) -> tuple[tuple[int, int, int], Any]:
+    """Number of threads for an image [B, H, W, ...], and (rows, columns) for each: on a CPU one thread for each view."""
+    batch, height, width = image.shape[:3]
+    if image.device.type == "cuda":
+        return (batch, height, width), wp.vec2i(1, 1)
+    return (batch, 1, 1), wp.vec2i(height, width)
 
 
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, clip: Tensor, faces: Tensor, resolution: tuple[int, int], behind: Tensor | None) -> Any:
-        device, (batch, vertices), (height, width) = clip.device, clip.shape[:2], resolution
         clip = clip.contiguous()
-        points = clip.reshape(-1, 4)
-        screen = torch.empty(len(points), 2, dtype=torch.int32, device=device)
-        vertex_depth = torch.empty(len(points), device=device)
-        keys = torch.full((batch * height * width,), -1, dtype=torch.int64, device=device)
-        count = batch * len(faces)
-        clipped, large = torch.empty(2, count, dtype=torch.int32, device=device)
-        lengths = torch.zeros(2, dtype=torch.int32, device=device)
-        if behind is not None:
-            behind = behind.float().contiguous().reshape(-1)
-
-        kernels = warp_engine_raster
-        launch(kernels.project, len(points), points, *half_size(resolution), screen, vertex_depth, device=device)
-        threads, chunk = chunks(count, device)
-        launch(
-            kernels.draw,
-            threads,
-            screen,
-            vertex_depth,
-            faces,
-            vertices,
-            height,
-            width,
-            count,
-            chunk,
-            behind,
-            keys,
-            clipped,
-            large,
-            lengths,
-            device=device,
-        )
-        num_clipped, num_large = lengths.tolist()
-        if num_large:
-            view, index = (large[:num_large] // len(faces)).int(), (large[:num_large] % len(faces)).int()
-            corner = faces[index.long()].long() + view[:, None].long() * vertices
-            launch(
-                kernels.draw_rows,
-                (num_large, height),
-                screen[corner],
-                vertex_depth[corner],
-                index,
-                view,
-                height,
-                width,
-                behind,
-                keys,
-                device=device,
-            )
-        if num_clipped:
-            listed = clipped[:num_clipped].long()
-            for view in range(batch):
-                here = listed[listed // len(faces) == view] % len(faces)
-                parts = clipped_triangles(clip[view], faces.long(), here, resolution)
-                if len(parts.triangle):
-                    index = parts.triangle.int()
-                    launch(
-                        kernels.draw_rows,
-                        (len(index), height),
-                        parts.corners.int(),
-                        parts.depth.contiguous(),
-                        index,
-                        torch.full_like(index, view),
-                        height,
-                        width,
-                        behind,
-                        keys,
-                        device=device,
-                    )
-
-        triangle = torch.empty(batch, height, width, dtype=torch.int32, device=device)
-        barycentric = torch.empty(batch, height, width, 2, device=device)
-        depth = torch.empty(batch, height, width, device=device)
-        threads, chunk = chunks(len(keys), device)
-        launch(
-            kernels.resolve,
-            threads,
-            points,
-            faces,
-            vertices,
-            height,
-            width,
-            len(keys),
-            chunk,
-            keys,
-            triangle.view(-1),
-            barycentric.view(-1, 2),
-            depth.view(-1),
-            device=device,
-        )
+        keys = nearest_keys(clip, faces, resolution, None if behind is None else behind.float().reshape(-1))
+        triangle = torch.empty(keys.shape, dtype=torch.int32, device=clip.device)
+        barycentric = torch.empty(*keys.shape, 2, device=clip.device)
+        depth = torch.empty(keys.shape, device=clip.device)
+        threads, block = pixel_blocks(keys)
+        launch(raster.resolve, threads, clip, faces, keys, block, triangle, barycentric, depth, device=clip.device)
         ctx.save_for_backward(clip, faces, triangle)
         ctx.mark_non_differentiable(triangle, depth)
         return triangle, barycentric, depth
@@ -192,77 +115,105 @@ class _Rasterize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, _triangle: Tensor, grad: Tensor, _depth: Tensor) -> Any:
         clip, faces, triangle = ctx.saved_tensors
-        _, height, width = triangle.shape
         result = torch.zeros_like(clip)
-        threads, chunk = chunks(triangle.numel(), clip.device)
-        launch(
-            warp_engine_raster.barycentric_gradient,
-            threads,
-            clip.view(-1, 4),
-            faces,
-            triangle.view(-1),
-            clip.shape[1],
-            height,
-            width,
-            triangle.numel(),
-            chunk,
-            grad.contiguous().view(-1, 2),
-            result.view(-1, 4),
-            device=clip.device,
-        )
+        threads, block = pixel_blocks(triangle)
+        grad = grad.contiguous()
+        launch(raster.barycentric_gradient, threads, clip, faces, triangle, block, grad, result, device=clip.device)
         return result, None, None, None
+
+
+def nearest_keys(
+    clip: Float[Tensor, "B V 4"],
+    faces: Int32[Tensor, "F 3"],
+    resolution: tuple[int, int],
+    behind: Float[Tensor, "P"] | None,
+) -> Tensor:
+    """The 64-bit key of every pixel's nearest fragment [B, H, W], all bits set where there is none."""
+    device, (batch, vertices), (height, width) = clip.device, clip.shape[:2], resolution
+    screen = torch.empty(batch, vertices, 2, dtype=torch.int32, device=device)
+    depth = torch.empty(batch, vertices, device=device)
+    launch(
+        raster.project, batch * vertices, clip.view(-1, 4), *half_size(resolution), screen.view(-1, 2), depth.view(-1),
+        device=device,
+    )  # fmt: skip
+
+    keys = torch.full((batch, height, width), -1, dtype=torch.int64, device=device)
+    clipped, large = torch.empty(2, batch * len(faces), 2, dtype=torch.int32, device=device)
+    lengths = torch.zeros(2, dtype=torch.int32, device=device)
+    threads, block = item_blocks(len(faces), device)
+    launch(
+        raster.draw, (batch, threads), screen, depth, faces, height, width, block, behind, keys.view(-1), clipped, large,
+        lengths, device=device,
+    )  # fmt: skip
+    num_clipped, num_large = lengths.tolist()
+
+    if num_large:
+        owner = large[:num_large]
+        view, corner = owner[:, :1].long(), faces[owner[:, 1].long()].long()
+        draw_rows(screen[view, corner], depth[view, corner], owner, resolution, behind, keys)
+    if num_clipped:
+        owner = clipped[:num_clipped]
+        for view in range(batch):
+            index = owner[owner[:, 0] == view, 1].long()
+            parts = clipped_triangles(clip[view], faces.long(), index, resolution)
+            owners = torch.stack((torch.full_like(parts.triangle, view), parts.triangle), dim=1)
+            draw_rows(parts.corners, parts.depth, owners, resolution, behind, keys)
+    return keys
+
+
+def draw_rows(
+    corners: Int[Tensor, "N 3 2"],
+    depth: Float[Tensor, "N 3"],
+    owner: Int[Tensor, "N 2"],
+    resolution: tuple[int, int],
+    behind: Float[Tensor, "P"] | None,
+    keys: Tensor,
+) -> None:
+    """Draws screen triangles of the given (view, triangle) row by row."""
+    if len(corners):
+        launch(
+            raster.draw_rows, (len(corners), resolution[0]), corners.int().contiguous(), depth.contiguous(),
+            owner.int().contiguous(), *resolution, behind, keys.view(-1), device=keys.device,
+        )  # fmt: skip
 
 
 class _Interpolate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, attributes: Tensor, barycentric: Tensor, triangle: Tensor, faces: Tensor) -> Tensor:
         attributes, barycentric = attributes.contiguous(), barycentric.contiguous()
-        channels = attributes.shape[-1]
-        image = torch.zeros(*triangle.shape, channels, device=triangle.device)
-        _run_interpolate(
-            warp_engine_interpolate.interpolate, attributes, barycentric, triangle, faces, image.view(-1, channels)
-        )
+        size = group_size(attributes)
+        image = torch.zeros(*triangle.shape, attributes.shape[2], device=triangle.device)
+        threads, block = pixel_blocks(triangle)
+        launch(
+            attributes_kernels.INTERPOLATE[size], threads, grouped(attributes, size), faces, triangle, barycentric, block,
+            grouped(image, size), device=triangle.device,
+        )  # fmt: skip
         ctx.save_for_backward(attributes, barycentric, triangle, faces)
         return image
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         attributes, barycentric, triangle, faces = ctx.saved_tensors
-        channels = attributes.shape[-1]
+        size = group_size(attributes)
         grad_attributes = torch.zeros_like(attributes) if ctx.needs_input_grad[0] else None
         grad_barycentric = torch.zeros_like(barycentric) if ctx.needs_input_grad[1] else None
-        _run_interpolate(
-            warp_engine_interpolate.interpolate_gradient,
-            attributes,
-            barycentric,
-            triangle,
-            faces,
-            grad.contiguous().view(-1, channels),
-            None if grad_attributes is None else grad_attributes.view(-1, channels),
-            None if grad_barycentric is None else grad_barycentric.view(-1, 2),
-        )
+        threads, block = pixel_blocks(triangle)
+        launch(
+            attributes_kernels.INTERPOLATE_GRADIENT[size], threads, grouped(attributes, size), faces, triangle, barycentric,
+            block, grouped(grad.contiguous(), size),
+            None if grad_attributes is None else grouped(grad_attributes, size), grad_barycentric, device=triangle.device,
+        )  # fmt: skip
         return grad_attributes, grad_barycentric, None, None
 
 
-def _run_interpolate(
-    kernel: Any, attributes: Tensor, barycentric: Tensor, triangle: Tensor, faces: Tensor, *images: Tensor | None
-) -> None:
-    batch, height, width = triangle.shape
-    threads, chunk = chunks(triangle.numel(), triangle.device)
-    launch(
-        kernel,
-        threads,
-        attributes.view(-1, attributes.shape[-1]),
-        faces,
-        triangle.view(-1),
-        barycentric.view(-1, 2),
-        attributes.shape[1] if attributes.ndim == 3 else 0,
-        height * width,
-        triangle.numel(),
-        chunk,
-        *images,
-        device=triangle.device,
-    )
+def group_size(attributes: Tensor) -> int:
+    """How many channels the kernels take at once."""
+    return next(size for size in (4, 3, 2, 1) if attributes.shape[-1] % size == 0)
+
+
+def grouped(values: Tensor, size: int) -> Tensor:
+    """Channels [..., C] as groups [..., C/size, size], or as they are for size 1."""
+    return values if size == 1 else values.view(*values.shape[:-1], -1, size)
 
 
 class _Antialias(torch.autograd.Function):
@@ -274,17 +225,9 @@ class _Antialias(torch.autograd.Function):
         if len(records):
             _, height, width, channels = color.shape
             launch(
-                warp_engine_antialias.blend,
-                len(records),
-                clip.view(-1, 4),
-                records,
-                sides,
-                height,
-                width,
-                color.view(-1, channels),
-                blended.view(-1, channels),
-                device=color.device,
-            )
+                silhouettes.blend, len(records), clip, records, sides, height, width, color.view(-1, channels),
+                blended.view(-1, channels), device=color.device,
+            )  # fmt: skip
         ctx.save_for_backward(color, clip, records, sides)
         return blended
 
@@ -297,80 +240,63 @@ class _Antialias(torch.autograd.Function):
         if len(records):
             _, height, width, channels = color.shape
             launch(
-                warp_engine_antialias.blend_gradient,
-                len(records),
-                clip.view(-1, 4),
-                records,
-                sides,
-                height,
-                width,
-                color.view(-1, channels),
-                grad.view(-1, channels),
-                None if grad_color is None else grad_color.view(-1, channels),
-                None if grad_clip is None else grad_clip.view(-1, 4),
+                silhouettes.blend_gradient, len(records), clip, records, sides, height, width, color.view(-1, channels),
+                grad.view(-1, channels), None if grad_color is None else grad_color.view(-1, channels), grad_clip,
                 device=color.device,
-            )
+            )  # fmt: skip
         return grad_color, grad_clip, None, None, None
 
 
-def silhouette_crossings(clip: Tensor, triangle: Tensor, depth: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
-    """Records (near pixel, far pixel, edge's two vertices) [N, 4] and on which sides of the edges triangles lie [N, 2]."""
-    kernels, device = warp_engine_antialias, clip.device
-    batch, height, width = triangle.shape
-    vertices, points = clip.shape[1], clip.view(-1, 4)
+def silhouette_crossings(
+    clip: Float[Tensor, "B V 4"],
+    triangle: Int32[Tensor, "B H W"],
+    depth: Float[Tensor, "B H W"],
+    faces: Int32[Tensor, "F 3"],
+) -> tuple[Int32[Tensor, "N 4"], UInt8[Tensor, "N 2"]]:
+    """Records of `find_crossings`, and for each whether triangles lie left and right of its edge."""
+    device, (batch, vertices) = clip.device, clip.shape[:2]
     fan = torch.zeros(vertices, dtype=torch.int32, device=device)
-    threads, chunk = chunks(len(faces), device)
-    launch(kernels.fan_sums, threads, faces, chunk, fan, device=device)
-    seen = torch.zeros(len(points), 2, dtype=torch.uint8, device=device)
-    face_threads, face_chunk = chunks(batch * len(faces), device)
-    launch(kernels.facing, face_threads, points, faces, vertices, batch * len(faces), face_chunk, seen, device=device)
+    seen = torch.zeros(batch, vertices, 2, dtype=torch.uint8, device=device)
+    open_edges = torch.zeros(batch, len(faces), dtype=torch.uint8, device=device)
+    candidates = torch.empty(batch * len(faces), 2, dtype=torch.int32, device=device)
+    num_candidates = torch.zeros(1, dtype=torch.int32, device=device)
+    threads, block = item_blocks(len(faces), device)
+    launch(silhouettes.fan_sums, threads, faces, block, fan, device=device)
+    launch(silhouettes.facing, (batch, threads), clip, faces, block, seen, device=device)
+    launch(
+        silhouettes.list_candidates, (batch, threads), faces, block, fan, seen, open_edges, candidates, num_candidates,
+        device=device,
+    )  # fmt: skip
 
-    count = triangle.numel()
-    threads, chunk = chunks(count, device)
-    capacity = 4096 + count // 16
-    while True:
-        records = torch.empty(capacity, 4, dtype=torch.int32, device=device)
-        length = torch.zeros(1, dtype=torch.int32, device=device)
+    records = find_crossings(clip, triangle, depth, faces, open_edges)
+    sides = torch.zeros(len(records), 2, dtype=torch.uint8, device=device)
+    if len(records):
+        head = torch.full((batch, vertices), -1, dtype=torch.int32, device=device)
+        following = torch.empty(len(records), dtype=torch.int32, device=device)
+        pixels = triangle.shape[1] * triangle.shape[2]
+        launch(silhouettes.link_crossings, len(records), records, pixels, head, following, device=device)
+        threads, block = item_blocks(len(candidates), device)
         launch(
-            kernels.find_crossings,
-            threads,
-            points,
-            faces,
-            triangle.view(-1),
-            depth.view(-1),
-            fan,
-            seen,
-            vertices,
-            height,
-            width,
-            count,
-            chunk,
-            records,
-            length,
-            device=device,
-        )
-        found = int(length)
-        if found <= capacity:
-            break
-        capacity = found
-    records = records[:found].clone()
-    sides = torch.zeros(found, 2, dtype=torch.uint8, device=device)
-    if found:
-        head = torch.full((len(points),), -1, dtype=torch.int32, device=device)
-        following = torch.empty(found, dtype=torch.int32, device=device)
-        launch(kernels.link_crossings, found, records, head, following, device=device)
-        launch(
-            kernels.mark_sides,
-            face_threads,
-            points,
-            faces,
-            vertices,
-            batch * len(faces),
-            face_chunk,
-            head,
-            following,
-            records,
-            sides,
-            device=device,
-        )
+            silhouettes.mark_sides, threads, clip, faces, candidates, num_candidates, block, head, following, records,
+            sides, device=device,
+        )  # fmt: skip
     return records, sides
+
+
+def find_crossings(
+    clip: Tensor, triangle: Tensor, depth: Tensor, faces: Tensor, open_edges: Tensor
+) -> Int32[Tensor, "N 4"]:
+    """Records of all crossings; where the first guess of their number is too low, a second run has room."""
+    threads, block = pixel_blocks(triangle)
+    room = 4096 + triangle.numel() // 16
+    while True:
+        records = torch.empty(room, 4, dtype=torch.int32, device=clip.device)
+        length = torch.zeros(1, dtype=torch.int32, device=clip.device)
+        launch(
+            silhouettes.find_crossings, threads, clip, faces, triangle, depth, open_edges, block, records, length,
+            device=clip.device,
+        )  # fmt: skip
+        found = int(length)
+        if found <= room:
+            return records[:found].clone()
+        room = found

@@ -1,6 +1,11 @@
-"""Warp kernels that interpolate vertex attributes at the visible points, forward and backward."""
+"""Warp kernels that interpolate vertex attributes at the visible points, forward and backward.
+
+Channels come in groups of one to four, whatever divides their number: both kernels exist for each of these vector types.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from humannorm.warp_runtime import wp
 
@@ -9,74 +14,111 @@ wp.set_module_options({"enable_backward": False})
 
 @wp.kernel
 def interpolate(
-    attributes: wp.array2d(dtype=wp.float32),
+    attributes: wp.array3d(dtype=Any),
     faces: wp.array(dtype=wp.vec3i),
-    triangle: wp.array(dtype=wp.int32),
-    barycentric: wp.array(dtype=wp.vec2f),
-    vertices_per_view: wp.int32,
-    pixels_per_view: wp.int32,
-    count: wp.int32,
-    chunk: wp.int32,
-    image: wp.array2d(dtype=wp.float32),
+    triangle: wp.array3d(dtype=wp.int32),
+    barycentric: wp.array3d(dtype=wp.vec2f),
+    block: wp.vec2i,
+    image: wp.array4d(dtype=Any),
 ):
-    """Weighted sums of the three corners' attributes; the image comes zeroed, only covered pixels are written.
+    """Weighted sums of the corners' attributes; the image comes zeroed, only covered pixels are written.
 
-    `vertices_per_view` is 0 for attributes shared by the views.
+    Attributes [B or 1, V, G] are those of the view, or shared.
     """
-    begin = wp.tid() * chunk
-    channels = attributes.shape[1]
-    for pixel in range(begin, wp.min(begin + chunk, count)):
-        index = triangle[pixel]
-        if index >= 0:
-            corner = faces[index]
-            offset = (pixel / pixels_per_view) * vertices_per_view
-            u = barycentric[pixel][0]
-            v = barycentric[pixel][1]
-            w = 1.0 - u - v
-            a = offset + corner[0]
-            b = offset + corner[1]
-            c = offset + corner[2]
-            for k in range(channels):
-                image[pixel, k] = u * attributes[a, k] + v * attributes[b, k] + w * attributes[c, k]
+    view, first_row, first_column = wp.tid()
+    first_row *= block[0]
+    first_column *= block[1]
+    source = wp.min(view, attributes.shape[0] - 1)
+    for row in range(first_row, wp.min(first_row + block[0], triangle.shape[1])):
+        for column in range(first_column, wp.min(first_column + block[1], triangle.shape[2])):
+            index = triangle[view, row, column]
+            if index >= 0:
+                corner = faces[index]
+                u = barycentric[view, row, column][0]
+                v = barycentric[view, row, column][1]
+                w = 1.0 - u - v
+                for k in range(attributes.shape[2]):
+                    image[view, row, column, k] = (
+                        attributes[source, corner[0], k] * u
+                        + attributes[source, corner[1], k] * v
+                        + attributes[source, corner[2], k] * w
+                    )
+
+
+@wp.func
+def inner(a: wp.float32, b: wp.float32):
+    return a * b
+
+
+@wp.func
+def inner(a: wp.vec2f, b: wp.vec2f):  # noqa: F811  (an overload for Warp)
+    return wp.dot(a, b)
+
+
+@wp.func
+def inner(a: wp.vec3f, b: wp.vec3f):  # noqa: F811
+    return wp.dot(a, b)
+
+
+@wp.func
+def inner(a: wp.vec4f, b: wp.vec4f):  # noqa: F811
+    return wp.dot(a, b)
 
 
 @wp.kernel
 def interpolate_gradient(
-    attributes: wp.array2d(dtype=wp.float32),
+    attributes: wp.array3d(dtype=Any),
     faces: wp.array(dtype=wp.vec3i),
-    triangle: wp.array(dtype=wp.int32),
-    barycentric: wp.array(dtype=wp.vec2f),
-    vertices_per_view: wp.int32,
-    pixels_per_view: wp.int32,
-    count: wp.int32,
-    chunk: wp.int32,
-    grad_image: wp.array2d(dtype=wp.float32),
-    grad_attributes: wp.array2d(dtype=wp.float32),
-    grad_barycentric: wp.array(dtype=wp.vec2f),
+    triangle: wp.array3d(dtype=wp.int32),
+    barycentric: wp.array3d(dtype=wp.vec2f),
+    block: wp.vec2i,
+    grad_image: wp.array4d(dtype=Any),
+    grad_attributes: wp.array3d(dtype=Any),
+    grad_barycentric: wp.array3d(dtype=wp.vec2f),
 ):
     """Gradients of `interpolate`; either output may be left out."""
-    begin = wp.tid() * chunk
-    channels = attributes.shape[1]
-    for pixel in range(begin, wp.min(begin + chunk, count)):
-        index = triangle[pixel]
-        if index >= 0:
-            corner = faces[index]
-            offset = (pixel / pixels_per_view) * vertices_per_view
-            u = barycentric[pixel][0]
-            v = barycentric[pixel][1]
-            w = 1.0 - u - v
-            a = offset + corner[0]
-            b = offset + corner[1]
-            c = offset + corner[2]
-            gu = float(0.0)
-            gv = float(0.0)
-            for k in range(channels):
-                g = grad_image[pixel, k]
-                if grad_attributes:
-                    wp.atomic_add(grad_attributes, a, k, u * g)
-                    wp.atomic_add(grad_attributes, b, k, v * g)
-                    wp.atomic_add(grad_attributes, c, k, w * g)
-                gu += g * (attributes[a, k] - attributes[c, k])
-                gv += g * (attributes[b, k] - attributes[c, k])
-            if grad_barycentric:
-                grad_barycentric[pixel] = wp.vec2f(gu, gv)
+    view, first_row, first_column = wp.tid()
+    first_row *= block[0]
+    first_column *= block[1]
+    source = wp.min(view, attributes.shape[0] - 1)
+    for row in range(first_row, wp.min(first_row + block[0], triangle.shape[1])):
+        for column in range(first_column, wp.min(first_column + block[1], triangle.shape[2])):
+            index = triangle[view, row, column]
+            if index >= 0:
+                corner = faces[index]
+                u = barycentric[view, row, column][0]
+                v = barycentric[view, row, column][1]
+                w = 1.0 - u - v
+                grad_u = float(0.0)
+                grad_v = float(0.0)
+                for k in range(attributes.shape[2]):
+                    g = grad_image[view, row, column, k]
+                    if grad_attributes:
+                        wp.atomic_add(grad_attributes, source, corner[0], k, g * u)
+                        wp.atomic_add(grad_attributes, source, corner[1], k, g * v)
+                        wp.atomic_add(grad_attributes, source, corner[2], k, g * w)
+                    last = attributes[source, corner[2], k]
+                    grad_u += inner(g, attributes[source, corner[0], k] - last)
+                    grad_v += inner(g, attributes[source, corner[1], k] - last)
+                if grad_barycentric:
+                    grad_barycentric[view, row, column] = wp.vec2f(grad_u, grad_v)
+
+
+GROUP_TYPES = {1: wp.float32, 2: wp.vec2f, 3: wp.vec3f, 4: wp.vec4f}
+INTERPOLATE = {
+    size: wp.overload(interpolate, {"attributes": wp.array3d(dtype=kind), "image": wp.array4d(dtype=kind)})
+    for size, kind in GROUP_TYPES.items()
+}
+"""Group size -> kernel."""
+INTERPOLATE_GRADIENT = {
+    size: wp.overload(
+        interpolate_gradient,
+        {
+            "attributes": wp.array3d(dtype=kind),
+            "grad_image": wp.array4d(dtype=kind),
+            "grad_attributes": wp.array3d(dtype=kind),
+        },
+    )
+    for size, kind in GROUP_TYPES.items()
+}
+"""Group size -> kernel."""

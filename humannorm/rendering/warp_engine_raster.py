@@ -4,7 +4,7 @@ While drawing, a pixel's state is one 64-bit key, depth above triangle index, lo
 not depend on the order of triangles or threads. Floating-point contraction is off, so that depths match the torch
 reference bit for bit.
 
-Kernels with a `chunk` let one thread do that many items in turn: all of them on a CPU, one each on CUDA.
+A thread works on a block of items: on a CPU one thread does all of a view, on CUDA each thread does one item.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ NO_FRAGMENT = wp.constant(wp.uint64(0xFFFFFFFFFFFFFFFF))
 SIGN_BIT = wp.constant(wp.uint32(0x80000000))
 LARGE = wp.constant(4096)
 """Triangles whose boxes hold more pixels are left to `draw_rows`, with a thread for each row."""
-CLIPPED, LARGE_LIST = wp.constant(0), wp.constant(1)
-"""Places of the two lists' lengths in `lengths`."""
+CLIPPED_LENGTH, LARGE_LENGTH = wp.constant(0), wp.constant(1)
+"""Places of the two lists' lengths."""
 
 
 @wp.kernel
@@ -62,22 +62,92 @@ def first_centre(coordinate: wp.int32):
 
 
 @wp.func
+def pixel_box(a: wp.vec2i, b: wp.vec2i, c: wp.vec2i, height: wp.int32, width: wp.int32):
+    """Columns [0], [1]) and rows [2], [3]) of the pixels whose centres lie in a triangle's bounding box."""
+    return wp.vec4i(
+        wp.max(first_centre(wp.min(wp.min(a[0], b[0]), c[0])), 0),
+        wp.min(first_centre(wp.max(wp.max(a[0], b[0]), c[0]) + 1), width),
+        wp.max(first_centre(wp.min(wp.min(a[1], b[1]), c[1])), 0),
+        wp.min(first_centre(wp.max(wp.max(a[1], b[1]), c[1]) + 1), height),
+    )
+
+
+@wp.struct
+class Triangle:
+    """A screen triangle ready to be drawn. Edge 0 runs from b to c, edge 1 from c to a, edge 2 from a to b, turned so that the
+    inside is on the right of all (y down). A centre is covered if value + bias >= 0 for all three (Pineda 1988)."""
+
+    area: wp.int64
+    x_0: wp.int64
+    y_0: wp.int64
+    x_1: wp.int64
+    y_1: wp.int64
+    x_2: wp.int64
+    y_2: wp.int64
+    bias_0: wp.int64
+    bias_1: wp.int64
+    bias_2: wp.int64
+    value_1: wp.int64
+    value_2: wp.int64
+    depth: wp.float64
+    slope_1: wp.float64
+    slope_2: wp.float64
+    scale: wp.float64
+
+
+@wp.func
 def edge_bias(x: wp.int64, y: wp.int64):
-    """0 for top and left edges, which own the centres that lie on them, else -1 (inside on the right, y down)."""
+    """0 for top and left edges, which own the centres that lie on them, else -1."""
     if y < wp.int64(0) or (y == wp.int64(0) and x > wp.int64(0)):
         return wp.int64(0)
     return wp.int64(-1)
 
 
 @wp.func
-def depth_key(depth: wp.float32, triangle: wp.int32):
+def set_up(
+    a: wp.vec2i,
+    b: wp.vec2i,
+    c: wp.vec2i,
+    depth_a: wp.float32,
+    depth_b: wp.float32,
+    depth_c: wp.float32,
+    x: wp.int32,
+    y: wp.int32,
+):
+    """Edges of a triangle of either winding, and their values at the centre of pixel (x, y)."""
+    t = Triangle()
+    bax = wp.int64(b[0]) - wp.int64(a[0])
+    bay = wp.int64(b[1]) - wp.int64(a[1])
+    cax = wp.int64(c[0]) - wp.int64(a[0])
+    cay = wp.int64(c[1]) - wp.int64(a[1])
+    area = bax * cay - bay * cax
+    winding = wp.where(area < wp.int64(0), wp.int64(-1), wp.int64(1))
+    t.area = area * winding
+    t.x_1 = -cax * winding
+    t.y_1 = -cay * winding
+    t.x_2 = bax * winding
+    t.y_2 = bay * winding
+    t.x_0 = -(t.x_1 + t.x_2)
+    t.y_0 = -(t.y_1 + t.y_2)
+    t.bias_0 = edge_bias(t.x_0, t.y_0)
+    t.bias_1 = edge_bias(t.x_1, t.y_1)
+    t.bias_2 = edge_bias(t.x_2, t.y_2)
+    from_a_x = wp.int64(x) * STEP + wp.int64(HALF_STEP) - wp.int64(a[0])
+    from_a_y = wp.int64(y) * STEP + wp.int64(HALF_STEP) - wp.int64(a[1])
+    t.value_1 = t.x_1 * from_a_y - t.y_1 * from_a_x
+    t.value_2 = t.x_2 * from_a_y - t.y_2 * from_a_x
+    t.depth = wp.float64(depth_a)
+    t.slope_1 = wp.float64(depth_b) - t.depth
+    t.slope_2 = wp.float64(depth_c) - t.depth
+    t.scale = wp.float64(1.0) / wp.float64(wp.max(t.area, wp.int64(1)))
+    return t
+
+
+@wp.func
+def depth_key(depth: wp.float32, index: wp.int32):
     """Key that sorts by depth, then by triangle: the float's bits made monotone, above the index."""
-    bits = wp.cast(depth, wp.uint32)
-    if (bits & SIGN_BIT) != wp.uint32(0):
-        bits = ~bits
-    else:
-        bits = bits | SIGN_BIT
-    return (wp.uint64(bits) << wp.uint64(32)) | wp.uint64(triangle)
+    flip = wp.uint32(wp.cast(depth, wp.int32) >> 31) | SIGN_BIT  # all bits of negative numbers, else the sign's
+    return (wp.uint64(wp.cast(depth, wp.uint32) ^ flip) << wp.uint64(32)) | wp.uint64(index)
 
 
 @wp.func
@@ -92,315 +162,257 @@ def key_depth(key: wp.uint64):
 
 
 @wp.func
-def draw_box(
-    a: wp.vec2i,
-    b: wp.vec2i,
-    c: wp.vec2i,
-    depth_a: wp.float32,
-    depth_b: wp.float32,
-    depth_c: wp.float32,
-    x0: wp.int32,
-    x1: wp.int32,
-    y0: wp.int32,
-    y1: wp.int32,
-    first_pixel: wp.int32,
-    width: wp.int32,
-    triangle: wp.int32,
+def draw_pixel(
+    t: Triangle,
+    value_1: wp.int64,
+    value_2: wp.int64,
+    index: wp.int32,
+    pixel: wp.int32,
     behind: wp.array(dtype=wp.float32),
     keys: wp.array(dtype=wp.uint64),
 ):
-    """Lowers the keys of all covered centres in columns [x0, x1) and rows [y0, y1): edge functions (Pineda 1988), exact in
-    64 bits, stepped from pixel to pixel; depth weighted by them (`torch_engine.screen_depth`)."""
-    bax = wp.int64(b[0]) - wp.int64(a[0])
-    bay = wp.int64(b[1]) - wp.int64(a[1])
-    cax = wp.int64(c[0]) - wp.int64(a[0])
-    cay = wp.int64(c[1]) - wp.int64(a[1])
-    area = bax * cay - bay * cax
-    if area == wp.int64(0):
-        return
-    winding = wp.int64(1)
-    if area < wp.int64(0):
-        winding = wp.int64(-1)
-    area = area * winding
-    # Edge 1 goes from c to a, edge 2 from a to b, edge 0 from b to c, all with the inside on their right.
-    x_1 = -cax * winding
-    y_1 = -cay * winding
-    x_2 = bax * winding
-    y_2 = bay * winding
-    x_0 = -(x_1 + x_2)
-    y_0 = -(y_1 + y_2)
-    from_a_x = wp.int64(x0) * STEP + wp.int64(HALF_STEP) - wp.int64(a[0])
-    from_a_y = wp.int64(y0) * STEP + wp.int64(HALF_STEP) - wp.int64(a[1])
-    row_1 = x_1 * from_a_y - y_1 * from_a_x
-    row_2 = x_2 * from_a_y - y_2 * from_a_x
-    row_0 = area - row_1 - row_2
-    bias_0 = edge_bias(x_0, y_0)
-    bias_1 = edge_bias(x_1, y_1)
-    bias_2 = edge_bias(x_2, y_2)
-    z = wp.float64(depth_a)
-    slope_1 = wp.float64(depth_b) - z
-    slope_2 = wp.float64(depth_c) - z
-    scale = wp.float64(1.0) / wp.float64(area)
-    for y in range(y0, y1):
-        value_0 = row_0
-        value_1 = row_1
-        value_2 = row_2
-        for x in range(x0, x1):
-            if ((value_0 + bias_0) | (value_1 + bias_1) | (value_2 + bias_2)) >= wp.int64(0):
-                offset = wp.float64(value_1) * slope_1 + wp.float64(value_2) * slope_2
-                depth = wp.clamp(wp.float32(z + offset * scale), -1.0, 1.0) + 0.0  # + 0.0 turns -0 into 0
-                pixel = first_pixel + y * width + x
-                visible = True
-                if behind:
-                    visible = depth > behind[pixel]
-                if visible:
-                    wp.atomic_min(keys, pixel, depth_key(depth, triangle))
-            value_0 -= y_0 * STEP
-            value_1 -= y_1 * STEP
-            value_2 -= y_2 * STEP
-        row_0 += x_0 * STEP
-        row_1 += x_1 * STEP
-        row_2 += x_2 * STEP
+    """Lowers the key of a pixel if its centre is covered; depth is weighted by the edges (`torch_engine.screen_depth`).
+
+    There is no branch on the coverage: with triangles as small as pixels it would be mispredicted all the time.
+    """
+    inside = t.area - value_1 - value_2 + t.bias_0 | value_1 + t.bias_1 | value_2 + t.bias_2
+    offset = wp.float64(value_1) * t.slope_1 + wp.float64(value_2) * t.slope_2
+    depth = wp.clamp(wp.float32(t.depth + offset * t.scale), -1.0, 1.0) + 0.0  # + 0.0 turns -0 into 0
+    visible = inside >= wp.int64(0)
+    if behind:
+        visible = visible and depth > behind[pixel]
+    wp.atomic_min(keys, pixel, wp.where(visible, depth_key(depth, index), NO_FRAGMENT))
 
 
 @wp.kernel
 def draw(
-    screen: wp.array(dtype=wp.vec2i),
-    depth: wp.array(dtype=wp.float32),
+    screen: wp.array2d(dtype=wp.vec2i),
+    depth: wp.array2d(dtype=wp.float32),
     faces: wp.array(dtype=wp.vec3i),
-    vertices_per_view: wp.int32,
     height: wp.int32,
     width: wp.int32,
-    count: wp.int32,
-    chunk: wp.int32,
+    block: wp.int32,
     behind: wp.array(dtype=wp.float32),
     keys: wp.array(dtype=wp.uint64),
-    clipped: wp.array(dtype=wp.int32),
-    large: wp.array(dtype=wp.int32),
+    clipped: wp.array(dtype=wp.vec2i),
+    large: wp.array(dtype=wp.vec2i),
     lengths: wp.array(dtype=wp.int32),
 ):
-    """Draws every triangle whose box holds a pixel centre; lists those that must be clipped first, and the large ones."""
-    begin = wp.tid() * chunk
-    faces_per_view = faces.shape[0]
-    for i in range(begin, wp.min(begin + chunk, count)):
-        view = i / faces_per_view
-        triangle = i - view * faces_per_view
-        corner = faces[triangle]
-        offset = view * vertices_per_view
-        a = screen[offset + corner[0]]
-        b = screen[offset + corner[1]]
-        c = screen[offset + corner[2]]
-        low_x = wp.min(wp.min(a[0], b[0]), c[0])
-        if low_x == OUTSIDE:
-            clipped[wp.atomic_add(lengths, CLIPPED, 1)] = i
+    """Draws every triangle whose box holds a pixel centre; lists (view, triangle) of those that are clipped first, and of the
+    large ones."""
+    view, start = wp.tid()
+    start *= block
+    first_pixel = view * height * width
+    for index in range(start, wp.min(start + block, faces.shape[0])):
+        corner = faces[index]
+        a = screen[view, corner[0]]
+        b = screen[view, corner[1]]
+        c = screen[view, corner[2]]
+        if wp.min(wp.min(a[0], b[0]), c[0]) == OUTSIDE:
+            clipped[wp.atomic_add(lengths, CLIPPED_LENGTH, 1)] = wp.vec2i(view, index)
         else:
-            x0 = wp.max(first_centre(low_x), 0)
-            x1 = wp.min(first_centre(wp.max(wp.max(a[0], b[0]), c[0]) + 1), width)
-            y0 = wp.max(first_centre(wp.min(wp.min(a[1], b[1]), c[1])), 0)
-            y1 = wp.min(first_centre(wp.max(wp.max(a[1], b[1]), c[1]) + 1), height)
-            if x0 < x1 and y0 < y1:
-                if (x1 - x0) * (y1 - y0) > LARGE:
-                    large[wp.atomic_add(lengths, LARGE_LIST, 1)] = i
+            box = pixel_box(a, b, c, height, width)
+            columns = box[1] - box[0]
+            rows = box[3] - box[2]
+            if columns > 0 and rows > 0:
+                if columns * rows > LARGE:
+                    large[wp.atomic_add(lengths, LARGE_LENGTH, 1)] = wp.vec2i(view, index)
                 else:
-                    draw_box(
-                        a,
-                        b,
-                        c,
-                        depth[offset + corner[0]],
-                        depth[offset + corner[1]],
-                        depth[offset + corner[2]],
-                        x0,
-                        x1,
-                        y0,
-                        y1,
-                        view * height * width,
-                        width,
-                        triangle,
-                        behind,
-                        keys,
+                    t = set_up(
+                        a, b, c, depth[view, corner[0]], depth[view, corner[1]], depth[view, corner[2]], box[0], box[2]
                     )
+                    if t.area != wp.int64(0):
+                        row_1 = t.value_1
+                        row_2 = t.value_2
+                        for y in range(box[2], box[3]):
+                            value_1 = row_1
+                            value_2 = row_2
+                            row = first_pixel + y * width
+                            for x in range(box[0], box[1]):
+                                draw_pixel(t, value_1, value_2, index, row + x, behind, keys)
+                                value_1 -= t.y_1 * STEP
+                                value_2 -= t.y_2 * STEP
+                            row_1 += t.x_1 * STEP
+                            row_2 += t.x_2 * STEP
+
+
+@wp.func
+def cut_span(value: wp.int64, y: wp.int64, span: wp.vec2i):
+    """The part of columns [span[0], span[1]) on the inner side of an edge with the given (biased) value at column 0."""
+    if y > wp.int64(0):  # falls to the right: inside up to value / slope
+        if value < wp.int64(0):
+            return wp.vec2i(0, 0)
+        last = value / (y * STEP)
+        return wp.vec2i(span[0], wp.int32(wp.min(wp.int64(span[1]), last + wp.int64(1))))
+    if value >= wp.int64(0):  # inside already, and rising or level
+        return span
+    if y == wp.int64(0):
+        return wp.vec2i(0, 0)
+    slope = -y * STEP
+    first = (slope - wp.int64(1) - value) / slope
+    return wp.vec2i(wp.int32(wp.max(wp.int64(span[0]), wp.min(first, wp.int64(span[1])))), span[1])
 
 
 @wp.kernel
 def draw_rows(
     corners: wp.array2d(dtype=wp.vec2i),
     depth: wp.array2d(dtype=wp.float32),
-    triangle: wp.array(dtype=wp.int32),
-    view: wp.array(dtype=wp.int32),
+    owner: wp.array(dtype=wp.vec2i),
     height: wp.int32,
     width: wp.int32,
     behind: wp.array(dtype=wp.float32),
     keys: wp.array(dtype=wp.uint64),
 ):
-    """Draws one row of one of the given screen triangles: the large and the clipped ones."""
+    """Draws one row of one screen triangle of the given owner (view, triangle): the large and the clipped ones."""
     i, y = wp.tid()
     a = corners[i, 0]
     b = corners[i, 1]
     c = corners[i, 2]
-    y0 = first_centre(wp.min(wp.min(a[1], b[1]), c[1]))
-    y1 = first_centre(wp.max(wp.max(a[1], b[1]), c[1]) + 1)
-    if y >= y0 and y < y1:
-        x0 = wp.max(first_centre(wp.min(wp.min(a[0], b[0]), c[0])), 0)
-        x1 = wp.min(first_centre(wp.max(wp.max(a[0], b[0]), c[0]) + 1), width)
-        first_pixel = view[i] * height * width
-        draw_box(
-            a,
-            b,
-            c,
-            depth[i, 0],
-            depth[i, 1],
-            depth[i, 2],
-            x0,
-            x1,
-            y,
-            y + 1,
-            first_pixel,
-            width,
-            triangle[i],
-            behind,
-            keys,
-        )
+    box = pixel_box(a, b, c, height, width)
+    if y >= box[2] and y < box[3]:
+        t = set_up(a, b, c, depth[i, 0], depth[i, 1], depth[i, 2], box[0], y)
+        if t.area != wp.int64(0):
+            span = wp.vec2i(0, wp.max(box[1] - box[0], 0))
+            span = cut_span(t.area - t.value_1 - t.value_2 + t.bias_0, t.y_0, span)
+            span = cut_span(t.value_1 + t.bias_1, t.y_1, span)
+            span = cut_span(t.value_2 + t.bias_2, t.y_2, span)
+            value_1 = t.value_1 - t.y_1 * STEP * wp.int64(span[0])
+            value_2 = t.value_2 - t.y_2 * STEP * wp.int64(span[0])
+            row = (owner[i][0] * height + y) * width + box[0]
+            for x in range(span[0], span[1]):
+                draw_pixel(t, value_1, value_2, owner[i][1], row + x, behind, keys)
+                value_1 -= t.y_1 * STEP
+                value_2 -= t.y_2 * STEP
 
 
 @wp.func
-def homogeneous_edges(a: wp.vec4f, b: wp.vec4f, c: wp.vec4f, x: wp.float64, y: wp.float64):
-    """Edge functions of a clip-space triangle at a screen point (Olano & Greer 1997), >= 0 inside for either winding."""
-    ax = wp.float64(a[0]) - x * wp.float64(a[3])
-    ay = wp.float64(a[1]) - y * wp.float64(a[3])
-    bx = wp.float64(b[0]) - x * wp.float64(b[3])
-    by = wp.float64(b[1]) - y * wp.float64(b[3])
-    cx = wp.float64(c[0]) - x * wp.float64(c[3])
-    cy = wp.float64(c[1]) - y * wp.float64(c[3])
-    edges = wp.vec3d(bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx)
-    if edges[0] + edges[1] + edges[2] < wp.float64(0.0):
-        edges = -edges
-    return edges
+def centre_x(column: wp.int32, width: wp.int32):
+    """Normalised device x of a column of pixel centres (`torch_engine.pixel_centres`)."""
+    return (wp.float64(column) + wp.float64(0.5)) * (wp.float64(2.0) / wp.float64(width)) - wp.float64(1.0)
+
+
+@wp.func
+def centre_y(row: wp.int32, height: wp.int32):
+    """Normalised device y of a row of pixel centres."""
+    return wp.float64(1.0) - (wp.float64(row) + wp.float64(0.5)) * (wp.float64(2.0) / wp.float64(height))
+
+
+@wp.func
+def shifted(p: wp.vec4f, x: wp.float64, y: wp.float64):
+    """A clip position relative to a point of the screen, in homogeneous coordinates."""
+    w = wp.float64(p[3])
+    return wp.vec2d(wp.float64(p[0]) - x * w, wp.float64(p[1]) - y * w)
+
+
+@wp.func
+def homogeneous_edges(a: wp.vec2d, b: wp.vec2d, c: wp.vec2d):
+    """Edge functions at the origin (Olano & Greer 1997), >= 0 inside for either winding."""
+    e = wp.vec3d(b[0] * c[1] - b[1] * c[0], c[0] * a[1] - c[1] * a[0], a[0] * b[1] - a[1] * b[0])
+    return wp.where(e[0] + e[1] + e[2] < wp.float64(0.0), -e, e)
 
 
 @wp.kernel
 def resolve(
-    clip: wp.array(dtype=wp.vec4f),
+    clip: wp.array2d(dtype=wp.vec4f),
     faces: wp.array(dtype=wp.vec3i),
-    vertices_per_view: wp.int32,
-    height: wp.int32,
-    width: wp.int32,
-    count: wp.int32,
-    chunk: wp.int32,
-    keys: wp.array(dtype=wp.uint64),
-    triangle: wp.array(dtype=wp.int32),
-    barycentric: wp.array(dtype=wp.vec2f),
-    depth: wp.array(dtype=wp.float32),
+    keys: wp.array3d(dtype=wp.uint64),
+    block: wp.vec2i,
+    triangle: wp.array3d(dtype=wp.int32),
+    barycentric: wp.array3d(dtype=wp.vec2f),
+    depth: wp.array3d(dtype=wp.float32),
 ):
     """Turns keys into triangle, depth and perspective-correct barycentrics (`torch_engine.barycentric`)."""
-    begin = wp.tid() * chunk
-    for pixel in range(begin, wp.min(begin + chunk, count)):
-        key = keys[pixel]
-        index = wp.int32(-1)
-        weights = wp.vec2f()
-        z = wp.float32(1.0)
-        if key != NO_FRAGMENT:
-            index = wp.int32(wp.uint32(key & wp.uint64(0xFFFFFFFF)))
-            z = key_depth(key)
-            row = pixel / width
-            view = row / height
-            x = (wp.float64(pixel - row * width) + wp.float64(0.5)) * (wp.float64(2.0) / wp.float64(width)) - wp.float64(
-                1.0
-            )
-            y = wp.float64(1.0) - (wp.float64(row - view * height) + wp.float64(0.5)) * (
-                wp.float64(2.0) / wp.float64(height)
-            )
-            corner = faces[index]
-            offset = view * vertices_per_view
-            edges = homogeneous_edges(clip[offset + corner[0]], clip[offset + corner[1]], clip[offset + corner[2]], x, y)
-            e0 = wp.max(edges[0], wp.float64(0.0))
-            e1 = wp.max(edges[1], wp.float64(0.0))
-            total = e0 + e1 + wp.max(edges[2], wp.float64(0.0))
-            if total > wp.float64(0.0):
-                weights = wp.vec2f(wp.float32(e0 / total), wp.float32(e1 / total))
+    view, first_row, first_column = wp.tid()
+    first_row *= block[0]
+    first_column *= block[1]
+    height = keys.shape[1]
+    width = keys.shape[2]
+    zero = wp.float64(0.0)
+    for row in range(first_row, wp.min(first_row + block[0], height)):
+        y = centre_y(row, height)
+        for column in range(first_column, wp.min(first_column + block[1], width)):
+            key = keys[view, row, column]
+            if key == NO_FRAGMENT:
+                triangle[view, row, column] = -1
+                barycentric[view, row, column] = wp.vec2f(0.0, 0.0)
+                depth[view, row, column] = 1.0
             else:
+                index = wp.int32(wp.uint32(key & wp.uint64(0xFFFFFFFF)))
+                corner = faces[index]
+                x = centre_x(column, width)
+                e = homogeneous_edges(
+                    shifted(clip[view, corner[0]], x, y),
+                    shifted(clip[view, corner[1]], x, y),
+                    shifted(clip[view, corner[2]], x, y),
+                )
+                inside = wp.vec3d(wp.max(e[0], zero), wp.max(e[1], zero), wp.max(e[2], zero))
+                total = inside[0] + inside[1] + inside[2]
                 weights = wp.vec2f(1.0 / 3.0, 1.0 / 3.0)
-        triangle[pixel] = index
-        barycentric[pixel] = weights
-        depth[pixel] = z
+                if total > zero:
+                    inside = inside * (wp.float64(1.0) / total)
+                    weights = wp.vec2f(wp.float32(inside[0]), wp.float32(inside[1]))
+                triangle[view, row, column] = index
+                barycentric[view, row, column] = weights
+                depth[view, row, column] = key_depth(key)
 
 
 @wp.kernel
 def barycentric_gradient(
-    clip: wp.array(dtype=wp.vec4f),
+    clip: wp.array2d(dtype=wp.vec4f),
     faces: wp.array(dtype=wp.vec3i),
-    triangle: wp.array(dtype=wp.int32),
-    vertices_per_view: wp.int32,
-    height: wp.int32,
-    width: wp.int32,
-    count: wp.int32,
-    chunk: wp.int32,
-    grad_barycentric: wp.array(dtype=wp.vec2f),
-    grad_clip: wp.array(dtype=wp.vec4f),
+    triangle: wp.array3d(dtype=wp.int32),
+    block: wp.vec2i,
+    grad_barycentric: wp.array3d(dtype=wp.vec2f),
+    grad_clip: wp.array2d(dtype=wp.vec4f),
 ):
     """Adds the gradient of the barycentrics to x, y and w of the corners of every visible triangle.
 
-    With edges e, s = sum of max(e, 0): u = e0/s, v = e1/s, therefore du = (de0 - u ds)/s; edges cut at 0 have no gradient.
+    With edges e and s = sum of max(e, 0): u = e0/s, v = e1/s, therefore du = (de0 - u ds)/s; edges cut at 0 have none.
     """
-    begin = wp.tid() * chunk
+    view, first_row, first_column = wp.tid()
+    first_row *= block[0]
+    first_column *= block[1]
+    height = triangle.shape[1]
+    width = triangle.shape[2]
     zero = wp.float64(0.0)
-    for pixel in range(begin, wp.min(begin + chunk, count)):
-        index = triangle[pixel]
-        if index >= 0:
-            g = grad_barycentric[pixel]
-            row = pixel / width
-            view = row / height
-            x = (wp.float64(pixel - row * width) + wp.float64(0.5)) * (wp.float64(2.0) / wp.float64(width)) - wp.float64(
-                1.0
-            )
-            y = wp.float64(1.0) - (wp.float64(row - view * height) + wp.float64(0.5)) * (
-                wp.float64(2.0) / wp.float64(height)
-            )
-            corner = faces[index]
-            offset = view * vertices_per_view
-            a = clip[offset + corner[0]]
-            b = clip[offset + corner[1]]
-            c = clip[offset + corner[2]]
-            ax = wp.float64(a[0]) - x * wp.float64(a[3])
-            ay = wp.float64(a[1]) - y * wp.float64(a[3])
-            bx = wp.float64(b[0]) - x * wp.float64(b[3])
-            by = wp.float64(b[1]) - y * wp.float64(b[3])
-            cx = wp.float64(c[0]) - x * wp.float64(c[3])
-            cy = wp.float64(c[1]) - y * wp.float64(c[3])
-            e0 = bx * cy - by * cx
-            e1 = cx * ay - cy * ax
-            e2 = ax * by - ay * bx
-            facing = wp.float64(1.0)
-            if e0 + e1 + e2 < zero:
-                facing = wp.float64(-1.0)
-            e0 *= facing
-            e1 *= facing
-            e2 *= facing
-            total = wp.max(e0, zero) + wp.max(e1, zero) + wp.max(e2, zero)
-            if total > zero:
-                scale = facing / total
-                gu = wp.float64(g[0])
-                gv = wp.float64(g[1])
-                mean = (gu * wp.max(e0, zero) + gv * wp.max(e1, zero)) / total
-                # Gradient of the three edge functions.
-                g0 = wp.where(e0 >= zero, (gu - mean) * scale, zero)
-                g1 = wp.where(e1 >= zero, (gv - mean) * scale, zero)
-                g2 = wp.where(e2 >= zero, -mean * scale, zero)
-                # Gradient of the shifted corners.
-                gax = g2 * by - g1 * cy
-                gay = g1 * cx - g2 * bx
-                gbx = g0 * cy - g2 * ay
-                gby = g2 * ax - g0 * cx
-                gcx = g1 * ay - g0 * by
-                gcy = g0 * bx - g1 * ax
-                add_gradient(grad_clip, offset + corner[0], gax, gay, x, y)
-                add_gradient(grad_clip, offset + corner[1], gbx, gby, x, y)
-                add_gradient(grad_clip, offset + corner[2], gcx, gcy, x, y)
+    for row in range(first_row, wp.min(first_row + block[0], height)):
+        y = centre_y(row, height)
+        for column in range(first_column, wp.min(first_column + block[1], width)):
+            index = triangle[view, row, column]
+            if index >= 0:
+                corner = faces[index]
+                x = centre_x(column, width)
+                a = shifted(clip[view, corner[0]], x, y)
+                b = shifted(clip[view, corner[1]], x, y)
+                c = shifted(clip[view, corner[2]], x, y)
+                area = b[0] * c[1] - b[1] * c[0] + c[0] * a[1] - c[1] * a[0] + a[0] * b[1] - a[1] * b[0]
+                e = homogeneous_edges(a, b, c)
+                inside = wp.vec3d(wp.max(e[0], zero), wp.max(e[1], zero), wp.max(e[2], zero))
+                total = inside[0] + inside[1] + inside[2]
+                if total > zero:
+                    per_total = wp.float64(1.0) / total
+                    scale = wp.where(area < zero, -per_total, per_total)
+                    grad_u = wp.float64(grad_barycentric[view, row, column][0])
+                    grad_v = wp.float64(grad_barycentric[view, row, column][1])
+                    mean = (grad_u * inside[0] + grad_v * inside[1]) * per_total
+                    g0 = wp.where(e[0] >= zero, (grad_u - mean) * scale, zero)
+                    g1 = wp.where(e[1] >= zero, (grad_v - mean) * scale, zero)
+                    g2 = wp.where(e[2] >= zero, -mean * scale, zero)
+                    add_gradient(grad_clip, view, corner[0], g2 * b[1] - g1 * c[1], g1 * c[0] - g2 * b[0], x, y)
+                    add_gradient(grad_clip, view, corner[1], g0 * c[1] - g2 * a[1], g2 * a[0] - g0 * c[0], x, y)
+                    add_gradient(grad_clip, view, corner[2], g1 * a[1] - g0 * b[1], g0 * b[0] - g1 * a[0], x, y)
 
 
 @wp.func
 def add_gradient(
-    grad_clip: wp.array(dtype=wp.vec4f), vertex: wp.int32, gx: wp.float64, gy: wp.float64, x: wp.float64, y: wp.float64
+    grad_clip: wp.array2d(dtype=wp.vec4f),
+    view: wp.int32,
+    vertex: wp.int32,
+    gx: wp.float64,
+    gy: wp.float64,
+    x: wp.float64,
+    y: wp.float64,
 ):
-    """Chain rule of the shift to the pixel's centre, (x', y') = (x - X w, y - Y w)."""
+    """Chain rule of `shifted`."""
     gradient = wp.vec4f(wp.float32(gx), wp.float32(gy), 0.0, wp.float32(-x * gx - y * gy))
-    wp.atomic_add(grad_clip, vertex, gradient)
+    wp.atomic_add(grad_clip, view, vertex, gradient)
