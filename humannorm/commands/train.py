@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--precision", choices=("bf16", "fp16", "no"), default="bf16", help="autocast of the training")
     parser.add_argument("--sheet-steps", type=int, help="steps between sheets of fixed prompts and views")
+    parser.add_argument("--checkpoint-seconds", type=float, help="a killed run loses at most this")
     parser.add_argument("--vae-steps", type=int, help="`small`: steps of its VAE stage")
     parser.add_argument("--aligned-steps", type=int, help="`small`: steps of its ControlNet stage")
 
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         "accumulate": args.accumulate,
         "learning_rate": args.rate,
         "sheet_steps": args.sheet_steps,
+        "checkpoint_seconds": args.checkpoint_seconds,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     changes |= {"seed": args.seed, "precision": args.precision}

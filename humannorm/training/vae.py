@@ -205,10 +205,10 @@ def encode_shards(
                 latents = (
                     vae.encode(to_network(images).to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
                 )
-                parts.append(latents.to("cpu", torch.float16))
+                parts.append(latents.cpu())
             partial = path.with_name(path.name + f".{os.getpid()}.partial")
             with partial.open("wb") as file:
-                np.save(file, torch.cat(parts).numpy())
+                np.save(file, torch.cat(parts).numpy().astype(np.float16))
             os.replace(partial, path)
         encoded += 1
     return encoded

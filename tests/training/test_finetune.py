@@ -1,0 +1,174 @@
+"""Fine-tuning of Stable Diffusion folders and the making of the small model, with real classes at tiny sizes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from humannorm.checks import InputError
+from humannorm.cli import main
+from humannorm.guidance import DiffusersGuide
+from humannorm.images import load_png
+from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
+from humannorm.training.diffusion import noise_and_target, padded, stratified_timesteps
+from humannorm.training.recipes import FineTuneConfig, SmallModelConfig, export_half, fine_tune, train_small
+
+LOOP = LoopConfig(
+    steps=3, batch_size=2, learning_rate=1e-3, warmup_steps=1, precision="no", sheet_steps=3, checkpoint_seconds=0.0
+)
+
+
+def losses(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_targets_of_both_predictions(generator):
+    z, eps = torch.randn(3, 4, 8, 8, generator=generator), torch.randn(3, 4, 8, 8, generator=generator)
+    abar = torch.tensor([0.99, 0.5, 0.01])
+    noised, target = noise_and_target(z, eps, abar, "epsilon")
+    a, s = abar.sqrt()[:, None, None, None], (1 - abar).sqrt()[:, None, None, None]
+    torch.testing.assert_close(noised, a * z + s * eps)
+    assert target is eps
+    noised, v = noise_and_target(z, eps, abar, "v_prediction")
+    torch.testing.assert_close(a * noised - s * v, z)  # Salimans and Ho 2022, eq. of z from v
+    torch.testing.assert_close(s * noised + a * v, eps)
+    with pytest.raises(InputError, match="prediction_type"):
+        noise_and_target(z, eps, abar, "sample")
+
+
+def test_timesteps_cover_the_schedule_evenly(generator):
+    timesteps = stratified_timesteps(50, 1000, generator)
+    assert sorted((timesteps // 20).tolist()) == list(range(50))
+
+
+def test_padding_leaves_uncontrolled_samples_alone():
+    values = padded(torch.ones(2, 3), 5)
+    assert values.tolist() == [[1.0] * 3] * 2 + [[0.0] * 3] * 3
+
+
+@pytest.mark.parametrize("recipe", ["normal", "aligned"])
+def test_fine_tuning_changes_what_it_should_and_keeps_the_rest(tiny_sd, people_shards, tmp_path, recipe):
+    base = tiny_sd("epsilon")
+    config = FineTuneConfig(loop=replace(LOOP, accumulate=2))
+    folder = fine_tune(recipe, base, people_shards(shards=2, size=64), tmp_path / "run", config, device="cpu")
+    for component in ("unet", "vae", "text_encoder", "controlnet"):
+        path = next((base / component).glob("*.safetensors"))
+        if not (folder / component).is_dir():
+            assert component == "controlnet" and recipe == "normal"
+            continue
+        before, after = load_file(path), load_file(folder / component / path.name)
+        changed = any(not torch.equal(before[name], after[name]) for name in before)
+        assert changed == (component == {"normal": "unet", "aligned": "controlnet"}[recipe])
+    guide = DiffusersGuide.load(folder, control=recipe == "aligned")
+    assert guide.prediction_type == "epsilon"
+    assert len(losses(tmp_path / "run")) == 3
+    assert load_png(tmp_path / "run" / "sheets" / "step_000003.png").shape[-1] == 3
+    assert (tmp_path / "run" / "loss.png").stat().st_size > 1000
+
+
+def test_diffusers_pipeline_opens_the_result(tiny_sd, people_shards, tmp_path):
+    from diffusers import StableDiffusionPipeline
+
+    config = FineTuneConfig(loop=LOOP)
+    folder = fine_tune(
+        "depth", tiny_sd("v_prediction"), people_shards(shards=1, size=64), tmp_path, config, device="cpu"
+    )
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    images = pipeline("a ball, black background, depth map", num_inference_steps=2, output_type="np").images
+    assert images.shape == (1, 64, 64, 3)
+
+
+def test_lora_trains_adapters_only(tiny_sd, people_shards, tmp_path):
+    pytest.importorskip("peft")
+    config = FineTuneConfig(loop=LOOP, lora_rank=2)
+    folder = fine_tune("normal", tiny_sd("epsilon"), people_shards(shards=1, size=64), tmp_path, config, device="cpu")
+    weights = load_file(folder / "pytorch_lora_weights.safetensors")
+    assert weights and all(name.startswith("unet.") and ".lora_" in name for name in weights)
+    assert any(value.abs().max() > 0 for name, value in weights.items() if "lora_B" in name)
+    with pytest.raises(InputError, match="lora_rank: expected 0 for aligned"):
+        fine_tune("aligned", tiny_sd("epsilon"), tmp_path, tmp_path, config)
+
+
+def test_a_killed_run_goes_on_with_the_same_losses(tiny_sd, people_shards, tmp_path):
+    data, base = people_shards(shards=1, size=64), tiny_sd("v_prediction")
+    words = ["train", "normal", "--base", str(base), "--data", str(data), "--device", "cpu", "--precision", "no"]
+    words += ["--steps", "8", "--batch", "2", "--accumulate", "1", "--rate", "1e-3", "--checkpoint-seconds", "0"]
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "humannorm", *words, "--out", str(killed)],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 300
+    while not ((killed / "log.jsonl").is_file() and len(losses_so_far(killed)) >= 3):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(losses_so_far(killed)) < 8
+    assert main([*words, "--out", str(killed)]) == 0
+    assert losses(killed) == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+    name = "model/unet/diffusion_pytorch_model.safetensors"
+    once, twice = load_file(tmp_path / "whole" / name), load_file(killed / name)
+    for key in once:
+        torch.testing.assert_close(once[key], twice[key], rtol=1e-4, atol=1e-6)
+
+
+def losses_so_far(folder):
+    text = (folder / "log.jsonl").read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line.endswith("}") and '"loss"' in line]
+
+
+def test_small_model_from_nothing(people_shards, tmp_path):
+    config = SmallModelConfig(
+        vae=VaeConfig(channels=(8, 8, 8), crop=32),
+        unet=UnetConfig(channels=(16, 32), head_channels=16),
+        text=TextConfig(vocabulary=600, hidden=32, layers=1, heads=2),
+        vae_loop=LOOP,
+        unet_loop=LOOP,
+        aligned_loop=replace(LOOP, batch_size=4),
+        diffusion=DiffusionConfig(),
+    )
+    data = people_shards(shards=2, size=64)
+    folder = train_small(data, tmp_path / "run", config, device="cpu")
+    size = export_half(folder, tmp_path / "half")
+    assert 0 < size < sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    guide = DiffusersGuide.load(tmp_path / "half", control=True)
+    assert (guide.resolution, guide.downscale, guide.prediction_type) == (64, 4, "v_prediction")
+    assert (tmp_path / "half" / "tokenizer" / "vocab.json").is_file()
+    # Asked again, the finished stages are not trained again.
+    before = (folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns
+    train_small(data, tmp_path / "run", config, device="cpu")
+    assert (folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns == before
+
+
+def test_checkpoint_of_another_training(tiny_sd, people_shards, tmp_path):
+    data = people_shards(shards=1, size=64)
+    fine_tune("normal", tiny_sd("epsilon"), data, tmp_path, FineTuneConfig(loop=LOOP), device="cpu")
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors: expected the checkpoint of this training"):
+        fine_tune("aligned", tiny_sd("epsilon"), data, tmp_path, FineTuneConfig(loop=LOOP), device="cpu")
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"cut short")
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors: expected a whole checkpoint"):
+        fine_tune("normal", tiny_sd("epsilon"), data, tmp_path, FineTuneConfig(loop=LOOP), device="cpu")
+
+
+def test_wrong_calls(tmp_path, capsys):
+    assert main(["train", "normal", "--data", str(tmp_path), "--out", str(tmp_path)]) == 1
+    assert "--base: expected a diffusers folder" in capsys.readouterr().err
+    assert main(["train", "small", "--data", str(tmp_path), "--base", "x", "--out", str(tmp_path)]) == 1
+    assert "--base: expected none" in capsys.readouterr().err
+    assert main(["train", "small", "--data", str(tmp_path), "--steps", "0", "--out", str(tmp_path)]) == 1
+    assert "--steps" in capsys.readouterr().err
