@@ -1,0 +1,1 @@
+"""Measuring what the models draw, by judges that nobody of this project trained."""

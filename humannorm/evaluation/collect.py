@@ -1,0 +1,164 @@
+"""Filling a gallery: real renders of held-out people, a model's answers to their captions, its VAE's copies.
+
+Every draw hangs on one seed: the same folder of people, model and seed give the same pictures on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cameras import VIEW_AZIMUTHS, view_label
+from ..checks import InputError
+from ..guidance.diffusers_guide import DiffusersGuide
+from ..guidance.samplers import sample_latents
+from ..prompts import Prompts
+from ..training.shards import Shards
+from .gallery import Gallery, Picture
+
+__all__ = ["SampleSettings", "add_reconstructions", "add_renders", "add_samples"]
+
+# Which judges see a picture, after its part.
+JUDGES = {"full": ("pose", "features"), "head": ("face",)}
+HEAD_VIEWS = ("front", "back")  # where a face must be, and where it must not
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How pictures are drawn from a model."""
+
+    count: int = 48  # pictures per (kind, part, view)
+    steps: int = 20  # DPM-Solver++ (2M)
+    guidance_scale: float = 4.0  # classifier-free, as `humannorm sample` draws
+    batch: int = 16
+    seed: int = 0
+
+
+def add_renders(gallery: Gallery, people: Shards, settings: SampleSettings) -> None:
+    """Held-out people in two halves: "reference" for fid64 alone, "render" for the row beside the model's."""
+    generator = np.random.default_rng(settings.seed)
+    order = generator.permutation(len(people))
+    names = sorted({people.shot(int(row))["person"] for row in order})
+    reference = set(names[::2])
+    wanted: dict[tuple[str, str, str], int] = {}
+    for row in order.tolist():
+        shot = people.shot(row)
+        source = "reference" if shot["person"] in reference else "render"
+        part, view = shot["part"], view_label(shot["azimuth"])
+        if part not in JUDGES or (part == "head" and (source == "reference" or view not in HEAD_VIEWS)):
+            continue
+        taken = wanted.get((source, part, view), 0)
+        if taken == settings.count:
+            continue
+        wanted[source, part, view] = taken + 1
+        for kind in ("normal", "color"):
+            picture = Picture(
+                id=f"{source}_{kind}_{part}_{view}_{taken:03d}",
+                source=source,
+                kind=kind,
+                part=part,
+                azimuth=shot["azimuth"],
+                judges=("features",) if source == "reference" else JUDGES[part],
+                attributes=shot["attributes"],
+                prompt=shot["caption"],
+                pair=f"{source}_normal_{part}_{view}_{taken:03d}" if kind == "color" else "",
+            )
+            gallery.add(picture, people.image(row, kind))
+
+
+def held_out_captions(people: Shards, count: int, seed: int) -> list[dict[str, Any]]:
+    """One shot of each of `count` held-out people (again from the first when there are fewer)."""
+    first: dict[str, dict[str, Any]] = {}
+    for row in range(len(people)):
+        shot = people.shot(row)
+        first.setdefault(shot["person"], shot)
+    shots = list(first.values())
+    order = np.random.default_rng(seed).permutation(len(shots))
+    return [shots[order[k % len(order)]] for k in range(count)]
+
+
+def add_samples(
+    gallery: Gallery, people: Shards, guide: DiffusersGuide, settings: SampleSettings, progress: Progress | None = None
+) -> None:
+    """Normal maps of held-out captions from every side and of heads, and colour pictures that follow each."""
+    if guide.controlnet is None:
+        raise InputError("--models: expected a controlnet for the aligned pictures, got a folder without one")
+    shots = held_out_captions(people, settings.count, settings.seed)
+    for part, views in (("full", tuple(VIEW_AZIMUTHS)), ("head", HEAD_VIEWS)):
+        for view in views:
+            normals: Tensor | None = None
+            for kind in ("normal", "color"):
+                if progress is not None:
+                    progress(f"drawing {kind} {part} {view}")
+                texts = [
+                    Prompts(shot["caption"], kind).text(part, view)  # type: ignore[arg-type]
+                    for shot in shots
+                ]
+                cell = f"{part}_{view}"
+                images = draw(guide, texts, settings, f"{kind}_{cell}", normals)
+                for index, (shot, image) in enumerate(zip(shots, images, strict=True)):
+                    picture = Picture(
+                        id=f"model_{kind}_{cell}_{index:03d}",
+                        source="model",
+                        kind=kind,
+                        part=part,
+                        azimuth=VIEW_AZIMUTHS[view],
+                        judges=JUDGES[part],
+                        attributes=shot["attributes"],
+                        prompt=texts[index],
+                        pair=f"model_normal_{cell}_{index:03d}" if kind == "color" else "",
+                    )
+                    gallery.add(picture, image)
+                normals = images
+
+
+def draw(
+    guide: DiffusersGuide, texts: list[str], settings: SampleSettings, cell: str, control: Tensor | None
+) -> Tensor:
+    """Pictures [N,H,W,3]; the noise of picture i hangs on the seed, its cell and i alone."""
+    size = guide.resolution // guide.downscale
+    offset = int.from_bytes(cell.encode("ascii"), "big") % 1_000_003
+    pictures = []
+    for first in range(0, len(texts), settings.batch):
+        chosen = slice(first, min(first + settings.batch, len(texts)))
+        noise = [
+            torch.randn(
+                (guide.channels, size, size),
+                generator=torch.Generator().manual_seed((settings.seed * 1_000_003 + offset) * 10_007 + i),
+            )
+            for i in range(chosen.start, chosen.stop)
+        ]
+        condition = guide.condition(
+            texts[chosen],
+            guidance_scale=settings.guidance_scale,
+            control=None if control is None else control[chosen],
+        )
+        latents = sample_latents(
+            guide,
+            condition,
+            torch.stack(noise).to(guide.device),
+            scheduler_config=guide.scheduler_config,
+            steps=settings.steps,
+        )
+        pictures.append(guide.decode(latents).cpu().float())
+    return torch.cat(pictures)
+
+
+def add_reconstructions(gallery: Gallery, people: Shards, guide: DiffusersGuide, settings: SampleSettings) -> None:
+    """The VAE's copies of the full figures among the renders."""
+    originals = gallery.select(source="render", part="full")
+    for first in range(0, len(originals), settings.batch):
+        chosen = originals[first : first + settings.batch]
+        images = torch.stack([gallery.image(picture.id) for picture in chosen])
+        with torch.no_grad():
+            copies = guide.decode(guide.encode_images(images.to(guide.device))).cpu().float()
+        for picture, copy in zip(chosen, copies, strict=True):
+            entry = replace(picture, id=picture.id.replace("render", "vae"), source="vae", judges=(), pair=picture.id)
+            gallery.add(entry, copy)
