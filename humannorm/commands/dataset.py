@@ -87,17 +87,19 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 def _reporter(noun: str) -> Callable[[int, int], None]:
     """Writes progress with the time left on standard error, at most every two seconds."""
-    start = last = time.monotonic()
-    first: int | None = None
+    start: tuple[float, int] | None = None
+    last = 0.0
 
     def report(done: int, total: int) -> None:
-        nonlocal last, first
+        nonlocal last, start
         now = time.monotonic()
-        first = done if first is None else first
+        if start is None:  # loading is over, and shards of an earlier run are not counted
+            start = (now, done)
+            return
         if done < total and now - last < 2.0:
             return
         last = now
-        left = (now - start) / max(done - first + 1, 1) * (total - done)
+        left = (now - start[0]) / (done - start[1]) * (total - done)
         sys.stderr.write(f"{done} of {total} {noun}, {left:.0f} s left\n")
 
     return report

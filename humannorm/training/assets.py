@@ -113,10 +113,13 @@ class Proxy:
         lengths = [abs(base[a, axis] - base[b, axis]) for axis, (a, b) in enumerate(self.scale_pairs)]
         return (np.asarray(lengths) / np.asarray(self.scale_denominators)).astype(np.float32)
 
-    def fit(self, base: Float[np.ndarray, "19158 3"]) -> Float[np.ndarray, "N 3"]:
-        """Positions of the proxy's vertices on a body (decimetres)."""
-        anchors = (base[self.references] * self.weights[:, :, None]).sum(axis=1)
-        return (anchors + self.offsets * self.scale(base)).astype(np.float32)
+    def fit(
+        self, base: Float[np.ndarray, "19158 3"], vertices: Int[np.ndarray, " M"] | None = None
+    ) -> Float[np.ndarray, "M 3"]:
+        """Positions of these vertices of the proxy (None: all) on a body, decimetres."""
+        chosen = np.arange(len(self.references)) if vertices is None else vertices
+        anchors = (base[self.references[chosen]] * self.weights[chosen, :, None]).sum(axis=1)
+        return (anchors + self.offsets[chosen] * self.scale(base)).astype(np.float32)
 
 
 def default_assets_dir() -> Path:

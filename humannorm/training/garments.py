@@ -92,9 +92,7 @@ class Piece:
 
     def fit(self, base: Float[np.ndarray, "19158 3"]) -> Float[np.ndarray, "N 3"]:
         """Rest-pose positions on a body, decimetres."""
-        proxy = self.proxy
-        anchors = (base[proxy.references[self.vertices]] * proxy.weights[self.vertices, :, None]).sum(axis=1)
-        return (anchors + proxy.offsets[self.vertices] * proxy.scale(base)).astype(np.float32)
+        return self.proxy.fit(base, self.vertices)
 
 
 class Wardrobe:

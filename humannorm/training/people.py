@@ -235,7 +235,7 @@ class PeopleMaker:
         standing = base[self._used, 1]
         feet_up = np.concatenate([layers[0].positions[self._used], layers[1].positions])
         low, high = feet_up.min(axis=0), feet_up.max(axis=0)
-        scale = BODY_HEIGHT / max(high[1] - low[1], 0.85 * (standing.max() - standing.min()))
+        scale = float(BODY_HEIGHT / max(high[1] - low[1], 0.85 * (standing.max() - standing.min())))
         rest_centre = (base[self._used].min(axis=0) + base[self._used].max(axis=0)) / 2.0
         hips = _bone_shift(skeleton, transforms, "root")
         centre = np.array([rest_centre[0] + hips[0], (low[1] + high[1]) / 2.0, rest_centre[2] + hips[2]])
@@ -250,7 +250,7 @@ class PeopleMaker:
         worn = {slot: wardrobe.pieces[getattr(person, slot)] for slot in ("shoes", "bottom", "top")}
         top, bottom, shoes, hair, hat = person.shades
         colours = {"top": top, "bottom": bottom, "shoes": shoes}
-        hem = worn["bottom"].fit(base)[:, 1].min()
+        hem = float(worn["bottom"].fit(base)[:, 1].min())
         layers = [self._skin_layer(person, base, transforms, list(worn.values()))]
         for slot, piece in worn.items():
             material = Material(

@@ -34,7 +34,8 @@ class TextureSet:
 
     @classmethod
     def pack(cls, images: Sequence[UInt8[np.ndarray, "H W 4"]]) -> TextureSet:
-        """Build the mip levels (2 x 2 box filter) of each image; row 0 is v = 0."""
+        """Build the mip levels (2 x 2 box filter) of each image; row 0 is v = 0. Without any, one white texel."""
+        images = images or [np.full((1, 1, 4), 255, dtype=np.uint8)]
         texels: list[UInt8[np.ndarray, "N 4"]] = []
         levels = np.zeros((len(images), MIP_LEVELS, 3), dtype=np.int32)
         first = 0
@@ -46,8 +47,7 @@ class TextureSet:
                 texels.append(level.reshape(-1, 4))
                 first += height * width
                 level = _halve(level)
-        packed = np.concatenate(texels) if texels else np.zeros((1, 4), dtype=np.uint8)
-        return cls(torch.from_numpy(packed), torch.from_numpy(levels))
+        return cls(torch.from_numpy(np.concatenate(texels)), torch.from_numpy(levels))
 
 
 @dataclass(frozen=True)
