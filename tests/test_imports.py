@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "export": GROUND | {"rendering", "body", "texture"},
     "models": GROUND,
     "training": GROUND | {"rendering", "body", "guidance", "models", "geometry"},
-    "evaluation": GROUND | {"rendering", "guidance", "models"},
+    "evaluation": GROUND | {"rendering", "guidance", "models", "training", "body"},  # reads the training data
     "pipeline": GROUND | {"rendering", "guidance", "body", "geometry", "texture", "export", "models"},
     "cli": frozenset({"checks", "commands", "__version__"}),
     "__main__": frozenset({"cli"}),
