@@ -1,0 +1,81 @@
+"""Pictures of a surface for people: normals and shading on a light ground, sheets, a film, the course of the losses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from humannorm.cameras import Cameras, orbit, turntable
+from humannorm.images import contact_sheet, save_png, to_pil
+from humannorm.mesh import Mesh
+from humannorm.rendering.passes import PassEncoding, render
+
+if TYPE_CHECKING:
+    from humannorm.geometry.state import GeometryState
+
+__all__ = ["save_loss_plot", "save_sheet", "save_turntable", "shaded_views"]
+
+GROUND = 0.93  # grey behind the surface
+LIGHT = (-0.35, 0.5, 0.8)  # toward the light, camera axes: over the viewer's left shoulder
+AMBIENT = 0.25
+SIDES = tuple(range(0, 360, 45))  # degrees
+
+
+@torch.no_grad()
+def shaded_views(mesh: Mesh, cameras: Cameras, size: int) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W 3"]]:
+    """Camera-space normals, and a matt grey surface under one light that moves with the camera; on a light ground."""
+    middle = (0.5, 0.5, 0.5)  # decodes to a zero normal, so that coverage and normal come apart cleanly
+    passes = render(mesh, cameras, (size, size), ("normal", "mask"), encoding=PassEncoding(normal_background=middle))
+    assert passes.normal is not None and passes.mask is not None
+    cover = passes.mask[..., None]
+    normal = torch.nn.functional.normalize(passes.normal * 2 - 1, dim=-1)
+    light = torch.nn.functional.normalize(normal.new_tensor(LIGHT), dim=0)
+    shade = AMBIENT + (1 - AMBIENT) * (normal @ light).clamp_min(0)[..., None]
+    ground = torch.full_like(passes.normal, GROUND)
+    return torch.lerp(ground, normal / 2 + 0.5, cover), torch.lerp(ground, shade.expand_as(ground), cover)
+
+
+def save_sheet(path: Path, before: Mesh, after: Mesh, size: int = 256) -> None:
+    """Normals and shading from eight sides, before over after."""
+    cameras = orbit(SIDES, elevation=5.0).to(before.device)
+    tiles: list[Tensor] = []
+    labels: list[str] = []
+    for name, mesh in (("before", before), ("after", after)):
+        for kind, views in zip(("normals", "shading"), shaded_views(mesh, cameras, size), strict=True):
+            tiles += list(views.cpu())
+            labels += [f"{name}, {kind}, {azimuth}" for azimuth in SIDES]
+    save_png(path, contact_sheet(tiles, labels, columns=len(SIDES)))
+
+
+def save_turntable(path: Path, mesh: Mesh, frames: int = 36, size: int = 320) -> None:
+    """A full turn of the shaded surface as an endless animated picture (GIF)."""
+    pictures = []
+    for camera in range(frames):
+        view = turntable(frames).select([camera]).to(mesh.device)
+        pictures.append(to_pil(shaded_views(mesh, view, size)[1][0]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=80, loop=0)
+
+
+def save_loss_plot(path: Path, state: GeometryState) -> None:
+    """The course of every term that was ever above zero, logarithmic."""
+    from matplotlib.figure import Figure
+
+    from humannorm.geometry.state import LOSS_NAMES
+
+    history = torch.zeros(0, len(LOSS_NAMES)) if state.history is None else state.history.cpu()
+    shown = [(name, history[:, at]) for at, name in enumerate(LOSS_NAMES) if bool((history[:, at] > 0).any())]
+    figure = Figure(figsize=(8, 1.5 * max(len(shown), 1) + 0.6), layout="constrained")
+    panels = figure.subplots(max(len(shown), 1), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, (name, values) in zip(panels, shown, strict=False):
+        steps = torch.arange(1, len(values) + 1)[values > 0]
+        panel.semilogy(steps.numpy(), values[values > 0].numpy(), linewidth=0.8)
+        panel.set_ylabel(name)
+        panel.grid(alpha=0.3)
+    panels[-1].set_xlabel("step")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,374 @@
+"""The geometry optimiser (paper section 3.3): normal and depth guidance shape the field, one state to the next."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from humannorm.cameras import CAMERA_PLANS, Cameras, sample_cameras
+from humannorm.checks import InputError
+from humannorm.geometry.band import band_at_points, box_field, crossing_points, evaluate, is_torn, settle_band
+from humannorm.geometry.fields import SdfField
+from humannorm.geometry.lattice import Lattice
+from humannorm.geometry.losses import SdfRecord, progressive_sdf_loss, record_sdf
+from humannorm.geometry.marching import interpolate_crossings, marching_topology
+from humannorm.geometry.settings import GeometrySettings
+from humannorm.geometry.state import LOSS_NAMES, GeometryState, save_state
+from humannorm.guidance import Denoiser, sds_gradient
+from humannorm.mesh import Mesh, laplacian_smoothness, normal_consistency
+from humannorm.prompts import Modality, Prompts
+from humannorm.rendering.passes import render
+
+__all__ = ["GuideSource", "SculptError", "SculptProgress", "StageTimes", "sculpt"]
+
+GuideSource = Denoiser | Callable[[], Denoiser]
+"""A network, or how to load it: what is loaded here is also let go here when it is no longer needed."""
+
+CHECKPOINT_SECONDS = 45.0  # at most this long between two checkpoints
+SCALE_MEMORY = 0.95  # of the running mean of the gradient norm
+
+
+class SculptError(RuntimeError):
+    """The run could not go on; `state` is the last good one."""
+
+    def __init__(self, message: str, state: GeometryState) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+@dataclass
+class StageTimes:
+    """Seconds spent so far, stage by stage. `networks` are the denoisers and the VAE's encoding with its gradient."""
+
+    networks: float = 0.0
+    field: float = 0.0  # evaluation, re-banding, marching
+    render: float = 0.0
+    regularisers: float = 0.0
+    gradient: float = 0.0  # from the pictures back to the field's parameters
+    update: float = 0.0  # guard and AdamW
+
+    @contextmanager
+    def measure(self, stage: str, device: torch.device) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        setattr(self, stage, getattr(self, stage) + time.perf_counter() - begin)
+
+    @property
+    def overhead(self) -> float:
+        """Time of all stages over the time of the networks alone."""
+        return (self.networks + self.field + self.render + self.regularisers + self.gradient + self.update) / max(
+            self.networks, 1e-9
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SculptProgress:
+    """What the callback sees after every step. Returning False from the callback ends the run there."""
+
+    step: int  # steps done
+    steps: int
+    losses: dict[str, float]  # by `LOSS_NAMES`
+    normal_map: Float[Tensor, "H W 3"]  # first view of the step, 0..1
+    faces: int
+    times: StageTimes
+    rejected: str | None  # why this step's update was not taken
+    seconds_left: float
+
+
+Callback = Callable[[SculptProgress], bool | None]
+
+
+def sculpt(
+    state: GeometryState,
+    prompt: str,
+    settings: GeometrySettings,
+    *,
+    normal: GuideSource,
+    depth: GuideSource | None,
+    generator: torch.Generator,
+    callback: Callback | None = None,
+    checkpoint: Path | None = None,
+) -> GeometryState:
+    """Go on from a state to `settings.steps`; the state handed in is left as it was.
+
+    normal, depth: the adapted networks (one and the same will do); without a depth network there is no depth guidance.
+    generator: a CPU generator, the source of every draw. checkpoint: a file that is kept up to date, see `save_state`.
+    Interrupting (the callback's False or KeyboardInterrupt) takes effect at the end of the step; the checkpoint is
+    written then, and a run resumed from it with the same settings ends in the same bytes on a CPU.
+    """
+    if state.step >= settings.steps:
+        raise InputError(f"settings.steps: expected more than the {state.step} steps done, got {settings.steps}")
+    run = _Run(state, prompt, settings, normal, depth, generator)
+    saved = time.monotonic()
+    try:
+        while run.step < settings.steps:
+            progress = run.advance()
+            stop = callback is not None and callback(progress) is False
+            if checkpoint is not None and (time.monotonic() - saved > CHECKPOINT_SECONDS or stop):
+                save_state(run.state(), checkpoint, generator)
+                saved = time.monotonic()
+            if stop:
+                break
+            if run.rejections >= settings.max_rejections:
+                raise SculptError(f"{run.rejections} steps in a row were rejected: {progress.rejected}", run.state())
+    finally:
+        final = run.state()
+        if checkpoint is not None:
+            save_state(final, checkpoint, generator)
+    return final
+
+
+class _Run:
+    """The moving parts of one call of `sculpt`."""
+
+    def __init__(
+        self,
+        state: GeometryState,
+        prompt: str,
+        settings: GeometrySettings,
+        normal: GuideSource,
+        depth: GuideSource | None,
+        generator: torch.Generator,
+    ) -> None:
+        self.settings, self.generator = settings, generator
+        self.field: SdfField = copy.deepcopy(state.field)
+        self.device = next(self.field.parameters()).device
+        self.active_levels, self.band, self.step = state.active_levels, state.band, state.step
+        self.record: SdfRecord | None = state.record
+        self.gradient_scale = state.gradient_scale
+        self.history: list[Tensor] = [] if state.history is None else list(state.history)
+        self.optimizer = _make_optimizer(self.field, settings, state.moments)
+        self.guides = {"normal": _Guide(normal, prompt, "normal", settings)}
+        if depth is not None:
+            self.guides["depth"] = _Guide(depth, prompt, "depth", settings)
+        self.times, self.begin, self.rejections = StageTimes(), time.monotonic(), 0
+        self.first_step = state.step
+
+    def state(self) -> GeometryState:
+        """The run so far as a payload of its own."""
+        return GeometryState(
+            field=copy.deepcopy(self.field),
+            active_levels=self.active_levels,
+            band=self.band,
+            step=self.step,
+            record=self.record,
+            moments=_moments(self.optimizer, self.field),
+            gradient_scale=self.gradient_scale,
+            history=torch.stack(self.history) if self.history else None,
+        )
+
+    def distance(self, points: Tensor) -> Tensor:
+        return box_field(self.raw_distance)(points)
+
+    def raw_distance(self, points: Tensor) -> Tensor:
+        return self.field(points, self.active_levels)
+
+    def advance(self) -> SculptProgress:
+        """One step of the optimiser."""
+        settings, step = self.settings, self.step
+        with self.times.measure("field", self.device):
+            sdf = self._follow_schedules_and_surface()
+            mesh = self._differentiable_surface(sdf)
+        cameras = self._cameras()
+        losses = dict.fromkeys(LOSS_NAMES, 0.0)
+
+        wanted = {name: guide for name, guide in self.guides.items() if guide.weight(step) > 0}
+        with self.times.measure("render", self.device):
+            side = settings.render_size
+            passes = render(mesh, cameras, (side, side), tuple(wanted) or ("normal",))  # type: ignore[arg-type]
+        pictures: list[Tensor] = []
+        gradients: list[Tensor | None] = []
+        for name, guide in wanted.items():
+            picture = getattr(passes, name)
+            with self.times.measure("networks", self.device):
+                gradient, losses[f"{name}_sds"] = guide.picture_gradient(picture, cameras, step, self.generator)
+            pictures.append(picture)
+            gradients.append(gradient)
+
+        with self.times.measure("regularisers", self.device):
+            total = self._regularisers(mesh, losses)
+        if total is not None:
+            pictures.append(total)
+            gradients.append(None)
+        with self.times.measure("gradient", self.device):
+            self.optimizer.zero_grad()
+            torch.autograd.backward(pictures, gradients)
+        with self.times.measure("update", self.device):
+            rejected = self._update(losses)
+
+        self.step += 1
+        self.history.append(torch.tensor([losses[name] for name in LOSS_NAMES]))
+        for name in [name for name, guide in self.guides.items() if guide.is_over(self.step)]:
+            del self.guides[name]  # lets a network go that was loaded here
+        pace = (time.monotonic() - self.begin) / (self.step - self.first_step)
+        preview = passes.normal if passes.normal is not None else passes.depth
+        assert preview is not None
+        return SculptProgress(
+            step=self.step,
+            steps=settings.steps,
+            losses=losses,
+            normal_map=preview[0].detach(),
+            faces=mesh.num_faces,
+            times=self.times,
+            rejected=rejected,
+            seconds_left=pace * (settings.steps - self.step),
+        )
+
+    def _follow_schedules_and_surface(self) -> Tensor:
+        """Levels, lattice and band for this step, and the field's values on the band."""
+        settings, step = self.settings, self.step
+        if step == settings.sdf_record_step:
+            points = crossing_points(self.band, evaluate(self.distance, self.band.positions))
+            self.record = record_sdf(self.raw_distance, points, self.generator)
+        self.active_levels = min(int(settings.active_levels(step)), self.field.levels)
+        resolution = int(settings.resolution(step))
+        sdf = evaluate(self.distance, self.band.positions)
+        if resolution != self.band.lattice.resolution:
+            points = crossing_points(self.band, sdf)
+            self.band, sdf = band_at_points(Lattice(resolution), points, self.distance, settings.band_rings)
+        elif is_torn(self.band, sdf):
+            self.band, sdf = settle_band(self.band, self.distance, settings.band_rings)
+        return sdf
+
+    def _differentiable_surface(self, sdf: Tensor) -> Mesh:
+        """Marching tetrahedra; only the ends of sign-changing edges are evaluated with gradients."""
+        topology = marching_topology(self.band, sdf)
+        used = torch.zeros(self.band.num_vertices, dtype=torch.bool, device=sdf.device)
+        used[topology.edges] = True
+        index = used.nonzero()[:, 0]
+        edges = (used.cumsum(0) - 1)[topology.edges]
+        positions = self.band.positions[index]
+        return Mesh(interpolate_crossings(edges, self.distance(positions), positions), topology.faces)
+
+    def _cameras(self) -> Cameras:
+        settings = self.settings
+        iteration = self.step * settings.plan_steps / settings.steps
+        return sample_cameras(CAMERA_PLANS[settings.plan], iteration, settings.views, self.generator).to(self.device)
+
+    def _regularisers(self, mesh: Mesh, losses: dict[str, float]) -> Tensor | None:
+        """The weighted sum of the terms whose weight is above zero; `losses` gets them unweighted."""
+        settings, step = self.settings, self.step
+        terms: list[Tensor] = []
+
+        def add(name: str, weight: float, loss: Callable[[], Tensor]) -> None:
+            if weight > 0:
+                value = loss()
+                losses[name] = float(value.detach())
+                terms.append(weight * value)
+
+        record = self.record
+        if record is not None:
+            count = settings.sdf_points
+            add(
+                "sdf",
+                settings.sdf_weight(step),
+                lambda: progressive_sdf_loss(self.raw_distance, record, count, self.generator),
+            )
+        add("laplacian", settings.laplacian_weight(step), lambda: laplacian_smoothness(mesh.vertices, mesh.faces))
+        add(
+            "normal_consistency",
+            settings.normal_consistency_weight(step),
+            lambda: normal_consistency(mesh.vertices, mesh.faces),
+        )
+        return torch.stack(terms).sum() if terms else None
+
+    def _update(self, losses: dict[str, float]) -> str | None:
+        """AdamW, unless the gradient is not to be trusted; why not, if so."""
+        gradients = [parameter.grad for parameter in self.field.parameters() if parameter.grad is not None]
+        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+        losses["gradient_norm"] = norm
+        limit = self.settings.max_gradient_growth * self.gradient_scale
+        rejected = None
+        if not norm < float("inf"):
+            rejected = f"the gradient at step {self.step} is not finite"
+        elif 0 < limit < norm:
+            rejected = f"the gradient norm {norm:.3g} at step {self.step} is over {limit:.3g}"
+        if rejected is not None:
+            self.rejections += 1
+            return rejected
+        self.rejections = 0
+        memory = SCALE_MEMORY if self.gradient_scale else 0.0
+        self.gradient_scale = memory * self.gradient_scale + (1 - memory) * norm
+        self.optimizer.step()
+        return None
+
+
+class _Guide:
+    """One network with its texts: from pictures to their gradient."""
+
+    def __init__(self, source: GuideSource, prompt: str, modality: Modality, settings: GeometrySettings) -> None:
+        self.prompts = Prompts(prompt, modality, plan=settings.plan, rule=settings.text_rule)
+        is_normal = modality == "normal"
+        self.schedule = settings.normal_weight if is_normal else settings.depth_weight
+        self.t_range = settings.normal_t_range if is_normal else settings.depth_t_range
+        self.guidance_scale = settings.guidance_scale
+        self._source = source
+        self._network: Denoiser | None = None
+        self._conditions: dict[tuple[str, ...], object] = {}
+
+    @property
+    def network(self) -> Denoiser:
+        if self._network is None:
+            self._network = self._source if isinstance(self._source, Denoiser) else self._source()
+        return self._network
+
+    def weight(self, step: int) -> float:
+        return self.schedule(step)
+
+    def is_over(self, step: int) -> bool:
+        """Whether the weight is zero now and ever after."""
+        return self.schedule(step) == 0 and all(value == 0 for at, value in self.schedule.points if at > step)
+
+    def picture_gradient(
+        self, pictures: Float[Tensor, "B H W 3"], cameras: Cameras, step: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "B H W 3"], float]:
+        """Gradient of equation 6 at the pictures, and its root mean square per latent number."""
+        texts = self.prompts.for_cameras(cameras)
+        if texts not in self._conditions:
+            self._conditions[texts] = self.network.condition(texts, guidance_scale=self.guidance_scale)
+        leaf = pictures.detach().requires_grad_()
+        latents = self.network.encode_images(leaf)
+        low, high = self.t_range
+        result = sds_gradient(
+            self.network, latents, self._conditions[texts], t_range=(low, high(step)), generator=generator
+        )
+        upstream = result.gradient * (self.weight(step) / len(latents))
+        (gradient,) = torch.autograd.grad(latents, leaf, upstream)
+        return gradient, float(result.gradient.square().mean().sqrt())
+
+
+def _make_optimizer(
+    field: SdfField, settings: GeometrySettings, moments: dict[str, Tensor] | None
+) -> torch.optim.AdamW:
+    optimizer = torch.optim.AdamW(
+        field.parameters(),
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.epsilon,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    if moments is not None:
+        for name, parameter in field.named_parameters():
+            kept = {key.removeprefix(f"{name}."): value for key, value in moments.items() if key.startswith(f"{name}.")}
+            optimizer.state[parameter] = {key: value.clone() for key, value in kept.items()}
+    return optimizer
+
+
+def _moments(optimizer: torch.optim.AdamW, field: SdfField) -> dict[str, Tensor] | None:
+    moments = {
+        f"{name}.{key}": value.clone()
+        for name, parameter in field.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+    return moments or None

@@ -1,0 +1,176 @@
+"""The geometry state: what an optimiser returns, takes again, and writes to disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from humannorm.checks import InputError
+from humannorm.geometry.band import (
+    Band,
+    band_at_points,
+    band_from_keys,
+    box_field,
+    crossing_points,
+    settle_band,
+)
+from humannorm.geometry.fields import (
+    HashFieldSettings,
+    SdfField,
+    field_settings_from_dict,
+    field_settings_to_dict,
+    make_field,
+)
+from humannorm.geometry.fitting import FitReport, fit_field
+from humannorm.geometry.lattice import Lattice
+from humannorm.geometry.losses import SdfRecord
+from humannorm.geometry.marching import marching_tetrahedra
+from humannorm.geometry.settings import GeometrySettings
+from humannorm.geometry.start import StartMesh
+from humannorm.mesh import Mesh, connected_components, face_areas
+
+__all__ = ["LOSS_NAMES", "GeometryState", "extract_mesh", "load_state", "save_state", "start_state"]
+
+LOSS_NAMES = ("normal_sds", "depth_sds", "sdf", "laplacian", "normal_consistency", "gradient_norm")
+FORMAT = "humannorm geometry 1"
+
+
+@dataclass(frozen=True, eq=False)
+class GeometryState:
+    """A surface on its way: the field with its grid, and what the next step needs to go on as if never stopped."""
+
+    field: SdfField
+    active_levels: int  # of the field
+    band: Band  # around the field's surface
+    step: int  # steps done
+    record: SdfRecord | None = None  # equation 7
+    moments: dict[str, Tensor] | None = None  # of AdamW: `<parameter>.<moment>`; None before the first step
+    gradient_scale: float = 0.0  # running mean of the gradient norm, 0 before the first step
+    history: Float[Tensor, "S L"] | None = None  # losses of every step so far, columns `LOSS_NAMES`
+
+    def signed_distance(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        """The field in the working box at the current levels, negative inside."""
+        return box_field(lambda at: self.field(at, self.active_levels))(points)
+
+
+def start_state(
+    start: StartMesh, settings: GeometrySettings, generator: torch.Generator
+) -> tuple[GeometryState, FitReport]:
+    """A field fitted to a start mesh, and how well it fits."""
+    device = generator.device
+    active = min(int(settings.active_levels(0)), _levels(settings))
+    field = make_field(settings.field, generator)
+    report = fit_field(field, start, generator, active, settings.fit)
+    lattice = Lattice(int(settings.resolution(0)))
+    band, _ = band_at_points(
+        lattice,
+        start.mesh.vertices.to(device),
+        box_field(lambda points: field(points, active)),
+        settings.band_rings,
+    )
+    return GeometryState(field, active, band, step=0), report
+
+
+def _levels(settings: GeometrySettings) -> int:
+    if isinstance(settings.field, HashFieldSettings):
+        return settings.field.layout.levels
+    return len(settings.field.resolutions)
+
+
+@dataclass(frozen=True, eq=False)
+class ExtractedMesh:
+    """A closed surface, and how many connected pieces there were and were left out as too small."""
+
+    mesh: Mesh
+    pieces: int
+    dropped: int
+
+
+@torch.no_grad()
+def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_piece: float = 0.01) -> ExtractedMesh:
+    """The state's surface, at another lattice resolution if asked for.
+
+    Pieces with less than `smallest_piece` of the largest one's area are left out; a closed surface stays closed.
+    """
+    band, sdf = settle_band(state.band, state.signed_distance)
+    if resolution is not None and resolution != band.lattice.resolution:
+        band, sdf = band_at_points(Lattice(resolution), crossing_points(band, sdf), state.signed_distance)
+    vertices, faces = marching_tetrahedra(band, sdf)
+    piece = connected_components(faces, len(vertices))[faces[:, 0]]
+    areas = vertices.new_zeros(int(piece.max()) + 1).index_add(0, piece, face_areas(vertices, faces))
+    kept = areas >= smallest_piece * areas.max()
+    faces = faces[kept[piece]]
+    used, compact = torch.unique(faces, return_inverse=True)
+    return ExtractedMesh(Mesh(vertices[used], compact), len(areas), int((~kept).sum()))
+
+
+def save_state(state: GeometryState, path: str | Path, generator: torch.Generator | None = None) -> None:
+    """Write a state to one safetensors file, whole or not at all; its numbers are JSON in the file's header.
+
+    generator: its state is kept too, so that a resumed run draws what the unbroken one would have drawn.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {f"field.{name}": value for name, value in state.field.state_dict().items()}
+    tensors |= {f"moments.{name}": value for name, value in (state.moments or {}).items()}
+    tensors["band.keys"] = state.band.keys
+    if state.record is not None:
+        tensors |= {"record.points": state.record.points, "record.values": state.record.values}
+    if state.history is not None:
+        tensors["history"] = state.history
+    if generator is not None:
+        tensors["generator"] = generator.get_state()
+    numbers = {
+        "format": FORMAT,
+        "field": field_settings_to_dict(state.field.settings),
+        "active_levels": state.active_levels,
+        "resolution": state.band.lattice.resolution,
+        "step": state.step,
+        "gradient_scale": state.gradient_scale,
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    save_file({name: value.contiguous() for name, value in tensors.items()}, unfinished, {"state": json.dumps(numbers)})
+    os.replace(unfinished, path)
+
+
+def load_state(
+    path: str | Path, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+) -> GeometryState:
+    """Read what `save_state` wrote; the generator is set to where it was, if the file knows."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            numbers = json.loads((file.metadata() or {}).get("state", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: expected a geometry state (safetensors), got a broken file: {error}") from error
+    if numbers.get("format") != FORMAT:
+        raise InputError(f"{path}: expected the format {FORMAT!r}, got {numbers.get('format')!r}")
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    field = make_field(field_settings_from_dict(numbers["field"]), torch.Generator(device))
+    field.load_state_dict(part("field."))
+    record = part("record.")
+    if generator is not None and "generator" in tensors:
+        generator.set_state(tensors["generator"].cpu())
+    return GeometryState(
+        field=field,
+        active_levels=numbers["active_levels"],
+        band=band_from_keys(Lattice(numbers["resolution"]), tensors["band.keys"]),
+        step=numbers["step"],
+        record=SdfRecord(record["points"], record["values"]) if record else None,
+        moments=part("moments.") or None,
+        gradient_scale=numbers["gradient_scale"],
+        history=tensors.get("history"),
+    )

@@ -1,0 +1,108 @@
+"""A denoiser whose belief is known, to sculpt with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from humannorm.cameras import CAMERA_PLANS, Crop, orbit
+from humannorm.geometry.fields import HashFieldSettings
+from humannorm.geometry.fitting import FitSettings
+from humannorm.geometry.hash_grid import GridLayout
+from humannorm.geometry.settings import QUICK, GeometrySettings
+from humannorm.images import from_network, to_network
+from humannorm.mesh import Mesh
+from humannorm.rendering.passes import render
+from humannorm.schedules import Schedule, constant, step
+
+SIZE = 48
+
+
+class BelievesIn:
+    """A denoiser on plain pixels that is certain of one picture for each kind of prompt, whatever it is shown."""
+
+    timesteps = 100
+    resolution = SIZE
+
+    def __init__(self, pictures: dict[str, Tensor]) -> None:
+        self.pictures = pictures
+        self.asked = 0
+
+    def sigma(self, timestep: Tensor) -> Tensor:
+        return 0.05 * 1.05**timestep
+
+    def condition(
+        self,
+        prompts: Sequence[str],
+        *,
+        guidance_scale: float,
+        negative: str = "",
+        control: Tensor | None = None,
+        control_scale: float = 1.0,
+    ) -> Any:
+        kinds = [next(kind for kind in self.pictures if f"{kind} map" in prompt) for prompt in prompts]
+        return to_network(torch.stack([self.pictures[kind] for kind in kinds]))
+
+    def denoise(self, x: Tensor, sigma: Tensor, condition: Any) -> Tensor:
+        self.asked += 1
+        return condition
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        return to_network(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return from_network(latents)
+
+
+@pytest.fixture
+def fixed_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cameras all around, but so that a sphere looks the same to each."""
+    plan = dataclasses.replace(
+        CAMERA_PLANS["full_body"],
+        distance=(3.0, 3.0),
+        fov_y=(45.0, 45.0),
+        elevation=(0.0, 0.0),
+        crops=(Crop("full", 1.0, 0.0),),
+    )
+    monkeypatch.setitem(CAMERA_PLANS, "full_body", plan)  # type: ignore[arg-type]
+
+
+def believes_in_mesh(mesh: Mesh) -> BelievesIn:
+    passes = render(mesh, orbit([0.0]), (SIZE, SIZE), ("normal", "depth"))
+    assert passes.normal is not None and passes.depth is not None
+    return BelievesIn({"normal": passes.normal[0], "depth": passes.depth[0]})
+
+
+@pytest.fixture(name="believes_in_mesh")
+def _believes_in_mesh() -> Any:
+    return believes_in_mesh
+
+
+@pytest.fixture
+def small_settings() -> GeometrySettings:
+    """A short course with every term in it."""
+    return dataclasses.replace(
+        QUICK,
+        steps=12,
+        learning_rate=2e-3,
+        views=2,
+        render_size=SIZE,
+        field=HashFieldSettings(GridLayout(levels=6, log2_table=13, base=8, growth=1.4), hidden=16),
+        fit=FitSettings(steps=60, points=2048, pool=20_000),
+        active_levels=Schedule(((0, 4), (4, 4), (4, 5))),
+        resolution=Schedule(((0, 24), (6, 24), (6, 32))),
+        normal_weight=constant(1.0),
+        depth_weight=step(8, 1.0, 0.0),
+        normal_t_range=(0.02, constant(0.8)),
+        depth_t_range=(0.02, constant(0.8)),
+        sdf_record_step=4,
+        sdf_weight=constant(10.0),
+        sdf_points=500,
+        laplacian_weight=constant(10.0),
+        normal_consistency_weight=constant(1.0),
+    )
