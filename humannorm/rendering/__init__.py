@@ -11,5 +11,20 @@ from humannorm.rendering.engines import (
     rasterize,
 )
 from humannorm.rendering.fragments import Fragments
+from humannorm.rendering.passes import PASSES, PassEncoding, RenderedPasses, render
+from humannorm.rendering.textures import sample_texture
 
-__all__ = ["ENGINES", "Engine", "Fragments", "antialias", "available_engines", "interpolate", "rasterize"]
+__all__ = [
+    "ENGINES",
+    "PASSES",
+    "Engine",
+    "Fragments",
+    "PassEncoding",
+    "RenderedPasses",
+    "antialias",
+    "available_engines",
+    "interpolate",
+    "rasterize",
+    "render",
+    "sample_texture",
+]
