@@ -20,8 +20,8 @@ from humannorm.images import from_network, to_network
 class DiffusersCondition:
     """Text embeddings and, for an aligned model, the normal maps to follow."""
 
-    positive: Float[Tensor, "B T C"]
-    negative: Float[Tensor, "1 T C"]
+    positive: Float[Tensor, "B T D"]
+    negative: Float[Tensor, "1 T D"]
     guidance_scale: float
     control: Float[Tensor, "B 3 H W"] | None = None
     control_scale: float = 1.0
@@ -123,7 +123,7 @@ class DiffusersGuide:
         return (above - 1) + (log_sigma - low) / (high - low)
 
     @torch.no_grad()
-    def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "B T C"]:
+    def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "B T D"]:
         """The text encoder's last hidden states; longer prompts are cut at the encoder's length, as SD does."""
         length = self.text_encoder.config.max_position_embeddings
         tokens = self.tokenizer(
@@ -165,7 +165,7 @@ class DiffusersGuide:
         self,
         x: Float[Tensor, "B C h w"],
         sigma: Float[Tensor, "B"],
-        text: Float[Tensor, "B T C"],
+        text: Float[Tensor, "B T D"],
         condition: DiffusersCondition,
     ) -> Float[Tensor, "B C h w"]:
         wide = sigma[:, None, None, None].to(x)

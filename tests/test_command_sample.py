@@ -1,0 +1,78 @@
+"""`humannorm sample`: the pictures asked for exist, follow seed and prompt, and errors say what was wrong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from humannorm.cli import main
+from humannorm.images import load_png, save_png
+
+
+@pytest.fixture
+def sample(tiny_sd, tmp_path):
+    def run(*words, out="out"):
+        models = ["--models", str(tiny_sd("v_prediction")), "--device", "cpu"]
+        return main(["sample", *words, *models, "--steps", "2", "--out", str(tmp_path / out)])
+
+    return run
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_normals_view_by_view_with_a_sheet(sample, tmp_path):
+    assert sample("normal", "--prompt", "a man", "--views", "front,30", "--count", "2", "--part", "head") == 0
+    expected = [
+        "normal_head_030_00.png",
+        "normal_head_030_01.png",
+        "normal_head_front_00.png",
+        "normal_head_front_01.png",
+    ]
+    assert names(tmp_path / "out") == [*expected, "sheet_normal_head.png"]
+    assert load_png(tmp_path / "out" / "normal_head_front_00.png").shape == (64, 64, 3)
+
+
+def test_the_seed_decides_and_batches_do_not(sample, tmp_path):
+    words = ["depth", "--prompt", "a man", "--views", "front,left,back"]
+    for out, more in {"a": [], "b": ["--batch", "2"], "c": ["--seed", "1"]}.items():
+        assert sample(*words, *more, out=out) == 0
+    a, b, c = (load_png(tmp_path / out / "depth_full_back_00.png") for out in "abc")
+    torch.testing.assert_close(a, b, atol=1.01 / 255, rtol=0)
+    assert (a - c).abs().max() > 0.01
+
+
+def test_image_draws_its_normal_map_first(sample, tmp_path):
+    assert sample("image", "--prompt", "a man", "--views", "front", "--sampler", "ddim") == 0
+    assert names(tmp_path / "out") == ["image_full_front_00.png", "normal_full_front_00.png", "sheet_image_full.png"]
+
+
+def test_image_follows_a_given_normal_map(sample, tmp_path):
+    save_png(tmp_path / "normal.png", torch.rand(64, 64, 3))
+    save_png(tmp_path / "other.png", torch.zeros(64, 64, 3))
+    for name in ("normal", "other"):
+        words = ["image", "--prompt", "a man", "--views", "front", "--normal", str(tmp_path / f"{name}.png")]
+        assert sample(*words, out=name) == 0
+        assert names(tmp_path / name) == ["image_full_front_00.png", "sheet_image_full.png"]
+    images = [load_png(tmp_path / name / "image_full_front_00.png") for name in ("normal", "other")]
+    assert (images[0] - images[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["normal", "--prompt", " "], "prompt: expected a description"),
+        (["normal", "--prompt", "a man", "--views", "above"], "--views: expected front"),
+        (["normal", "--prompt", "a man", "--count", "0"], "--count"),
+        (["normal", "--prompt", "a man", "--normal", "x.png"], "--normal: expected with `image` only"),
+        (["image", "--prompt", "a man", "--normal", "missing.png"], "missing.png"),
+        (["normal", "--prompt", "a man", "--models", "nowhere"], "nowhere: expected a diffusers folder"),
+    ],
+)
+def test_wrong_calls(tiny_sd, tmp_path, capsys, words, message):
+    models = [] if "--models" in words else ["--models", str(tiny_sd("v_prediction"))]
+    assert main(["sample", *words, *models, "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
