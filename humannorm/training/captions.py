@@ -93,7 +93,20 @@ class Attributes:
         return cls(**values)
 
 
-PLURAL = ("jeans", "trousers", "shorts", "leggings", "shoes", "sneakers", "boots", "suit trousers")
+# Things that take no article, synonyms included.
+PLURAL = (
+    "jeans",
+    "trousers",
+    "shorts",
+    "leggings",
+    "shoes",
+    "sneakers",
+    "pants",
+    "slacks",
+    "tights",
+    "denim",
+    "trainers",
+)
 
 
 def with_article(words: str) -> str:
@@ -152,8 +165,6 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "red": ("red", "red", "bright red"),
     "pink": ("pink", "rose", "pink"),
     "t-shirt": ("t-shirt", "tee", "tshirt", "shirt", "top"),
-    "long-sleeved shirt": ("long-sleeved shirt", "shirt", "long sleeve shirt"),
-    "striped shirt": ("striped shirt", "shirt", "button-up shirt"),
     "blouse": ("blouse", "blouse", "shirt"),
     "sweater": ("sweater", "jumper", "pullover", "hoodie"),
     "crop top": ("crop top", "short top", "cropped t-shirt"),
@@ -161,13 +172,11 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "suit jacket": ("suit jacket", "suit", "blazer", "tuxedo"),
     "jeans": ("jeans", "denim trousers", "denim", "jeans", "pants"),
     "trousers": ("trousers", "pants", "slacks"),
-    "suit trousers": ("suit trousers", "trousers", "dress pants"),
     "shorts": ("shorts", "short pants"),
     "skirt": ("skirt", "skirt", "long skirt"),
     "leggings": ("leggings", "tights", "sports leggings"),
     "sneakers": ("sneakers", "trainers", "sport shoes", "running shoes"),
     "shoes": ("shoes", "leather shoes", "shoes"),
-    "boots": ("boots", "shoes", "boots"),
     "hat": ("hat", "fedora", "fedora hat"),
     "standing": ("standing", "standing still", "posing", "in a neutral pose", ""),
     "in T-pose": ("in T-pose", "with arms stretched out", "T-pose", "arms out to the sides"),
@@ -176,7 +185,6 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "sitting": ("sitting", "seated"),
     "standing casually": ("standing casually", "standing", "posing", "relaxed", ""),
     "bald head": ("bald head", "shaved head"),
-    "bald": ("bald", "hairless"),
     "ponytail": ("ponytail", "pony tail", "hair in a ponytail"),
     "braided hair": ("braided hair", "braids", "hair in a braid"),
     "afro hair": ("afro hair", "afro", "curly hair"),

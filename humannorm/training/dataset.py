@@ -25,6 +25,8 @@ from humannorm.training.captions import describe
 from humannorm.training.people_render import Pictures, Surface, draw_pictures
 
 IMAGE_KINDS = ("color", "normal", "depth", "mask")
+CAMERAS_AT_ONCE = 16
+"""Bounds the memory of a render: 16 pictures of 512 pixels take about 0.4 GB."""
 HELD_OUT_EVERY = 10
 """Every tenth person is held out, with all their pictures."""
 
@@ -101,7 +103,12 @@ def camera_records(cameras: Cameras) -> list[dict[str, Any]]:
 def shoot(surface: Surface, cameras: Cameras, size: int, facts: Mapping[str, Any]) -> Shots:
     """Render a surface from each camera; `facts` (person, split, attributes, caption) begin each line."""
     records = [{**facts, **camera} for camera in camera_records(cameras)]
-    return Shots(draw_pictures(surface, cameras, size), records)
+    batches = [
+        range(first, min(first + CAMERAS_AT_ONCE, len(cameras))) for first in range(0, len(cameras), CAMERAS_AT_ONCE)
+    ]
+    drawn = [draw_pictures(surface, cameras.select(batch), size) for batch in batches]
+    joined = {kind: torch.cat([getattr(pictures, kind) for pictures in drawn]) for kind in IMAGE_KINDS}
+    return Shots(Pictures(**joined), records)
 
 
 def people_shots(maker: Any, settings: DatasetSettings, person: int, plan: CameraPlan) -> Shots:

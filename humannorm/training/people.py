@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from humannorm.checks import InputError
 from humannorm.training.assets import CC0_SKINS, load_poses, unpacked_dir
 from humannorm.training.captions import COLOURS, HAIR_COLOURS, Attributes
-from humannorm.training.garments import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe, Wear
+from humannorm.training.garments import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe
 from humannorm.training.people_body import (
     SKIN_VERTICES,
     BodyModel,
@@ -325,11 +325,6 @@ class PeopleMaker:
             textures=self._textures,
             normals=smooth_normals(positions_tensor, torch.from_numpy(faces.astype(np.int32))),
         )
-
-
-def wear_of(key: str) -> Wear:
-    """The wardrobe's entry with this key."""
-    return next(wear for wear in WARDROBE if wear.key == key)
 
 
 def _doubled(colour: tuple[float, float, float]) -> tuple[float, float, float]:
