@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=48, help="pictures per kind, body part and view")
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
     parser.add_argument("--batch", type=int, default=16, help="pictures at a time")
+    parser.add_argument(
+        "--normals-only", action="store_true", help="for models without a ControlNet: no colour pictures"
+    )
     parser.add_argument("--renders-only", action="store_true", help="judge real renders alone, as a test of the judges")
     add_models(parser)
     add_seed(parser)
@@ -47,10 +50,11 @@ def run(args: argparse.Namespace) -> int:
     check_range("--batch", args.batch, 1, 10_000)
     judge = find_judge(args.judge)
     people = Shards(args.data, split="held_out")
-    settings = SampleSettings(count=args.count, steps=args.steps, batch=args.batch, seed=args.seed)
+    kinds = ("normal",) if args.normals_only else ("normal", "color")
+    settings = SampleSettings(args.count, steps=args.steps, batch=args.batch, seed=args.seed, kinds=kinds)
     guide = None
     if not args.renders_only:
-        guide = DiffusersGuide.load(args.models, device=pick_device(args.device), control=True)
+        guide = DiffusersGuide.load(args.models, device=pick_device(args.device), control=not args.normals_only)
 
     def report(message: str) -> None:
         sys.stderr.write(message + "\n")
@@ -84,6 +88,8 @@ def _save_sheets(gallery: Gallery, out: Path, per_view: int = 6) -> None:
 
     for kind in ("normal", "color"):
         for part in ("full", "head"):
+            if not gallery.select(source="model", kind=kind, part=part):
+                continue
             rows: dict[str, list[str]] = {}
             for picture in gallery.select(source="model", kind=kind, part=part):
                 rows.setdefault(view_label(picture.azimuth), []).append(picture.id)

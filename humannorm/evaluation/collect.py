@@ -39,6 +39,7 @@ class SampleSettings:
     guidance_scale: float = 4.0  # classifier-free, as `humannorm sample` draws
     batch: int = 16
     seed: int = 0
+    kinds: tuple[str, ...] = ("normal", "color")  # colour pictures follow the normal maps, so never they alone
 
 
 def add_renders(gallery: Gallery, people: Shards, settings: SampleSettings) -> None:
@@ -66,7 +67,7 @@ def add_renders(gallery: Gallery, people: Shards, settings: SampleSettings) -> N
                 part=part,
                 azimuth=shot["azimuth"],
                 judges=("features",) if source == "reference" else JUDGES[part],
-                attributes=shot["attributes"],
+                attributes=shot["attributes"] or {},
                 prompt=shot["caption"],
                 pair=f"{source}_normal_{part}_{view}_{taken:03d}" if kind == "color" else "",
             )
@@ -88,13 +89,13 @@ def add_samples(
     gallery: Gallery, people: Shards, guide: DiffusersGuide, settings: SampleSettings, progress: Progress | None = None
 ) -> None:
     """Normal maps of held-out captions from every side and of heads, and colour pictures that follow each."""
-    if guide.controlnet is None:
+    if "color" in settings.kinds and guide.controlnet is None:
         raise InputError("--models: expected a controlnet for the aligned pictures, got a folder without one")
     shots = held_out_captions(people, settings.count, settings.seed)
     for part, views in (("full", tuple(VIEW_AZIMUTHS)), ("head", HEAD_VIEWS)):
         for view in views:
             normals: Tensor | None = None
-            for kind in ("normal", "color"):
+            for kind in settings.kinds:
                 if progress is not None:
                     progress(f"drawing {kind} {part} {view}")
                 texts = [
@@ -111,7 +112,7 @@ def add_samples(
                         part=part,
                         azimuth=VIEW_AZIMUTHS[view],
                         judges=JUDGES[part],
-                        attributes=shot["attributes"],
+                        attributes=shot["attributes"] or {},
                         prompt=texts[index],
                         pair=f"model_normal_{cell}_{index:03d}" if kind == "color" else "",
                     )

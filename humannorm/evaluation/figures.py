@@ -114,7 +114,8 @@ def _color_figures(gallery: Gallery, judged: Judgements, source: str) -> list[Fi
     mean = sum(overlaps) / max(len(overlaps), 1)
     figures = [Figure("silhouette of colours against normals, IoU", source, mean, len(overlaps))]
     for garment in ("top", "bottom"):
-        seen = [(picture, worn_colour(gallery, judged, picture, garment)) for picture in pictures]
+        named = [picture for picture in pictures if f"{garment}_colour" in picture.attributes]
+        seen = [(picture, worn_colour(gallery, judged, picture, garment)) for picture in named]
         right = (name == picture.attributes[f"{garment}_colour"] for picture, name in seen if name is not None)
         figures.append(_share(f"{garment} worn in the named colour", source, right))
     return figures

@@ -130,8 +130,7 @@ def find_judge(python: str) -> str:
 
 def run_judges(gallery: Path, python: str) -> Judgements:
     """Judge a gallery with the interpreter of the judges' environment."""
-    result = subprocess.run([python, str(JUDGES_SCRIPT), str(gallery)], capture_output=True, text=True, check=False)
+    result = subprocess.run([python, str(JUDGES_SCRIPT), str(gallery)], check=False)  # shows its progress itself
     if result.returncode != 0:
-        last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InputError(f"--judge: expected judgements of {gallery}, got status {result.returncode}: {last}")
+        raise InputError(f"--judge: expected judgements of {gallery}, but {python} ended with {result.returncode}")
     return Judgements.load(gallery)

