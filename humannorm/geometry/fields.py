@@ -102,6 +102,27 @@ class DenseGridField(SdfField):
         return torch.stack(values).sum(0)
 
 
+class DeformationField(nn.Module):
+    """Offsets of lattice vertices, bounded as in DMTet (Shen et al. 2021): half an edge at most, zero at the start.
+
+    A function of the place and not a list per vertex, so that it stays when band or lattice change.
+    """
+
+    def __init__(self, layout: GridLayout, hidden: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.layout = layout
+        self.encoding = HashGridEncoding(layout, generator)
+        self.hidden = _linear(FEATURES * layout.levels, hidden, generator)
+        self.output = nn.Linear(hidden, 3, bias=False, device=generator.device)
+        nn.init.zeros_(self.output.weight)
+
+    def forward(self, points: Float[Tensor, "N 3"], bound: float, active_levels: int) -> Float[Tensor, "N 3"]:
+        """World offsets [N, 3] of these lattice vertices, each coordinate within +- bound (world units)."""
+        features = self.encoding((points + 1.0) / 2.0, min(active_levels, self.layout.levels))
+        offsets: Tensor = torch.tanh(self.output(torch.relu(self.hidden(features)))) * bound
+        return offsets
+
+
 def make_field(settings: FieldSettings, generator: torch.Generator) -> SdfField:
     """An unfitted field with these settings, on the generator's device."""
     if isinstance(settings, HashFieldSettings):

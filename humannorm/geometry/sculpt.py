@@ -16,12 +16,12 @@ from torch import Tensor
 from humannorm.cameras import CAMERA_PLANS, Cameras, sample_cameras
 from humannorm.checks import InputError
 from humannorm.geometry.band import band_at_points, box_field, crossing_points, evaluate, is_torn, settle_band
-from humannorm.geometry.fields import SdfField
+from humannorm.geometry.fields import DeformationField, SdfField
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.losses import SdfRecord, progressive_sdf_loss, record_sdf
 from humannorm.geometry.marching import interpolate_crossings, marching_topology
 from humannorm.geometry.settings import GeometrySettings
-from humannorm.geometry.state import LOSS_NAMES, GeometryState, save_state
+from humannorm.geometry.state import LOSS_NAMES, GeometryState, moved_positions, save_state
 from humannorm.guidance import Denoiser, sds_gradient
 from humannorm.mesh import Mesh, laplacian_smoothness, normal_consistency
 from humannorm.prompts import Modality, Prompts
@@ -142,12 +142,14 @@ class _Run:
     ) -> None:
         self.settings, self.generator = settings, generator
         self.field: SdfField = copy.deepcopy(state.field)
+        self.deformation = copy.deepcopy(state.deformation)
         self.device = next(self.field.parameters()).device
         self.active_levels, self.band, self.step = state.active_levels, state.band, state.step
         self.record: SdfRecord | None = state.record
         self.gradient_scale = state.gradient_scale
         self.history: list[Tensor] = [] if state.history is None else list(state.history)
-        self.optimizer = _make_optimizer(self.field, settings, state.moments)
+        self.parameters = _named_parameters(self.field, self.deformation)
+        self.optimizer = _make_optimizer(self.parameters, settings, state.moments)
         self.guides = {"normal": _Guide(normal, prompt, "normal", settings)}
         if depth is not None:
             self.guides["depth"] = _Guide(depth, prompt, "depth", settings)
@@ -161,8 +163,9 @@ class _Run:
             active_levels=self.active_levels,
             band=self.band,
             step=self.step,
+            deformation=copy.deepcopy(self.deformation),
             record=self.record,
-            moments=_moments(self.optimizer, self.field),
+            moments=_moments(self.optimizer, self.parameters),
             gradient_scale=self.gradient_scale,
             history=torch.stack(self.history) if self.history else None,
         )
@@ -248,7 +251,8 @@ class _Run:
         index = used.nonzero()[:, 0]
         edges = (used.cumsum(0) - 1)[topology.edges]
         positions = self.band.positions[index]
-        return Mesh(interpolate_crossings(edges, self.distance(positions), positions), topology.faces)
+        moved = moved_positions(positions, self.deformation, self.band.lattice, self.active_levels)
+        return Mesh(interpolate_crossings(edges, self.distance(positions), moved), topology.faces)
 
     def _cameras(self) -> Cameras:
         settings = self.settings
@@ -284,7 +288,7 @@ class _Run:
 
     def _update(self, losses: dict[str, float]) -> str | None:
         """AdamW, unless the gradient is not to be trusted; why not, if so."""
-        gradients = [parameter.grad for parameter in self.field.parameters() if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
         norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
         losses["gradient_norm"] = norm
         limit = self.settings.max_gradient_growth * self.gradient_scale
@@ -347,11 +351,16 @@ class _Guide:
         return gradient, float(result.gradient.square().mean().sqrt())
 
 
+def _named_parameters(field: SdfField, deformation: DeformationField | None) -> dict[str, torch.nn.Parameter]:
+    parameters = dict(field.named_parameters(prefix="field"))
+    return parameters if deformation is None else parameters | dict(deformation.named_parameters(prefix="deformation"))
+
+
 def _make_optimizer(
-    field: SdfField, settings: GeometrySettings, moments: dict[str, Tensor] | None
+    parameters: dict[str, torch.nn.Parameter], settings: GeometrySettings, moments: dict[str, Tensor] | None
 ) -> torch.optim.AdamW:
     optimizer = torch.optim.AdamW(
-        field.parameters(),
+        list(parameters.values()),
         lr=settings.learning_rate,
         betas=settings.betas,
         eps=settings.epsilon,
@@ -359,16 +368,16 @@ def _make_optimizer(
         fused=True,
     )
     if moments is not None:
-        for name, parameter in field.named_parameters():
+        for name, parameter in parameters.items():
             kept = {key.removeprefix(f"{name}."): value for key, value in moments.items() if key.startswith(f"{name}.")}
             optimizer.state[parameter] = {key: value.clone() for key, value in kept.items()}
     return optimizer
 
 
-def _moments(optimizer: torch.optim.AdamW, field: SdfField) -> dict[str, Tensor] | None:
+def _moments(optimizer: torch.optim.AdamW, parameters: dict[str, torch.nn.Parameter]) -> dict[str, Tensor] | None:
     moments = {
         f"{name}.{key}": value.clone()
-        for name, parameter in field.named_parameters()
+        for name, parameter in parameters.items()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
     return moments or None

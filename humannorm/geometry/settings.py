@@ -55,6 +55,7 @@ class GeometrySettings:
     laplacian_weight: Schedule  # of the mean length of the uniform Laplacian (world units)
     normal_consistency_weight: Schedule
 
+    deformable: bool = False  # move the lattice's vertices too, bounded as in DMTet; [C] does not
     band_rings: int = 1  # lattice rings kept ready around the surface
     max_gradient_growth: float = 100.0  # a step whose gradient norm exceeds this many running means is rejected
     max_rejections: int = 8  # steps rejected in a row before the run stops

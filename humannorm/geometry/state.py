@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from humannorm.checks import InputError
 from humannorm.geometry.band import (
+    BOX,
     Band,
     band_at_points,
     band_from_keys,
@@ -21,6 +23,7 @@ from humannorm.geometry.band import (
     settle_band,
 )
 from humannorm.geometry.fields import (
+    DeformationField,
     HashFieldSettings,
     SdfField,
     field_settings_from_dict,
@@ -28,6 +31,7 @@ from humannorm.geometry.fields import (
     make_field,
 )
 from humannorm.geometry.fitting import FitReport, fit_field
+from humannorm.geometry.hash_grid import GridLayout
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.losses import SdfRecord
 from humannorm.geometry.marching import marching_tetrahedra
@@ -49,6 +53,7 @@ class GeometryState:
     active_levels: int  # of the field
     band: Band  # around the field's surface
     step: int  # steps done
+    deformation: DeformationField | None = None  # of the lattice's vertices; None: they stay
     record: SdfRecord | None = None  # equation 7
     moments: dict[str, Tensor] | None = None  # of AdamW: `<parameter>.<moment>`; None before the first step
     gradient_scale: float = 0.0  # running mean of the gradient norm, 0 before the first step
@@ -57,6 +62,24 @@ class GeometryState:
     def signed_distance(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
         """The field in the working box at the current levels, negative inside."""
         return box_field(lambda at: self.field(at, self.active_levels))(points)
+
+    def moved(self, band: Band) -> Float[Tensor, "V 3"]:
+        """Where the band's vertices stand."""
+        return moved_positions(band.positions, self.deformation, band.lattice, self.active_levels)
+
+
+def moved_positions(
+    positions: Float[Tensor, "N 3"], deformation: DeformationField | None, lattice: Lattice, active_levels: int
+) -> Float[Tensor, "N 3"]:
+    """Lattice vertices with their offsets, by at most a quarter of the cubic cell along each axis.
+
+    The shortest edge is 0.866 cells long and an offset 0.433 at most, so no edge can be turned round; vertices of the
+    box stay in it.
+    """
+    if deformation is None:
+        return positions
+    moved = positions + deformation(positions, 0.25 * lattice.cell_size, active_levels)
+    return torch.where(positions.abs() <= BOX, moved.clamp(-BOX, BOX), positions)
 
 
 def start_state(
@@ -74,7 +97,14 @@ def start_state(
         box_field(lambda points: field(points, active)),
         settings.band_rings,
     )
-    return GeometryState(field, active, band, step=0), report
+    return GeometryState(field, active, band, step=0, deformation=_deformation(settings, generator)), report
+
+
+def _deformation(settings: GeometrySettings, generator: torch.Generator) -> DeformationField | None:
+    if not settings.deformable:
+        return None
+    shape = settings.field if isinstance(settings.field, HashFieldSettings) else HashFieldSettings()
+    return DeformationField(shape.layout, shape.hidden, generator)
 
 
 def _levels(settings: GeometrySettings) -> int:
@@ -101,7 +131,7 @@ def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_p
     band, sdf = settle_band(state.band, state.signed_distance)
     if resolution is not None and resolution != band.lattice.resolution:
         band, sdf = band_at_points(Lattice(resolution), crossing_points(band, sdf), state.signed_distance)
-    vertices, faces = marching_tetrahedra(band, sdf)
+    vertices, faces = marching_tetrahedra(band, sdf, state.moved(band))
     piece = connected_components(faces, len(vertices))[faces[:, 0]]
     areas = vertices.new_zeros(int(piece.max()) + 1).index_add(0, piece, face_areas(vertices, faces))
     kept = areas >= smallest_piece * areas.max()
@@ -120,6 +150,8 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
     tensors = {f"field.{name}": value for name, value in state.field.state_dict().items()}
     tensors |= {f"moments.{name}": value for name, value in (state.moments or {}).items()}
     tensors["band.keys"] = state.band.keys
+    if state.deformation is not None:
+        tensors |= {f"deformation.{name}": value for name, value in state.deformation.state_dict().items()}
     if state.record is not None:
         tensors |= {"record.points": state.record.points, "record.values": state.record.values}
     if state.history is not None:
@@ -132,6 +164,7 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
         "active_levels": state.active_levels,
         "resolution": state.band.lattice.resolution,
         "step": state.step,
+        "deformation": None if state.deformation is None else _deformation_to_dict(state.deformation),
         "gradient_scale": state.gradient_scale,
     }
     path = Path(path)
@@ -139,6 +172,10 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
     unfinished = path.with_name(path.name + ".unfinished")
     save_file({name: value.contiguous() for name, value in tensors.items()}, unfinished, {"state": json.dumps(numbers)})
     os.replace(unfinished, path)
+
+
+def _deformation_to_dict(deformation: DeformationField) -> dict[str, Any]:
+    return {"layout": asdict(deformation.layout), "hidden": deformation.hidden.out_features}
 
 
 def load_state(
@@ -161,6 +198,11 @@ def load_state(
 
     field = make_field(field_settings_from_dict(numbers["field"]), torch.Generator(device))
     field.load_state_dict(part("field."))
+    deformation = None
+    if numbers["deformation"] is not None:
+        layout, hidden = GridLayout(**numbers["deformation"]["layout"]), numbers["deformation"]["hidden"]
+        deformation = DeformationField(layout, hidden, torch.Generator(device))
+        deformation.load_state_dict(part("deformation."))
     record = part("record.")
     if generator is not None and "generator" in tensors:
         generator.set_state(tensors["generator"].cpu())
@@ -169,6 +211,7 @@ def load_state(
         active_levels=numbers["active_levels"],
         band=band_from_keys(Lattice(numbers["resolution"]), tensors["band.keys"]),
         step=numbers["step"],
+        deformation=deformation,
         record=SdfRecord(record["points"], record["values"]) if record else None,
         moments=part("moments.") or None,
         gradient_scale=numbers["gradient_scale"],

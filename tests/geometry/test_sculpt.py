@@ -42,7 +42,14 @@ def radius_of(state: GeometryState) -> float:
 
 def tensors(state: GeometryState) -> dict[str, torch.Tensor]:
     assert state.moments is not None and state.history is not None
-    return {**state.field.state_dict(), **state.moments, "keys": state.band.keys, "history": state.history}
+    deformation = {} if state.deformation is None else state.deformation.state_dict(prefix="deformation.")
+    return {
+        **state.field.state_dict(),
+        **deformation,
+        **state.moments,
+        "keys": state.band.keys,
+        "history": state.history,
+    }
 
 
 def test_the_surface_becomes_what_the_guide_believes_in(
@@ -65,9 +72,11 @@ def test_the_surface_becomes_what_the_guide_believes_in(
     assert end.history is not None and end.history.shape == (50, len(LOSS_NAMES))
 
 
+@pytest.mark.parametrize("deformable", [False, True])
 def test_resumed_run_ends_in_the_same_bytes(
-    small_settings: GeometrySettings, believes_in_mesh: Any, tmp_path: Path
+    small_settings: GeometrySettings, believes_in_mesh: Any, tmp_path: Path, deformable: bool
 ) -> None:
+    small_settings = dataclasses.replace(small_settings, deformable=deformable)
     guide = believes_in_mesh(ball(0.6))
     unbroken = sculpt(
         fresh(small_settings), "a ball", small_settings, normal=guide, depth=guide,
@@ -94,6 +103,10 @@ def test_resumed_run_ends_in_the_same_bytes(
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert unbroken.gradient_scale == resumed.gradient_scale
+    moved = (unbroken.moved(unbroken.band) - unbroken.band.positions).detach()
+    assert (float(moved.abs().max()) > 0) == deformable
+    assert float(moved.abs().max()) <= 0.25 * unbroken.band.lattice.cell_size
+    assert is_watertight(extract_mesh(unbroken).mesh.faces)
 
 
 def test_the_input_state_is_left_alone(small_settings: GeometrySettings, believes_in_mesh: Any) -> None:
