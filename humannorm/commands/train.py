@@ -7,6 +7,7 @@ import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from humannorm.commands.options import add_device, add_out, add_seed
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         "sheet_steps": args.sheet_steps,
         "checkpoint_seconds": args.checkpoint_seconds,
     }
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     changes |= {"seed": args.seed, "precision": args.precision}
     if args.recipe == "small":
         if args.base is not None:
@@ -76,5 +77,5 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _steps(value: int | None) -> dict[str, int]:
+def _steps(value: int | None) -> dict[str, Any]:
     return {} if value is None else {"steps": value}

@@ -68,7 +68,7 @@ class DiffusersGuide:
         import transformers
 
         folder = model_folder(models)
-        options = {"device": torch.device(device), "dtype": dtype}
+        options: dict[str, Any] = {"device": torch.device(device), "dtype": dtype}
         return cls(
             unet=load_component(folder, "unet", diffusers.UNet2DConditionModel, **options),
             scheduler_config=read_config(folder, "scheduler"),

@@ -109,6 +109,8 @@ class LatentShards(Shards):
 class DenoiserTask(Task):
     """Predict eps or v of noised latents, as the model's scheduler says, from prompts and at times normal maps."""
 
+    alphabar: Tensor
+
     def __init__(
         self,
         *,
