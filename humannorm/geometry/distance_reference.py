@@ -12,6 +12,8 @@ from torch import Tensor
 
 __all__ = ["ClosestPoints", "closest_points", "winding_number"]
 
+ZERO_AREA = 1e-6
+"""A face with |cross product| / (sum of squared edges) up to this counts as having none, as in Warp's queries."""
 _NUMBERS_AT_ONCE = 1 << 21  # per intermediate tensor: 16 MB in float64
 
 
@@ -55,8 +57,9 @@ def closest_points(
 
     Faces of zero area are no part of the surface.
     """
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    collapsed = (torch.linalg.cross(b - a, c - a) == 0).all(1)
+    edges = vertices[faces[:, [1, 2, 0]]] - vertices[faces]  # [F, 3, 3]
+    area = torch.linalg.cross(edges[:, 0], edges[:, 1]).norm(dim=1)
+    collapsed = area <= ZERO_AREA * edges.square().sum((1, 2))
 
     def of_block(block: Tensor) -> ClosestPoints:  # [n, 3]
         corners = vertices[faces]  # [F, 3, 3]

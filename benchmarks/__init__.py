@@ -1,0 +1,1 @@
+"""Reproducible measurements against peers: `python -m benchmarks rendering` and the like."""

@@ -1,0 +1,32 @@
+"""Run one benchmark by name and print its tables."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+BENCHMARKS = {
+    "rendering": "differentiable normal maps of a 100k-face human, and memory at 400k faces",
+    "signed_distance": "signed distances to a 100k-face human",
+    "geometry": "hash grid, surface extraction, narrow bands up to resolution 512, fits of a field",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", choices=BENCHMARKS, help="; ".join(f"{k}: {v}" for k, v in BENCHMARKS.items()))
+    parser.add_argument("--rounds", type=int, default=7, help="measured rounds of A B A B ...")
+    parser.add_argument(
+        "--threads", type=int, default=None, help="threads of torch and of our kernels (default: all cores)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="the smallest case, two rounds: to see that everything runs"
+    )
+    arguments = parser.parse_args()
+    importlib.import_module(f"benchmarks.{arguments.name}").run(
+        rounds=2 if arguments.quick else arguments.rounds, threads=arguments.threads, quick=arguments.quick
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The harness of the benchmarks, and that our own candidates run (peers are installed by the extra `bench` only)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import harness
+from benchmarks.harness import Timings
+from benchmarks.human import human, query_points, subdivided
+from benchmarks.rendering_peers import PEERS, humannorm, scene
+from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.mesh import Mesh, is_watertight, mesh_volume
+
+
+def test_candidates_take_turns_and_the_warm_up_is_not_counted() -> None:
+    calls: list[str] = []
+    results = harness.measure({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3, warm_up=2)
+    assert calls == ["a", "b"] * 5
+    assert len(results["a"].seconds) == len(results["b"].processor_seconds) == 3
+
+
+def test_ratios_are_taken_pair_by_pair() -> None:
+    ours, peer = Timings((1.0, 2.0, 4.0), (1.0,) * 3), Timings((3.0, 4.0, 20.0), (1.0,) * 3)
+    assert harness.ratios(peer, ours) == (3.0, 2.0, 5.0)
+
+
+def test_table_rows_are_sorted_and_name_median_and_spread() -> None:
+    results = {"slow": Timings((0.2, 0.4, 0.3), (0.5, 0.6, 0.7)), "ours": Timings((0.1, 0.2, 0.1), (0.1, 0.1, 0.1))}
+    rows = harness.timing_rows(results, "ours")
+    assert rows == [
+        ["ours", "100.0", "100.0 - 200.0", "1", "100.0"],
+        ["slow", "300.0", "200.0 - 400.0", "2.00 (2.00 - 3.00)", "600.0"],
+    ]
+    lines = harness.table(["who", "ms", "spread", "ratio", "CPU"], rows).splitlines()
+    assert len({len(line) for line in lines}) == 1 and len(lines) == 4
+
+
+def test_a_peer_that_cannot_run_is_told_with_its_reason() -> None:
+    reason = harness.trial("benchmarks.rendering_peers", "no such peer")
+    assert reason is not None and "KeyError" in reason
+    assert harness.version("no-such-package") == "not installed"
+
+
+def test_machine_line_tells_threads_and_versions() -> None:
+    line = harness.machine(3, ["torch"])
+    assert f"torch {torch.__version__}" in line and "3 threads" in line
+
+
+def test_subdivision_keeps_the_surface_closed_and_its_volume() -> None:
+    mesh = human(0)
+    fine = subdivided(mesh)
+    assert fine.num_faces == 4 * mesh.num_faces and is_watertight(fine.faces)
+    torch.testing.assert_close(mesh_volume(fine.vertices, fine.faces), mesh_volume(mesh.vertices, mesh.faces))
+
+
+def test_query_points_lie_where_they_are_said_to(generator: torch.Generator) -> None:
+    mesh = human(0)
+    inside = query_points(mesh, 500, "box", generator)
+    assert (inside >= mesh.vertices.amin(0)).all() and (inside <= mesh.vertices.amax(0)).all()
+    distance = SignedDistance(mesh.vertices, mesh.faces)(query_points(mesh, 500, "surface", generator))
+    assert distance.abs().max() < 0.06 and 0.001 < distance.abs().mean() < 0.012
+
+
+def test_our_renderer_meets_the_job(generator: torch.Generator) -> None:
+    given = scene(0, 64)
+    renderer = humannorm(given)
+    image = renderer.forward()
+    assert image.shape == (64, 64, 3) and 0.05 < (image.any(-1)).mean() < 0.5
+    assert renderer.backward is not None
+    gradient = renderer.backward()
+    assert gradient.shape == (given.mesh.num_vertices, 3) and np.isfinite(gradient).all() and gradient.any()
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_installed_peers_draw_the_same_picture(name: str) -> None:
+    package, build = PEERS[name]
+    if harness.version(package) == "not installed" or harness.trial("benchmarks.rendering_peers", name):
+        pytest.skip(f"{name} does not run here; its benchmark tells why")
+    given = scene(0, 64)
+    assert np.abs(build(given).forward() - humannorm(given).forward()).mean() < 0.06
+
+
+def test_command_line_knows_its_benchmarks() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "nothing"], cwd=harness.ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "invalid choice" in done.stderr and "signed_distance" in done.stderr
+
+
+def test_mesh_of_the_benchmark_is_the_library_s_body() -> None:
+    assert isinstance(human(0), Mesh) and human(0).num_faces == 26756
