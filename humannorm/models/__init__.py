@@ -1,10 +1,16 @@
-"""The bundled small model: a diffusers folder inside the package."""
+"""The bundled small model: a diffusers folder inside the package, and what a model's card says to the stages."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from humannorm.cameras import CameraPlan
 from humannorm.checks import InputError
+
+__all__ = ["CARD", "bundled_folder", "camera_plan", "write_card"]
+
+CARD = "model_card.json"
 
 
 def bundled_folder() -> Path:
@@ -16,3 +22,24 @@ def bundled_folder() -> Path:
             " or name a diffusers folder with --models"
         )
     return folder
+
+
+def camera_plan(models: str | Path) -> CameraPlan | None:
+    """The cameras that a model was trained at, if its folder has a card that says so; `None` means the published ones.
+
+    The small model's are tighter, since at 128 pixels a head at the published cameras is 10 pixels wide.
+    """
+    folder = bundled_folder() if str(models) == "bundled" else Path(models)
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    try:
+        return CameraPlan.from_dict(json.loads(path.read_text(encoding="utf-8"))["camera_plan"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: expected a JSON object with a camera_plan, got another ({error})") from error
+
+
+def write_card(folder: Path, plan: CameraPlan, **facts: object) -> None:
+    """Write the machine-readable card: the camera plan and plain facts (steps, figures, licence ...)."""
+    text = json.dumps({**facts, "camera_plan": plan.to_dict()}, indent=2)
+    (folder / CARD).write_text(text + "\n", encoding="utf-8")
