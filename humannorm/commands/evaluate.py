@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from humannorm.checks import check_range
-    from humannorm.evaluation.collect import SampleSettings, add_reconstructions, add_renders, add_samples
+    from humannorm.evaluation.collect import SampleSettings, add_controls, add_reconstructions, add_renders, add_samples
     from humannorm.evaluation.figures import figures_of, table, to_plain
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
     from humannorm.guidance import DiffusersGuide
@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     gallery = Gallery(args.out / "pictures")
     report("collecting renders of held-out people")
     add_renders(gallery, people, settings)
+    add_controls(gallery, settings)
     if guide is not None:
         report("copying through the VAE")
         add_reconstructions(gallery, people, guide, settings)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ..cameras import VIEW_AZIMUTHS, view_label
@@ -21,7 +22,7 @@ from ..prompts import Prompts
 from ..training.shards import Shards
 from .gallery import Gallery, Picture
 
-__all__ = ["SampleSettings", "add_reconstructions", "add_renders", "add_samples"]
+__all__ = ["SampleSettings", "add_controls", "add_reconstructions", "add_renders", "add_samples"]
 
 # Which judges see a picture, after its part.
 JUDGES = {"full": ("pose", "features"), "head": ("face",)}
@@ -72,6 +73,24 @@ def add_renders(gallery: Gallery, people: Shards, settings: SampleSettings) -> N
                 pair=f"{source}_normal_{part}_{view}_{taken:03d}" if kind == "color" else "",
             )
             gallery.add(picture, people.image(row, kind))
+
+
+def add_controls(gallery: Gallery, settings: SampleSettings) -> None:
+    """The full-body renders cut into 4 x 4 tiles and shuffled: judges that accept these prove nothing."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    for picture in gallery.select(source="render", part="full"):
+        order = torch.randperm(16, generator=generator)
+        entry = replace(picture, id=picture.id.replace("render", "control"), source="control", attributes={}, pair="")
+        gallery.add(entry, shuffled_tiles(gallery.image(picture.id), order))
+
+
+def shuffled_tiles(image: Float[Tensor, "H W 3"], order: Int64[Tensor, "16"]) -> Float[Tensor, "H W 3"]:
+    """The image in 4 x 4 tiles, tile k taken from place order[k]; sides are multiples of 4."""
+    height, width = image.shape[0] // 4, image.shape[1] // 4
+    tiles = (
+        image[: 4 * height, : 4 * width].reshape(4, height, 4, width, 3).transpose(1, 2).reshape(16, height, width, 3)
+    )
+    return tiles[order].reshape(4, 4, height, width, 3).transpose(1, 2).reshape(4 * height, 4 * width, 3)
 
 
 def held_out_captions(people: Shards, count: int, seed: int) -> list[dict[str, Any]]:

@@ -61,12 +61,13 @@ AIMS: Mapping[str, Aim] = {
 
 
 def figures_of(gallery: Gallery, judged: Judgements) -> list[Figure]:
-    """All figures of the model and, for comparison, of the renders."""
+    """All figures of the model and, for comparison, of the renders and of the controls."""
     figures = []
     for source in ("model", "render"):
         figures += _person_figures(gallery, judged, source)
         figures += _face_figures(gallery, judged, source)
         figures += _color_figures(gallery, judged, source)
+    figures += _person_figures(gallery, judged, "control")
     figures += _vae_figures(gallery, judged)
     figures += _fid_figures(gallery, judged)
     return [figure for figure in figures if figure.count]
@@ -159,7 +160,7 @@ def _fid_figures(gallery: Gallery, judged: Judgements) -> list[Figure]:
     figures = []
     for kind, word in (("normal", "normals"), ("color", "colours")):
         sets = {}
-        for source in ("reference", "render", "model"):
+        for source in ("reference", "render", "control", "model"):
             chosen = gallery.select(source=source, kind=kind, part="full")
             sets[source] = [judged.features[picture.id] for picture in chosen]
         if min(len(sets["reference"]), len(sets["render"])) < 2:
@@ -167,6 +168,9 @@ def _fid_figures(gallery: Gallery, judged: Judgements) -> list[Figure]:
         reference = torch.stack(sets["reference"])
         floor = fid64(reference, torch.stack(sets["render"]))
         figures.append(Figure(f"fid64 of {word}", "render", floor, len(sets["render"])))
+        if len(sets["control"]) >= 2:
+            distance = fid64(reference, torch.stack(sets["control"]))
+            figures.append(Figure(f"fid64 of {word}", "control", distance, len(sets["control"])))
         if len(sets["model"]) >= 2:
             distance = fid64(reference, torch.stack(sets["model"]))
             figures.append(Figure(f"fid64 of {word}", "model", distance, len(sets["model"])))
@@ -175,7 +179,7 @@ def _fid_figures(gallery: Gallery, judged: Judgements) -> list[Figure]:
 
 
 def table(figures: list[Figure]) -> str:
-    """Markdown: figure, aim, the model's value with its count and whether it reaches the aim, the renders' value."""
+    """Markdown: figure, aim, what the model reaches (of how many pictures), what renders and controls get."""
     by_key = {(figure.name, figure.source): figure for figure in figures}
 
     def cell(name: str, source: str) -> str:
@@ -191,9 +195,12 @@ def table(figures: list[Figure]) -> str:
             return ""
         return "yes" if AIMS[name].low <= figure.value <= AIMS[name].high else "no"
 
-    lines = ["| figure | aim | model (pictures) | reached | held-out renders |", "|---|---|---|---|---|"]
+    lines = [
+        "| figure | aim | model (pictures) | reached | held-out renders | shuffled tiles |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, aim in AIMS.items():
-        cells = (name, aim.text, cell(name, "model"), verdict(name), cell(name, "render"))
+        cells = (name, aim.text, cell(name, "model"), verdict(name), cell(name, "render"), cell(name, "control"))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -34,7 +34,7 @@ class Picture:
     """One picture: whence, of what, and which judges are to see it."""
 
     id: str
-    source: str  # "model", "render" (a held-out person), "reference" (the set that fid64 compares with), "vae"
+    source: str  # "model", "render" (a held-out person), "reference" (what fid64 compares with), "control", "vae"
     kind: str  # "normal" or "color"
     part: str  # "full" or "head"
     azimuth: float  # degrees: asked of a model, known of a render

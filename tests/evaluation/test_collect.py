@@ -11,7 +11,15 @@ import torch
 
 from humannorm.checks import InputError
 from humannorm.cli import main
-from humannorm.evaluation.collect import SampleSettings, add_reconstructions, add_renders, add_samples, draw
+from humannorm.evaluation.collect import (
+    SampleSettings,
+    add_controls,
+    add_reconstructions,
+    add_renders,
+    add_samples,
+    draw,
+    shuffled_tiles,
+)
 from humannorm.evaluation.gallery import Gallery
 from humannorm.guidance import DiffusersGuide
 from humannorm.training.shards import Shards
@@ -88,6 +96,20 @@ def test_samples_fill_every_cell_and_hang_on_the_seed(people_folder, tmp_path, g
     assert gallery.select(id=picture.pair)[0].prompt.endswith(
         ", black background, normal map, full body, left side view"
     )
+
+
+def test_controls_are_the_renders_in_pieces(people_folder, tmp_path, generator):
+    image = torch.rand(16, 12, 3, generator=generator)
+    order = torch.randperm(16, generator=generator)
+    pieces = shuffled_tiles(image, order)
+    for place, origin in enumerate(order.tolist()):
+        (r, c), (s, d) = divmod(place, 4), divmod(origin, 4)
+        assert torch.equal(pieces[4 * r : 4 * r + 4, 3 * c : 3 * c + 3], image[4 * s : 4 * s + 4, 3 * d : 3 * d + 3])
+    assert torch.equal(shuffled_tiles(image, torch.arange(16)), image)
+    gallery = Gallery(tmp_path)
+    add_renders(gallery, Shards(people_folder, split="held_out"), SampleSettings(count=1))
+    add_controls(gallery, SampleSettings(count=1))
+    assert len(gallery.select(source="control")) == len(gallery.select(source="render", part="full")) == 8
 
 
 def test_no_colours_without_a_controlnet(people_folder, tmp_path, tiny_sd):
