@@ -54,11 +54,11 @@ def _hash_grid(mesh: Mesh, distance: SignedDistance, rounds: int, quick: bool) -
         }
         upstream = torch.randn(len(points), 32)
 
-        def call(encoding: HashGridEncoding, levels: int = levels, upstream: Tensor = upstream) -> Tensor:
-            return torch.autograd.grad(encoding(points, levels), encoding.table, upstream)[0]
+        def call(encoding: HashGridEncoding, levels: int = levels, upstream: Tensor = upstream) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(encoding(points, levels), list(encoding.tables)[:levels], upstream)
 
         gradients = [call(encoding) for encoding in encodings.values()]
-        difference = float((gradients[0] - gradients[1]).abs().max())
+        difference = max(float((a - b).abs().max()) for a, b in zip(*gradients, strict=True))
         results = measure({name: (lambda e=e: call(e)) for name, e in encodings.items()}, rounds)
         print(f"\nHash grid, {len(points):,} points, {levels} of 16 levels, forward and backward")
         print(f"(gradients differ by {difference:.0e})\n")

@@ -8,6 +8,7 @@ in all of them. Grids that fit their table are stored row by row, finer ones sha
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -59,19 +60,14 @@ class GridLayout:
         """Table entries of each level."""
         return tuple(side**3 if side else 1 << self.log2_table for side in self.sides)
 
-    @cached_property
-    def offsets(self) -> tuple[int, ...]:
-        """First table entry of each level, and at the end the number of all."""
-        return tuple(sum(self.sizes[:level]) for level in range(self.levels + 1))
-
 
 def encode_reference(
-    points: Float[Tensor, "N 3"], table: Float[Tensor, "E 2"], layout: GridLayout, active_levels: int
+    points: Float[Tensor, "N 3"], tables: Sequence[Float[Tensor, "_ 2"]], layout: GridLayout
 ) -> Float[Tensor, "N D"]:
-    """The encoding in plain torch, level by level; D = 2 * levels, levels past `active_levels` are zero."""
+    """The encoding in plain torch, level by level; D = 2 * levels, levels whose tables are not given are zero."""
     features = [points.new_zeros(len(points), FEATURES)] * layout.levels
     corners = torch.tensor([[c & 1, c >> 1 & 1, c >> 2] for c in range(8)], device=points.device)
-    for level in range(active_levels):
+    for level, table in enumerate(tables):
         place = points * layout.scales[level] + 0.5
         cell = place.floor()
         vertices = cell.long()[:, None] + corners  # [N, 8, 3]
@@ -83,36 +79,39 @@ def encode_reference(
             index = (x ^ y ^ z) & (layout.sizes[level] - 1)
         fraction = (place - cell)[:, None]
         weights = torch.where(corners.bool(), fraction, 1.0 - fraction).prod(2)  # [N, 8]
-        features[level] = (table[layout.offsets[level] + index] * weights[..., None]).sum(1)
+        features[level] = (table[index] * weights[..., None]).sum(1)
     return torch.cat(features, 1)
 
 
 class _WarpEncoding(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, points: Tensor, table: Tensor, layout: GridLayout, active_levels: int) -> Tensor:
+    def forward(ctx: Any, points: Tensor, layout: GridLayout, *tables: Tensor) -> Tensor:
         from humannorm.geometry import warp_hash_grid
 
         ctx.save_for_backward(points)
-        ctx.layout, ctx.active_levels, ctx.entries = layout, active_levels, len(table)
+        ctx.layout = layout
         features = points.new_empty(FEATURES * layout.levels, len(points))
-        features[FEATURES * active_levels :] = 0.0
-        warp_hash_grid.encode(points, table.detach(), layout, active_levels, features)
+        features[FEATURES * len(tables) :] = 0.0
+        warp_hash_grid.encode(points, [table.detach() for table in tables], layout, features)
+        ctx.tables = len(tables)
         return features
 
     @staticmethod
-    def backward(ctx: Any, gradients: Tensor) -> tuple[None, Tensor, None, None]:
+    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, ...]:
         from humannorm.geometry import warp_hash_grid
 
         (points,) = ctx.saved_tensors
-        table_gradients = points.new_zeros(ctx.entries, FEATURES)
-        warp_hash_grid.encode_gradient(points, gradients.contiguous(), ctx.layout, ctx.active_levels, table_gradients)
-        return None, table_gradients, None, None
+        sizes = ctx.layout.sizes[: ctx.tables]
+        table_gradients = [points.new_zeros(size, FEATURES) for size in sizes]
+        warp_hash_grid.encode_gradient(points, gradients.contiguous(), ctx.layout, table_gradients)
+        return None, None, *table_gradients
 
 
 class HashGridEncoding(nn.Module):
     """Trainable features over the unit cube; points outside it take the features of the nearest wall.
 
-    Gradients go to the table only: the geometry moves values at fixed points, never the points.
+    Gradients go to the tables only: the geometry moves values at fixed points, never the points. Each level has its
+    table, and one that is not active gets no gradient at all, so that an optimiser passes over it.
     """
 
     def __init__(self, layout: GridLayout, generator: torch.Generator, engine: Engine = "warp") -> None:
@@ -120,8 +119,7 @@ class HashGridEncoding(nn.Module):
         check_choice("engine", engine, ("warp", "torch"))
         self.layout = layout
         self.engine = engine
-        start = torch.rand(layout.offsets[-1], FEATURES, generator=generator, device=generator.device)
-        self.table = nn.Parameter((start * 2.0 - 1.0) * 1e-4)  # Mueller et al. 2022 section 4
+        self.tables = nn.ParameterList(_start_table(size, generator) for size in layout.sizes)
 
     def forward(self, points: Float[Tensor, "N 3"], active_levels: int | None = None) -> Float[Tensor, "N D"]:
         """Features [N, 2 * levels] of points in [0, 1]^3; those of levels past `active_levels` (all: None) are zero."""
@@ -132,6 +130,12 @@ class HashGridEncoding(nn.Module):
         check_range("active_levels", levels, 0, self.layout.levels)
         points = points.clamp(0.0, 1.0)
         if self.engine == "torch":
-            return encode_reference(points, self.table, self.layout, levels)
-        features: Tensor = _WarpEncoding.apply(points.contiguous(), self.table, self.layout, levels)
+            return encode_reference(points, list(self.tables)[:levels], self.layout)
+        features: Tensor = _WarpEncoding.apply(points.contiguous(), self.layout, *list(self.tables)[:levels])
         return features.t()
+
+
+def _start_table(size: int, generator: torch.Generator) -> nn.Parameter:
+    """Uniform in +- 1e-4 (Mueller et al. 2022 section 4)."""
+    start = torch.rand(size, FEATURES, generator=generator, device=generator.device)
+    return nn.Parameter((start * 2.0 - 1.0) * 1e-4)

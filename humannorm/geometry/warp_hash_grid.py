@@ -10,6 +10,7 @@ of the forward pass need be kept but the points.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -38,7 +39,6 @@ def encode_kernel(
     level: wp.int32,
     scale: wp.float32,
     side: wp.uint32,
-    offset: wp.int32,
     size: wp.uint32,
     features: wp.array2d(dtype=wp.float32),
 ):
@@ -52,18 +52,12 @@ def encode_kernel(
     v = place[1] - wp.float32(y)
     w = place[2] - wp.float32(z)
     one = wp.uint32(1)
-    a = table[offset + entry(x, y, z, side, size)] * (1.0 - u) + table[offset + entry(x + one, y, z, side, size)] * u
-    b = (
-        table[offset + entry(x, y + one, z, side, size)] * (1.0 - u)
-        + table[offset + entry(x + one, y + one, z, side, size)] * u
-    )
-    c = (
-        table[offset + entry(x, y, z + one, side, size)] * (1.0 - u)
-        + table[offset + entry(x + one, y, z + one, side, size)] * u
-    )
+    a = table[entry(x, y, z, side, size)] * (1.0 - u) + table[entry(x + one, y, z, side, size)] * u
+    b = table[entry(x, y + one, z, side, size)] * (1.0 - u) + table[entry(x + one, y + one, z, side, size)] * u
+    c = table[entry(x, y, z + one, side, size)] * (1.0 - u) + table[entry(x + one, y, z + one, side, size)] * u
     d = (
-        table[offset + entry(x, y + one, z + one, side, size)] * (1.0 - u)
-        + table[offset + entry(x + one, y + one, z + one, side, size)] * u
+        table[entry(x, y + one, z + one, side, size)] * (1.0 - u)
+        + table[entry(x + one, y + one, z + one, side, size)] * u
     )
     feature = (a * (1.0 - v) + b * v) * (1.0 - w) + (c * (1.0 - v) + d * v) * w
     features[2 * level, n] = feature[0]
@@ -77,7 +71,6 @@ def encode_gradient_kernel(
     level: wp.int32,
     scale: wp.float32,
     side: wp.uint32,
-    offset: wp.int32,
     size: wp.uint32,
     table_gradients: wp.array(dtype=wp.vec2),
 ):
@@ -96,34 +89,39 @@ def encode_gradient_kernel(
     b = gradient * (v * (1.0 - w))
     c = gradient * ((1.0 - v) * w)
     d = gradient * (v * w)
-    wp.atomic_add(table_gradients, offset + entry(x, y, z, side, size), a * (1.0 - u))
-    wp.atomic_add(table_gradients, offset + entry(x + one, y, z, side, size), a * u)
-    wp.atomic_add(table_gradients, offset + entry(x, y + one, z, side, size), b * (1.0 - u))
-    wp.atomic_add(table_gradients, offset + entry(x + one, y + one, z, side, size), b * u)
-    wp.atomic_add(table_gradients, offset + entry(x, y, z + one, side, size), c * (1.0 - u))
-    wp.atomic_add(table_gradients, offset + entry(x + one, y, z + one, side, size), c * u)
-    wp.atomic_add(table_gradients, offset + entry(x, y + one, z + one, side, size), d * (1.0 - u))
-    wp.atomic_add(table_gradients, offset + entry(x + one, y + one, z + one, side, size), d * u)
+    wp.atomic_add(table_gradients, entry(x, y, z, side, size), a * (1.0 - u))
+    wp.atomic_add(table_gradients, entry(x + one, y, z, side, size), a * u)
+    wp.atomic_add(table_gradients, entry(x, y + one, z, side, size), b * (1.0 - u))
+    wp.atomic_add(table_gradients, entry(x + one, y + one, z, side, size), b * u)
+    wp.atomic_add(table_gradients, entry(x, y, z + one, side, size), c * (1.0 - u))
+    wp.atomic_add(table_gradients, entry(x + one, y, z + one, side, size), c * u)
+    wp.atomic_add(table_gradients, entry(x, y + one, z + one, side, size), d * (1.0 - u))
+    wp.atomic_add(table_gradients, entry(x + one, y + one, z + one, side, size), d * u)
 
 
-def encode(points: Tensor, table: Tensor, layout: GridLayout, levels: int, features: Tensor) -> None:
-    """Write the features of the first `levels` levels into `features` [2L, N]."""
-    _launch(encode_kernel, points, wp.from_torch(table, wp.vec2), layout, levels, wp.from_torch(features))
+def encode(points: Tensor, tables: Sequence[Tensor], layout: GridLayout, features: Tensor) -> None:
+    """Write the features of the levels whose tables are given, the first ones, into `features` [2L, N]."""
+    places, written = wp.from_torch(points, wp.vec3), wp.from_torch(features)
+    for level, table in enumerate(tables):
+        inputs = [places, wp.from_torch(table, wp.vec2), *_numbers(layout, level)]
+        _launch(encode_kernel, points, inputs, written)
 
 
 def encode_gradient(
-    points: Tensor, feature_gradients: Tensor, layout: GridLayout, levels: int, table_gradients: Tensor
+    points: Tensor, feature_gradients: Tensor, layout: GridLayout, table_gradients: Sequence[Tensor]
 ) -> None:
-    """Add to `table_gradients` [E, 2] what the gradients [2L, N] of the first `levels` levels' features give."""
-    gradients = wp.from_torch(feature_gradients)
-    _launch(encode_gradient_kernel, points, gradients, layout, levels, wp.from_torch(table_gradients, wp.vec2))
+    """Add to `table_gradients`, level by level, what the gradients [2L, N] of the features give."""
+    places, gradients = wp.from_torch(points, wp.vec3), wp.from_torch(feature_gradients)
+    for level, table in enumerate(table_gradients):
+        inputs = [places, gradients, *_numbers(layout, level)]
+        _launch(encode_gradient_kernel, points, inputs, wp.from_torch(table, wp.vec2))
 
 
-def _launch(kernel: Any, points: Tensor, read: Any, layout: GridLayout, levels: int, written: Any) -> None:
-    device = device_of(points)
+def _numbers(layout: GridLayout, level: int) -> list[float]:
+    return [level, layout.scales[level], layout.sides[level], layout.sizes[level]]
+
+
+def _launch(kernel: Any, points: Tensor, inputs: list[Any], written: Any) -> None:
     stream = wp.stream_from_torch(points.device) if points.is_cuda else None
-    places = wp.from_torch(points, wp.vec3)
-    for level in range(levels):
-        numbers = [level, layout.scales[level], layout.sides[level], layout.offsets[level], layout.sizes[level]]
-        inputs = [places, read, *numbers]
-        wp.launch(kernel, dim=len(points), inputs=inputs, outputs=[written], device=device, stream=stream)
+    device = device_of(points)
+    wp.launch(kernel, dim=len(points), inputs=inputs, outputs=[written], device=device, stream=stream)

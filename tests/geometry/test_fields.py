@@ -27,7 +27,7 @@ def test_published_layout() -> None:
     assert layout.scales[0] == 15
     assert layout.scales[-1] == pytest.approx(2047, rel=1e-3)
     assert [bool(side) for side in layout.sides] == [True] * 5 + [False] * 11
-    assert layout.offsets[-1] * 2 == pytest.approx(12.2e6, rel=0.01)
+    assert sum(layout.sizes) * 2 == pytest.approx(12.2e6, rel=0.01)
     assert layout.scales[7] == pytest.approx(153, abs=1)  # the eighth level, where the progressive mask begins
 
 
@@ -37,26 +37,25 @@ def test_kernels_equal_the_reference(generator: torch.Generator, levels: int) ->
     points = torch.rand(2000, 3, generator=generator)
     points[:4] = torch.tensor([[0.0, 0, 0], [1.0, 1, 1], [0.0, 1, 0.5], [0.5, 0.5, 1.0]])  # the walls too
     features = encoding(points, levels)
-    twin = encode_reference(points, encoding.table, SMALL, levels)
+    tables = list(encoding.tables)[:levels]
+    twin = encode_reference(points, tables, SMALL)
     torch.testing.assert_close(features, twin, atol=1e-9, rtol=1e-5)
     assert not features[:, 2 * levels :].any()
-    upstream = torch.randn(features.shape, generator=generator)
-    (gradient,) = torch.autograd.grad(features, encoding.table, upstream, retain_graph=True)
     if levels:
-        (expected,) = torch.autograd.grad(twin, encoding.table, upstream)
-        torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-4)  # sums in another order
-        (again,) = torch.autograd.grad(features, encoding.table, upstream)
-        assert torch.equal(gradient, again)
-    else:
-        assert not gradient.any()
+        upstream = torch.randn(features.shape, generator=generator)
+        gradients = torch.autograd.grad(features, tables, upstream, retain_graph=True)
+        for gradient, expected in zip(gradients, torch.autograd.grad(twin, tables, upstream), strict=True):
+            torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-4)  # sums in another order
+        again = torch.autograd.grad(features, tables, upstream)
+        assert all(torch.equal(first, second) for first, second in zip(gradients, again, strict=True))
 
 
-def test_both_forms_pass_gradcheck(generator: torch.Generator) -> None:
-    """The encoding is linear in its table: numbers from the reference in float64, and the kernels against them."""
+def test_reference_passes_gradcheck(generator: torch.Generator) -> None:
     layout = GridLayout(levels=3, log2_table=5, base=2, growth=2.0)
     points = torch.rand(7, 3, generator=generator, dtype=torch.float64)
-    table = torch.randn(layout.offsets[-1], 2, generator=generator, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda t: encode_reference(points, t, layout, 2), (table,))
+    tables = [torch.randn(size, 2, generator=generator, dtype=torch.float64) for size in layout.sizes[:2]]
+    inputs = tuple(table.requires_grad_() for table in tables)
+    assert torch.autograd.gradcheck(lambda *tables: encode_reference(points, tables, layout), inputs)
 
 
 def test_dense_levels_interpolate_a_linear_function_exactly(generator: torch.Generator) -> None:
@@ -66,7 +65,7 @@ def test_dense_levels_interpolate_a_linear_function_exactly(generator: torch.Gen
     line = torch.arange(side) - 0.5  # vertices stand half a cell before the unit cube's walls
     z, y, x = torch.meshgrid(line, line, line, indexing="ij")
     with torch.no_grad():
-        encoding.table.copy_(torch.stack((x + 2 * y + 3 * z, x - z), -1).reshape(-1, 2))
+        encoding.tables[0].copy_(torch.stack((x + 2 * y + 3 * z, x - z), -1).reshape(-1, 2))
     points = torch.rand(300, 3, generator=generator)
     cells = points * layout.scales[0]
     expected = torch.stack((cells @ torch.tensor([1.0, 2.0, 3.0]), cells @ torch.tensor([1.0, 0.0, -1.0])), 1)
@@ -97,10 +96,8 @@ def test_fields_share_one_interface(generator: torch.Generator, settings: FieldS
 def test_masked_levels_get_no_gradient(generator: torch.Generator) -> None:
     field = HashGridField(HashFieldSettings(SMALL), generator)
     field(torch.rand(50, 3, generator=generator) * 2 - 1, 2).sum().backward()
-    gradient = field.encoding.table.grad
-    assert gradient is not None
-    assert gradient[: SMALL.offsets[2]].any()
-    assert not gradient[SMALL.offsets[2] :].any()
+    gradients = [table.grad for table in field.encoding.tables]
+    assert [gradient is not None and bool(gradient.any()) for gradient in gradients] == [True] * 2 + [False] * 4
 
 
 def test_same_generator_same_field() -> None:

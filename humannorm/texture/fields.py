@@ -1,0 +1,156 @@
+"""Colour fields on a frozen surface: the published hash grid with a small network, and a texture in UV space.
+
+Both are unlit and the same from every side: a colour in 0..1 for each surface point. A field draws itself into the
+pictures of its mesh, so that the optimiser knows nothing of its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from humannorm.cameras import Cameras
+from humannorm.checks import InputError, check_range, check_tensor
+from humannorm.geometry.hash_grid import FEATURES, Engine, GridLayout, HashGridEncoding
+from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.mesh import Mesh
+from humannorm.rendering.passes import Pass, RenderedPasses, render
+from humannorm.rendering.textures import sample_texture
+
+__all__ = [
+    "ColorField",
+    "ColorFieldSettings",
+    "HashColorField",
+    "HashColorSettings",
+    "UvColorField",
+    "UvColorSettings",
+    "color_settings_from_dict",
+    "color_settings_to_dict",
+    "make_color_field",
+]
+
+
+@dataclass(frozen=True)
+class HashColorSettings:
+    """The published field: finest level 4096, one hidden layer of 64 ReLU units without biases."""
+
+    layout: GridLayout = field(default_factory=lambda: GridLayout(growth=1.44727))  # humannorm-texture-coarse.yaml
+    hidden: int = 64  # source: humannorm-texture-coarse.yaml
+
+
+@dataclass(frozen=True)
+class UvColorSettings:
+    """A texture over the mesh's own UV layout."""
+
+    size: int = 1024  # texels a side; our choice
+
+    def __post_init__(self) -> None:
+        check_range("size", self.size, 4, 8192)
+
+
+ColorFieldSettings = HashColorSettings | UvColorSettings
+
+
+class ColorField(nn.Module):
+    """What all fields share: colours at surface points, and pictures of the mesh in these colours."""
+
+    settings: ColorFieldSettings
+
+    def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Colours in 0..1 of points on the surface (world units), differentiable to the field's parameters."""
+        raise NotImplementedError
+
+    def pictures(self, mesh: Mesh, cameras: Cameras, size: int, passes: Sequence[Pass] = ("color",)) -> RenderedPasses:
+        """Square pictures of the mesh with this field as its colour, on white; asked at visible points only."""
+        return render(mesh, cameras, (size, size), passes, field=self)
+
+    def fast_parameters(self) -> list[nn.Parameter]:
+        """Those with a place on the surface, which learn at the encoding's rate; the rest learn at the network's."""
+        raise NotImplementedError
+
+
+class HashColorField(ColorField):
+    """c(x) = sigmoid(W2 relu(W1 encode(x))), the published texture (reference section 3 of the paper's code)."""
+
+    def __init__(self, settings: HashColorSettings, generator: torch.Generator, engine: Engine = "warp") -> None:
+        super().__init__()
+        self.settings: HashColorSettings = settings
+        self.encoding = HashGridEncoding(settings.layout, generator, engine)
+        self.hidden = _linear(FEATURES * settings.layout.levels, settings.hidden, generator)
+        self.output = _linear(settings.hidden, 3, generator)
+
+    def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        check_tensor("points", points, "N 3")
+        features = self.encoding((points + 1.0) / 2.0)
+        colors: Tensor = torch.sigmoid(self.output(torch.relu(self.hidden(features))))
+        return colors
+
+    def fast_parameters(self) -> list[nn.Parameter]:
+        return list(self.encoding.tables)
+
+
+class UvColorField(ColorField):
+    """The sigmoid of a texture image, looked up where the mesh's texture coordinates say."""
+
+    def __init__(self, settings: UvColorSettings, mesh: Mesh, generator: torch.Generator) -> None:
+        super().__init__()
+        if mesh.uvs is None:
+            raise InputError("mesh: expected texture coordinates for a UV colour field, got a mesh without uvs")
+        self.settings: UvColorSettings = settings
+        self.mesh = mesh
+        self.logits = nn.Parameter(torch.zeros(settings.size, settings.size, 3, device=generator.device))
+        self._distance: SignedDistance | None = None
+
+    def texture(self) -> Float[Tensor, "S S 3"]:
+        """The image, row 0 at the top."""
+        return torch.sigmoid(self.logits)
+
+    def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        check_tensor("points", points, "N 3")
+        assert self.mesh.uvs is not None
+        if self._distance is None:
+            self._distance = SignedDistance(self.mesh.vertices, self.mesh.faces, inside_out="flip")
+        closest = self._distance.closest(points)
+        corners = self.mesh.uvs[self.mesh.faces[closest.face.long()]]  # [N, 3, 2]
+        uv = (corners * closest.barycentric[..., None]).sum(1)
+        return sample_texture(self.texture(), uv[None, None].float())[0, 0]
+
+    def pictures(self, mesh: Mesh, cameras: Cameras, size: int, passes: Sequence[Pass] = ("color",)) -> RenderedPasses:
+        return render(mesh.replace(texture=self.texture()), cameras, (size, size), passes)
+
+    def fast_parameters(self) -> list[nn.Parameter]:
+        return [self.logits]
+
+
+def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A layer without bias, Xavier-uniform as tiny-cuda-nn starts it."""
+    layer = nn.Linear(inputs, outputs, bias=False, device=generator.device)
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    return layer
+
+
+def make_color_field(settings: ColorFieldSettings, mesh: Mesh, generator: torch.Generator) -> ColorField:
+    """A fresh field, grey within a thousandth or so, on the generator's device."""
+    if isinstance(settings, HashColorSettings):
+        return HashColorField(settings, generator)
+    return UvColorField(settings, mesh, generator)
+
+
+def color_settings_to_dict(settings: ColorFieldSettings) -> dict[str, Any]:
+    """Plain numbers for a checkpoint's JSON."""
+    return {"kind": "hash" if isinstance(settings, HashColorSettings) else "uv"} | asdict(settings)
+
+
+def color_settings_from_dict(plain: dict[str, Any]) -> ColorFieldSettings:
+    """The settings that `color_settings_to_dict` wrote."""
+    values = {key: value for key, value in plain.items() if key != "kind"}
+    if plain.get("kind") == "hash":
+        return HashColorSettings(layout=GridLayout(**values["layout"]), hidden=values["hidden"])
+    if plain.get("kind") == "uv":
+        return UvColorSettings(**values)
+    raise InputError(f"colour field settings: expected kind hash or uv, got {plain.get('kind')!r}")
