@@ -95,6 +95,10 @@ class DiffusionConfig:
     """Share of samples trained with the empty prompt, for classifier-free guidance."""
     kinds: tuple[tuple[str, float], ...] = (("normal", 0.4), ("depth", 0.2), ("color", 0.4))
     """What is drawn, and how often."""
+    pure_noise: float = 0.0
+    """Share of samples at the last timestep whose input is noise alone, as it is when sampling starts (v-prediction
+    only). Stable Diffusion's schedule leaves a little signal there, and in a small picture its mean shows through 1000
+    latent pixels of noise: the network would read kind and part off it and never off the prompt."""
     mask_weight: float = 2.0
     """A latent pixel inside the silhouette weighs 1 + this, one outside 1."""
     controlled: float = 0.0

@@ -133,6 +133,10 @@ class DenoiserTask(Task):
         self.tokenizer = tokenizer
         self.scheduler_config = scheduler_config
         self.prediction_type = str(scheduler_config.get("prediction_type", "epsilon"))
+        if config.pure_noise and self.prediction_type != "v_prediction":
+            raise InputError(
+                "pure_noise: expected 0 for a model that does not predict v, which says nothing of noise alone"
+            )
         alphabar = DDPMScheduler.from_config(scheduler_config).alphas_cumprod
         self.register_buffer("alphabar", alphabar.clone(), persistent=False)
         self.shards, self.held_out, self.config = shards, held_out, config
@@ -158,6 +162,7 @@ class DenoiserTask(Task):
             "tokens": self.tokenize([text if keep else "" for text, keep in zip(prompts, kept.tolist(), strict=True)]),
             "timestep": stratified_timesteps(batch_size, len(self.alphabar), generator),
             "noise": torch.randn(latents.shape, generator=generator),
+            "pure_noise": torch.rand(batch_size, generator=generator) < self.config.pure_noise,
         }
         if controlled:
             hints = torch.stack([shards.image(index, "normal") for index in indices[:controlled]])
@@ -172,9 +177,11 @@ class DenoiserTask(Task):
         ).input_ids
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
-        latents, noise, timestep = batch["latents"], batch["noise"], batch["timestep"]
+        latents, noise = batch["latents"], batch["noise"]
+        timestep = torch.where(batch["pure_noise"], len(self.alphabar) - 1, batch["timestep"])
+        alphabar = torch.where(batch["pure_noise"], 0.0, self.alphabar[timestep])
         text = self.text_encoder(batch["tokens"]).last_hidden_state
-        noised, target = noise_and_target(latents, noise, self.alphabar[timestep], self.prediction_type)
+        noised, target = noise_and_target(latents, noise, alphabar, self.prediction_type)
         residuals: dict[str, Any] = {}
         if "hint" in batch:
             count = len(batch["hint"])

@@ -43,6 +43,7 @@ SD15_LOOP = LoopConfig(
     steps=15_000, batch_size=4, accumulate=4, learning_rate=1e-5, warmup_steps=500, ema_decay=0.9999, betas=(0.9, 0.999)
 )
 """A GPU's run at 512 pixels: 16 samples a step on one."""
+SMALL_DIFFUSION = DiffusionConfig(pure_noise=0.08)
 SMALL_VAE_LOOP = LoopConfig(steps=10_000, batch_size=32, learning_rate=1.5e-3, cooldown=0.4, ema_decay=0.99)
 
 SMALL_UNET_LOOP = LoopConfig(steps=12_000, batch_size=48, learning_rate=8e-4, warmup_steps=300)
@@ -74,7 +75,7 @@ class SmallModelConfig:
     aligned_loop: LoopConfig = SMALL_ALIGNED_LOOP
     controlled: float = 0.4
     """Share of the last stage's samples that go through the ControlNet, while the UNet trains on."""
-    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    diffusion: DiffusionConfig = SMALL_DIFFUSION
 
 
 def fine_tune(
