@@ -1,0 +1,261 @@
+"""`humannorm paint MESH PROMPT`: colour on any mesh from a sentence, with pictures of it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from humannorm.commands.options import (
+    BODY,
+    add_device,
+    add_models,
+    add_out,
+    add_preset,
+    add_seed,
+    load_subject,
+    pick_device,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from humannorm.guidance import DiffusersGuide
+    from humannorm.texture.paint import PaintProgress
+    from humannorm.texture.settings import TextureSettings
+    from humannorm.texture.state import TextureState
+    from humannorm.texture.surface import SurfaceColors
+
+ALIGNED_FOLDER, CONTROL_FOLDER = "normal-aligned-sd1.5", "controlnet-normal-sd1.5"  # names of the published weights
+PREVIEW_SECONDS = 20.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("mesh", metavar=f"MESH|{BODY}", help="GLB, OBJ or PLY; Y up, Z to the front, any unit")
+    parser.add_argument("prompt", metavar="PROMPT", help='the person, such as "an old man in a long coat"')
+    parser.add_argument("--steps", type=int, help="length of the run; the preset's coarse share is kept")
+    parser.add_argument("--negative", default="", help="what the pictures should not show")
+    parser.add_argument(
+        "--perceptual", default="vae", choices=("vae", "vgg16"), help="whose features the fine loss compares"
+    )
+    parser.add_argument(
+        "--vgg16", type=Path, metavar="FILE", help="torchvision's vgg16 weights, for --perceptual vgg16"
+    )
+    parser.add_argument(
+        "--fine-loss", choices=("published", "paper"), help="equation 10 on pixels, or on latents (the preset's)"
+    )
+    parser.add_argument("--uv", type=int, metavar="SIZE", help="paint a texture of SIZE texels on the mesh's own UVs")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from a state.safetensors of this command")
+    add_preset(parser)
+    add_models(parser)
+    add_seed(parser)
+    add_device(parser)
+    add_out(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from humannorm.checks import check_range
+    from humannorm.texture.fields import UvColorSettings
+    from humannorm.texture.paint import paint
+    from humannorm.texture.perceptual import make_perceptual
+    from humannorm.texture.settings import coarse_part, preset, shortened
+    from humannorm.texture.state import load_state, save_state, start_state
+    from humannorm.texture.surface import surface_colors
+
+    begin = time.monotonic()
+    device = pick_device(args.device)
+    settings = preset(args.preset)
+    if args.steps is not None:
+        check_range("--steps", args.steps, 1, 1_000_000)
+        settings = shortened(settings, args.steps)
+    if args.fine_loss is not None:
+        settings = dataclasses.replace(settings, fine_loss=args.fine_loss)
+    if args.uv is not None:
+        settings = dataclasses.replace(settings, field=UvColorSettings(args.uv))
+    settings = with_plan_of(args.models, settings)
+    subject = load_subject(args.mesh).to(device)
+    guide = load_guide(args.models, device)
+    perceptual = make_perceptual(args.perceptual, guide, args.vgg16)
+    generator = torch.Generator().manual_seed(args.seed)
+    if args.resume is None:
+        state = start_state(subject, settings, torch.Generator(device).manual_seed(args.seed))
+    else:
+        state = load_state(args.resume, generator, device)
+        print(f"going on after step {state.step}")
+
+    out: Path = args.out
+    out.mkdir(parents=True, exist_ok=True)
+    bar = ProgressLine(out)
+    coarse_file = out / "coarse.safetensors"
+    courses = ([coarse_part(settings)] if settings.coarse_steps else []) + [settings]
+    for course in courses:
+        if state.step < course.steps:
+            state = paint(
+                state,
+                args.prompt,
+                course,
+                guide=guide,
+                perceptual=perceptual,
+                generator=generator,
+                negative=args.negative,
+                callback=bar,
+                checkpoint=out / "state.safetensors",
+            )
+            if course.steps == settings.coarse_steps:
+                save_state(state, coarse_file)
+    bar.close()
+
+    coarse = load_state(coarse_file, device=device) if coarse_file.exists() else None
+    colors = surface_colors(state, settings.plan)
+    files = write_pictures(out, state, coarse, colors, settings)
+    files += write_mesh(out, state, colors)
+    facts = {
+        "prompt": args.prompt,
+        "preset": args.preset,
+        "seed": args.seed,
+        "steps": state.step,
+        "rejected_steps": bar.rejected,
+        "faces": state.mesh.num_faces,
+        "unseen_vertices": int((~colors.seen).sum()),
+        "mean_chroma": saturation(guide, args.prompt, args.negative, settings, state, coarse, args.seed),
+        "seconds": round(time.monotonic() - begin, 1),
+        "stages_seconds": bar.stages,
+        "step_over_networks": bar.overhead,
+    }
+    (out / "paint.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    print(f"{', '.join(map(str, files))}; {facts['seconds']} s in all")
+    return 0
+
+
+def with_plan_of(models: str, settings: TextureSettings) -> TextureSettings:
+    """The settings with the cameras that a model says it was trained at."""
+    from humannorm.models import camera_plan
+
+    folder = Path(models)
+    own = None if models != "bundled" and (folder / ALIGNED_FOLDER).is_dir() else camera_plan(models)
+    return settings if own is None else dataclasses.replace(settings, plan=own)
+
+
+def load_guide(models: str, device: torch.device) -> DiffusersGuide:
+    """The normal-aligned model: one folder with its ControlNet, or the published pair of folders."""
+    import torch
+
+    from humannorm.guidance import DiffusersGuide
+    from humannorm.guidance.folders import load_component
+
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    folder = Path(models)
+    if models != "bundled" and (folder / ALIGNED_FOLDER).is_dir() and (folder / CONTROL_FOLDER).is_dir():
+        import diffusers
+
+        guide = DiffusersGuide.load(folder / ALIGNED_FOLDER, device=device, dtype=dtype)
+        control = load_component(folder, CONTROL_FOLDER, diffusers.ControlNetModel, device=device, dtype=dtype)
+        guide.controlnet = control.eval().requires_grad_(False)
+        return guide
+    return DiffusersGuide.load(models, device=device, dtype=dtype, control=True)
+
+
+def write_pictures(
+    out: Path, state: TextureState, coarse: TextureState | None, colors: SurfaceColors, settings: TextureSettings
+) -> list[Path]:
+    """The sheet of coarse, fine and filled colours, and the course of the losses."""
+    from humannorm.texture.pictures import save_loss_plot, save_sheet
+
+    fields = {} if coarse is None else {"coarse": coarse.field}
+    sheet, losses = out / "sheet_paint.png", out / "losses.png"
+    save_sheet(sheet, state.mesh, {**fields, "painted": colors}, settings.plan)
+    if importlib.util.find_spec("matplotlib"):
+        save_loss_plot(losses, state)
+        return [sheet, losses]
+    return [sheet]
+
+
+def write_mesh(out: Path, state: TextureState, colors: SurfaceColors) -> list[Path]:
+    """The mesh with vertex colours, in the user's frame."""
+    from humannorm.mesh import to_trimesh
+    from humannorm.texture.surface import painted_mesh
+
+    path = out / "painted.ply"
+    to_trimesh(painted_mesh(state, colors)).export(path)
+    return [path]
+
+
+def saturation(
+    guide: DiffusersGuide,
+    prompt: str,
+    negative: str,
+    settings: TextureSettings,
+    state: TextureState,
+    coarse: TextureState | None,
+    seed: int,
+) -> dict[str, float]:
+    """Mean chroma (CIELAB) after the coarse and the fine steps and of the model's own pictures, printed."""
+    import torch
+
+    from humannorm.texture.paint import color_prompts
+    from humannorm.texture.pictures import part_cameras
+    from humannorm.texture.saturation import field_chroma, sample_pictures
+
+    widest = min(settings.plan.crops, key=lambda crop: crop.zoom).part
+    cameras = part_cameras(settings.plan, widest, (0, 90, 180, 270))
+    assert cameras is not None
+    cameras = cameras.to(state.mesh.device)
+    found = {
+        name: field_chroma(each.field, state.mesh, cameras, settings.render_size)
+        for name, each in (("coarse", coarse), ("fine", state))
+        if each is not None
+    }
+    found["model"] = sample_pictures(
+        guide,
+        color_prompts(prompt, settings, negative),
+        state.mesh,
+        cameras,
+        guidance_scale=settings.guidance_scale,
+        generator=torch.Generator().manual_seed(seed),
+    ).chroma
+    print("mean chroma: " + ", ".join(f"{name} {value:.1f}" for name, value in found.items()))
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+class ProgressLine:
+    """One line on standard error that is kept up to date, a preview on disk, and what the report needs."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.rejected = 0
+        self.stages: dict[str, float] = {}
+        self.overhead = 0.0
+        self._shown = self._drawn = 0.0
+
+    def __call__(self, progress: PaintProgress) -> None:
+        from humannorm.images import contact_sheet, save_png
+
+        self.stages = {name: round(value, 2) for name, value in dataclasses.asdict(progress.times).items()}
+        self.overhead = round(progress.times.overhead, 3)
+        if progress.rejected is not None:
+            self.rejected += 1
+            sys.stderr.write(f"\n{progress.rejected}: step not taken\n")
+        now, last = time.monotonic(), progress.step == progress.steps
+        if now - self._shown > 1.0 or last:
+            self._shown = now
+            sys.stderr.write(
+                f"\r{progress.stage} step {progress.step} of {progress.steps}, {progress.seconds_left:.0f} s left   "
+            )
+            sys.stderr.flush()
+        if now - self._drawn > PREVIEW_SECONDS or last:
+            self._drawn = now
+            tiles, labels = [progress.picture.cpu()], [f"step {progress.step}"]
+            if progress.target is not None:
+                tiles.append(progress.target.cpu())
+                labels.append("target")
+            save_png(self.out / "preview.png", contact_sheet(tiles, labels, columns=2))
+
+    def close(self) -> None:
+        sys.stderr.write("\n")
