@@ -1,0 +1,305 @@
+"""Unwrapping: charts found and tried out on a light proxy, then carried over to the full surface.
+
+xatlas on 400k faces takes tens of minutes. Here all decisions (where to cut, whether a chart lies flat without folds) are
+made on a proxy of some thousand faces, where a try takes milliseconds; the full surface takes over the charts and their
+place in the plane from the closest points of the proxy and only relaxes from there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from humannorm.checks import InputError, check_range
+from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.mesh import Mesh
+from humannorm.rendering import rasterize
+
+from .decimation import decimate
+from .flattening import Flattening, conformal_map, rigid_map, untangle
+from .packing import pack_charts, upright
+from .segments import grow_segments, smoothed_normals, split_segment
+from .topology import Array, face_neighbours, face_patches, neighbour_graph, split_vertices, without_specks
+
+__all__ = ["Atlas", "UnwrapSettings", "overlap", "unwrap"]
+
+
+@dataclass(frozen=True)
+class UnwrapSettings:
+    proxy_faces: int = 8000
+    """Faces of the surface on which charts are made; enough to tell the fingers apart."""
+    charts: int = 24
+    """Charts to begin with; those that do not lie flat are split."""
+    most_distortion: float = 1.12
+    """Mean symmetric Dirichlet energy of a chart, divided by 4 so that 1 is an isometry (Smith and Schaefer 2015)."""
+    rigid_rounds_proxy: int = 30
+    rigid_rounds: int = 3
+    """Rounds of as-rigid-as-possible mapping on the proxy and on the full surface."""
+    border_rounds: int = 12
+    """How often ragged borders between charts are smoothed on the full surface."""
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """Texture coordinates of a surface whose vertices are split where charts meet."""
+
+    vertex: Int64[Tensor, " W"]
+    """Vertex of the surface that each split vertex stands for."""
+    faces: Int64[Tensor, "F 3"]
+    """The surface's faces, in the same order, in split vertices."""
+    uvs: Float[Tensor, "W 2"]
+    """In 0..1, v = 0 at the top."""
+    chart: Int64[Tensor, " F"]
+
+
+def unwrap(
+    mesh: Mesh,
+    texture_size: int = 2048,
+    padding: float = 4.0,
+    settings: UnwrapSettings = UnwrapSettings(),
+) -> Atlas:
+    """Atlas of a mesh whose seams are welded (as `decimate` leaves it).
+
+    padding: least distance between charts in texels. Charts are all at one scale, seen from outside they are not
+    mirrored, and no texel belongs to two charts.
+    """
+    check_range("texture_size", texture_size, 16, 8192)
+    check_range("padding", padding, 0, texture_size / 16)
+    vertices = mesh.vertices.detach().cpu().double().numpy()
+    faces = mesh.faces.cpu().numpy()
+    low, high = vertices.min(0), vertices.max(0)
+    vertices = (vertices - (low + high) / 2) / float((high - low).max())
+    proxy = _chart_proxy(vertices, faces, settings)
+    labels, charts, flat = _carry_over(vertices, faces, proxy, settings)
+    origin, split, chart, flat, labels = _without_overlaps(vertices, faces, labels, charts, flat)
+    flat = upright(flat, chart)
+    a, b, c = (flat[split[:, k]] for k in range(3))
+    areas = np.abs(((b - a).conj() * (c - a)).imag) / 2
+    uvs = pack_charts(flat, split, chart, areas, texture_size, padding)
+    device = mesh.device
+    return Atlas(
+        torch.from_numpy(origin).to(device),
+        torch.from_numpy(split).to(device),
+        torch.from_numpy(uvs).float().clamp(0, 1).to(device),
+        torch.from_numpy(labels.astype(np.int64)).to(device),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Proxy:
+    vertices: Array  # [V, 3]
+    faces: Array  # [F, 3] into vertices
+    chart: Array  # [F]
+    corners: Array  # [F, 3] complex, place of each corner in the plane
+
+
+def _chart_proxy(vertices: Array, faces: Array, settings: UnwrapSettings) -> _Proxy:
+    """Charts of a light version of the surface, split until each lies flat: no folds, no overlap, little distortion."""
+    light = Mesh(torch.from_numpy(vertices).float(), torch.from_numpy(faces))
+    if len(faces) > settings.proxy_faces:
+        light = decimate(light, settings.proxy_faces)
+    points, triangles = light.vertices.double().numpy(), light.faces.numpy()
+    crosses = _crosses(points, triangles)
+    areas, centres = np.linalg.norm(crosses, axis=1) / 2, points[triangles].mean(1)
+    pairs = face_neighbours(triangles)
+    normals = smoothed_normals(crosses, pairs)
+    labels = grow_segments(pairs, centres, normals, areas, settings.charts)
+    for _ in range(12):
+        charts, _ = _split(points, triangles, labels)
+        flat = conformal_map(charts)
+        flat = untangle(charts, rigid_map(charts, flat, settings.rigid_rounds_proxy, direct=True))
+        poor = _poor_charts(charts, flat, labels, settings.most_distortion)
+        sizes = np.bincount(labels)
+        poor = poor[sizes[poor] > 1]
+        if not len(poor):
+            break
+        for label in poor:
+            members = np.flatnonzero(labels == label)
+            labels[members] += split_segment(members, pairs, centres, normals, areas) * (labels.max() + 1 - label)
+        labels = face_patches(pairs, labels).astype(np.int64)
+    charts, _ = _split(points, triangles, labels)
+    return _Proxy(points, triangles, labels, flat[charts.faces])
+
+
+def _poor_charts(charts: Flattening, flat: Array, labels: Array, most_distortion: float) -> Array:
+    large, small = charts.stretch(flat)
+    bounded_large, bounded_small = np.clip(large, 0.05, 20), np.clip(small, 0.05, 20)
+    energy = (bounded_large**2 + bounded_small**2 + bounded_large**-2 + bounded_small**-2) / 4
+    count = int(labels.max()) + 1
+    total = np.maximum(np.bincount(labels, charts.areas, count), 1e-300)
+    mean = np.bincount(labels, charts.areas * energy, count) / total
+    folded = np.bincount(labels, charts.areas * (small <= 0), count) / total
+    doubled = overlap_by_chart(flat, charts.faces, labels, 2048)
+    return np.flatnonzero((mean > most_distortion) | (folded > 1e-3) | (doubled > 2e-3))
+
+
+def _carry_over(
+    vertices: Array, faces: Array, proxy: _Proxy, settings: UnwrapSettings
+) -> tuple[Array, Flattening, Array]:
+    """Charts of the full surface: label of each face, the split charts and their place in the plane."""
+    centres, areas = vertices[faces].mean(1), np.linalg.norm(_crosses(vertices, faces), axis=1) / 2
+    distance = SignedDistance(
+        torch.from_numpy(proxy.vertices).float(), torch.from_numpy(proxy.faces), inside_out="flip"
+    )
+    near = distance.closest(torch.from_numpy(centres).float()).face.cpu().numpy()
+    pairs = face_neighbours(faces)
+    labels = _smooth_borders(faces, proxy.chart[near], areas, settings.border_rounds)
+    shared = _shared_edge_lengths(vertices, faces, pairs)
+    patches = without_specks(pairs, labels, areas, shared, share=0.02)
+    # The proxy's chart that most of a patch lies on is the patch's; faces from elsewhere take a neighbour's place.
+    count = int(patches.max()) + 1
+    votes = np.zeros((count, int(proxy.chart.max()) + 1))
+    np.add.at(votes, (patches, proxy.chart[near]), areas)
+    home = votes.argmax(1)
+    near = _spread(pairs, patches, near, proxy.chart[near] == home[patches])
+    charts, origin = _split(vertices, faces, patches)
+    flat = _extrapolated(vertices[origin], charts.faces, proxy, near)
+    flat = rigid_map(charts, flat, settings.rigid_rounds, direct=False)
+    return patches, charts, untangle(charts, flat)
+
+
+def _smooth_borders(faces: Array, labels: Array, areas: Array, rounds: int) -> Array:
+    """Every face takes the label that most of the area around its three vertices has, repeatedly."""
+    from scipy.sparse import coo_array
+
+    count = int(labels.max()) + 1
+    vertices = int(faces.max()) + 1
+    for _ in range(rounds):
+        corner, corner_label = faces.ravel(), np.repeat(labels, 3)
+        votes = coo_array((np.repeat(areas, 3), (corner, corner_label)), shape=(vertices, count)).tocsr()
+        mixed = np.diff(votes.indptr) > 1
+        border = np.flatnonzero(mixed[faces].any(1))
+        if not len(border):
+            break
+        local = votes[faces[border, 0]] + votes[faces[border, 1]] + votes[faces[border, 2]]
+        labels = labels.copy()
+        labels[border] = np.asarray(local.argmax(axis=1)).ravel()
+    return labels
+
+
+def _spread(pairs: Array, patches: Array, near: Array, good: Array) -> Array:
+    """`near` with the entries that are not good replaced by a neighbour's in the same patch."""
+    inside = pairs[patches[pairs[:, 0]] == patches[pairs[:, 1]]]
+    near, good = near.copy(), good.copy()
+    both = np.concatenate([inside, inside[:, ::-1]])
+    while not good.all():
+        reach = both[good[both[:, 0]] & ~good[both[:, 1]]]
+        if not len(reach):
+            break
+        near[reach[:, 1]] = near[reach[:, 0]]
+        good[reach[:, 1]] = True
+    return near
+
+
+def _extrapolated(points: Array, faces: Array, proxy: _Proxy, near: Array) -> Array:
+    """Start in the plane: every face laid out by the affine map of its proxy face, averaged at the vertices."""
+    corner = proxy.vertices[proxy.faces[near]]  # [F, 3, 3]
+    plane = proxy.corners[near]
+    ab, ac = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
+    aa, bb, cc = (ab * ab).sum(1), (ac * ac).sum(1), (ab * ac).sum(1)
+    determinant = np.maximum(aa * bb - cc**2, 1e-30)
+    sums = np.zeros(len(points), complex)
+    for k in range(3):
+        away = points[faces[:, k]] - corner[:, 0]
+        x, y = (away * ab).sum(1), (away * ac).sum(1)
+        s, t = (bb * x - cc * y) / determinant, (aa * y - cc * x) / determinant
+        place = plane[:, 0] + s * (plane[:, 1] - plane[:, 0]) + t * (plane[:, 2] - plane[:, 0])
+        sums += np.bincount(faces[:, k], place.real, len(points)) + 1j * np.bincount(
+            faces[:, k], place.imag, len(points)
+        )
+    return sums / np.bincount(faces.ravel(), minlength=len(points))
+
+
+def _without_overlaps(
+    vertices: Array, faces: Array, labels: Array, charts: Flattening, flat: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Split the charts that cover themselves (a fold that only the full surface has), and flatten those anew."""
+    labels = labels.astype(np.int64).copy()
+    corners = flat[charts.faces]
+    pairs = centres = normals = areas = None
+    for _ in range(8):
+        doubled = overlap_by_chart(flat, charts.faces, labels, 4096)
+        poor = np.flatnonzero((doubled > 2e-3) & (np.bincount(labels) > 1))
+        if not len(poor):
+            break
+        if pairs is None:
+            pairs, crosses = face_neighbours(faces), _crosses(vertices, faces)
+            areas, centres = np.linalg.norm(crosses, axis=1) / 2, vertices[faces].mean(1)
+            normals = smoothed_normals(crosses, pairs)
+        again = np.isin(labels, poor)
+        for label in poor:
+            members = np.flatnonzero(labels == label)
+            labels[members] += split_segment(members, pairs, centres, normals, areas) * (labels.max() + 1 - label)
+        labels = face_patches(pairs, labels).astype(np.int64)
+        part, _ = _split(vertices, faces[again], np.unique(labels[again], return_inverse=True)[1].ravel())
+        corners[again] = untangle(part, rigid_map(part, conformal_map(part), 20, direct=True))[part.faces]
+        charts, _ = _split(vertices, faces, labels)
+        flat = np.zeros(len(charts.vertices), complex)
+        flat[charts.faces] = corners
+    origin, split = split_vertices(faces, labels)
+    return origin, split, charts.chart, flat, labels
+
+
+def _split(vertices: Array, faces: Array, labels: Array) -> tuple[Flattening, Array]:
+    origin, split = split_vertices(faces, labels)
+    chart = np.empty(len(origin), np.int64)
+    chart[split] = labels[:, None]
+    return Flattening(vertices[origin], split, chart), origin
+
+
+def overlap_by_chart(flat: Array, faces: Array, labels: Array, size: int) -> Array:
+    """Share of each chart's area in the plane that it covers more than once; charts side by side in a square grid."""
+    count = int(labels.max()) + 1
+    across = math.ceil(math.sqrt(count))
+    chart = np.empty(len(flat), np.int64)
+    chart[faces] = labels[:, None]
+    low, high = np.full((2, count), np.inf), np.full((2, count), -np.inf)
+    for axis, values in enumerate((flat.real, flat.imag)):
+        np.minimum.at(low[axis], chart, values)
+        np.maximum.at(high[axis], chart, values)
+    span = np.maximum((high - low).max(0), 1e-30) * 1.02
+    cell = np.array([np.arange(count) % across, np.arange(count) // across])
+    uv = np.stack([flat.real, flat.imag], axis=0)
+    uv = (cell[:, chart] + 0.01 + (uv - low[:, chart]) / span[chart]) / across
+    once, twice = _layers(torch.from_numpy(uv.T), torch.from_numpy(faces), size)
+    single = np.bincount(labels[once[once >= 0].numpy()], minlength=count)
+    double = np.bincount(labels[twice[twice >= 0].numpy()], minlength=count)
+    return double / np.maximum(single, 1)
+
+
+def overlap(atlas: Atlas, size: int) -> Float[Tensor, "H W"]:
+    """1 at the texels (centres) that two different charts cover, else 0: nowhere, as it should be."""
+    first, second = _layers(atlas.uvs, atlas.faces, size)
+    both = (first >= 0) & (second >= 0)
+    chart = torch.cat([atlas.chart, atlas.chart.new_full((1,), -1)])  # -1 for no face
+    return (both & (chart[first.long()] != chart[second.long()])).float()
+
+
+def _layers(uvs: Tensor, faces: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """First and last face that covers each texel [size, size], the second -1 where only one does."""
+    depth = torch.linspace(-0.9, 0.9, len(faces), dtype=torch.float64).repeat_interleave(3)
+    corners = uvs[faces].double().reshape(-1, 2).cpu()
+    own = torch.arange(3 * len(faces)).reshape(-1, 3)
+
+    def seen(order: float) -> Tensor:
+        clip = torch.stack([2 * corners[:, 0] - 1, 1 - 2 * corners[:, 1], order * depth, torch.ones_like(depth)], dim=-1)
+        return rasterize(clip.float()[None], own, (size, size)).triangle[0]
+
+    first, last = seen(1.0), seen(-1.0)
+    return first, torch.where(first == last, -1, last)
+
+
+def _crosses(vertices: Array, faces: Array) -> Array:
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    return np.cross(b - a, c - a)
+
+
+def _shared_edge_lengths(vertices: Array, faces: Array, pairs: Array) -> Array:
+    """Rough length of the edge that two faces share: the distance of their centres stands in for it."""
+    centres = vertices[faces].mean(1)
+    return np.linalg.norm(centres[pairs[:, 0]] - centres[pairs[:, 1]], axis=1)
