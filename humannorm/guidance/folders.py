@@ -86,7 +86,8 @@ def load_component(folder: Path, component: str, cls: Any, *, device: torch.devi
             f" {len(unknown)} unknown, {len(wrong)} of another shape (first: {first})"
         )
     module.load_state_dict(weights, strict=False)
-    return module.to(device, dtype)
+    # Not `module.to`: diffusers warns of casts there, whether or not a module minds.
+    return torch.nn.Module.to(module, device=device, dtype=dtype)
 
 
 def _own_name(name: str, own: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -18,8 +19,11 @@ from typing import Any
 
 import torch
 
+from humannorm.cameras import CameraPlan
 from humannorm.checks import InputError, check_choice, check_range
+from humannorm.guidance.diffusers_guide import DiffusersGuide
 from humannorm.guidance.folders import load_component, model_folder, read_config
+from humannorm.models import write_card
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
 from humannorm.training.diffusion import (
     SCHEDULE,
@@ -28,6 +32,7 @@ from humannorm.training.diffusion import (
     LoraTask,
     build_controlnet,
     build_unet,
+    save_folder,
 )
 from humannorm.training.loop import train
 from humannorm.training.shards import KINDS, Shards
@@ -141,9 +146,11 @@ def add_lora(unet: Any, rank: int) -> None:
 def train_small(data: str | Path, out: str | Path, config: SmallModelConfig, *, device: str = "auto") -> Path:
     """The small model in three stages, each resumable: VAE, then text encoder and UNet, then the ControlNet with them.
 
-    A stage that has its `model` folder at its last step is not run again. Returns the folder of the whole model.
+    A stage that is at its last step is not run again. Returns the folder of the whole model in half precision, with
+    a card that carries the dataset's camera plan.
     """
     out = Path(out)
+    read_plan(data)  # fails now rather than at the end
     shards, held_out = Shards(data), Shards(data, split="held_out")
     with _seeded(config.vae_loop.seed):
         vae = build_vae(config.vae, shards.resolution)
@@ -176,7 +183,7 @@ def train_small(data: str | Path, out: str | Path, config: SmallModelConfig, *, 
             config=replace(config.diffusion, controlled=controlled),
         )
         folder = train(task, loop, out / stage, device=device)
-    return folder
+    return export_half(folder, out / "model", read_plan(data))
 
 
 def encode(vae: Any, data: str | Path, cache: Path, *, kinds: tuple[str, ...], device: str) -> None:
@@ -195,12 +202,9 @@ def downscale(vae: Any) -> int:
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
-def export_half(folder: str | Path, out: str | Path, *, control: bool = True) -> int:
-    """Write a trained small model as the bundled set: float16 safetensors in diffusers layout. Returns its bytes."""
-    from humannorm.guidance.diffusers_guide import DiffusersGuide
-    from humannorm.training.diffusion import save_folder
-
-    guide = DiffusersGuide.load(folder, dtype=torch.float16, control=control)
+def export_half(folder: str | Path, out: str | Path, plan: CameraPlan) -> Path:
+    """Write a trained small model as it is bundled: float16 safetensors in diffusers layout, and its card."""
+    guide = DiffusersGuide.load(folder, dtype=torch.float16, control=True)
     out = Path(out)
     save_folder(
         out,
@@ -211,7 +215,20 @@ def export_half(folder: str | Path, out: str | Path, *, control: bool = True) ->
         scheduler_config=guide.scheduler_config,
         controlnet=guide.controlnet,
     )
-    return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    write_card(out, plan, resolution=guide.resolution, parameters=sum(_count(module) for module in guide.modules))
+    return out
+
+
+def read_plan(data: str | Path) -> CameraPlan:
+    """The cameras a dataset was rendered with, as its dataset.json says."""
+    path = Path(data) / "dataset.json"
+    if not path.is_file():
+        raise InputError(f"{path}: expected beside the shards, as `humannorm dataset` writes it, got no such file")
+    return CameraPlan.from_dict(json.loads(path.read_text(encoding="utf-8"))["camera_plan"])
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _normalised(out: Path, shards: Shards) -> Any:

@@ -14,13 +14,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from humannorm.cameras import CAMERA_PLANS
 from humannorm.checks import InputError
 from humannorm.cli import main
 from humannorm.guidance import DiffusersGuide
 from humannorm.images import load_png
+from humannorm.models import camera_plan
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
 from humannorm.training.diffusion import noise_and_target, padded, stratified_timesteps
-from humannorm.training.recipes import FineTuneConfig, SmallModelConfig, export_half, fine_tune, train_small
+from humannorm.training.recipes import FineTuneConfig, SmallModelConfig, fine_tune, train_small
 
 LOOP = LoopConfig(
     steps=3, batch_size=2, learning_rate=1e-3, warmup_steps=1, precision="no", sheet_steps=3, checkpoint_seconds=0.0
@@ -143,16 +145,22 @@ def test_small_model_from_nothing(people_shards, tmp_path):
         diffusion=DiffusionConfig(),
     )
     data = people_shards(shards=2, size=64)
+    with pytest.raises(InputError, match=r"dataset\.json: expected beside the shards"):
+        train_small(data, tmp_path / "run", config, device="cpu")
+    plan = json.dumps({"camera_plan": CAMERA_PLANS["full_body"].to_dict()})
+    (data / "dataset.json").write_text(plan, encoding="utf-8")
     folder = train_small(data, tmp_path / "run", config, device="cpu")
-    size = export_half(folder, tmp_path / "half")
-    assert 0 < size < sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    guide = DiffusersGuide.load(tmp_path / "half", control=True)
+    whole = tmp_path / "run" / "aligned" / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    half = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    guide = DiffusersGuide.load(folder, control=True)
     assert (guide.resolution, guide.downscale, guide.prediction_type) == (64, 4, "v_prediction")
-    assert (tmp_path / "half" / "tokenizer" / "vocab.json").is_file()
+    assert (folder / "tokenizer" / "vocab.json").is_file()
+    assert camera_plan(folder) == CAMERA_PLANS["full_body"]
     # Asked again, the finished stages are not trained again.
-    before = (folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns
+    before = whole.stat().st_mtime_ns
     train_small(data, tmp_path / "run", config, device="cpu")
-    assert (folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns == before
+    assert whole.stat().st_mtime_ns == before
 
 
 def test_checkpoint_of_another_training(tiny_sd, people_shards, tmp_path):
