@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+TRIAL_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def machine(threads: int, packages: Sequence[str]) -> str:
     """Cores, threads and versions in one line; nothing that names the machine."""
     versions = [f"{name} {version(name)}" for name in packages]
     return (
-        f"Machine: {os.cpu_count()} cores ({processor()}), {threads} threads for torch and Warp; "
+        f"Machine: {os.cpu_count()} cores ({processor()}), {threads} threads for torch and Warp, "
+        f"OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY', 'not set')}; "
         f"Python {platform.python_version()}, {', '.join(versions)}."
     )
 
@@ -100,7 +102,7 @@ def processor() -> str:
 def peak_gigabytes() -> float:
     """Peak resident memory of this process so far, in GB of 2^30 bytes.
 
-    On Linux from the kernel's status page: getrusage would also count the parent's, from before this program was started.
+    On Linux from the kernel's status page: getrusage also counts the parent's, from before this program was started.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -123,9 +125,11 @@ def trial(module: str, peer: str) -> str | None:
 
     Native libraries of peers abort the process when a driver or shared library is missing; here they may.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", module, peer], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
+    command = [sys.executable, "-m", module, peer]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TRIAL_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return f"no result within {TRIAL_SECONDS} s"
     if done.returncode == 0:
         return None
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]

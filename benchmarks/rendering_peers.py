@@ -1,8 +1,8 @@
 """Other renderers' normal maps. Each call starts from new vertices and ends with an image in memory.
 
 The job, for all: a mesh and its vertices [V, 3] -> area-weighted vertex normals -> camera-space normal map [S, S, 3],
-encoded (n + 1) / 2 on black, row 0 on top; and for those that can, the gradient of sum(weights * image) to the vertices.
-Where a renderer does less than the full job, its entry says so. Imports happen inside the entries.
+encoded (n + 1) / 2 on black, row 0 on top; and for those that can, the gradient of sum(weights * image) to the
+vertices. Where a renderer does less than the full job, its entry says so. Imports happen inside the entries.
 """
 
 from __future__ import annotations

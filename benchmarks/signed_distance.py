@@ -55,7 +55,8 @@ def run(rounds: int, threads: int | None, quick: bool) -> None:
         taking = {n: f for n, f in functions.items() if count <= 100_000 or n not in NOT_AT_A_MILLION}
         for where in PLACES:
             points = query_points(mesh, count, where, generator).numpy()
-            results = measure(_calls(taking, points), rounds if count <= 100_000 else min(rounds, 3))
+            large = count > 100_000
+            results = measure(_calls(taking, points), min(rounds, 2) if large else rounds, warm_up=0 if large else 1)
             rows = timing_rows(results, OURS)
             expected = functions[OURS](points)
             for row in rows:
