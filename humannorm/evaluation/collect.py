@@ -172,13 +172,28 @@ def draw(
 
 
 def add_reconstructions(gallery: Gallery, people: Shards, guide: DiffusersGuide, settings: SampleSettings) -> None:
-    """The VAE's copies of the full figures among the renders."""
+    """The VAE's copies of the full figures among the renders, and of as many held-out shots of any part."""
     originals = gallery.select(source="render", part="full")
+    rows = np.random.default_rng(settings.seed + 1).permutation(len(people))[: len(originals) // 2]
+    for index, row in enumerate(rows.tolist()):
+        shot = people.shot(row)
+        for kind in ("normal", "color"):
+            picture = Picture(
+                id=f"original_{kind}_{index:03d}",
+                source="original",
+                kind=kind,
+                part=shot["part"],
+                azimuth=shot["azimuth"],
+                pair=f"original_normal_{index:03d}",
+            )
+            gallery.add(picture, people.image(row, kind))
+            originals.append(picture)
     for first in range(0, len(originals), settings.batch):
         chosen = originals[first : first + settings.batch]
         images = torch.stack([gallery.image(picture.id) for picture in chosen])
         with torch.no_grad():
             copies = guide.decode(guide.encode_images(images.to(guide.device))).cpu().float()
         for picture, copy in zip(chosen, copies, strict=True):
-            entry = replace(picture, id=picture.id.replace("render", "vae"), source="vae", judges=(), pair=picture.id)
+            source = {"render": "vae", "original": "vae_any"}[picture.source]
+            entry = replace(picture, id=f"{source}_{picture.id}", source=source, judges=(), pair=picture.id)
             gallery.add(entry, copy)

@@ -34,7 +34,9 @@ class Picture:
     """One picture: whence, of what, and which judges are to see it."""
 
     id: str
-    source: str  # "model", "render" (a held-out person), "reference" (what fid64 compares with), "control", "vae"
+    # "model"; "render": a held-out person; "reference": those that fid64 compares with; "control": renders in pieces;
+    # "original": held-out shots of any part; "vae" and "vae_any": the VAE's copies of "render" and "original"
+    source: str
     kind: str  # "normal" or "color"
     part: str  # "full" or "head"
     azimuth: float  # degrees: asked of a model, known of a render

@@ -129,6 +129,7 @@ def test_reconstructions_pair_with_their_originals(people_folder, tmp_path, guid
     add_reconstructions(gallery, Shards(people_folder, split="held_out"), guide, settings)
     copies = gallery.select(source="vae")
     assert len(copies) == len(gallery.select(source="render", part="full"))
+    assert len(gallery.select(source="vae_any")) == len(gallery.select(source="original")) == len(copies)
     for copy in copies[:4]:
         expected = guide.decode(guide.encode_images(gallery.image(copy.pair)[None]))[0]
         torch.testing.assert_close(gallery.image(copy.id), expected, atol=2 / 255, rtol=0)
