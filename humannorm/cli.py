@@ -29,7 +29,7 @@ VERBS: Mapping[str, str] = {
     "render": "draw normal, depth, mask and colour pictures of a mesh",
     "dataset": "render dressed people or your own scans as training data",
     "train": "fine-tune the models on renders of people",
-    "evaluate": "measure FID, CLIP score and ablations",
+    "evaluate": "judge what the models draw",
 }
 
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             if "--debug" in words or not _is_for_the_user(error):
                 raise
-            sys.stderr.write(f"humannorm: {error}\n")
+            sys.stderr.write(f"humannorm: {_sentence(error)}\n")
             return 1
     return 0 if status is None else int(status)
 
@@ -92,6 +92,13 @@ def _is_for_the_user(error: Exception) -> bool:
     from .checks import InputError
 
     return isinstance(error, (InputError, OSError, ImportError))
+
+
+def _sentence(error: Exception) -> str:
+    """The error in words; the system's own come as "file: what is wrong with it"."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"{error.filename}: {error.strerror.lower()}"
+    return str(error)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
