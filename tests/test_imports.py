@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "body": GROUND,
     "geometry": GROUND | {"rendering", "guidance", "body"},
     "texture": GROUND | {"rendering", "guidance", "geometry"},
-    "export": GROUND | {"rendering", "body", "texture"},
+    "export": GROUND | {"rendering", "geometry", "body", "texture"},  # closest points of a surface
     "models": GROUND,
     "training": GROUND | {"rendering", "body", "guidance", "models", "geometry"},
     "evaluation": GROUND | {"rendering", "guidance", "models", "training", "body"},  # reads the training data

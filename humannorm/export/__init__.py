@@ -1,0 +1,52 @@
+"""Files that open anywhere: decimation, texture atlas, baking, and GLB, OBJ and PLY writers."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .atlas import Atlas, UnwrapSettings, unwrap
+    from .baked import BakedMesh
+    from .decimation import decimate
+    from .exporting import FORMATS, ExportSettings, bake, color_vertices, export_mesh, to_metres
+    from .gltf import GlbBuilder
+    from .tangents import vertex_tangents
+    from .writers import add_mesh, write_glb, write_obj, write_ply
+
+# Name -> module, imported on first use: unwrapping needs scipy, which importing the library must not cost.
+_HOMES = {
+    **dict.fromkeys(("Atlas", "UnwrapSettings", "unwrap"), "atlas"),
+    "BakedMesh": "baked",
+    "decimate": "decimation",
+    **dict.fromkeys(("FORMATS", "ExportSettings", "bake", "color_vertices", "export_mesh", "to_metres"), "exporting"),
+    "GlbBuilder": "gltf",
+    "vertex_tangents": "tangents",
+    **dict.fromkeys(("add_mesh", "write_glb", "write_obj", "write_ply"), "writers"),
+}
+
+__all__ = [
+    "FORMATS",
+    "Atlas",
+    "BakedMesh",
+    "ExportSettings",
+    "GlbBuilder",
+    "UnwrapSettings",
+    "add_mesh",
+    "bake",
+    "color_vertices",
+    "decimate",
+    "export_mesh",
+    "to_metres",
+    "unwrap",
+    "vertex_tangents",
+    "write_glb",
+    "write_obj",
+    "write_ply",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

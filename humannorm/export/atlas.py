@@ -134,8 +134,9 @@ def _poor_charts(charts: Flattening, flat: Array, labels: Array, most_distortion
     total = np.maximum(np.bincount(labels, charts.areas, count), 1e-300)
     mean = np.bincount(labels, charts.areas * energy, count) / total
     folded = np.bincount(labels, charts.areas * (small <= 0), count) / total
-    doubled = overlap_by_chart(flat, charts.faces, labels, 2048)
-    return np.flatnonzero((mean > most_distortion) | (folded > 1e-3) | (doubled > 2e-3))
+    stretched = np.bincount(labels, charts.areas * ((large > 2) | (small < 0.5)), count) / total
+    doubled = overlap_by_chart(flat, charts.faces, labels, 1024)
+    return np.flatnonzero((mean > most_distortion) | (stretched > 0.02) | (folded > 1e-3) | (doubled > 2e-3))
 
 
 def _carry_over(
@@ -223,7 +224,7 @@ def _without_overlaps(
     corners = flat[charts.faces]
     pairs = centres = normals = areas = None
     for _ in range(8):
-        doubled = overlap_by_chart(flat, charts.faces, labels, 4096)
+        doubled = overlap_by_chart(flat, charts.faces, labels, 2048)
         poor = np.flatnonzero((doubled > 2e-3) & (np.bincount(labels) > 1))
         if not len(poor):
             break
@@ -287,7 +288,9 @@ def _layers(uvs: Tensor, faces: Tensor, size: int) -> tuple[Tensor, Tensor]:
     own = torch.arange(3 * len(faces)).reshape(-1, 3)
 
     def seen(order: float) -> Tensor:
-        clip = torch.stack([2 * corners[:, 0] - 1, 1 - 2 * corners[:, 1], order * depth, torch.ones_like(depth)], dim=-1)
+        clip = torch.stack(
+            [2 * corners[:, 0] - 1, 1 - 2 * corners[:, 1], order * depth, torch.ones_like(depth)], dim=-1
+        )
         return rasterize(clip.float()[None], own, (size, size)).triangle[0]
 
     first, last = seen(1.0), seen(-1.0)

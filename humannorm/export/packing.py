@@ -22,6 +22,8 @@ GRID = 1024
 """Cells along a side of the packing grid at most."""
 EXPECTED_FILL = 0.68
 """Share of the square that charts usually fill: where the search for the scale begins."""
+SQUARE_AT_FIRST = 0.94
+"""Side of the square in which places are sought first, as a share of the grid; it grows where that does not suffice."""
 ROOM = 2
 """The grid is this many times as wide as the square aimed at, so that there is always a place."""
 
@@ -70,9 +72,7 @@ def _shelves(sizes: Array) -> tuple[Array, int, int]:
     return corners, row + tallest, width
 
 
-def _raster(
-    points: Array, faces: Array, chart: Array, corners: Array, sizes: Array, height: int, width: int
-) -> Array:
+def _raster(points: Array, faces: Array, chart: Array, corners: Array, sizes: Array, height: int, width: int) -> Array:
     x = corners[chart, 1] + points.real
     y = corners[chart, 0] + sizes[chart, 0] - points.imag
     mask = np.zeros((height, width), bool)
@@ -123,28 +123,33 @@ def _place_all(masks: list[Array], apart: int, grid: int) -> tuple[list[_Place],
     occupied = np.zeros((extent + largest + 2 * apart, extent + largest + 2 * apart), bool)
     free = torch.from_numpy(_free_runs(occupied))
     places: list[_Place | None] = [None] * len(masks)
-    side = 0
+    side = int(SQUARE_AT_FIRST * grid)
     disc = _disc(apart)
     for index in sorted(range(len(masks)), key=lambda i: -int(masks[i].sum())):
-        best: tuple[int, int, int] | None = None
-        for turns in range(4):
-            mask = np.rot90(masks[index], turns)
-            height, width = mask.shape
-            wide = binary_dilation(np.pad(mask, apart), disc)
-            # Where the chart may lie so that the square does not grow is tried first; it is nearly always enough.
-            limit = max(side, height, width)
-            for reach in (limit, extent):
-                first = first_fits(free, _spans(wide), reach - height + 1, reach - width + 1).numpy()
+        turned = [np.rot90(masks[index], turns) for turns in range(4)]
+        spans = [_spans(binary_dilation(np.pad(mask, apart), disc)) for mask in turned]
+        best: tuple[int, int] | None = None
+        # Where the chart may lie so that the square does not grow is tried first; it is nearly always enough.
+        for reach in (side, extent):
+            for turns in range(4):
+                height, width = turned[turns].shape
+                if max(height, width) > reach:
+                    continue
+                first = first_fits(free, spans[turns], reach - height + 1, reach - width + 1).numpy()
                 rows = np.flatnonzero(first >= 0)
-                if len(rows):
-                    right, bottom = first[rows] + width, rows + height
-                    far, near = np.maximum(right, bottom), np.minimum(right, bottom)
-                    k = int(np.lexsort((near, np.maximum(far, side)))[0])
-                    cost = (int(max(far[k], side)), int(far[k]) + int(near[k]), turns)
-                    if best is None or cost < best:
-                        best = cost
-                        places[index] = _Place(turns, int(rows[k]), int(first[rows[k]]))
-                    break
+                if not len(rows):
+                    continue
+                far, near = (
+                    np.maximum(first[rows] + width, rows + height),
+                    np.minimum(first[rows] + width, rows + height),
+                )
+                k = int(np.lexsort((far + near, np.maximum(far, side)))[0])
+                cost = (int(max(far[k], side)), int(far[k] + near[k]))
+                if best is None or cost < best:
+                    best = cost
+                    places[index] = _Place(turns, int(rows[k]), int(first[rows[k]]))
+            if best is not None:
+                break
         place = places[index]
         assert place is not None
         mask = np.rot90(masks[index], place.turns)
@@ -153,7 +158,12 @@ def _place_all(masks: list[Array], apart: int, grid: int) -> tuple[list[_Place],
         top, left = place.row + apart, place.column + apart  # the grid begins `apart` cells outside the square
         occupied[top : top + height, left : left + width] |= mask
         free[top : top + height] = torch.from_numpy(_free_runs(occupied[top : top + height]))
-    return [place for place in places if place is not None], side
+    placed = [place for place in places if place is not None]
+    ends = [
+        max(p.row + m.shape[p.turns % 2], p.column + m.shape[1 - p.turns % 2])
+        for p, m in zip(placed, masks, strict=True)
+    ]
+    return placed, max(ends)
 
 
 def _free_runs(occupied: Array) -> Array:

@@ -1,0 +1,184 @@
+"""Writers: GLB, OBJ with MTL and PNG, PLY with vertex colours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from humannorm.checks import InputError
+from humannorm.mesh import Mesh, check_mesh, is_watertight, welded_vertex_normals
+
+from .baked import BakedMesh
+from .files import check_target, encode_image, write_files
+from .gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbBuilder
+from .topology import Array
+
+__all__ = ["add_mesh", "write_glb", "write_obj", "write_ply"]
+
+Location = str | os.PathLike[str]
+
+
+def write_glb(
+    path: Location,
+    baked: BakedMesh,
+    *,
+    extras: Mapping[str, str] | None = None,
+    image_format: str = "png",
+    overwrite: bool = False,
+) -> Path:
+    """One GLB file (glTF 2.0) with the textures inside.
+
+    Base colour is sRGB, metallic 0, roughness 1; vertex colours, if there is no texture, are turned linear as glTF
+    wants. extras: strings kept in asset.extras, such as a prompt or a ComfyUI workflow. image_format: "png" or "jpeg"
+    for the base colour; maps that hold numbers are always PNG.
+    """
+    target = check_target(path, ".glb", overwrite)
+    check_mesh(baked.mesh)
+    for key, value in (extras or {}).items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise InputError(f"extras: expected strings by name, got {type(value).__name__} for {key!r}")
+    builder = GlbBuilder(dict(extras) if extras else None)
+    node = builder.add("nodes", {"name": target.stem, "mesh": add_mesh(builder, baked, target.stem, image_format)})
+    builder.add("scenes", {"nodes": [node]})
+    builder.document["scene"] = 0
+    write_files({target: builder.to_bytes()})
+    return target
+
+
+def add_mesh(builder: GlbBuilder, baked: BakedMesh, name: str, image_format: str = "png") -> int:
+    """The mesh with its material and textures as a part of a larger document; its index."""
+    mesh = baked.mesh
+    attributes = {"POSITION": builder.add_accessor(_array(mesh.vertices), ARRAY_BUFFER, bounds=True)}
+    attributes["NORMAL"] = builder.add_accessor(_unit(_array(_normals(mesh))), ARRAY_BUFFER)
+    if mesh.uvs is not None:
+        attributes["TEXCOORD_0"] = builder.add_accessor(_array(mesh.uvs), ARRAY_BUFFER)
+    if baked.tangents is not None:
+        attributes["TANGENT"] = builder.add_accessor(_array(baked.tangents), ARRAY_BUFFER)
+    if mesh.colors is not None and mesh.texture is None:
+        attributes["COLOR_0"] = builder.add_accessor(_linear(_array(mesh.colors)), ARRAY_BUFFER)
+    surface: dict[str, object] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    material: dict[str, object] = {"name": name, "pbrMetallicRoughness": surface}
+    if mesh.texture is not None and mesh.uvs is not None:
+        encoded = encode_image(mesh.texture, image_format)
+        surface["baseColorTexture"] = {"index": builder.add_texture(encoded, "base_color")}
+        if baked.normal_map is not None:
+            encoded = encode_image(baked.normal_map)
+            material["normalTexture"] = {"index": builder.add_texture(encoded, "normal")}
+        if baked.occlusion is not None:
+            encoded = encode_image(baked.occlusion.expand(-1, -1, 3))
+            material["occlusionTexture"] = {"index": builder.add_texture(encoded, "occlusion")}
+    if not is_watertight(_welded_faces(mesh)):
+        material["doubleSided"] = True  # an open surface shows its inside
+    faces = _array(mesh.faces).astype(np.uint32).ravel()
+    primitive = {
+        "attributes": attributes,
+        "indices": builder.add_accessor(faces, ELEMENT_ARRAY_BUFFER),
+        "material": builder.add("materials", material),
+    }
+    return builder.add("meshes", {"name": name, "primitives": [primitive]})
+
+
+def write_obj(path: Location, baked: BakedMesh, *, overwrite: bool = False) -> list[Path]:
+    """NAME.obj with NAME.mtl and NAME.png (and NAME_normal.png, NAME_occlusion.png), all beside each other.
+
+    Without a texture, colours stand behind the vertices (x y z r g b), as most programs read them.
+    """
+    target = check_target(path, ".obj", overwrite)
+    mesh = baked.mesh
+    check_mesh(mesh)
+    name = target.stem
+    pictures: dict[str, tuple[Path, Tensor]] = {}
+    if mesh.texture is not None and mesh.uvs is not None:
+        pictures["map_Kd"] = (target.with_name(f"{name}.png"), mesh.texture)
+        if baked.normal_map is not None:
+            pictures["norm"] = (target.with_name(f"{name}_normal.png"), baked.normal_map)
+        if baked.occlusion is not None:
+            pictures["map_Ka"] = (target.with_name(f"{name}_occlusion.png"), baked.occlusion)
+    library = target.with_suffix(".mtl")
+    check_target(library, ".mtl", overwrite)
+    for picture, _ in pictures.values():
+        check_target(picture, ".png", overwrite)
+    maps = "".join(f"{key} {picture.name}\n" for key, (picture, _) in pictures.items())
+    files = {picture: encode_image(image) for picture, image in pictures.values()}
+    files[library] = f"newmtl surface\nKd 1 1 1\nKs 0 0 0\nillum 1\n{maps}".encode()
+    files[target] = _obj_text(mesh, library.name)
+    write_files(files)
+    return list(files)
+
+
+def _obj_text(mesh: Mesh, library: str) -> bytes:
+    colored = mesh.colors is not None and mesh.texture is None
+    points = _array(
+        torch.cat([mesh.vertices, mesh.colors], 1) if colored and mesh.colors is not None else mesh.vertices
+    )
+    lines = [f"# humannorm, metres where a height was given, +Y up, +Z the front\nmtllib {library}\n"]
+    lines.append(_rows("v " + " ".join(["%.7g"] * points.shape[1]), points))
+    if mesh.uvs is not None:
+        lines.append(_rows("vt %.7g %.7g", _array(mesh.uvs) * (1, -1) + (0, 1)))  # OBJ counts v from the bottom
+    lines.append(_rows("vn %.5f %.5f %.5f", _unit(_array(_normals(mesh)))))
+    corner = "%d/%d/%d" if mesh.uvs is not None else "%d//%d"
+    repeated = np.repeat(_array(mesh.faces) + 1, 3 if mesh.uvs is not None else 2, axis=1)
+    lines += ["usemtl surface\n", _rows(f"f {corner} {corner} {corner}", repeated)]
+    return "".join(lines).encode("ascii")
+
+
+def _rows(pattern: str, values: Array) -> str:
+    return (pattern + "\n") * len(values) % tuple(values.ravel().tolist())
+
+
+def write_ply(path: Location, baked: BakedMesh, *, overwrite: bool = False) -> Path:
+    """Binary little-endian PLY with normals and 8-bit vertex colours."""
+    target = check_target(path, ".ply", overwrite)
+    mesh = baked.mesh
+    check_mesh(mesh)
+    columns = [(axis, "<f4", _array(mesh.vertices)[:, k]) for k, axis in enumerate("xyz")]
+    columns += [(f"n{axis}", "<f4", _unit(_array(_normals(mesh)))[:, k]) for k, axis in enumerate("xyz")]
+    if mesh.colors is not None:
+        bytes_ = np.rint(_array(mesh.colors).clip(0, 1) * 255).astype("u1")
+        columns += [(channel, "u1", bytes_[:, k]) for k, channel in enumerate(("red", "green", "blue"))]
+    vertices = np.empty(mesh.num_vertices, [(name, kind) for name, kind, _ in columns])
+    for name, _, values in columns:
+        vertices[name] = values
+    faces = np.empty(mesh.num_faces, [("count", "u1"), ("corners", "<i4", 3)])
+    faces["count"], faces["corners"] = 3, _array(mesh.faces)
+    properties = "".join(f"property {'float' if kind == '<f4' else 'uchar'} {name}\n" for name, kind, _ in columns)
+    head = (
+        "ply\nformat binary_little_endian 1.0\ncomment humannorm\n"
+        f"element vertex {mesh.num_vertices}\n{properties}"
+        f"element face {mesh.num_faces}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    write_files({target: head.encode("ascii") + vertices.tobytes() + faces.tobytes()})
+    return target
+
+
+def _normals(mesh: Mesh) -> Tensor:
+    return welded_vertex_normals(mesh.vertices, mesh.faces) if mesh.normals is None else mesh.normals
+
+
+def _welded_faces(mesh: Mesh) -> Tensor:
+    from humannorm.rendering.seams import weld
+
+    return weld(mesh.vertices)[mesh.faces]
+
+
+def _array(tensor: Tensor) -> Array:
+    array = tensor.detach().cpu()
+    return array.float().numpy() if array.is_floating_point() else array.numpy()
+
+
+def _unit(normals: Array) -> Array:
+    """Unit length; a vertex without a direction (no face around it) points up, as zero is not allowed in glTF."""
+    length = np.linalg.norm(normals.astype(np.float64), axis=1, keepdims=True)
+    up = np.array([[0.0, 1.0, 0.0]])
+    return np.where(length > 1e-6, normals / np.maximum(length, 1e-6), up).astype(np.float32)
+
+
+def _linear(colors: Array) -> Array:
+    """IEC 61966-2-1 decoding: glTF's vertex colours are linear."""
+    colors = colors.clip(0, 1).astype(np.float64)
+    return np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4).astype(np.float32)
