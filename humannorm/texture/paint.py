@@ -270,14 +270,12 @@ class _Run:
                 generator=self.generator,
             )
             if not bool(made.images.isfinite().all() and made.latents.isfinite().all()):
-                return (
-                    torch.full_like(picture, torch.nan),
-                    made.images[0],
-                    targets,
-                )  # never kept: the step will be rejected
-            count = len(self.start.cameras)
-            empty = TargetCache.empty(self.prompts.prompt, count, settings.render_size, made.latents[0])
-            targets = empty if targets is None else targets.clone()
+                return torch.full_like(picture, torch.nan), made.images[0], targets  # not kept; the step is rejected
+            if targets is None:
+                count, size = len(self.start.cameras), settings.render_size
+                targets = TargetCache.empty(self.prompts.prompt, count, size, made.latents[0])
+            else:
+                targets = targets.clone()
             targets.put([index[place] for place in missing], made, self.step)
         assert targets is not None
         target = targets.get(index)
@@ -324,13 +322,11 @@ def _make_optimizer(
     parameters: dict[str, torch.nn.Parameter],
     moments: dict[str, Tensor] | None,
 ) -> torch.optim.AdamW:
-    fast = {id(parameter) for parameter in field.fast_parameters()}
-    groups = [
-        {"params": [parameter], "lr": settings.encoding_rate if id(parameter) in fast else settings.network_rate}
-        for parameter in parameters.values()
-    ]
+    fast = field.fast_parameters()
+    slow = [parameter for parameter in parameters.values() if all(parameter is not other for other in fast)]
+    groups = [{"params": fast, "lr": settings.encoding_rate}, {"params": slow, "lr": settings.network_rate}]
     optimizer = torch.optim.AdamW(
-        groups,
+        [group for group in groups if group["params"]],
         betas=settings.betas,
         eps=settings.epsilon,
         weight_decay=settings.weight_decay,

@@ -1,0 +1,52 @@
+"""`humannorm paint` from a file to pictures, a coloured mesh and a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trimesh
+
+from humannorm.cli import main
+from humannorm.mesh_io import load_mesh
+
+
+@pytest.fixture
+def statue(tmp_path: Path) -> Path:
+    path = tmp_path / "statue.obj"
+    trimesh.creation.capsule(height=100.0, radius=30.0, count=[12, 12]).export(path)  # lies along z, in centimetres
+    return path
+
+
+def test_paint_writes_what_it_names(
+    statue: Path, tiny_sd: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["paint", str(statue), "a ball", "--models", str(tiny_sd("epsilon")), "--steps", "5", "--out", str(out)]
+    assert main(words) == 0
+    written = {path.name for path in out.iterdir()}
+    assert {"painted.ply", "sheet_paint.png", "preview.png", "state.safetensors", "paint.json"} <= written
+    painted, before = load_mesh(out / "painted.ply"), load_mesh(statue)
+    assert painted.colors is not None
+    assert painted.num_faces == before.num_faces
+    assert float((painted.vertices.amax(0) - before.vertices.amax(0)).abs().max()) < 0.01
+    facts = json.loads((out / "paint.json").read_text("utf-8"))
+    assert facts["steps"] == 5 and set(facts["mean_chroma"]) == {"coarse", "fine", "model"}
+    assert "mean chroma: coarse" in capsys.readouterr().out
+    assert main([*words, "--resume", str(out / "state.safetensors")]) == 0  # nothing left to do but the files
+
+
+def test_errors_are_one_sentence(
+    statue: Path, tiny_sd: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "out")]
+    models = ["--models", str(tiny_sd("epsilon"))]
+    assert main(["paint", str(tmp_path / "none.glb"), "a man", *models, *out]) == 1
+    assert main(["paint", str(statue), "a man", "--perceptual", "vgg16", *models, *out]) == 1
+    assert main(["paint", str(statue), "a man", "--uv", "64", *models, *out]) == 1
+    said = capsys.readouterr().err
+    assert "none.glb" in said and "torchvision's vgg16 weights" in said and "a mesh without uvs" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
