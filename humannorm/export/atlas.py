@@ -1,12 +1,13 @@
 """Unwrapping: charts found and tried out on a light proxy, then carried over to the full surface.
 
-xatlas on 400k faces takes tens of minutes. Here all decisions (where to cut, whether a chart lies flat without folds) are
-made on a proxy of some thousand faces, where a try takes milliseconds; the full surface takes over the charts and their
-place in the plane from the closest points of the proxy and only relaxes from there.
+xatlas on 400k faces takes tens of minutes. Here all decisions (where to cut, whether a chart lies flat without folds)
+are made on a proxy of some thousand faces, where a try takes milliseconds; the full surface takes over the charts and
+their place in the plane from the closest points of the proxy and only relaxes from there.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from humannorm.checks import InputError, check_range
+from humannorm.checks import check_range
 from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh
 from humannorm.rendering import rasterize
@@ -23,10 +24,14 @@ from humannorm.rendering import rasterize
 from .decimation import decimate
 from .flattening import Flattening, conformal_map, rigid_map, untangle
 from .packing import pack_charts, upright
-from .segments import grow_segments, smoothed_normals, split_segment
-from .topology import Array, face_neighbours, face_patches, neighbour_graph, split_vertices, without_specks
+from .segments import FaceTable, grow_segments, halve_segments
+from .topology import Array, face_crosses, face_neighbours, split_vertices, without_specks
 
 __all__ = ["Atlas", "UnwrapSettings", "overlap", "unwrap"]
+
+
+MOST_SPLITS = 10
+"""A chart that still is not flat after so many halvings is a handful of faces."""
 
 
 @dataclass(frozen=True)
@@ -104,25 +109,20 @@ def _chart_proxy(vertices: Array, faces: Array, settings: UnwrapSettings) -> _Pr
     if len(faces) > settings.proxy_faces:
         light = decimate(light, settings.proxy_faces)
     points, triangles = light.vertices.double().numpy(), light.faces.numpy()
-    crosses = _crosses(points, triangles)
-    areas, centres = np.linalg.norm(crosses, axis=1) / 2, points[triangles].mean(1)
-    pairs = face_neighbours(triangles)
-    normals = smoothed_normals(crosses, pairs)
-    labels = grow_segments(pairs, centres, normals, areas, settings.charts)
-    for _ in range(12):
+    table = FaceTable.of(points, triangles)
+    labels = grow_segments(table, settings.charts)
+    for attempt in itertools.count():
         charts, _ = _split(points, triangles, labels)
         flat = conformal_map(charts)
         flat = untangle(charts, rigid_map(charts, flat, settings.rigid_rounds_proxy, direct=True))
+        if attempt == MOST_SPLITS:
+            break
         poor = _poor_charts(charts, flat, labels, settings.most_distortion)
         sizes = np.bincount(labels)
         poor = poor[sizes[poor] > 1]
         if not len(poor):
             break
-        for label in poor:
-            members = np.flatnonzero(labels == label)
-            labels[members] += split_segment(members, pairs, centres, normals, areas) * (labels.max() + 1 - label)
-        labels = face_patches(pairs, labels).astype(np.int64)
-    charts, _ = _split(points, triangles, labels)
+        labels = halve_segments(table, labels, poor)
     return _Proxy(points, triangles, labels, flat[charts.faces])
 
 
@@ -136,14 +136,14 @@ def _poor_charts(charts: Flattening, flat: Array, labels: Array, most_distortion
     folded = np.bincount(labels, charts.areas * (small <= 0), count) / total
     stretched = np.bincount(labels, charts.areas * ((large > 2) | (small < 0.5)), count) / total
     doubled = overlap_by_chart(flat, charts.faces, labels, 1024)
-    return np.flatnonzero((mean > most_distortion) | (stretched > 0.02) | (folded > 1e-3) | (doubled > 2e-3))
+    return np.flatnonzero((mean > most_distortion) | (stretched > 0.06) | (folded > 2e-3) | (doubled > 5e-3))
 
 
 def _carry_over(
     vertices: Array, faces: Array, proxy: _Proxy, settings: UnwrapSettings
 ) -> tuple[Array, Flattening, Array]:
     """Charts of the full surface: label of each face, the split charts and their place in the plane."""
-    centres, areas = vertices[faces].mean(1), np.linalg.norm(_crosses(vertices, faces), axis=1) / 2
+    centres, areas = vertices[faces].mean(1), np.linalg.norm(face_crosses(vertices, faces), axis=1) / 2
     distance = SignedDistance(
         torch.from_numpy(proxy.vertices).float(), torch.from_numpy(proxy.faces), inside_out="flip"
     )
@@ -222,21 +222,15 @@ def _without_overlaps(
     """Split the charts that cover themselves (a fold that only the full surface has), and flatten those anew."""
     labels = labels.astype(np.int64).copy()
     corners = flat[charts.faces]
-    pairs = centres = normals = areas = None
+    table: FaceTable | None = None
     for _ in range(8):
         doubled = overlap_by_chart(flat, charts.faces, labels, 2048)
         poor = np.flatnonzero((doubled > 2e-3) & (np.bincount(labels) > 1))
         if not len(poor):
             break
-        if pairs is None:
-            pairs, crosses = face_neighbours(faces), _crosses(vertices, faces)
-            areas, centres = np.linalg.norm(crosses, axis=1) / 2, vertices[faces].mean(1)
-            normals = smoothed_normals(crosses, pairs)
+        table = FaceTable.of(vertices, faces) if table is None else table
         again = np.isin(labels, poor)
-        for label in poor:
-            members = np.flatnonzero(labels == label)
-            labels[members] += split_segment(members, pairs, centres, normals, areas) * (labels.max() + 1 - label)
-        labels = face_patches(pairs, labels).astype(np.int64)
+        labels = halve_segments(table, labels, poor)
         part, _ = _split(vertices, faces[again], np.unique(labels[again], return_inverse=True)[1].ravel())
         corners[again] = untangle(part, rigid_map(part, conformal_map(part), 20, direct=True))[part.faces]
         charts, _ = _split(vertices, faces, labels)
@@ -295,11 +289,6 @@ def _layers(uvs: Tensor, faces: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
     first, last = seen(1.0), seen(-1.0)
     return first, torch.where(first == last, -1, last)
-
-
-def _crosses(vertices: Array, faces: Array) -> Array:
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    return np.cross(b - a, c - a)
 
 
 def _shared_edge_lengths(vertices: Array, faces: Array, pairs: Array) -> Array:

@@ -124,7 +124,7 @@ def bake_normals(
 
 
 def fill_outside(image: Float[Tensor, "H W C"], covered: Bool[Tensor, "H W"]) -> Float[Tensor, "H W C"]:
-    """The texels outside the charts take the colour of the nearest one inside, so that no filter meets a foreign one."""
+    """Texels outside the charts take the colour of the nearest one inside, so that no filter meets a foreign one."""
     from scipy.ndimage import distance_transform_edt
 
     if bool(covered.all()) or not bool(covered.any()):

@@ -16,7 +16,8 @@ __all__ = ["decimate"]
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 FEWEST_FACES = 4
-# How fast fast-simplification raises its error threshold (its own default is 7). Slower pinches less, but may stop short.
+# How fast fast-simplification raises its error threshold (its own default is 7). Slower pinches less, but may stop
+# short of the budget.
 AGGRESSIVENESS = (5, 4, 6, 7, 3)
 
 

@@ -66,8 +66,8 @@ def export_mesh(
 ) -> list[Path]:
     """Write `mesh` as GLB, OBJ or PLY, as the path ends; the files written, the named one last.
 
-    Colours come from `field`, asked at points of the full surface in the mesh's own units, else from the mesh's texture,
-    else from its vertex colours; without any it is plain grey. PLY has vertex colours instead of textures.
+    Colours come from `field`, asked at points of the full surface in the mesh's own units, else from the mesh's
+    texture, else from its vertex colours; without any it is plain grey. PLY has vertex colours instead of textures.
     """
     target = Path(path)
     kind = target.suffix.lower().removeprefix(".")

@@ -1,12 +1,13 @@
 """Flattening charts: conformal start (LSCM), then as rigid as possible (ARAP), all charts in one sparse system.
 
-Levy, Petitjean, Ray, Maillot 2002, "Least squares conformal maps"; Liu, Zhang, Xu, Gotsman, Gortler 2008, "A local/global
-approach to mesh parameterization". Plane points are complex numbers x + iy, y up, so that a rotation is a product. Faces
-seen from outside wind counter-clockwise in the plane too. Vertices are split between charts.
+Levy, Petitjean, Ray, Maillot 2002, "Least squares conformal maps"; Liu, Zhang, Xu, Gotsman, Gortler 2008, "A
+local/global approach to mesh parameterization". Plane points are complex numbers x + iy, y up, so that a rotation is a
+product. Faces seen from outside wind counter-clockwise in the plane too. Vertices are split between charts.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -114,7 +115,7 @@ def _far_pairs(charts: Flattening) -> tuple[Array, Array]:
     order = np.argsort(charts.chart, kind="stable")
     bounds = np.searchsorted(charts.chart[order], np.arange(int(charts.chart.max()) + 2))
     held, places = [], []
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in itertools.pairwise(bounds):
         members = order[begin:end]
         points = charts.vertices[members] - charts.vertices[members].mean(0)
         axis = np.linalg.svd(points[:: max(1, len(points) // 500)], full_matrices=False)[2][0]

@@ -1,7 +1,7 @@
 """A GLB file in the making: accessors, images and JSON, put together as glTF 2.0 section 4 says.
 
-Own code instead of a library, for two things it must have: the bytes are laid out once, without copies in base64, and what
-is written is exactly what a validator sees.
+Own code instead of a library: the format is short, the bytes are laid out once, and nothing is written but what is
+added here.
 """
 
 from __future__ import annotations

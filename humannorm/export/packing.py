@@ -1,4 +1,4 @@
-"""Packing charts into a square: each, large ones first, to the place where its own outline fits and the square grows least.
+"""Packing charts into a square: large ones first, each by its outline to where the square grows least.
 
 Charts are complex plane coordinates, y up; the atlas has v = 0 at the top.
 """
@@ -36,7 +36,7 @@ class _Place:
 
 
 def upright(flat: Array, chart: Array) -> Array:
-    """Every chart turned so that its bounding box is smallest, and moved so that its lower left corner is the origin."""
+    """Every chart turned so that its bounding box is smallest, its lower left corner at the origin."""
     flat = flat.copy()
     angles = np.exp(-1j * np.linspace(0, math.pi / 2, 24, endpoint=False))
     for members in _members(chart):
@@ -49,7 +49,7 @@ def upright(flat: Array, chart: Array) -> Array:
 
 
 def covered_cells(flat: Array, faces: Array, chart: Array, scale: float) -> list[Array]:
-    """Of every chart (as `upright` leaves them) the cells of side 1 / scale whose centre it covers, row 0 at the top."""
+    """Of every chart (as `upright` leaves it) the cells of side 1 / scale whose centre it covers, row 0 at the top."""
     points = flat * scale
     boxes = np.array([[points[m].imag.max(), points[m].real.max()] for m in _members(chart)])
     sizes = np.ceil(boxes + 1e-6).astype(int) + 1

@@ -1,24 +1,41 @@
 """Charts on a light proxy: compact patches of similar normals (variational shape approximation).
 
-Cohen-Steiner, Alliez, Desbrun 2004, "Variational shape approximation": regions grow from seeds in the order of how badly
-a face fits its region, then every region moves its seed to its best face; repeated.
+Cohen-Steiner, Alliez, Desbrun 2004, "Variational shape approximation": regions grow from seeds in the order of how
+badly a face fits its region, then every region moves its seed to its best face; repeated.
 """
 
 from __future__ import annotations
 
 import heapq
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse.csgraph import dijkstra
 
-from .topology import Array, face_patches, neighbour_graph
+from .topology import Array, face_crosses, face_neighbours, face_patches, neighbour_graph
 
-__all__ = ["grow_segments", "smoothed_normals", "split_segment"]
+__all__ = ["FaceTable", "grow_segments", "halve_segments"]
 
 ROUNDS = 8
 COMPACTNESS = 0.35
 """Weight of the squared distance to the segment's centre, in mean segment radii, beside that of the normals: what
 parts a segment should be round for, so that seams are short and charts pack well."""
+
+
+@dataclass(frozen=True, eq=False)
+class FaceTable:
+    """What segments are made of."""
+
+    pairs: Array  # [E, 2] neighbouring faces
+    centres: Array  # [F, 3]
+    normals: Array  # [F, 3] unit, smoothed
+    areas: Array  # [F]
+
+    @classmethod
+    def of(cls, vertices: Array, faces: Array) -> FaceTable:
+        crosses, pairs = face_crosses(vertices, faces), face_neighbours(faces)
+        normals = smoothed_normals(crosses, pairs)
+        return cls(pairs, vertices[faces].mean(1), normals, np.linalg.norm(crosses, axis=1) / 2)
 
 
 def smoothed_normals(crosses: Array, pairs: Array, rounds: int = 4) -> Array:
@@ -32,10 +49,9 @@ def smoothed_normals(crosses: Array, pairs: Array, rounds: int = 4) -> Array:
     return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-30)
 
 
-def grow_segments(
-    pairs: Array, centres: Array, normals: Array, areas: Array, count: int, rounds: int = ROUNDS
-) -> Array:
+def grow_segments(table: FaceTable, count: int, rounds: int = ROUNDS) -> Array:
     """Segment [F] of each face, 0 upwards: about `count` of them, at least one for each separate piece."""
+    pairs, centres, normals, areas = table.pairs, table.centres, table.normals, table.areas
     graph = neighbour_graph(pairs, len(areas), np.linalg.norm(centres[pairs[:, 0]] - centres[pairs[:, 1]], axis=1))
     pieces = face_patches(pairs, np.zeros(len(areas), np.int64))
     seeds = [int(np.flatnonzero(pieces == piece)[0]) for piece in range(int(pieces.max()) + 1)]
@@ -52,13 +68,19 @@ def grow_segments(
     return labels
 
 
-def split_segment(members: Array, pairs: Array, centres: Array, normals: Array, areas: Array) -> Array:
-    """0 or 1 for each of the segment's `members`: two halves grown from the faces that differ most."""
-    position = np.full(len(areas), -1)
-    position[members] = np.arange(len(members))
-    inside = position[pairs]
-    inside = inside[(inside >= 0).all(axis=1)]
-    return grow_segments(inside, centres[members], normals[members], areas[members], 2, rounds=5)
+def halve_segments(table: FaceTable, labels: Array, which: Array) -> Array:
+    """Labels with each of the segments `which` parted in two (or in its pieces), grown from far seeds."""
+    labels = labels.astype(np.int64)
+    for label in which:
+        members = np.flatnonzero(labels == label)
+        position = np.full(len(labels), -1)
+        position[members] = np.arange(len(members))
+        inside = position[table.pairs]
+        inside = inside[(inside >= 0).all(axis=1)]
+        part = FaceTable(inside, table.centres[members], table.normals[members], table.areas[members])
+        halves = grow_segments(part, 2, rounds=5)
+        labels[members] = np.where(halves == 0, label, labels.max() + halves)
+    return face_patches(table.pairs, labels).astype(np.int64)
 
 
 def _cost(normal: Array, fit: Array, centre: Array, middle: Array, radius_squared: float) -> Array:

@@ -1,8 +1,8 @@
 """Tangents as glTF wants them, and normals in tangent space.
 
 glTF 2.0 section 3.7.2.1: TANGENT is (x, y, z, w), the bitangent is cross(normal, tangent) * w. The tangent points along
-+u, the bitangent up in the picture (against v, which grows downwards). MikkTSpace (Mikkelsen 2008): a vertex gets the mean
-of its faces' tangents in the plane of its normal, weighted by the angle of the corner.
++u, the bitangent up in the picture (against v, which grows downwards). MikkTSpace (Mikkelsen 2008): a vertex gets the
+mean of its faces' tangents in the plane of its normal, weighted by the angle of the corner.
 """
 
 from __future__ import annotations
