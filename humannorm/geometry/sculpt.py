@@ -303,6 +303,8 @@ class _Run:
         self.rejections = 0
         memory = SCALE_MEMORY if self.gradient_scale else 0.0
         self.gradient_scale = memory * self.gradient_scale + (1 - memory) * norm
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate(self.step)
         self.optimizer.step()
         return None
 
@@ -361,7 +363,7 @@ def _make_optimizer(
 ) -> torch.optim.AdamW:
     optimizer = torch.optim.AdamW(
         list(parameters.values()),
-        lr=settings.learning_rate,
+        lr=settings.learning_rate(0),
         betas=settings.betas,
         eps=settings.epsilon,
         weight_decay=settings.weight_decay,

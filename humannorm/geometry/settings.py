@@ -17,7 +17,7 @@ from humannorm.geometry.hash_grid import GridLayout
 from humannorm.prompts import TextRule
 from humannorm.schedules import Schedule, constant, ramp, step
 
-__all__ = ["PAPER_DEPARTURES", "PRESETS", "GeometrySettings", "preset"]
+__all__ = ["PAPER_DEPARTURES", "PRESETS", "GeometrySettings", "preset", "shortened"]
 
 PlanName = Literal["full_body", "half_body", "head_only"]
 
@@ -27,7 +27,7 @@ class GeometrySettings:
     """One run of the geometry stage. Schedules are over steps."""
 
     steps: int
-    learning_rate: float  # of AdamW, for table and network
+    learning_rate: Schedule  # of AdamW, for tables and network
     betas: tuple[float, float]
     epsilon: float
     weight_decay: float
@@ -81,7 +81,7 @@ def _published_mask() -> Schedule:
 # The published full-body configuration to the letter, [C] throughout, but for `PAPER_DEPARTURES`.
 PAPER = GeometrySettings(
     steps=15000,
-    learning_rate=2e-5,  # never lowered
+    learning_rate=constant(2e-5),  # never lowered
     betas=(0.9, 0.99),
     epsilon=1e-15,
     weight_decay=0.01,  # torch's default, left on
@@ -126,7 +126,7 @@ def shortened(settings: GeometrySettings, steps: int) -> GeometrySettings:
     factor = steps / settings.steps
     scaled = {
         name: getattr(settings, name).scaled_time(factor)
-        for name in ("active_levels", "resolution", "normal_weight", "depth_weight", "sdf_weight")
+        for name in ("learning_rate", "active_levels", "resolution", "normal_weight", "depth_weight", "sdf_weight")
     }
     recorded = settings.sdf_record_step
     return replace(
@@ -143,12 +143,12 @@ def shortened(settings: GeometrySettings, steps: int) -> GeometrySettings:
 
 # The published course in a fifth of the steps for SD1.5-class weights on a graphics card (ours, not yet tuned on one):
 # four views a step in place of one, and a learning rate that covers the same way.
-STANDARD = replace(shortened(PAPER, 3000), views=4, learning_rate=1e-4, text_rule="paper", sdf_points=20_000)
+STANDARD = replace(shortened(PAPER, 3000), views=4, learning_rate=constant(1e-4), text_rule="paper", sdf_points=20_000)
 
 # The bundled small model on a CPU (ours, tuned by looking at results).
 QUICK = GeometrySettings(
     steps=300,
-    learning_rate=1e-3,
+    learning_rate=ramp(0, 1e-3, 300, 2e-4),
     betas=(0.9, 0.99),
     epsilon=1e-15,
     weight_decay=0.0,
@@ -161,15 +161,15 @@ QUICK = GeometrySettings(
     fit=FitSettings(),
     active_levels=Schedule(((0, 6), (60, 6), (60, 7), (120, 7), (120, 8))),
     resolution=Schedule(((0, 128), (100, 128), (100, 160))),
-    guidance_scale=20.0,
+    guidance_scale=10.0,
     normal_weight=constant(1.0),
     depth_weight=step(150, 1.0, 0.0),
     normal_t_range=(0.02, ramp(0, 0.80, 300, 0.40)),
     depth_t_range=(0.02, ramp(0, 0.80, 300, 0.40)),
     sdf_record_step=60,
-    sdf_weight=constant(1500.0),
+    sdf_weight=constant(100.0),
     sdf_points=5000,
-    laplacian_weight=constant(1000.0),
+    laplacian_weight=constant(2500.0),
     normal_consistency_weight=constant(0.0),
 )
 

@@ -18,7 +18,7 @@ from humannorm.geometry.settings import QUICK, GeometrySettings
 from humannorm.images import from_network, to_network
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import render
-from humannorm.schedules import Schedule, constant, step
+from humannorm.schedules import Schedule, constant, ramp, step
 
 SIZE = 48
 
@@ -89,7 +89,7 @@ def small_settings() -> GeometrySettings:
     return dataclasses.replace(
         QUICK,
         steps=12,
-        learning_rate=2e-3,
+        learning_rate=ramp(0, 2e-3, 12, 1e-3),
         views=2,
         render_size=SIZE,
         field=HashFieldSettings(GridLayout(levels=6, log2_table=13, base=8, growth=1.4), hidden=16),

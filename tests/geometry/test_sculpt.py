@@ -58,7 +58,7 @@ def test_the_surface_becomes_what_the_guide_believes_in(
     settings = dataclasses.replace(
         small_settings,
         steps=50,
-        learning_rate=6e-3,
+        learning_rate=constant(6e-3),
         sdf_record_step=None,
         laplacian_weight=constant(0.0),
         normal_consistency_weight=constant(0.0),
