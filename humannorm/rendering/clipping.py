@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Float, Int, Int64, Shaped
 from torch import Tensor
 
 SUBPIXELS = 256
 """Fixed-point steps per pixel (8 fractional bits, as in graphics hardware)."""
 GUARD_BAND = 2**29
-"""Largest distance of a snapped coordinate from the screen's centre, in steps. Edge functions are sums of two products of
-differences of such coordinates: below 2^62, they cannot overflow 64 bits."""
+"""Largest distance of a snapped coordinate from the screen's centre, in steps. Edge functions are sums of two products
+of differences of such coordinates: below 2^62, they cannot overflow 64 bits."""
 MAX_RESOLUTION = 8192
 """Largest image side in pixels; the screen is then a small part of the guard band."""
 
@@ -35,6 +35,12 @@ def half_size(resolution: tuple[int, int]) -> tuple[float, float]:
     """Half the screen's width and height in fixed-point steps."""
     height, width = resolution
     return width * SUBPIXELS / 2, height * SUBPIXELS / 2
+
+
+def pixel_centres(row: Int[Tensor, "N"], column: Int[Tensor, "N"], resolution: tuple[int, int]) -> Float[Tensor, "N 2"]:
+    """Normalised device coordinates of pixel centres, float64; row 0 is the top, y = +1."""
+    height, width = resolution
+    return torch.stack(((column.double() + 0.5) * (2 / width) - 1, 1 - (row.double() + 0.5) * (2 / height)), dim=-1)
 
 
 def clip_plane_distances(clip: Float[Tensor, "*N 4"], resolution: tuple[int, int]) -> Float[Tensor, "*N 6"]:
@@ -90,7 +96,7 @@ def clip_polygons(
         fraction = torch.where(crosses, start_distance / (start_distance - end_distance), 0.0)
         cut = start + fraction[..., None] * (end - start)
 
-        # Each corner leaves itself if inside, then the cut of the edge that starts at it; gaps are closed by a stable sort.
+        # Each corner leaves itself if inside, then the cut of the edge that starts there; a stable sort closes gaps.
         emitted = torch.stack((exists & inside, crosses), dim=2).flatten(1)
         points = torch.stack((polygon, cut), dim=2).flatten(1, 2)
         count = emitted.sum(1)

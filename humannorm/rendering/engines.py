@@ -44,7 +44,7 @@ ENGINES: dict[str, Engine] = {
     "nvdiffrast": Engine(
         "humannorm.rendering.nvdiffrast_engine",
         "nvdiffrast",
-        "pip install git+https://github.com/NVlabs/nvdiffrast (needs an NVIDIA GPU and a compiler; non-commercial licence)",
+        "pip install git+https://github.com/NVlabs/nvdiffrast (needs an NVIDIA GPU and a compiler; research licence)",
     ),
     "torch": Engine("humannorm.rendering.torch_engine", "torch", "pip install torch"),
 }
@@ -57,7 +57,8 @@ def available_engines() -> tuple[str, ...]:
 
 
 def choose_engine(name: str, device: torch.device) -> str:
-    """What "auto" stands for: nvdiffrast on CUDA where it is installed, otherwise Warp. Any other name stands for itself."""
+    """What "auto" stands for: nvdiffrast on CUDA where it is installed, otherwise Warp. Any other name stands for
+    itself."""
     check_choice("engine", name, ("auto", *ENGINES))
     if name != "auto":
         return name
@@ -74,9 +75,10 @@ def rasterize(
 ) -> Fragments:
     """Finds the visible triangle of every pixel, where on the triangle the pixel's centre lies, and how deep.
 
-    Coverage is exact: corners are snapped to 1/256 pixel, and integer edge functions with the top-left rule give every pixel of a
-    closed surface to one triangle per layer. The nearest fragment wins, ties go to the lowest triangle. Both sides of triangles are
-    drawn. Triangles are clipped at the near and far plane; their barycentrics stay those of the whole triangle.
+    Coverage is exact: corners are snapped to 1/256 pixel, and integer edge functions with the top-left rule give every
+    pixel of a closed surface to one triangle per layer. The nearest fragment wins, ties go to the lowest triangle. Both
+    sides of triangles are drawn. Triangles are clipped at the near and far plane; their barycentrics stay those of the
+    whole triangle.
 
     Args:
         clip: clip-space positions of B views (OpenGL: -w <= x, y, z <= w, y up, z toward the far plane).
@@ -88,7 +90,9 @@ def rasterize(
     Returns:
         fragments whose barycentrics are differentiable with respect to ``clip``.
     """
-    check_tensor("clip", clip, "B V 4", finite=True)
+    check_tensor("clip", clip, "B V 4")
+    if not bool(torch.isfinite(clip.detach().sum())):  # cheaper than a look at every value, which follows only now
+        check_tensor("clip", clip, "B V 4", finite=True)
     check_tensor("faces", faces, "F 3", dtype="int")
     check_same_device(clip=clip, faces=faces, behind=behind)
     for side, size in zip(("height", "width"), resolution, strict=True):
@@ -97,9 +101,7 @@ def rasterize(
         raise InputError(
             f"mesh: expected vertices and faces, got clip {list(clip.shape)} and faces {list(faces.shape)}"
         )
-    low, high = (int(bound) for bound in torch.aminmax(faces))
-    if low < 0 or high >= clip.shape[1]:
-        raise InputError(f"faces: expected indices 0 to {clip.shape[1] - 1}, got {low} to {high}")
+    _check_indices(faces, clip.shape[1])
     if behind is not None:
         check_tensor("behind", behind, f"{clip.shape[0]} {resolution[0]} {resolution[1]}")
     return ENGINES[choose_engine(engine, clip.device)].load().rasterize(clip, faces, resolution, behind)
@@ -110,13 +112,16 @@ def interpolate(
 ) -> Float[Tensor, "B H W C"]:
     """Vertex attributes at the visible points, perspective correct; 0 on the background.
 
-    Differentiable with respect to the attributes (shared by the views, or one set for each) and to the barycentrics. Several
-    attributes are best concatenated and interpolated at once.
+    Differentiable with respect to the attributes (shared by the views, or one set for each) and to the barycentrics.
+    Several attributes are best concatenated and interpolated at once.
     """
     check_tensor("faces", faces, "F 3", dtype="int")
+    check_tensor("attributes", attributes, "* V C")
     batch = len(fragments.triangle)
     check_tensor("attributes", attributes, "V C" if attributes.ndim == 2 else f"{batch} V C")
     check_same_device(attributes=attributes, fragments=fragments.triangle, faces=faces)
+    _check_indices(faces, attributes.shape[-2])
+    _check_fragments(fragments, faces)
     return ENGINES[fragments.engine].load().interpolate(attributes, fragments, faces)
 
 
@@ -126,14 +131,29 @@ def antialias(
     clip: Float[Tensor, "B V 4"],
     faces: Int[Tensor, "F 3"],
 ) -> Float[Tensor, "B H W C"]:
-    """Blends colours across the silhouettes, by how far the silhouette reaches into each pixel (Laine et al. 2020, section 3.6).
+    """Blends colours across the silhouettes, by how far the silhouette reaches into each pixel (Laine et al. 2020,
+    section 3.6).
 
-    Differentiable with respect to the colours and, through the place of the silhouettes, to ``clip``: this is what moves an outline.
-    ``clip`` and ``faces`` are those the fragments were made from.
+    Differentiable with respect to the colours and, through the place of the silhouettes, to ``clip``: this is what
+    moves an outline. ``clip`` and ``faces`` are those the fragments were made from.
     """
     batch, height, width = fragments.triangle.shape
     check_tensor("color", color, f"{batch} {height} {width} C")
     check_tensor("clip", clip, f"{batch} V 4")
     check_tensor("faces", faces, "F 3", dtype="int")
     check_same_device(color=color, fragments=fragments.triangle, clip=clip, faces=faces)
+    _check_indices(faces, clip.shape[1])
+    _check_fragments(fragments, faces)
     return ENGINES[fragments.engine].load().antialias(color, fragments, clip, faces)
+
+
+def _check_indices(faces: Tensor, num_vertices: int) -> None:
+    low, high = (int(bound) for bound in torch.aminmax(faces))
+    if low < 0 or high >= num_vertices:
+        raise InputError(f"faces: expected indices 0 to {num_vertices - 1}, got {low} to {high}")
+
+
+def _check_fragments(fragments: Fragments, faces: Tensor) -> None:
+    seen = int(fragments.triangle.max())
+    if seen >= len(faces):
+        raise InputError(f"faces: expected those the fragments were made from, got {len(faces)} without number {seen}")

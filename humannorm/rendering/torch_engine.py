@@ -1,7 +1,7 @@
 """The reference engine: rasterise, interpolate and antialias in plain torch, slow and obvious, in any float type.
 
-Every fast engine is tested against this one. Gradients come from autograd; what is discrete (which triangle a pixel sees, which
-edges are silhouettes) is computed without gradient.
+Every fast engine is tested against this one. Gradients come from autograd; what is discrete (which triangle a pixel
+sees, which edges are silhouettes) is computed without gradient.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from humannorm.rendering.clipping import (
     ScreenTriangles,
     clipped_triangles,
     inside_clip_volume,
+    pixel_centres,
     project_and_snap,
 )
 from humannorm.rendering.fragments import Fragments
@@ -129,14 +130,9 @@ def decode_keys(keys: Int64[Tensor, "B H W"]) -> tuple[Int32[Tensor, "B H W"], F
     return torch.where(background, -1, keys & 0xFFFFFFFF).int(), torch.where(background, 1.0, depth)
 
 
-def pixel_centres(row: Int[Tensor, "N"], column: Int[Tensor, "N"], resolution: tuple[int, int]) -> Float[Tensor, "N 2"]:
-    """Normalised device coordinates of pixel centres, float64; row 0 is the top, y = +1."""
-    height, width = resolution
-    return torch.stack(((column.double() + 0.5) * (2 / width) - 1, 1 - (row.double() + 0.5) * (2 / height)), dim=-1)
-
-
 def barycentric(corners: Float[Tensor, "N 3 4"], centre: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
-    """Perspective-correct weights of corners 0 and 1 by homogeneous edge functions (Olano & Greer 1997), in double precision.
+    """Perspective-correct weights of corners 0 and 1 by homogeneous edge functions (Olano & Greer 1997), in double
+    precision.
 
     Weights outside the triangle (a centre can lie up to half a fixed-point step outside) are cut to its border.
     """

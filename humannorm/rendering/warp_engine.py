@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Int32, UInt8
+from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
 from humannorm.checks import InputError
@@ -74,7 +74,8 @@ def faces_for_kernels(faces: Int[Tensor, "F 3"], fragments: Fragments) -> Int32[
 
 
 def launch(kernel: Any, dim: int | tuple[int, ...], *arguments: Any, device: torch.device) -> None:
-    """Runs a kernel on the device of its tensors, in torch's stream; tensors are passed without a copy, None as empty."""
+    """Runs a kernel on the device of its tensors, in torch's stream; tensors are passed without a copy, None as
+    empty."""
     inputs = [
         wp.from_torch(value.detach(), dtype=parameter.type.dtype, return_ctype=True)
         if isinstance(value, Tensor)
@@ -91,7 +92,8 @@ def item_blocks(count: int, device: torch.device) -> tuple[int, int]:
 
 
 def pixel_blocks(image: Tensor) -> tuple[tuple[int, int, int], Any]:
-    """Number of threads for an image [B, H, W, ...], and (rows, columns) for each: on a CPU one thread for each view."""
+    """Number of threads for an image [B, H, W, ...], and (rows, columns) for each: on a CPU one thread for each
+    view."""
     batch, height, width = image.shape[:3]
     if image.device.type == "cuda":
         return (batch, height, width), wp.vec2i(1, 1)
@@ -133,18 +135,35 @@ def nearest_keys(
     screen = torch.empty(batch, vertices, 2, dtype=torch.int32, device=device)
     depth = torch.empty(batch, vertices, device=device)
     launch(
-        raster.project, batch * vertices, clip.view(-1, 4), *half_size(resolution), screen.view(-1, 2), depth.view(-1),
+        raster.project,
+        batch * vertices,
+        clip.view(-1, 4),
+        *half_size(resolution),
+        screen.view(-1, 2),
+        depth.view(-1),
         device=device,
-    )  # fmt: skip
+    )
 
     keys = torch.full((batch, height, width), -1, dtype=torch.int64, device=device)
     clipped, large = torch.empty(2, batch * len(faces), 2, dtype=torch.int32, device=device)
     lengths = torch.zeros(2, dtype=torch.int32, device=device)
     threads, block = item_blocks(len(faces), device)
     launch(
-        raster.draw, (batch, threads), screen, depth, faces, height, width, block, behind, keys.view(-1), clipped, large,
-        lengths, device=device,
-    )  # fmt: skip
+        raster.draw,
+        (batch, threads),
+        screen,
+        depth,
+        faces,
+        height,
+        width,
+        block,
+        behind,
+        keys.view(-1),
+        clipped,
+        large,
+        lengths,
+        device=device,
+    )
     num_clipped, num_large = lengths.tolist()
 
     if num_large:
@@ -172,9 +191,16 @@ def draw_rows(
     """Draws screen triangles of the given (view, triangle) row by row."""
     if len(corners):
         launch(
-            raster.draw_rows, (len(corners), resolution[0]), corners.int().contiguous(), depth.contiguous(),
-            owner.int().contiguous(), *resolution, behind, keys.view(-1), device=keys.device,
-        )  # fmt: skip
+            raster.draw_rows,
+            (len(corners), resolution[0]),
+            corners.int().contiguous(),
+            depth.contiguous(),
+            owner.int().contiguous(),
+            *resolution,
+            behind,
+            keys.view(-1),
+            device=keys.device,
+        )
 
 
 class _Interpolate(torch.autograd.Function):
@@ -185,9 +211,16 @@ class _Interpolate(torch.autograd.Function):
         image = torch.zeros(*triangle.shape, attributes.shape[2], device=triangle.device)
         threads, block = pixel_blocks(triangle)
         launch(
-            attributes_kernels.INTERPOLATE[size], threads, grouped(attributes, size), faces, triangle, barycentric, block,
-            grouped(image, size), device=triangle.device,
-        )  # fmt: skip
+            attributes_kernels.INTERPOLATE[size],
+            threads,
+            grouped(attributes, size),
+            faces,
+            triangle,
+            barycentric,
+            block,
+            grouped(image, size),
+            device=triangle.device,
+        )
         ctx.save_for_backward(attributes, barycentric, triangle, faces)
         return image
 
@@ -199,10 +232,18 @@ class _Interpolate(torch.autograd.Function):
         grad_barycentric = torch.zeros_like(barycentric) if ctx.needs_input_grad[1] else None
         threads, block = pixel_blocks(triangle)
         launch(
-            attributes_kernels.INTERPOLATE_GRADIENT[size], threads, grouped(attributes, size), faces, triangle, barycentric,
-            block, grouped(grad.contiguous(), size),
-            None if grad_attributes is None else grouped(grad_attributes, size), grad_barycentric, device=triangle.device,
-        )  # fmt: skip
+            attributes_kernels.INTERPOLATE_GRADIENT[size],
+            threads,
+            grouped(attributes, size),
+            faces,
+            triangle,
+            barycentric,
+            block,
+            grouped(grad.contiguous(), size),
+            None if grad_attributes is None else grouped(grad_attributes, size),
+            grad_barycentric,
+            device=triangle.device,
+        )
         return grad_attributes, grad_barycentric, None, None
 
 
@@ -220,30 +261,36 @@ class _Antialias(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, color: Tensor, clip: Tensor, triangle: Tensor, depth: Tensor, faces: Tensor) -> Tensor:
         color, clip = color.contiguous(), clip.contiguous()
-        records, sides = silhouette_crossings(clip, triangle, depth, faces)
+        records = silhouette_crossings(clip, triangle, depth, faces)
         blended = color.clone()
         if len(records):
             _, height, width, channels = color.shape
-            launch(
-                silhouettes.blend, len(records), clip, records, sides, height, width, color.view(-1, channels),
-                blended.view(-1, channels), device=color.device,
-            )  # fmt: skip
-        ctx.save_for_backward(color, clip, records, sides)
+            images = color.view(-1, channels), blended.view(-1, channels)
+            launch(silhouettes.blend, len(records), clip, records, height, width, *images, device=color.device)
+        ctx.save_for_backward(color, clip, records)
         return blended
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        color, clip, records, sides = ctx.saved_tensors
+        color, clip, records = ctx.saved_tensors
         grad = grad.contiguous()
         grad_color = grad.clone() if ctx.needs_input_grad[0] else None
         grad_clip = torch.zeros_like(clip) if ctx.needs_input_grad[1] else None
         if len(records):
             _, height, width, channels = color.shape
             launch(
-                silhouettes.blend_gradient, len(records), clip, records, sides, height, width, color.view(-1, channels),
-                grad.view(-1, channels), None if grad_color is None else grad_color.view(-1, channels), grad_clip,
+                silhouettes.blend_gradient,
+                len(records),
+                clip,
+                records,
+                height,
+                width,
+                color.view(-1, channels),
+                grad.view(-1, channels),
+                None if grad_color is None else grad_color.view(-1, channels),
+                grad_clip,
                 device=color.device,
-            )  # fmt: skip
+            )
         return grad_color, grad_clip, None, None, None
 
 
@@ -252,51 +299,71 @@ def silhouette_crossings(
     triangle: Int32[Tensor, "B H W"],
     depth: Float[Tensor, "B H W"],
     faces: Int32[Tensor, "F 3"],
-) -> tuple[Int32[Tensor, "N 4"], UInt8[Tensor, "N 2"]]:
-    """Records of `find_crossings`, and for each whether triangles lie left and right of its edge."""
+) -> Int32[Tensor, "N 4"]:
+    """Records (near pixel, way to the far one, edge's vertices) of the nearest silhouette between neighbouring
+    pixels."""
+    device, candidates = clip.device, silhouette_candidates(clip, faces)
+    if len(candidates) == 0:
+        return candidates.new_empty(0, 4)
+    buckets = 1 << (4 * len(candidates)).bit_length()
+    head = torch.full((buckets,), -1, dtype=torch.int32, device=device)
+    following = torch.empty(3 * len(candidates), dtype=torch.int32, device=device)
+    launch(silhouettes.link_edges, len(candidates), faces, candidates, buckets - 1, head, following, device=device)
+
+    room = 4096 + triangle.numel() // 16
+    while True:
+        records = torch.empty(room, 4, dtype=torch.int32, device=device)
+        keys = torch.empty(room, dtype=torch.int64, device=device)
+        length = torch.zeros(1, dtype=torch.int32, device=device)
+        launch(
+            silhouettes.find_crossings,
+            3 * len(candidates),
+            clip,
+            faces,
+            triangle,
+            depth,
+            candidates,
+            buckets - 1,
+            head,
+            following,
+            records,
+            keys,
+            length,
+            device=device,
+        )
+        found = int(length)
+        if found <= room:
+            break
+        room = found  # the first guess was too low: a second run has room for all
+
+    keys, order = torch.sort(keys[:found])
+    pair = (keys + 2**31) >> 32  # below are 32 signed bits of depth
+    nearest = torch.ones_like(pair, dtype=torch.bool)
+    nearest[1:] = pair[1:] != pair[:-1]
+    records = records[order]
+    return records[nearest & (records[:, 1] != 0)]
+
+
+def silhouette_candidates(clip: Float[Tensor, "B V 4"], faces: Int32[Tensor, "F 3"]) -> Int32[Tensor, "N 3"]:
+    """Triangles with an edge that can be a silhouette, as `list_candidates` packs them."""
     device, (batch, vertices) = clip.device, clip.shape[:2]
     fan = torch.zeros(vertices, dtype=torch.int32, device=device)
     seen = torch.zeros(batch, vertices, 2, dtype=torch.uint8, device=device)
-    open_edges = torch.zeros(batch, len(faces), dtype=torch.uint8, device=device)
-    candidates = torch.empty(batch * len(faces), 2, dtype=torch.int32, device=device)
-    num_candidates = torch.zeros(1, dtype=torch.int32, device=device)
+    candidates = torch.empty(batch * len(faces), 3, dtype=torch.int32, device=device)
+    length = torch.zeros(1, dtype=torch.int32, device=device)
     threads, block = item_blocks(len(faces), device)
     launch(silhouettes.fan_sums, threads, faces, block, fan, device=device)
     launch(silhouettes.facing, (batch, threads), clip, faces, block, seen, device=device)
     launch(
-        silhouettes.list_candidates, (batch, threads), faces, block, fan, seen, open_edges, candidates, num_candidates,
+        silhouettes.list_candidates,
+        (batch, threads),
+        clip,
+        faces,
+        block,
+        fan,
+        seen,
+        candidates,
+        length,
         device=device,
-    )  # fmt: skip
-
-    records = find_crossings(clip, triangle, depth, faces, open_edges)
-    sides = torch.zeros(len(records), 2, dtype=torch.uint8, device=device)
-    if len(records):
-        head = torch.full((batch, vertices), -1, dtype=torch.int32, device=device)
-        following = torch.empty(len(records), dtype=torch.int32, device=device)
-        pixels = triangle.shape[1] * triangle.shape[2]
-        launch(silhouettes.link_crossings, len(records), records, pixels, head, following, device=device)
-        threads, block = item_blocks(len(candidates), device)
-        launch(
-            silhouettes.mark_sides, threads, clip, faces, candidates, num_candidates, block, head, following, records,
-            sides, device=device,
-        )  # fmt: skip
-    return records, sides
-
-
-def find_crossings(
-    clip: Tensor, triangle: Tensor, depth: Tensor, faces: Tensor, open_edges: Tensor
-) -> Int32[Tensor, "N 4"]:
-    """Records of all crossings; where the first guess of their number is too low, a second run has room."""
-    threads, block = pixel_blocks(triangle)
-    room = 4096 + triangle.numel() // 16
-    while True:
-        records = torch.empty(room, 4, dtype=torch.int32, device=clip.device)
-        length = torch.zeros(1, dtype=torch.int32, device=clip.device)
-        launch(
-            silhouettes.find_crossings, threads, clip, faces, triangle, depth, open_edges, block, records, length,
-            device=clip.device,
-        )  # fmt: skip
-        found = int(length)
-        if found <= room:
-            return records[:found].clone()
-        room = found
+    )
+    return candidates[: int(length)]

@@ -1,28 +1,28 @@
-"""Warp kernels of silhouette antialiasing (Laine et al. 2020, section 3.6). What they compute: `antialias_reference`.
+"""Warp kernels of silhouette antialiasing. What they compute, and from which paper: `antialias_reference`.
 
 Meshes may change their topology at every step, so there is no table of all edges. Instead:
 
 1. `fan_sums` and `facing` tell which vertices can lie on a silhouette: those whose fan of triangles is open or
    inconsistently wound, or has triangles that face the eye and others that face away. `list_candidates` lists the few
-   triangles with two such corners.
-2. `find_crossings` looks at all pairs of pixels with different triangles, and where the nearer one is a candidate, records
-   the edge that crosses the line between the centres: a few thousand.
-3. `link_crossings` chains the records at the lower vertex of their edge, and one pass over the candidates (`mark_sides`)
-   notes for each record on which sides of its edge there are triangles.
-4. `blend` and `blend_gradient` work on the records with triangles on one side only.
+   triangles with two such corners, and `link_edges` puts the edges between such corners into a hash table.
+2. `find_crossings` picks the edges with triangles on one side only, follows each over the rows and columns that it
+   crosses, and records where it can be seen: a few thousand places.
+3. After a sort has left the nearest crossing of every pair of pixels, `blend` and `blend_gradient` work on these.
 """
 
 from __future__ import annotations
 
-from humannorm.rendering.antialias_reference import CROSSING_TOLERANCE
-from humannorm.rendering.warp_engine_raster import centre_x, centre_y
+from humannorm.rendering.antialias_reference import CENTRE_TOLERANCE as CENTRE_TOLERANCE_VALUE
+from humannorm.rendering.antialias_reference import DEPTH_ROUNDING, DEPTH_SLACK
+from humannorm.rendering.warp_engine_raster import centre_x, centre_y, shifted
 from humannorm.warp_runtime import wp
 
 wp.set_module_options({"enable_backward": False, "fuse_fp": False})
 
-TOLERANCE = wp.constant(wp.float64(CROSSING_TOLERANCE))
+CENTRE_TOLERANCE = wp.constant(wp.float64(CENTRE_TOLERANCE_VALUE))
+ROUNDING = wp.constant(wp.float64(DEPTH_ROUNDING))
+SLACK = wp.constant(wp.float64(DEPTH_SLACK))
 MIX_1, MIX_2 = wp.constant(wp.uint32(0x85EBCA6B)), wp.constant(wp.uint32(0xC2B2AE35))
-LEFT, RIGHT = wp.constant(0), wp.constant(1)
 FRONT, BACK = wp.constant(0), wp.constant(1)
 
 
@@ -76,7 +76,8 @@ def facing(
     block: wp.int32,
     seen: wp.array3d(dtype=wp.uint8),
 ):
-    """Notes at every vertex whether a triangle there faces the eye, and whether one faces away (edge-on ones do both)."""
+    """Notes at every vertex whether a triangle there faces the eye, and whether one faces away (edge-on ones do
+    both)."""
     view, start = wp.tid()
     start *= block
     yes = wp.uint8(1)
@@ -104,15 +105,19 @@ def can_be_silhouette(
 
 @wp.kernel
 def list_candidates(
+    clip: wp.array2d(dtype=wp.vec4f),
     faces: wp.array(dtype=wp.vec3i),
     block: wp.int32,
     fan: wp.array(dtype=wp.int32),
     seen: wp.array3d(dtype=wp.uint8),
-    open_edges: wp.array2d(dtype=wp.uint8),
-    candidates: wp.array(dtype=wp.vec2i),
+    candidates: wp.array(dtype=wp.vec3i),
     length: wp.array(dtype=wp.int32),
 ):
-    """Lists the triangles (view, index) with an edge whose two ends can be on a silhouette, and sets such edges' bits."""
+    """Lists the triangles (view, index, open edges and side) with an edge whose two ends can be on a silhouette.
+
+    Bit k of the third number is set if edge k, opposite to corner k, is such an edge; bit 3 if the triangle is
+    counter-clockwise on the screen. Edge-on triangles have no side and are left out.
+    """
     view, start = wp.tid()
     start *= block
     for i in range(start, wp.min(start + block, faces.shape[0])):
@@ -122,117 +127,190 @@ def list_candidates(
         c = can_be_silhouette(view, corner[2], fan, seen)
         bits = b & c | (c & a) << 1 | (a & b) << 2
         if bits != 0:
-            open_edges[view, i] = wp.uint8(bits)
-            candidates[wp.atomic_add(length, 0, 1)] = wp.vec2i(view, i)
+            area = homogeneous_area(clip[view, corner[0]], clip[view, corner[1]], clip[view, corner[2]])
+            if area != wp.float64(0.0):
+                bits += wp.where(area > wp.float64(0.0), 8, 0)
+                candidates[wp.atomic_add(length, 0, 1)] = wp.vec3i(view, i, bits)
+
+
+@wp.func
+def half_edge(half: wp.int32, faces: wp.array(dtype=wp.vec3i), candidates: wp.array(dtype=wp.vec3i)):
+    """Lower and higher vertex of half-edge 3 * candidate + k, and on which side of the way between them its triangle
+    lies: 1 left, 2 right."""
+    candidate = candidates[half / 3]
+    corner = faces[candidate[1]]
+    k = half % 3
+    p = corner[(k + 1) % 3]
+    q = corner[(k + 2) % 3]
+    return wp.vec3i(wp.min(p, q), wp.max(p, q), wp.where((candidate[2] >= 8) == (p < q), 1, 2))
+
+
+@wp.func
+def bucket_of(view: wp.int32, low: wp.int32, high: wp.int32, mask: wp.int32):
+    """Place of an edge in the hash table."""
+    return mixed(mixed(mixed(view) ^ low) ^ high) & mask
+
+
+@wp.kernel
+def link_edges(
+    faces: wp.array(dtype=wp.vec3i),
+    candidates: wp.array(dtype=wp.vec3i),
+    mask: wp.int32,
+    head: wp.array(dtype=wp.int32),
+    following: wp.array(dtype=wp.int32),
+):
+    """Chains the open half-edges of the candidates in the buckets of a hash table."""
+    i = wp.tid()
+    for k in range(3):
+        half = 3 * i + k
+        if (candidates[i][2] >> k & 1) == 1:
+            edge = half_edge(half, faces, candidates)
+            following[half] = wp.atomic_exch(head, bucket_of(candidates[i][0], edge[0], edge[1], mask), half)
 
 
 @wp.func
 def seen_from(p: wp.vec4f, x: wp.float64, y: wp.float64, height: wp.int32, width: wp.int32, horizontal: wp.bool):
-    """A clip position seen from a pixel's centre, in pixels times w: (along, across) the way to the other pixel, and w."""
+    """A clip position from a point of the screen, in pixels times w: (along, across) the line of pixels, then z and
+    w."""
     w = wp.float64(p[3])
+    z = wp.float64(p[2])
     right = (wp.float64(p[0]) - x * w) * (wp.float64(width) / wp.float64(2.0))
     down = (y * w - wp.float64(p[1])) * (wp.float64(height) / wp.float64(2.0))
-    return wp.where(horizontal, wp.vec3d(right, down, w), wp.vec3d(down, right, w))
+    return wp.where(horizontal, wp.vec4d(right, down, z, w), wp.vec4d(down, right, z, w))
 
 
 @wp.func
-def crossing_of(a: wp.vec3d, b: wp.vec3d):
-    """Signed distance in pixels from the near centre to where the edge from a to b crosses the line to the far one."""
-    return (b[1] * a[0] - a[1] * b[0]) / (b[1] * a[2] - a[1] * b[2])
+def meeting_point(a: wp.vec4d, b: wp.vec4d, axis: wp.int32):
+    """Coordinate (0 along, 2 depth) at which the edge from a to b meets the line across = 0; exact under
+    perspective."""
+    return (b[1] * a[axis] - a[1] * b[axis]) / (b[1] * a[3] - a[1] * b[3])
 
 
 @wp.func
-def find_crossing(
-    view: wp.int32,
-    row: wp.int32,
-    column: wp.int32,
-    index: wp.int32,
-    horizontal: wp.bool,
-    direction: wp.int32,
-    open_edges: wp.array2d(dtype=wp.uint8),
-    clip: wp.array2d(dtype=wp.vec4f),
-    faces: wp.array(dtype=wp.vec3i),
-    height: wp.int32,
-    width: wp.int32,
-    records: wp.array(dtype=wp.vec4i),
-    length: wp.array(dtype=wp.int32),
+def plane_depth(
+    a: wp.vec4f, b: wp.vec4f, c: wp.vec4f, row: wp.int32, column: wp.int32, height: wp.int32, width: wp.int32
 ):
-    """Records the edge through which the line from a pixel to its neighbour (+1 or -1 pixel on) leaves the pixel's triangle,
-    if it counts (`antialias_reference.exit_crossing`) and can be a silhouette."""
-    corner = faces[index]
+    """z/w at a pixel's centre of the plane through a triangle, also beyond its borders (Olano & Greer 1997)."""
     x = centre_x(column, width)
     y = centre_y(row, height)
-    a = seen_from(clip[view, corner[0]], x, y, height, width, horizontal)
-    b = seen_from(clip[view, corner[1]], x, y, height, width, horizontal)
-    c = seen_from(clip[view, corner[2]], x, y, height, width, horizontal)
-    zero = wp.float64(0.0)
-    if a[2] > zero and b[2] > zero and c[2] > zero:
-        sign = wp.float64(direction)
-        distance = wp.float64(-1.0e300)
-        edge = wp.int32(-1)
-        if (b[1] < zero) != (c[1] < zero):
-            distance = sign * crossing_of(b, c)
-            edge = 0
-        if (c[1] < zero) != (a[1] < zero):
-            other = sign * crossing_of(c, a)
-            if other > distance:
-                distance = other
-                edge = 1
-        if (a[1] < zero) != (b[1] < zero):
-            other = sign * crossing_of(a, b)
-            if other > distance:
-                distance = other
-                edge = 2
-        if edge >= 0 and distance >= -TOLERANCE and distance <= wp.float64(1.0) + TOLERANCE:
-            p = wp.where(edge == 0, b, wp.where(edge == 1, c, a))
-            q = wp.where(edge == 0, c, wp.where(edge == 1, a, b))
-            rise = wp.abs(q[1] * p[2] - p[1] * q[2])
-            run = wp.abs(q[0] * p[2] - p[0] * q[2])
-            steep = rise > run or (horizontal and rise == run)
-            if steep and (wp.int32(open_edges[view, index]) >> edge & 1) == 1:
-                place = wp.atomic_add(length, 0, 1)
-                if place < records.shape[0]:
-                    pixel = (view * height + row) * width + column
-                    towards = direction * wp.where(horizontal, 1, 2)
-                    records[place] = wp.vec4i(pixel, towards, corner[(edge + 1) % 3], corner[(edge + 2) % 3])
+    p = shifted(a, x, y)
+    q = shifted(b, x, y)
+    r = shifted(c, x, y)
+    e = wp.vec3d(q[0] * r[1] - q[1] * r[0], r[0] * p[1] - r[1] * p[0], p[0] * q[1] - p[1] * q[0])
+    z = e[0] * wp.float64(a[2]) + e[1] * wp.float64(b[2]) + e[2] * wp.float64(c[2])
+    return z / (e[0] * wp.float64(a[3]) + e[1] * wp.float64(b[3]) + e[2] * wp.float64(c[3]))
 
 
 @wp.func
-def examine_pair(
+def visible(
     view: wp.int32,
-    row: wp.int32,
-    column: wp.int32,
+    line: wp.int32,
+    before: wp.int32,
+    near_first: wp.bool,
     horizontal: wp.bool,
+    crossing_depth: wp.float64,
+    corner: wp.vec3i,
+    clip: wp.array2d(dtype=wp.vec4f),
     triangle: wp.array3d(dtype=wp.int32),
     depth: wp.array3d(dtype=wp.float32),
-    open_edges: wp.array2d(dtype=wp.uint8),
+):
+    """Whether a silhouette that crosses a line between the places `before` and `before + 1` can be seen there."""
+    height = triangle.shape[1]
+    width = triangle.shape[2]
+    if before < 0 or before + 1 >= wp.where(horizontal, width, height):
+        return False
+    near = before + wp.where(near_first, 0, 1)
+    far = before + wp.where(near_first, 1, 0)
+    near_row = wp.where(horizontal, line, near)
+    near_column = wp.where(horizontal, near, line)
+    far_row = wp.where(horizontal, line, far)
+    far_column = wp.where(horizontal, far, line)
+    index = triangle[view, near_row, near_column]
+    if index < 0 or index == triangle[view, far_row, far_column]:
+        return False
+    if crossing_depth < wp.float64(-1.0) or crossing_depth > wp.float64(depth[view, far_row, far_column]):
+        return False
+    plane = plane_depth(
+        clip[view, corner[0]], clip[view, corner[1]], clip[view, corner[2]], near_row, near_column, height, width
+    )
+    slack = ROUNDING + SLACK * wp.abs(plane - crossing_depth)
+    # An undefined slope allows any depth.
+    hidden = wp.float64(depth[view, near_row, near_column]) > crossing_depth + slack
+    return not hidden
+
+
+@wp.func
+def cross_lines(
+    view: wp.int32,
+    edge: wp.vec3i,
+    corner: wp.vec3i,
+    horizontal: wp.bool,
     clip: wp.array2d(dtype=wp.vec4f),
-    faces: wp.array(dtype=wp.vec3i),
+    triangle: wp.array3d(dtype=wp.int32),
+    depth: wp.array3d(dtype=wp.float32),
     records: wp.array(dtype=wp.vec4i),
+    keys: wp.array(dtype=wp.int64),
     length: wp.array(dtype=wp.int32),
 ):
-    """Finds the nearer triangle of a pixel and its right or lower neighbour, and goes on if it is a candidate."""
-    next_row = row + wp.where(horizontal, 0, 1)
-    next_column = column + wp.where(horizontal, 1, 0)
-    index = triangle[view, row, column]
-    other = triangle[view, next_row, next_column]
-    if index != other:
-        first_nearer = True
-        if index < 0:
-            first_nearer = False
-        elif other >= 0:
-            first_nearer = depth[view, row, column] <= depth[view, next_row, next_column]
-        if first_nearer:
-            if open_edges[view, index] != wp.uint8(0):
-                find_crossing(
-                    view, row, column, index, horizontal, 1, open_edges, clip, faces, triangle.shape[1], triangle.shape[2],
-                    records, length,
-                )  # fmt: skip
-        elif open_edges[view, other] != wp.uint8(0):
-            find_crossing(
-                view, next_row, next_column, other, horizontal, -1, open_edges, clip, faces, triangle.shape[1],
-                triangle.shape[2], records, length,
-            )  # fmt: skip
+    """Records the visible crossings of one silhouette edge with the rows (or columns) of pixel centres
+    (`antialias_reference.crossings_of_lines`)."""
+    height = triangle.shape[1]
+    width = triangle.shape[2]
+    half = wp.float64(0.5)
+    lines = wp.where(horizontal, height, width)
+    low = clip[view, edge[0]]
+    high = clip[view, edge[1]]
+    # From the image's corner, the point (-1, 1), divided by w: pixel coordinates.
+    corner_low = seen_from(low, wp.float64(-1.0), wp.float64(1.0), height, width, horizontal)
+    corner_high = seen_from(high, wp.float64(-1.0), wp.float64(1.0), height, width, horizontal)
+    a = corner_low / corner_low[3]
+    b = corner_high / corner_high[3]
+    limit = wp.float64(lines)
+    first = wp.int32(wp.clamp(wp.ceil(wp.min(a[1], b[1]) - half), wp.float64(0.0), limit))
+    stop = wp.int32(wp.clamp(wp.ceil(wp.max(a[1], b[1]) - half), wp.float64(0.0), limit))
+    if first < stop:
+        across = wp.abs(b[1] - a[1])
+        along = wp.abs(b[0] - a[0])
+        steep = across > along or (horizontal and across == along)
+        # Left of an edge that goes up are smaller columns; left of one that goes right are smaller rows.
+        ahead = wp.where(horizontal, b[1] < a[1], b[1] > a[1])
+        near_first = (edge[2] == 1) == ahead
+        x = centre_x(0, width)
+        y = centre_y(0, height)
+        for line in range(first, stop):
+            if horizontal:
+                y = centre_y(line, height)
+            else:
+                x = centre_x(line, width)
+            p = seen_from(low, x, y, height, width, horizontal)
+            q = seen_from(high, x, y, height, width, horizontal)
+            place = meeting_point(p, q, 0)
+            z = meeting_point(p, q, 2)
+            before = wp.int32(wp.clamp(wp.floor(place), wp.float64(-2.0), wp.float64(16384.0)))
+            found = visible(view, line, before, near_first, horizontal, z, corner, clip, triangle, depth)
+            if not found:
+                # Close to a centre snapping can have moved the silhouette to its other side.
+                if place - wp.floor(place) < CENTRE_TOLERANCE:
+                    before -= 1
+                    found = visible(view, line, before, near_first, horizontal, z, corner, clip, triangle, depth)
+                elif wp.ceil(place) - place < CENTRE_TOLERANCE:
+                    before += 1
+                    found = visible(view, line, before, near_first, horizontal, z, corner, clip, triangle, depth)
+            if found:
+                index = wp.atomic_add(length, 0, 1)
+                if index < records.shape[0]:
+                    row = wp.where(horizontal, line, before)
+                    column = wp.where(horizontal, before, line)
+                    pixel = (view * height + row) * width + column
+                    step = wp.where(horizontal, 1, width)
+                    near = pixel + wp.where(near_first, 0, step)
+                    way = wp.where(near_first, 1, -1) * wp.where(horizontal, 1, 2)
+                    pair = 2 * pixel + wp.where(horizontal, 0, 1)
+                    records[index] = wp.vec4i(near, wp.where(steep, way, 0), edge[0], edge[1])
+                    bits = wp.cast(wp.float32(z) + 0.0, wp.int32)
+                    keys[index] = (wp.int64(pair) << wp.int64(32)) + wp.int64(
+                        wp.where(bits < 0, bits ^ 2147483647, bits)
+                    )
 
 
 @wp.kernel
@@ -241,84 +319,42 @@ def find_crossings(
     faces: wp.array(dtype=wp.vec3i),
     triangle: wp.array3d(dtype=wp.int32),
     depth: wp.array3d(dtype=wp.float32),
-    open_edges: wp.array2d(dtype=wp.uint8),
-    block: wp.vec2i,
+    candidates: wp.array(dtype=wp.vec3i),
+    mask: wp.int32,
+    head: wp.array(dtype=wp.int32),
+    following: wp.array(dtype=wp.int32),
     records: wp.array(dtype=wp.vec4i),
+    keys: wp.array(dtype=wp.int64),
     length: wp.array(dtype=wp.int32),
 ):
-    """Records (near pixel, way to the far one, edge's vertices) of all crossings between neighbouring pixels.
+    """Records (near pixel, way to the far one, edge's vertices) of all visible crossings of silhouette edges.
 
-    The way is 1 for a column, 2 for a row, with a sign. `length` also counts the records for which there was no room.
+    The way is 1 for a column, 2 for a row, with a sign; 0 for edges that run along the line, which only compete. Keys
+    sort by pair of pixels, then by depth. `length` also counts the records for which there was no room.
     """
-    view, first_row, first_column = wp.tid()
-    first_row *= block[0]
-    first_column *= block[1]
-    height = triangle.shape[1]
-    width = triangle.shape[2]
-    for row in range(first_row, wp.min(first_row + block[0], height)):
-        for column in range(first_column, wp.min(first_column + block[1], width)):
-            if column + 1 < width:
-                examine_pair(view, row, column, True, triangle, depth, open_edges, clip, faces, records, length)
-            if row + 1 < height:
-                examine_pair(view, row, column, False, triangle, depth, open_edges, clip, faces, records, length)
-
-
-@wp.kernel
-def link_crossings(
-    records: wp.array(dtype=wp.vec4i),
-    pixels_per_view: wp.int32,
-    head: wp.array2d(dtype=wp.int32),
-    following: wp.array(dtype=wp.int32),
-):
-    """Chains the records of all edges that start at one (lower) vertex of one view."""
-    i = wp.tid()
-    record = records[i]
-    following[i] = wp.atomic_exch(head, record[0] / pixels_per_view, wp.min(record[2], record[3]), i)
-
-
-@wp.func
-def mark_edge(
-    view: wp.int32,
-    p: wp.int32,
-    q: wp.int32,
-    area: wp.float64,
-    head: wp.array2d(dtype=wp.int32),
-    following: wp.array(dtype=wp.int32),
-    records: wp.array(dtype=wp.vec4i),
-    sides: wp.array2d(dtype=wp.uint8),
-):
-    """Notes a triangle's side at all records of its edge from p to q."""
-    side = wp.where((area > wp.float64(0.0)) == (p < q), LEFT, RIGHT)
-    upper = wp.max(p, q)
-    record = head[view, wp.min(p, q)]
-    while record >= 0:
-        if wp.max(records[record][2], records[record][3]) == upper:
-            sides[record, side] = wp.uint8(1)
-        record = following[record]
-
-
-@wp.kernel
-def mark_sides(
-    clip: wp.array2d(dtype=wp.vec4f),
-    faces: wp.array(dtype=wp.vec3i),
-    candidates: wp.array(dtype=wp.vec2i),
-    length: wp.array(dtype=wp.int32),
-    block: wp.int32,
-    head: wp.array2d(dtype=wp.int32),
-    following: wp.array(dtype=wp.int32),
-    records: wp.array(dtype=wp.vec4i),
-    sides: wp.array2d(dtype=wp.uint8),
-):
-    """Notes on which sides of the recorded edges the mesh has triangles; edge-on ones lie on neither."""
-    start = wp.tid() * block
-    for i in range(start, wp.min(start + block, length[0])):
-        view = candidates[i][0]
-        corner = faces[candidates[i][1]]
-        area = homogeneous_area(clip[view, corner[0]], clip[view, corner[1]], clip[view, corner[2]])
-        if area != wp.float64(0.0):
-            mark_edge(view, corner[0], corner[1], area, head, following, records, sides)
-            mark_edge(view, corner[1], corner[2], area, head, following, records, sides)
-            mark_edge(view, corner[2], corner[0], area, head, following, records, sides)
+    half = wp.tid()
+    candidate = candidates[half / 3]
+    view = candidate[0]
+    if (candidate[2] >> (half % 3) & 1) == 1:
+        edge = half_edge(half, faces, candidates)
+        low = clip[view, edge[0]]
+        high = clip[view, edge[1]]
+        if low[3] > 0.0 and high[3] > 0.0:
+            # Other triangles at this edge: one on the other side ends it, a lower one takes over.
+            alone = bool(True)
+            other = head[bucket_of(view, edge[0], edge[1], mask)]
+            while other >= 0:
+                at = candidates[other / 3]
+                if at[0] == view and at[1] != candidate[1]:
+                    other_edge = half_edge(other, faces, candidates)
+                    same = other_edge[0] == edge[0] and other_edge[1] == edge[1]
+                    if same and (other_edge[2] != edge[2] or at[1] < candidate[1]):
+                        alone = False
+                other = following[other]
+            if alone:
+                corner = faces[candidate[1]]
+                cross_lines(view, edge, corner, True, clip, triangle, depth, records, keys, length)
+                cross_lines(view, edge, corner, False, clip, triangle, depth, records, keys, length)
 
 
 @wp.struct
@@ -331,8 +367,8 @@ class Crossing:
     horizontal: wp.bool
     x: wp.float64
     y: wp.float64
-    a: wp.vec3d
-    b: wp.vec3d
+    a: wp.vec4d
+    b: wp.vec4d
     sign: wp.float64
 
 
@@ -356,14 +392,13 @@ def unpack(record: wp.vec4i, clip: wp.array2d(dtype=wp.vec4f), height: wp.int32,
 @wp.func
 def share_of(c: Crossing):
     """How much of the near colour reaches into the far pixel (> 0), or of the far colour into the near pixel (< 0)."""
-    return wp.float32(c.sign * crossing_of(c.a, c.b) - wp.float64(0.5))
+    return wp.float32(c.sign * meeting_point(c.a, c.b, 0) - wp.float64(0.5))
 
 
 @wp.kernel
 def blend(
     clip: wp.array2d(dtype=wp.vec4f),
     records: wp.array(dtype=wp.vec4i),
-    sides: wp.array2d(dtype=wp.uint8),
     height: wp.int32,
     width: wp.int32,
     color: wp.array2d(dtype=wp.float32),
@@ -371,19 +406,17 @@ def blend(
 ):
     """Adds the shares to the image, which comes as a copy of the colours."""
     i = wp.tid()
-    if (sides[i, LEFT] & sides[i, RIGHT]) == wp.uint8(0):
-        c = unpack(records[i], clip, height, width)
-        share = share_of(c)
-        target = wp.where(share > 0.0, c.far, c.near)
-        for k in range(color.shape[1]):
-            wp.atomic_add(blended, target, k, share * (color[c.near, k] - color[c.far, k]))
+    c = unpack(records[i], clip, height, width)
+    share = share_of(c)
+    target = wp.where(share > 0.0, c.far, c.near)
+    for k in range(color.shape[1]):
+        wp.atomic_add(blended, target, k, share * (color[c.near, k] - color[c.far, k]))
 
 
 @wp.kernel
 def blend_gradient(
     clip: wp.array2d(dtype=wp.vec4f),
     records: wp.array(dtype=wp.vec4i),
-    sides: wp.array2d(dtype=wp.uint8),
     height: wp.int32,
     width: wp.int32,
     color: wp.array2d(dtype=wp.float32),
@@ -396,31 +429,30 @@ def blend_gradient(
     The crossing is N/D with N = b_across a_along - a_across b_along and D = b_across a_w - a_across b_w.
     """
     i = wp.tid()
-    if (sides[i, LEFT] & sides[i, RIGHT]) == wp.uint8(0):
-        c = unpack(records[i], clip, height, width)
-        share = share_of(c)
-        target = wp.where(share > 0.0, c.far, c.near)
-        grad_share = float(0.0)
-        for k in range(color.shape[1]):
-            g = grad_blended[target, k]
-            grad_share += g * (color[c.near, k] - color[c.far, k])
-            if grad_color:
-                wp.atomic_add(grad_color, c.near, k, share * g)
-                wp.atomic_add(grad_color, c.far, k, -share * g)
-        if grad_clip:
-            a = c.a
-            b = c.b
-            crossing = crossing_of(a, b)
-            scale = c.sign * wp.float64(grad_share) / (b[1] * a[2] - a[1] * b[2])
-            grad_a = wp.vec3d(b[1], crossing * b[2] - b[0], -crossing * b[1]) * scale
-            grad_b = wp.vec3d(-a[1], a[0] - crossing * a[2], crossing * a[1]) * scale
-            wp.atomic_add(grad_clip, c.view, records[i][2], clip_gradient(grad_a, c, height, width))
-            wp.atomic_add(grad_clip, c.view, records[i][3], clip_gradient(grad_b, c, height, width))
+    c = unpack(records[i], clip, height, width)
+    share = share_of(c)
+    target = wp.where(share > 0.0, c.far, c.near)
+    grad_share = float(0.0)
+    for k in range(color.shape[1]):
+        g = grad_blended[target, k]
+        grad_share += g * (color[c.near, k] - color[c.far, k])
+        if grad_color:
+            wp.atomic_add(grad_color, c.near, k, share * g)
+            wp.atomic_add(grad_color, c.far, k, -share * g)
+    if grad_clip:
+        a = c.a
+        b = c.b
+        place = meeting_point(a, b, 0)
+        scale = c.sign * wp.float64(grad_share) / (b[1] * a[3] - a[1] * b[3])
+        grad_a = wp.vec3d(b[1], place * b[3] - b[0], -place * b[1]) * scale
+        grad_b = wp.vec3d(-a[1], a[0] - place * a[3], place * a[1]) * scale
+        wp.atomic_add(grad_clip, c.view, records[i][2], clip_gradient(grad_a, c, height, width))
+        wp.atomic_add(grad_clip, c.view, records[i][3], clip_gradient(grad_b, c, height, width))
 
 
 @wp.func
 def clip_gradient(g: wp.vec3d, c: Crossing, height: wp.int32, width: wp.int32):
-    """Chain rule of `seen_from`."""
+    """Chain rule of `seen_from` for gradients of along, across and w."""
     gx = wp.where(c.horizontal, g[0], g[1]) * (wp.float64(width) / wp.float64(2.0))
     gy = -wp.where(c.horizontal, g[1], g[0]) * (wp.float64(height) / wp.float64(2.0))
     return wp.vec4f(wp.float32(gx), wp.float32(gy), 0.0, wp.float32(g[2] - c.x * gx - c.y * gy))

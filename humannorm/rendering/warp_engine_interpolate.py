@@ -1,6 +1,7 @@
 """Warp kernels that interpolate vertex attributes at the visible points, forward and backward.
 
-Channels come in groups of one to four, whatever divides their number: both kernels exist for each of these vector types.
+Channels come in groups of one to four, whatever divides their number: both kernels exist for each of these vector
+types.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Warp kernels of the rasteriser: project, draw, resolve, and the gradient of the barycentrics. One source for CPU and CUDA.
+"""Warp kernels of the rasteriser: project, draw, resolve, and the gradient of the barycentrics. One source for CPU and
+CUDA.
 
-While drawing, a pixel's state is one 64-bit key, depth above triangle index, lowered by an atomic minimum: the result does
-not depend on the order of triangles or threads. Floating-point contraction is off, so that depths match the torch
+While drawing, a pixel's state is one 64-bit key, depth above triangle index, lowered by an atomic minimum: the result
+does not depend on the order of triangles or threads. Floating-point contraction is off, so that depths match the torch
 reference bit for bit.
 
 A thread works on a block of items: on a CPU one thread does all of a view, on CUDA each thread does one item.
@@ -74,8 +75,9 @@ def pixel_box(a: wp.vec2i, b: wp.vec2i, c: wp.vec2i, height: wp.int32, width: wp
 
 @wp.struct
 class Triangle:
-    """A screen triangle ready to be drawn. Edge 0 runs from b to c, edge 1 from c to a, edge 2 from a to b, turned so that the
-    inside is on the right of all (y down). A centre is covered if value + bias >= 0 for all three (Pineda 1988)."""
+    """A screen triangle ready to be drawn. Edge 0 runs from b to c, edge 1 from c to a, edge 2 from a to b, turned so
+    that the inside is on the right of all (y down). A centre is covered if value + bias >= 0 for all three (Pineda
+    1988)."""
 
     area: wp.int64
     x_0: wp.int64
@@ -198,8 +200,8 @@ def draw(
     large: wp.array(dtype=wp.vec2i),
     lengths: wp.array(dtype=wp.int32),
 ):
-    """Draws every triangle whose box holds a pixel centre; lists (view, triangle) of those that are clipped first, and of the
-    large ones."""
+    """Draws every triangle whose box holds a pixel centre; lists (view, triangle) of those that are clipped first, and
+    of the large ones."""
     view, start = wp.tid()
     start *= block
     first_pixel = view * height * width
@@ -287,7 +289,7 @@ def draw_rows(
 
 @wp.func
 def centre_x(column: wp.int32, width: wp.int32):
-    """Normalised device x of a column of pixel centres (`torch_engine.pixel_centres`)."""
+    """Normalised device x of a column of pixel centres (`clipping.pixel_centres`)."""
     return (wp.float64(column) + wp.float64(0.5)) * (wp.float64(2.0) / wp.float64(width)) - wp.float64(1.0)
 
 
