@@ -178,13 +178,17 @@ def write_pictures(
 
 
 def write_mesh(out: Path, state: TextureState, colors: SurfaceColors) -> list[Path]:
-    """The mesh with vertex colours, in the user's frame."""
-    from humannorm.mesh import to_trimesh
-    from humannorm.texture.surface import painted_mesh
+    """The painted mesh in the user's frame: textured as GLB, and with vertex colours as PLY."""
+    from humannorm.export import ExportSettings, export_mesh
+    from humannorm.texture.surface import painted_mesh, user_field
 
-    path = out / "painted.ply"
-    to_trimesh(painted_mesh(state, colors)).export(path)
-    return [path]
+    mesh, field = painted_mesh(state, colors), user_field(state, colors)
+    most = ExportSettings().faces
+    settings = ExportSettings(normal_map=mesh.num_faces > most)  # without decimation there is nothing to put in one
+    files = []
+    for name in ("paint.glb", "paint.ply"):
+        files += export_mesh(out / name, mesh, settings, field=field, overwrite=True)
+    return files
 
 
 def saturation(

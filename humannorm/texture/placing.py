@@ -29,6 +29,10 @@ class Placement:
         """World positions in the frame of the user's file."""
         return vertices / self.scale + vertices.new_tensor(self.centre)
 
+    def to_world(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+        """Positions in the frame of the user's file in the working box."""
+        return (vertices - vertices.new_tensor(self.centre)) * self.scale
+
 
 def place(mesh: Mesh) -> tuple[Mesh, Placement]:
     """The mesh in the working box: as it is if it stands there already, else centred and as tall as a body.
@@ -45,5 +49,4 @@ def place(mesh: Mesh) -> tuple[Mesh, Placement]:
         raise InputError("mesh: expected a height above 0 along Y, got a flat mesh")
     x, y, z = ((low + high) / 2).tolist()
     placement = Placement((x, y, z), min(BODY_HEIGHT / float(size[1]), 2 * REACH / float(size.max())))
-    vertices = (mesh.vertices - mesh.vertices.new_tensor(placement.centre)) * placement.scale
-    return mesh.replace(vertices=vertices), placement
+    return mesh.replace(vertices=placement.to_world(mesh.vertices)), placement

@@ -7,6 +7,8 @@ neighbours, weighted by the inverse of the edges' lengths.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -20,7 +22,7 @@ from humannorm.texture.fields import ColorField
 from humannorm.texture.state import TextureState
 from humannorm.texture.visibility import plan_cameras, visible_vertices
 
-__all__ = ["SurfaceColors", "fill_unseen", "painted_mesh", "surface_colors"]
+__all__ = ["SurfaceColors", "fill_unseen", "painted_mesh", "surface_colors", "user_field"]
 
 CHUNK = 1 << 18  # points at a time
 
@@ -69,6 +71,11 @@ def surface_colors(state: TextureState, plan: CameraPlan, size: int = 512) -> Su
     seen = visible_vertices(state.mesh, plan_cameras(plan), size)
     colors = _evaluate(state.field, state.mesh.vertices)
     return SurfaceColors(state.mesh, state.field, seen, fill_unseen(state.mesh, colors, seen))
+
+
+def user_field(state: TextureState, colors: SurfaceColors) -> Callable[[Tensor], Tensor]:
+    """The colours as a field over the user's own frame, which `painted_mesh` is in: what `export_mesh` asks."""
+    return lambda points: colors(state.placement.to_world(points))
 
 
 def painted_mesh(state: TextureState, colors: SurfaceColors) -> Mesh:

@@ -27,10 +27,11 @@ def test_paint_writes_what_it_names(
     words = ["paint", str(statue), "a ball", "--models", str(tiny_sd("epsilon")), "--steps", "5", "--out", str(out)]
     assert main(words) == 0
     written = {path.name for path in out.iterdir()}
-    assert {"painted.ply", "sheet_paint.png", "preview.png", "state.safetensors", "paint.json"} <= written
-    painted, before = load_mesh(out / "painted.ply"), load_mesh(statue)
+    assert {"paint.glb", "paint.ply", "sheet_paint.png", "preview.png", "state.safetensors", "paint.json"} <= written
+    painted, before = load_mesh(out / "paint.ply"), load_mesh(statue)
     assert painted.colors is not None
     assert painted.num_faces == before.num_faces
+    assert load_mesh(out / "paint.glb").texture is not None
     assert float((painted.vertices.amax(0) - before.vertices.amax(0)).abs().max()) < 0.01
     facts = json.loads((out / "paint.json").read_text("utf-8"))
     assert facts["steps"] == 5 and set(facts["mean_chroma"]) == {"coarse", "fine", "model"}

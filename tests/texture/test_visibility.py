@@ -15,7 +15,7 @@ from humannorm.geometry.hash_grid import GridLayout
 from humannorm.mesh import Mesh
 from humannorm.texture.fields import HashColorField, HashColorSettings
 from humannorm.texture.state import start_state
-from humannorm.texture.surface import SurfaceColors, fill_unseen, painted_mesh, surface_colors
+from humannorm.texture.surface import SurfaceColors, fill_unseen, painted_mesh, surface_colors, user_field
 from humannorm.texture.visibility import plan_cameras, visible_vertices
 
 
@@ -144,4 +144,7 @@ def test_a_users_mesh_comes_back_in_its_own_frame(ball, small_settings, generato
     assert float(state.mesh.vertices.abs().max()) == pytest.approx(0.9, abs=1e-3)
     painted = painted_mesh(state, surface_colors(state, small_settings.plan, 64))
     torch.testing.assert_close(painted.vertices, mesh.vertices, rtol=1e-4, atol=1e-3)
-    assert painted.colors is not None and float((painted.colors - 0.5).abs().max()) < 0.01
+    asked = user_field(state, surface_colors(state, small_settings.plan, 64))(mesh.vertices)
+    assert painted.colors is not None
+    torch.testing.assert_close(asked, painted.colors, rtol=0, atol=1e-3)
+    assert float((painted.colors - 0.5).abs().max()) < 0.01
