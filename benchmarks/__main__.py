@@ -11,6 +11,7 @@ BENCHMARKS = {
     "signed_distance": "signed distances to a 100k-face human",
     "geometry": "hash grid, surface extraction, narrow bands up to resolution 512, fits of a field",
     "export": "unwrapping against xatlas at 20k, 100k and 400k faces, and the whole way to a GLB",
+    "texture": "a step of the texture optimiser beyond its networks (needs the bundled model)",
 }
 
 
