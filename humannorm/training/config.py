@@ -103,5 +103,8 @@ class DiffusionConfig:
     """A latent pixel inside the silhouette weighs 1 + this, one outside 1."""
     controlled: float = 0.0
     """Share of the colour samples that are trained with the ControlNet; 1 in its own training."""
+    sheet_prompts: int = 12
+    """Pictures of each kind on a validation sheet; the held-out loss is the mean over four times as many samples."""
+    sheet_denoising_steps: int = 16
     prediction_type: str = "v_prediction"
     """Of a model made from nothing; an existing model keeps its scheduler's."""

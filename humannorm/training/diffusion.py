@@ -218,12 +218,11 @@ class DenoiserTask(Task):
         self.shards.refresh()
         guide = self.guide
         generator = torch.Generator().manual_seed(VALIDATION_SEED)
-        batch = self.draw(generator, 48, self.held_out)
+        batch = self.draw(generator, 4 * self.config.sheet_prompts, self.held_out)
         figures = {"held_out_loss": float(self({k: v.to(guide.device) for k, v in batch.items()}))}
-        chosen = self._validation_shots()
+        indices = self._validation_shots()[: self.config.sheet_prompts]
         pictures, labels = [], []
         for kind in [kind for kind, _ in self.config.kinds]:
-            indices = chosen[:12]
             prompts = [fixed_prompt(self.held_out.shot(index), kind) for index in indices]
             controls: list[Tensor | None] = [None]
             if self.config.controlled and kind == "color":
@@ -233,14 +232,20 @@ class DenoiserTask(Task):
                 condition = guide.condition(prompts, guidance_scale=4.0, control=control)
                 size = guide.resolution // guide.downscale
                 noise = torch.randn((len(prompts), 4, size, size), generator=generator).to(guide.device)
-                latents = sample_latents(guide, condition, noise, scheduler_config=self.scheduler_config, steps=16)
+                latents = sample_latents(
+                    guide,
+                    condition,
+                    noise,
+                    scheduler_config=self.scheduler_config,
+                    steps=self.config.sheet_denoising_steps,
+                )
                 pictures += list(guide.decode(latents.float()).float().cpu())
                 if control is not None:
                     pictures += list(control)
                 named = [f"{self.held_out.shot(i)['part']} {self.held_out.shot(i)['view']}" for i in indices]
                 labels += [f"{kind} {text}" for text in named]
                 labels += named if control is not None else []
-        save_png(folder / f"step_{step:06d}.png", contact_sheet(pictures, labels, 12))
+        save_png(folder / f"step_{step:06d}.png", contact_sheet(pictures, labels, len(indices)))
         self.train()
         return figures
 

@@ -66,6 +66,8 @@ class FineTuneConfig:
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: a third more time for about half the memory."""
     prompt_dropout: float = 0.1
+    sheet_prompts: int = 12
+    sheet_denoising_steps: int = 16
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,12 @@ def fine_tune(
         shards=LatentShards(data, out / "latents", kinds=(kind,), control=control),
         held_out=LatentShards(data, out / "latents", kinds=(kind,), split="held_out", control=control),
         config=DiffusionConfig(
-            prompt_dropout=config.prompt_dropout, kinds=((kind, 1.0),), mask_weight=0.0, controlled=float(control)
+            prompt_dropout=config.prompt_dropout,
+            kinds=((kind, 1.0),),
+            mask_weight=0.0,
+            controlled=float(control),
+            sheet_prompts=config.sheet_prompts,
+            sheet_denoising_steps=config.sheet_denoising_steps,
         ),
         controlnet=controlnet,
     )
