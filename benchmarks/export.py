@@ -20,7 +20,7 @@ from humannorm.export.baking import find_texels
 from humannorm.mesh import Mesh
 
 OURS, PEER = "humannorm", "xatlas"
-SIZE, PADDING = 2048, 4
+SIZE, PADDING = 2048, 8
 AT_MOST = {20_000: 3, 100_000: 2, 400_000: 1}
 """Faces: measured rounds at most, as xatlas takes minutes."""
 

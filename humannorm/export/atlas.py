@@ -16,22 +16,26 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from humannorm.checks import check_range
+from humannorm.checks import InputError, check_range
 from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh
 from humannorm.rendering import rasterize
 
-from .decimation import decimate
+from .decimation import roughly_decimated
 from .flattening import Flattening, conformal_map, rigid_map, untangle
 from .packing import pack_charts, upright
 from .segments import FaceTable, grow_segments, halve_segments
-from .topology import Array, face_crosses, face_neighbours, split_vertices, without_specks
+from .topology import Array, face_crosses, face_neighbours, face_patches, split_vertices, without_specks
 
 __all__ = ["Atlas", "UnwrapSettings", "overlap", "unwrap"]
 
 
 MOST_SPLITS = 10
 """A chart that still is not flat after so many halvings is a handful of faces."""
+
+
+MOST_PIECES = 2000
+"""Every separate piece is at least one chart, and packing takes its time with each."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Atlas:
 def unwrap(
     mesh: Mesh,
     texture_size: int = 2048,
-    padding: float = 4.0,
+    padding: float = 8.0,
     settings: UnwrapSettings = UnwrapSettings(),
 ) -> Atlas:
     """Atlas of a mesh whose seams are welded (as `decimate` leaves it).
@@ -79,6 +83,9 @@ def unwrap(
     faces = mesh.faces.cpu().numpy()
     low, high = vertices.min(0), vertices.max(0)
     vertices = (vertices - (low + high) / 2) / float((high - low).max())
+    pieces = int(face_patches(face_neighbours(faces), np.zeros(len(faces), np.int64)).max()) + 1
+    if pieces > MOST_PIECES:
+        raise InputError(f"mesh: expected at most {MOST_PIECES} separate pieces, got {pieces}: remove specks first")
     proxy = _chart_proxy(vertices, faces, settings)
     labels, charts, flat = _carry_over(vertices, faces, proxy, settings)
     origin, split, chart, flat, labels = _without_overlaps(vertices, faces, labels, charts, flat)
@@ -105,10 +112,9 @@ class _Proxy:
 
 def _chart_proxy(vertices: Array, faces: Array, settings: UnwrapSettings) -> _Proxy:
     """Charts of a light version of the surface, split until each lies flat: no folds, no overlap, little distortion."""
-    light = Mesh(torch.from_numpy(vertices).float(), torch.from_numpy(faces))
+    points, triangles = vertices, faces
     if len(faces) > settings.proxy_faces:
-        light = decimate(light, settings.proxy_faces)
-    points, triangles = light.vertices.double().numpy(), light.faces.numpy()
+        points, triangles = roughly_decimated(vertices, faces, settings.proxy_faces)
     table = FaceTable.of(points, triangles)
     labels = grow_segments(table, settings.charts)
     for attempt in itertools.count():

@@ -11,7 +11,7 @@ from humannorm.checks import InputError
 from humannorm.mesh import Mesh, check_mesh, is_watertight
 from humannorm.rendering.seams import weld
 
-__all__ = ["decimate"]
+__all__ = ["decimate", "roughly_decimated"]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
@@ -40,6 +40,17 @@ def decimate(mesh: Mesh, faces: int) -> Mesh:
         torch.from_numpy(np.ascontiguousarray(points, dtype=np.float32)).to(mesh.device),
         torch.from_numpy(np.ascontiguousarray(triangles, dtype=np.int64)).to(mesh.device),
     )
+
+
+def roughly_decimated(points: Array, triangles: Array, budget: int) -> tuple[Array, Array]:
+    """About `budget` faces, or as few as can be reached, without a promise that edges keep two faces: to plan on."""
+    import fast_simplification
+
+    indices = np.ascontiguousarray(triangles, dtype=np.int32)
+    fewer, kept = fast_simplification.simplify(
+        np.ascontiguousarray(points, dtype=np.float32), indices, target_count=budget, agg=AGGRESSIVENESS[0]
+    )
+    return fewer.astype(np.float64), kept.astype(np.int64)
 
 
 def _welded(mesh: Mesh) -> tuple[torch.Tensor, torch.Tensor]:

@@ -38,8 +38,9 @@ class ExportSettings:
     """Most faces of the exported surface; the paper's number."""
     texture_size: int = 2048
     """Side of the square textures in texels, up to 8192; the published code bakes 2048."""
-    padding: float = 4.0
-    """Least distance between charts in texels."""
+    padding: float = 1 / 256
+    """Least distance between charts as a share of the texture's side: 8 texels of 2048, so that seen from afar (mip
+    level 2) nothing bleeds across a seam."""
     normal_map: bool = True
     """Bake the full surface's normals into a tangent-space map."""
     occlusion: bool = False
@@ -103,7 +104,7 @@ def bake(
     tell("decimate", 0.0)
     surface = decimate(source, settings.faces)
     tell("unwrap", 0.1)
-    atlas = unwrap(surface, settings.texture_size, settings.padding)
+    atlas = unwrap(surface, settings.texture_size, settings.padding * settings.texture_size)
     low = Mesh(surface.vertices[atlas.vertex], atlas.faces, uvs=atlas.uvs)
     low = low.replace(normals=welded_vertex_normals(low.vertices, low.faces))
     assert low.normals is not None and low.uvs is not None
@@ -193,7 +194,7 @@ def _single_precision(mesh: Mesh) -> Mesh:
 def _check_settings(settings: ExportSettings) -> None:
     check_range("faces", settings.faces, 4, 10_000_000)
     check_range("texture_size", settings.texture_size, 16, 8192)
-    check_range("padding", settings.padding, 0, settings.texture_size / 16)
+    check_range("padding", settings.padding, 0, 1 / 16)
     check_range("occlusion_rays", settings.occlusion_rays, 1, 4096)
     check_range("occlusion_reach", settings.occlusion_reach, 0, math.inf)
     check_choice("image_format", settings.image_format, ("png", "jpeg"))

@@ -14,7 +14,7 @@ from scipy.ndimage import binary_dilation
 
 from humannorm.rendering import rasterize
 
-from .topology import Array
+from .topology import Array, border_edges
 
 __all__ = ["covered_cells", "pack_charts", "upright"]
 
@@ -48,14 +48,31 @@ def upright(flat: Array, chart: Array) -> Array:
     return flat
 
 
-def covered_cells(flat: Array, faces: Array, chart: Array, scale: float) -> list[Array]:
-    """Of every chart (as `upright` leaves it) the cells of side 1 / scale whose centre it covers, row 0 at the top."""
+def covered_cells(flat: Array, faces: Array, chart: Array, border: Array, scale: float) -> list[Array]:
+    """Of every chart (as `upright` leaves it) the cells of side 1 / scale that it touches, row 0 at the top.
+
+    border: vertices [N, 2] of the edges around the charts; the cells along them are taken where no centre is covered.
+    """
     points = flat * scale
     boxes = np.array([[points[m].imag.max(), points[m].real.max()] for m in _members(chart)])
     sizes = np.ceil(boxes + 1e-6).astype(int) + 1
     corners, height, width = _shelves(sizes)
     mask = _raster(points, faces, chart, corners, sizes, height, width)
+    outline, outlined = _along(points, border, chart)
+    rows = np.clip((sizes[outlined, 0] - outline.imag).astype(int), 0, sizes[outlined, 0] - 1)
+    columns = np.clip(outline.real.astype(int), 0, sizes[outlined, 1] - 1)
+    mask[corners[outlined, 0] + rows, corners[outlined, 1] + columns] = True
     return [mask[r : r + h, c : c + w] for (r, c), (h, w) in zip(corners, sizes, strict=True)]
+
+
+def _along(points: Array, edges: Array, chart: Array) -> tuple[Array, Array]:
+    """Points at most half a cell apart along the edges, and the chart of each."""
+    start, end = points[edges[:, 0]], points[edges[:, 1]]
+    steps = np.ceil(2 * np.abs(end - start)).astype(int) + 1
+    edge = np.repeat(np.arange(len(edges)), steps)
+    step = np.arange(len(edge)) - np.repeat(np.cumsum(steps) - steps, steps)
+    share = step / steps[edge]
+    return start[edge] + share * (end - start)[edge], chart[edges[edge, 0]]
 
 
 def _shelves(sizes: Array) -> tuple[Array, int, int]:
@@ -94,9 +111,10 @@ def pack_charts(flat: Array, faces: Array, chart: Array, areas: Array, texture_s
     grid = min(GRID, texture_size)
     cells_apart = padding * grid / texture_size
     scale = grid * math.sqrt(EXPECTED_FILL / float(areas.sum()))
+    border = border_edges(faces)
     for attempt in range(3):
-        masks = covered_cells(flat, faces, chart, scale)
-        places, side = _place_all(masks, math.ceil(cells_apart) + 1, grid)
+        masks = covered_cells(flat, faces, chart, border, scale)
+        places, side = _place_all(masks, math.ceil(cells_apart), grid)
         if abs(side / grid - 1) < 0.02 or attempt == 2:
             break
         scale *= grid / side

@@ -54,7 +54,7 @@ def grow_segments(table: FaceTable, count: int, rounds: int = ROUNDS) -> Array:
     pairs, centres, normals, areas = table.pairs, table.centres, table.normals, table.areas
     graph = neighbour_graph(pairs, len(areas), np.linalg.norm(centres[pairs[:, 0]] - centres[pairs[:, 1]], axis=1))
     pieces = face_patches(pairs, np.zeros(len(areas), np.int64))
-    seeds = [int(np.flatnonzero(pieces == piece)[0]) for piece in range(int(pieces.max()) + 1)]
+    seeds = np.unique(pieces, return_index=True)[1].tolist()
     distance = dijkstra(graph, directed=False, indices=seeds, min_only=True)
     # Farthest points first; the first seed of a piece was arbitrary, but Lloyd's rounds move it.
     while len(seeds) < min(count, len(areas)):

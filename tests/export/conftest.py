@@ -24,6 +24,12 @@ def sphere() -> Mesh:
 
 
 @pytest.fixture(scope="session")
+def ball() -> Mesh:
+    """Radius 1, 320 faces: where the surface does not matter."""
+    return _mesh(trimesh.creation.icosphere(subdivisions=2))
+
+
+@pytest.fixture(scope="session")
 def torus() -> Mesh:
     return _mesh(trimesh.creation.torus(1.0, 0.3, major_sections=64, minor_sections=32))
 

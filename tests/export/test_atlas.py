@@ -99,8 +99,8 @@ def test_one_triangle():
     assert (u1 - u0) * (v2 - v0) - (v1 - v0) * (u2 - u0) < -0.2  # v down: seen from outside it is not mirrored
 
 
-def test_the_same_bytes_again(sphere):
-    first, second = unwrap(sphere, 128), unwrap(sphere, 128)
+def test_the_same_bytes_again(ball):
+    first, second = unwrap(ball, 128, 1.0), unwrap(ball, 128, 1.0)
     assert torch.equal(first.uvs, second.uvs) and torch.equal(first.faces, second.faces)
 
 
@@ -133,9 +133,16 @@ def test_splitting_where_labels_meet():
     assert origin[faces].tolist() == [[0, 1, 2], [2, 1, 3]]
 
 
+def test_dust_is_refused():
+    corners = torch.rand(3 * 2001, 3, generator=torch.Generator().manual_seed(0))
+    dust = Mesh(corners, torch.arange(3 * 2001).reshape(-1, 3))
+    with pytest.raises(InputError, match="at most 2000 separate pieces, got 2001"):
+        unwrap(dust)
+
+
 @pytest.mark.usefixtures("as_user")
-def test_bad_sizes_are_refused(sphere):
+def test_bad_sizes_are_refused(ball):
     with pytest.raises(InputError, match="texture_size: expected 16 to 8192, got 9000"):
-        unwrap(sphere, 9000)
+        unwrap(ball, 9000)
     with pytest.raises(InputError, match="padding: expected 0 to 4, got 30"):
-        unwrap(sphere, 64, 30)
+        unwrap(ball, 64, 30)

@@ -54,8 +54,8 @@ def test_a_detailed_sphere_lives_on_in_the_normal_map_of_a_coarse_one(sphere):
     assert float(with_map) < 2 < float(without)
 
 
-def test_the_normal_map_of_the_same_surface_is_flat(sphere):
-    baked = bake(sphere, ExportSettings(texture_size=256))
+def test_the_normal_map_of_the_same_surface_is_flat(ball):
+    baked = bake(ball, ExportSettings(texture_size=256))
     assert baked.normal_map is not None
     torch.testing.assert_close(
         baked.normal_map, torch.tensor([0.5, 0.5, 1.0]).expand_as(baked.normal_map), atol=2e-3, rtol=0
@@ -104,8 +104,8 @@ def test_vertex_colours_for_ply(sphere, colorful):
     assert float((baked.mesh.colors - colorful(baked.mesh.vertices)).abs().max()) < 0.1
 
 
-def test_a_mesh_without_colours_is_grey(sphere):
-    baked = color_vertices(sphere)
+def test_a_mesh_without_colours_is_grey(ball):
+    baked = color_vertices(ball)
     torch.testing.assert_close(baked.mesh.colors, torch.full_like(baked.mesh.vertices, 0.7))
 
 
@@ -137,25 +137,25 @@ def test_occlusion_of_a_floor_under_a_lid():
     assert float(open_share[underside].min()) == 1
 
 
-def test_metres(sphere):
-    tall = to_metres(sphere.replace(vertices=sphere.vertices * 3 + 7), 1.75)
+def test_metres(ball):
+    tall = to_metres(ball.replace(vertices=ball.vertices * 3 + 7), 1.75)
     low, high = tall.vertices.amin(0), tall.vertices.amax(0)
     torch.testing.assert_close(high[1] - low[1], torch.tensor(1.75))
     torch.testing.assert_close(low, torch.tensor([-0.875, 0.0, -0.875]), atol=1e-5, rtol=0)
     for height in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(InputError, match="height_m: expected a height in metres above 0"):
-            to_metres(sphere, height)
+            to_metres(ball, height)
 
 
-def test_fields_that_fail_say_so(sphere):
+def test_fields_that_fail_say_so(ball):
     with pytest.raises(InputError, match="field: expected finite colours, got NaN"):
-        bake(sphere, ExportSettings(texture_size=64), lambda points: points * math.nan)
+        bake(ball, ExportSettings(texture_size=64), lambda points: points * math.nan)
     with pytest.raises(InputError, match="field: expected colours"):
-        bake(sphere, ExportSettings(texture_size=64), lambda points: points[:, :2])
+        bake(ball, ExportSettings(texture_size=64), lambda points: points[:, :2])
 
 
-def test_the_inputs_are_left_alone(sphere, colorful):
-    before = sphere.vertices.clone()
-    bake(sphere, ExportSettings(texture_size=64, faces=1000), colorful)
-    decimate(sphere, 100)
-    assert torch.equal(before, sphere.vertices)
+def test_the_inputs_are_left_alone(ball, colorful):
+    before = ball.vertices.clone()
+    bake(ball, ExportSettings(texture_size=64, faces=200), colorful)
+    decimate(ball, 100)
+    assert torch.equal(before, ball.vertices)
