@@ -15,6 +15,7 @@ Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 __all__ = [
     "Array",
+    "border_edges",
     "face_crosses",
     "face_neighbours",
     "face_patches",
@@ -38,6 +39,16 @@ def face_neighbours(faces: Array) -> Array:
     order = np.argsort(key, kind="stable")
     same = key[order[1:]] == key[order[:-1]]
     return np.stack([order[:-1][same] // 3, order[1:][same] // 3], axis=1)
+
+
+def border_edges(faces: Array) -> Array:
+    """Edges [N, 2] that belong to one face only."""
+    start, end = faces.ravel().astype(np.int64), faces[:, [1, 2, 0]].ravel().astype(np.int64)
+    stride = int(faces.max()) + 1
+    key = np.minimum(start, end) * stride + np.maximum(start, end)
+    _, first, counts = np.unique(key, return_index=True, return_counts=True)
+    alone = first[counts == 1]
+    return np.stack([start[alone], end[alone]], axis=1)
 
 
 def neighbour_graph(pairs: Array, count: int, weights: Array | None = None) -> csr_array:
