@@ -25,6 +25,7 @@ from humannorm.texture.visibility import plan_cameras, visible_vertices
 __all__ = ["SurfaceColors", "fill_unseen", "painted_mesh", "surface_colors", "user_field"]
 
 CHUNK = 1 << 18  # points at a time
+CELLS = 96  # a side of the coarse grid that tells where unseen faces are
 
 
 class SurfaceColors:
@@ -39,18 +40,21 @@ class SurfaceColors:
     ) -> None:
         self.mesh, self.field, self.seen, self.vertex_colors = mesh, field, seen, vertex_colors
         self._distance: SignedDistance | None = None
+        self._near_unseen = _cells_near(mesh, ~seen[mesh.faces].all(1))  # elsewhere the field stands as it is
 
     @torch.no_grad()
     def __call__(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Colours in 0..1 of points on (or near) the surface; without gradient."""
         check_tensor("points", points, "N 3")
         colors = _evaluate(self.field, points)
-        if bool(self.seen.all()):
+        x, y, z = _cell(points).unbind(1)
+        near = self._near_unseen[x, y, z].nonzero()[:, 0]
+        if not len(near):
             return colors
         if self._distance is None:
             self._distance = SignedDistance(self.mesh.vertices, self.mesh.faces, inside_out="flip")
-        closest = self._distance.closest(points)
-        return self._blend(colors, closest.face.long(), closest.barycentric)
+        closest = self._distance.closest(points[near])
+        return colors.index_copy(0, near, self._blend(colors[near], closest.face.long(), closest.barycentric))
 
     @torch.no_grad()
     def at(self, points: Float[Tensor, "N 3"], face: Tensor, barycentric: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
@@ -169,6 +173,28 @@ def _nearest(positions: Tensor, colors: Tensor, known: Tensor, wanted: Tensor) -
     filled = colors.clone()
     filled[wanted] = colors[places[torch.as_tensor(nearest)]]
     return filled
+
+
+def _cell(points: Float[Tensor, "N 3"]) -> Tensor:
+    """Which cell of the coarse grid over the working box each point is in; what is outside counts to the outermost."""
+    return ((points + 1) / 2 * CELLS).floor().long().clamp(0, CELLS - 1)
+
+
+def _cells_near(mesh: Mesh, chosen: Bool[Tensor, " F"]) -> Tensor:
+    """Cells [CELLS, CELLS, CELLS] touched by the bounding boxes of the chosen faces, and their neighbours.
+
+    Every box adds 1 at its first corner and takes it away past its last one, along each axis; running sums fill it.
+    """
+    corners = mesh.vertices[mesh.faces[chosen]]
+    first = (_cell(corners.amin(1)) - 1).clamp_min(0)
+    past = (_cell(corners.amax(1)) + 2).clamp_max(CELLS)
+    count = torch.zeros(CELLS + 1, CELLS + 1, CELLS + 1, dtype=torch.int64, device=mesh.device)
+    for x, x_sign in ((first, 1), (past, -1)):
+        for y, y_sign in ((first, 1), (past, -1)):
+            for z, z_sign in ((first, 1), (past, -1)):
+                sign = torch.full_like(x[:, 0], x_sign * y_sign * z_sign)
+                count.index_put_((x[:, 0], y[:, 1], z[:, 2]), sign, accumulate=True)
+    return count.cumsum(0).cumsum(1).cumsum(2)[:CELLS, :CELLS, :CELLS] > 0
 
 
 def _evaluate(field: ColorField, points: Tensor) -> Tensor:
