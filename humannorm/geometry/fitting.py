@@ -77,7 +77,8 @@ def _fit_by_descent(
     )
     decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.05 ** (1 / settings.steps))
     for _ in range(settings.steps):
-        batch = torch.randint(len(points), (settings.points,), generator=generator, device=points.device)
+        batch = torch.randint(len(points), (settings.points,), generator=generator, device=generator.device)
+        batch = batch.to(points.device)
         error = (field(points[batch], active_levels) - target[batch]).abs()
         optimizer.zero_grad()
         (error * weight[batch]).mean().backward()
@@ -89,10 +90,10 @@ def _fit_by_descent(
 def _fit_points(start: StartMesh, generator: torch.Generator, settings: FitSettings) -> Float[Tensor, "N 3"]:
     """A third of the pool each: close around the surface, wider around it, and anywhere in the box."""
     count = settings.pool // 3
-    parts = [_uniform_points(settings.pool - 2 * count, generator)]
+    parts = [_uniform_points(settings.pool - 2 * count, generator).to(start.mesh.device)]
     for spread in settings.near:
         surface = sample_surface(start.mesh, count, generator)
-        noise = torch.randn(surface.shape, generator=generator, device=generator.device)
+        noise = torch.randn(surface.shape, generator=generator, device=generator.device).to(surface.device)
         parts.append((surface + spread * noise).clamp(-BOX, BOX))
     return torch.cat(parts)
 
@@ -128,7 +129,7 @@ def _measure(
     field: SdfField, start: StartMesh, generator: torch.Generator, active_levels: int | None, seconds: float
 ) -> FitReport:
     error = field(sample_surface(start.mesh, 20_000, generator), active_levels).abs()
-    anywhere = _uniform_points(50_000, generator)
+    anywhere = _uniform_points(50_000, generator).to(start.mesh.device)
     target = start.signed_distance(anywhere)
     wrong = ((field(anywhere, active_levels) < 0) != (target < 0)) & (target.abs() > 0.02)
     return FitReport(

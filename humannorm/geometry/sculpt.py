@@ -15,7 +15,7 @@ from torch import Tensor
 
 from humannorm.cameras import CAMERA_PLANS, Cameras, sample_cameras
 from humannorm.checks import InputError
-from humannorm.geometry.band import band_at_points, box_field, crossing_points, evaluate, is_torn, settle_band
+from humannorm.geometry.band import Band, band_at_points, box_field, crossing_points, evaluate, is_torn, settle_band
 from humannorm.geometry.fields import DeformationField, SdfField
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.losses import SdfRecord, progressive_sdf_loss, record_sdf
@@ -103,8 +103,8 @@ def sculpt(
 
     normal, depth: the adapted networks (one and the same will do); without a depth network there is no depth guidance.
     generator: a CPU generator, the source of every draw. checkpoint: a file that is kept up to date, see `save_state`.
-    Interrupting (the callback's False or KeyboardInterrupt) takes effect at the end of the step; the checkpoint is
-    written then, and a run resumed from it with the same settings ends in the same bytes on a CPU.
+    The callback's False ends the run after the step; an exception from anywhere undoes the step it falls in. Either way
+    the checkpoint is written, and a run resumed from it with the same settings ends in the same bytes on a CPU.
     """
     if state.step >= settings.steps:
         raise InputError(f"settings.steps: expected more than the {state.step} steps done, got {settings.steps}")
@@ -122,10 +122,10 @@ def sculpt(
             if run.rejections >= settings.max_rejections:
                 raise SculptError(f"{run.rejections} steps in a row were rejected: {progress.rejected}", run.state())
     finally:
-        final = run.state()
-        if checkpoint is not None:
-            save_state(final, checkpoint, generator)
-    return final
+        run.undo_unfinished_step()
+        if checkpoint is not None and not run.updating:
+            save_state(run.state(), checkpoint, generator)
+    return run.state()
 
 
 class _Run:
@@ -155,6 +155,15 @@ class _Run:
             self.guides["depth"] = _Guide(depth, prompt, "depth", settings)
         self.times, self.begin, self.rejections = StageTimes(), time.monotonic(), 0
         self.first_step = state.step
+        self.updating = False  # an exception now would leave the parameters between two steps
+        self._before: tuple[Band, int, SdfRecord | None, Tensor] | None = None
+
+    def undo_unfinished_step(self) -> None:
+        """Back to the end of the last whole step; the parameters have not changed since."""
+        if self._before is not None:
+            self.band, self.active_levels, self.record, drawn = self._before
+            self.generator.set_state(drawn)
+            self._before = None
 
     def state(self) -> GeometryState:
         """The run so far as a payload of its own."""
@@ -179,6 +188,7 @@ class _Run:
     def advance(self) -> SculptProgress:
         """One step of the optimiser."""
         settings, step = self.settings, self.step
+        self._before = (self.band, self.active_levels, self.record, self.generator.get_state())
         with self.times.measure("field", self.device):
             sdf = self._follow_schedules_and_surface()
             mesh = self._differentiable_surface(sdf)
@@ -206,11 +216,13 @@ class _Run:
         with self.times.measure("gradient", self.device):
             self.optimizer.zero_grad()
             torch.autograd.backward(pictures, gradients)
+        self.updating = True
         with self.times.measure("update", self.device):
             rejected = self._update(losses)
-
         self.step += 1
         self.history.append(torch.tensor([losses[name] for name in LOSS_NAMES]))
+        self._before, self.updating = None, False
+
         for name in [name for name, guide in self.guides.items() if guide.is_over(self.step)]:
             del self.guides[name]  # lets a network go that was loaded here
         pace = (time.monotonic() - self.begin) / (self.step - self.first_step)

@@ -121,10 +121,10 @@ def _placed(vertices: Tensor, faces: Tensor, height: float, repairs: list[str]) 
 
 
 def sample_surface(mesh: Mesh, count: int, generator: torch.Generator) -> Float[Tensor, "N 3"]:
-    """Points spread evenly over a mesh's surface."""
-    areas = face_areas(mesh.vertices, mesh.faces)
-    face = torch.multinomial(areas, count, replacement=True, generator=generator)
-    u, v = torch.rand(2, count, 1, generator=generator, device=generator.device)
+    """Points spread evenly over a mesh's surface, on the mesh's device, drawn on the generator's."""
+    areas = face_areas(mesh.vertices, mesh.faces).to(generator.device)
+    face = torch.multinomial(areas, count, replacement=True, generator=generator).to(mesh.device)
+    u, v = torch.rand(2, count, 1, generator=generator, device=generator.device).to(mesh.device)
     root = u.sqrt()
     a, b, c = mesh.vertices[mesh.faces[face]].unbind(1)
     return a * (1 - root) + b * (root * (1 - v)) + c * (root * v)

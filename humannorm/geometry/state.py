@@ -85,26 +85,29 @@ def moved_positions(
 def start_state(
     start: StartMesh, settings: GeometrySettings, generator: torch.Generator
 ) -> tuple[GeometryState, FitReport]:
-    """A field fitted to a start mesh, and how well it fits."""
-    device = generator.device
+    """A field fitted to a start mesh, on the mesh's device, and how well it fits."""
     active = min(int(settings.active_levels(0)), _levels(settings))
-    field = make_field(settings.field, generator)
+    field = make_field(settings.field, generator).to(start.mesh.device)
     report = fit_field(field, start, generator, active, settings.fit)
     lattice = Lattice(int(settings.resolution(0)))
     band, _ = band_at_points(
         lattice,
-        start.mesh.vertices.to(device),
+        start.mesh.vertices,
         box_field(lambda points: field(points, active)),
         settings.band_rings,
     )
-    return GeometryState(field, active, band, step=0, deformation=_deformation(settings, generator)), report
+    return GeometryState(
+        field, active, band, step=0, deformation=_deformation(settings, generator, start.mesh.device)
+    ), report
 
 
-def _deformation(settings: GeometrySettings, generator: torch.Generator) -> DeformationField | None:
+def _deformation(
+    settings: GeometrySettings, generator: torch.Generator, device: torch.device
+) -> DeformationField | None:
     if not settings.deformable:
         return None
     shape = settings.field if isinstance(settings.field, HashFieldSettings) else HashFieldSettings()
-    return DeformationField(shape.layout, shape.hidden, generator)
+    return DeformationField(shape.layout, shape.hidden, generator).to(device)
 
 
 def _levels(settings: GeometrySettings) -> int:

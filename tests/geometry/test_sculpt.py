@@ -109,6 +109,70 @@ def test_resumed_run_ends_in_the_same_bytes(
     assert is_watertight(extract_mesh(unbroken).mesh.faces)
 
 
+class Sick:
+    """A guide that falls ill at one request and, if lasting, stays so."""
+
+    def __init__(self, guide: Any, at: int, lasting: bool) -> None:
+        self.guide, self.at, self.lasting = guide, at, lasting
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.guide, name)
+
+    timesteps = 100
+    resolution = 48
+
+    def sigma(self, timestep: torch.Tensor) -> torch.Tensor:
+        return self.guide.sigma(timestep)
+
+    def condition(self, prompts: Any, **options: Any) -> Any:
+        return self.guide.condition(prompts, **options)
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        return self.guide.encode_images(images)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.guide.decode(latents)
+
+    def denoise(self, x: torch.Tensor, sigma: torch.Tensor, condition: Any) -> torch.Tensor:
+        belief = self.guide.denoise(x, sigma, condition)
+        ill = self.guide.asked >= self.at if self.lasting else self.guide.asked == self.at
+        return belief * math.nan if ill else belief
+
+
+class Interrupted(Sick):
+    """A guide in which the user's Ctrl-C arrives, in the middle of a step."""
+
+    def denoise(self, x: torch.Tensor, sigma: torch.Tensor, condition: Any) -> torch.Tensor:
+        if self.guide.asked == self.at:
+            raise KeyboardInterrupt
+        return self.guide.denoise(x, sigma, condition)
+
+
+@pytest.mark.parametrize("at", [0, 9, 14])  # requests: two a step until step 8; step 4 records and changes levels
+def test_interruption_within_a_step_loses_that_step_only(
+    small_settings: GeometrySettings, believes_in_mesh: Any, tmp_path: Path, at: int
+) -> None:
+    guide = believes_in_mesh(ball(0.6))
+    file = tmp_path / "state.safetensors"
+    unbroken = sculpt(
+        fresh(small_settings), "a ball", small_settings, normal=guide, depth=guide,
+        generator=torch.Generator().manual_seed(1),
+    )  # fmt: skip
+    guide.asked = 0
+    ill = Interrupted(guide, at, False)
+    with pytest.raises(KeyboardInterrupt):
+        sculpt(
+            fresh(small_settings), "a ball", small_settings, normal=ill, depth=ill,
+            generator=torch.Generator().manual_seed(1), checkpoint=file,
+        )  # fmt: skip
+    generator = torch.Generator()
+    state = load_state(file, generator)
+    assert state.step == at // 2
+    resumed = sculpt(state, "a ball", small_settings, normal=guide, depth=guide, generator=generator)
+    first, second = tensors(unbroken), tensors(resumed)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_the_input_state_is_left_alone(small_settings: GeometrySettings, believes_in_mesh: Any) -> None:
     start = fresh(small_settings)
     before = [parameter.clone() for parameter in start.field.parameters()]
@@ -153,36 +217,6 @@ def test_depth_network_is_let_go(small_settings: GeometrySettings, believes_in_m
     )  # fmt: skip
     assert len(loaded) == 1
     assert alive == [True] * 7 + [False] * 5
-
-
-class Sick:
-    """A guide that falls ill at one request and, if lasting, stays so."""
-
-    def __init__(self, guide: Any, at: int, lasting: bool) -> None:
-        self.guide, self.at, self.lasting = guide, at, lasting
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.guide, name)
-
-    timesteps = 100
-    resolution = 48
-
-    def sigma(self, timestep: torch.Tensor) -> torch.Tensor:
-        return self.guide.sigma(timestep)
-
-    def condition(self, prompts: Any, **options: Any) -> Any:
-        return self.guide.condition(prompts, **options)
-
-    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
-        return self.guide.encode_images(images)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return self.guide.decode(latents)
-
-    def denoise(self, x: torch.Tensor, sigma: torch.Tensor, condition: Any) -> torch.Tensor:
-        belief = self.guide.denoise(x, sigma, condition)
-        ill = self.guide.asked >= self.at if self.lasting else self.guide.asked == self.at
-        return belief * math.nan if ill else belief
 
 
 def test_one_bad_gradient_is_rejected_and_reported(small_settings: GeometrySettings, believes_in_mesh: Any) -> None:
