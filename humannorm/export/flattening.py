@@ -20,7 +20,9 @@ from .topology import Array
 __all__ = ["Flattening", "conformal_map", "rigid_map", "untangle"]
 
 SMALLEST_COTANGENT, LARGEST_COTANGENT = 0.05, 20.0
-"""Cotangents are held in this range, so that obtuse and needle triangles keep a positive, finite weight."""
+"""For rigid maps cotangents are held in this range: obtuse and needle triangles keep a positive, finite weight."""
+STEEPEST_COTANGENT = 1e3
+"""For conformal maps they are only kept finite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,19 +50,21 @@ class Flattening:
         return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
 
     @cached_property
-    def weights(self) -> Array:
-        """Half the cotangent of the angle opposite to each edge [F, 3]."""
+    def cotangents(self) -> Array:
+        """Of the angle opposite to each edge [F, 3]; negative where it is obtuse."""
         e = self.edges
         opposite = -e[:, [1, 2, 0]] * e[:, [2, 0, 1]].conj()  # of edge k: between the edges k + 1 and k + 2
-        return 0.5 * np.clip(
-            opposite.real / np.maximum(np.abs(opposite.imag), 1e-30), SMALLEST_COTANGENT, LARGEST_COTANGENT
-        )
+        return opposite.real / np.maximum(np.abs(opposite.imag), 1e-30)
 
     @cached_property
-    def laplacian(self) -> csr_array:
-        """sum of w (u_i - u_j)^2 as a matrix [V, V], one vertex of every chart held at its place."""
+    def weights(self) -> Array:
+        """Half the cotangents [F, 3], positive and bounded."""
+        return 0.5 * np.clip(self.cotangents, SMALLEST_COTANGENT, LARGEST_COTANGENT)
+
+    def laplacian(self, weights: Array) -> csr_array:
+        """The matrix [V, V] of the sum over faces and their edges of w |u_i - u_j|^2."""
         start, end = self.faces.ravel(), self.faces[:, [1, 2, 0]].ravel()
-        w, count = self.weights.ravel(), len(self.vertices)
+        w, count = weights.ravel(), len(self.vertices)
         off = coo_array((np.r_[w, w], (np.r_[start, end], np.r_[end, start])), shape=(count, count)).tocsr()
         return (diags_array(off.sum(axis=1)) - off).tocsr()
 
@@ -96,7 +100,8 @@ def conformal_map(charts: Flattening) -> Array:
     start, end = charts.faces.ravel(), charts.faces[:, [1, 2, 0]].ravel()
     count = len(charts.vertices)
     turn = coo_array((np.full(len(start), 0.5j), (start, end)), shape=(count, count)).tocsr()
-    system = (charts.laplacian + turn - turn.T).tocsc()
+    cotangents = np.clip(charts.cotangents, -STEEPEST_COTANGENT, STEEPEST_COTANGENT)
+    system = (charts.laplacian(0.5 * cotangents) + turn - turn.T).tocsc()
     held, places = _far_pairs(charts)
     flat = np.zeros(count, complex)
     flat[held] = places
@@ -137,7 +142,7 @@ def rigid_map(charts: Flattening, flat: Array, rounds: int, direct: bool) -> Arr
     count = len(charts.vertices)
     hold = np.zeros(count)
     hold[charts.anchors] = charts.weights.mean()
-    system = (charts.laplacian + diags_array(hold)).tocsr()
+    system = (charts.laplacian(charts.weights) + diags_array(hold)).tocsr()
     start, end = charts.faces.ravel(), charts.faces[:, [1, 2, 0]].ravel()
     if direct:
         solve = splu(system.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve

@@ -118,12 +118,15 @@ def _obj_text(mesh: Mesh, library: str) -> bytes:
     )
     lines = [f"# humannorm, metres where a height was given, +Y up, +Z the front\nmtllib {library}\n"]
     lines.append(_rows("v " + " ".join(["%.7g"] * points.shape[1]), points))
+    parts = 1
     if mesh.uvs is not None:
         lines.append(_rows("vt %.7g %.7g", _array(mesh.uvs) * (1, -1) + (0, 1)))  # OBJ counts v from the bottom
-    lines.append(_rows("vn %.5f %.5f %.5f", _unit(_array(_normals(mesh)))))
-    corner = "%d/%d/%d" if mesh.uvs is not None else "%d//%d"
-    repeated = np.repeat(_array(mesh.faces) + 1, 3 if mesh.uvs is not None else 2, axis=1)
-    lines += ["usemtl surface\n", _rows(f"f {corner} {corner} {corner}", repeated)]
+        lines.append(_rows("vn %.5f %.5f %.5f", _unit(_array(_normals(mesh)))))
+        parts = 3
+    # Without a texture no normals either: readers (trimesh) that split vertices by normals lose track of the colours.
+    corner = "/".join(["%d"] * parts)
+    lines.append("usemtl surface\n")
+    lines.append(_rows(f"f {corner} {corner} {corner}", np.repeat(_array(mesh.faces) + 1, parts, axis=1)))
     return "".join(lines).encode("ascii")
 
 
