@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from humannorm.guidance import DiffusersGuide
+    from humannorm.mesh import Mesh
     from humannorm.texture.paint import PaintProgress
     from humannorm.texture.settings import TextureSettings
     from humannorm.texture.state import TextureState
@@ -80,15 +81,15 @@ def run(args: argparse.Namespace) -> int:
     if args.uv is not None:
         settings = dataclasses.replace(settings, field=UvColorSettings(args.uv))
     settings = with_plan_of(args.models, settings)
-    subject = load_subject(args.mesh).to(device)
-    guide = load_guide(args.models, device)
-    perceptual = make_perceptual(args.perceptual, guide, args.vgg16)
     generator = torch.Generator().manual_seed(args.seed)
     if args.resume is None:
-        state = start_state(subject, settings, torch.Generator(device).manual_seed(args.seed))
+        subject = body_with_uvs() if args.mesh == BODY and args.uv is not None else load_subject(args.mesh)
+        state = start_state(subject.to(device), settings, torch.Generator(device).manual_seed(args.seed))
     else:
         state = load_state(args.resume, generator, device)
         print(f"going on after step {state.step}")
+    guide = load_guide(args.models, device)
+    perceptual = make_perceptual(args.perceptual, guide, args.vgg16)
 
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
@@ -132,6 +133,13 @@ def run(args: argparse.Namespace) -> int:
     (out / "paint.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     print(f"{', '.join(map(str, files))}; {facts['seconds']} s in all")
     return 0
+
+
+def body_with_uvs() -> Mesh:
+    """The adult that comes along, split along the seams of its texture layout."""
+    from humannorm.body import load_body
+
+    return load_body().to_mesh(uvs=True)
 
 
 def with_plan_of(models: str, settings: TextureSettings) -> TextureSettings:
