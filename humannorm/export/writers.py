@@ -100,32 +100,34 @@ def write_obj(path: Location, baked: BakedMesh, *, overwrite: bool = False) -> l
         if baked.occlusion is not None:
             pictures["map_Ka"] = (target.with_name(f"{name}_occlusion.png"), baked.occlusion)
     library = target.with_suffix(".mtl")
-    check_target(library, ".mtl", overwrite)
+    if pictures:
+        check_target(library, ".mtl", overwrite)
     for picture, _ in pictures.values():
         check_target(picture, ".png", overwrite)
     maps = "".join(f"{key} {picture.name}\n" for key, (picture, _) in pictures.items())
     files = {picture: encode_image(image) for picture, image in pictures.values()}
-    files[library] = f"newmtl surface\nKd 1 1 1\nKs 0 0 0\nillum 1\n{maps}".encode()
-    files[target] = _obj_text(mesh, library.name)
+    if pictures:  # a material would outweigh vertex colours
+        files[library] = f"newmtl surface\nKd 1 1 1\nKs 0 0 0\nillum 1\n{maps}".encode()
+    files[target] = _obj_text(mesh, library.name if pictures else None)
     write_files(files)
     return list(files)
 
 
-def _obj_text(mesh: Mesh, library: str) -> bytes:
+def _obj_text(mesh: Mesh, library: str | None) -> bytes:
     colored = mesh.colors is not None and mesh.texture is None
     points = _array(
         torch.cat([mesh.vertices, mesh.colors], 1) if colored and mesh.colors is not None else mesh.vertices
     )
-    lines = [f"# humannorm, metres where a height was given, +Y up, +Z the front\nmtllib {library}\n"]
+    lines = ["# humannorm, metres where a height was given, +Y up, +Z the front\n"]
+    if library is not None:
+        lines.append(f"mtllib {library}\n")
     lines.append(_rows("v " + " ".join(["%.7g"] * points.shape[1]), points))
-    parts = 1
     if mesh.uvs is not None:
         lines.append(_rows("vt %.7g %.7g", _array(mesh.uvs) * (1, -1) + (0, 1)))  # OBJ counts v from the bottom
-        lines.append(_rows("vn %.5f %.5f %.5f", _unit(_array(_normals(mesh)))))
-        parts = 3
-    # Without a texture no normals either: readers (trimesh) that split vertices by normals lose track of the colours.
-    corner = "/".join(["%d"] * parts)
-    lines.append("usemtl surface\n")
+    lines.append(_rows("vn %.5f %.5f %.5f", _unit(_array(_normals(mesh)))))
+    parts, corner = (3, "%d/%d/%d") if mesh.uvs is not None else (2, "%d//%d")
+    if library is not None:
+        lines.append("usemtl surface\n")
     lines.append(_rows(f"f {corner} {corner} {corner}", np.repeat(_array(mesh.faces) + 1, parts, axis=1)))
     return "".join(lines).encode("ascii")
 
