@@ -103,6 +103,9 @@ class DiffusionConfig:
     """A latent pixel inside the silhouette weighs 1 + this, one outside 1."""
     controlled: float = 0.0
     """Share of the colour samples that are trained with the ControlNet; 1 in its own training."""
+    noise_bias: float = 0.0
+    """Timesteps are drawn with a density that grows as (t / T) to this power: 0 is uniform, more looks longer at high
+    noise, where pose and outline are decided."""
     sheet_prompts: int = 12
     """Pictures of each kind on a validation sheet; the held-out loss is the mean over four times as many samples."""
     sheet_denoising_steps: int = 16

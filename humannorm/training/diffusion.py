@@ -160,7 +160,7 @@ class DenoiserTask(Task):
             "latents": latents,
             "mask": torch.nn.functional.interpolate(masks, latents.shape[-2:], mode="area"),
             "tokens": self.tokenize([text if keep else "" for text, keep in zip(prompts, kept.tolist(), strict=True)]),
-            "timestep": stratified_timesteps(batch_size, len(self.alphabar), generator),
+            "timestep": stratified_timesteps(batch_size, len(self.alphabar), generator, self.config.noise_bias),
             "noise": torch.randn(latents.shape, generator=generator),
             "pure_noise": torch.rand(batch_size, generator=generator) < self.config.pure_noise,
         }
@@ -289,10 +289,14 @@ class LoraTask(DenoiserTask):
         StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, safe_serialization=True)
 
 
-def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator) -> Int[Tensor, "B"]:
-    """Uniform timesteps, one from each of `count` equal parts of the schedule in random order: a steadier loss."""
+def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator, bias: float = 0.0) -> Int[Tensor, "B"]:
+    """Timesteps with density (t / T)^bias, one from each of `count` equally likely parts, in random order.
+
+    Stratifying makes the loss steadier than independent draws.
+    """
     offsets = torch.rand(count, generator=generator)
     places = (torch.randperm(count, generator=generator) + offsets) / count
+    places = places ** (1.0 / (1.0 + bias))  # the inverse of the distribution function
     return (places * timesteps).long().clamp(max=timesteps - 1)
 
 

@@ -51,6 +51,8 @@ def test_targets_of_both_predictions(generator):
 def test_timesteps_cover_the_schedule_evenly(generator):
     timesteps = stratified_timesteps(50, 1000, generator)
     assert sorted((timesteps // 20).tolist()) == list(range(50))
+    biased = stratified_timesteps(10_000, 1000, generator, bias=0.5)
+    assert float((biased < 250).float().mean()) == pytest.approx(0.25**1.5, abs=1e-3)
 
 
 def test_padding_leaves_uncontrolled_samples_alone():
