@@ -70,7 +70,11 @@ def antialias(
 
 def blend(color: Float[Tensor, "H W C"], clip: Float[Tensor, "V 4"], crossings: Crossings) -> Float[Tensor, "H W C"]:
     """With the crossing at d pixels from the near to the far centre: beyond the middle (d > 1/2) the far pixel gets d -
-    1/2 of the near colour, else the near pixel gets 1/2 - d of the far colour."""
+    1/2 of the near colour, else the near pixel gets 1/2 - d of the far colour.
+
+    A pixel with a speck inside would give away more than its whole: h along its row and v along its column. It then
+    keeps (1 - h)(1 - v), the area of a rectangle. That limit counts as constant in the gradient.
+    """
     near, far, low, high = crossings
     height, width = color.shape[:2]
     horizontal = near // width == far // width
@@ -78,9 +82,12 @@ def blend(color: Float[Tensor, "H W C"], clip: Float[Tensor, "V 4"], crossings: 
     b = seen_from(clip[high], near // width, near % width, horizontal, (height, width))
     distance = torch.where(far > near, 1.0, -1.0) * meeting_point(a, b, 0)
     share = (distance - 0.5).to(color.dtype)
-    flat = color.flatten(0, 1)
-    change = share[:, None] * (flat[near] - flat[far])
-    return flat.index_add(0, torch.where(share > 0, far, near), change).reshape(color.shape)
+    flat, target = color.flatten(0, 1), torch.where(share > 0, far, near)
+    taken = torch.zeros_like(flat[:, 0]).repeat(2).index_add(0, 2 * target + ~horizontal, share.detach().abs())
+    by_row, by_column = taken.view(-1, 2)[target].unbind(1)
+    both = by_row + by_column
+    share = torch.where(both > 1, share * (both - by_row * by_column) / both, share)
+    return flat.index_add(0, target, share[:, None] * (flat[near] - flat[far])).reshape(color.shape)
 
 
 def seen_from(

@@ -263,16 +263,20 @@ class _Antialias(torch.autograd.Function):
         color, clip = color.contiguous(), clip.contiguous()
         records = silhouette_crossings(clip, triangle, depth, faces)
         blended = color.clone()
+        taken = torch.zeros(triangle.numel() if len(records) else 0, 2, device=color.device)
         if len(records):
             _, height, width, channels = color.shape
-            images = color.view(-1, channels), blended.view(-1, channels)
-            launch(silhouettes.blend, len(records), clip, records, height, width, *images, device=color.device)
-        ctx.save_for_backward(color, clip, records)
+            shared = len(records), clip, records, height, width, taken
+            launch(silhouettes.sum_shares, *shared, device=color.device)
+            launch(
+                silhouettes.blend, *shared, color.view(-1, channels), blended.view(-1, channels), device=color.device
+            )
+        ctx.save_for_backward(color, clip, records, taken)
         return blended
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        color, clip, records = ctx.saved_tensors
+        color, clip, records, taken = ctx.saved_tensors
         grad = grad.contiguous()
         grad_color = grad.clone() if ctx.needs_input_grad[0] else None
         grad_clip = torch.zeros_like(clip) if ctx.needs_input_grad[1] else None
@@ -285,6 +289,7 @@ class _Antialias(torch.autograd.Function):
                 records,
                 height,
                 width,
+                taken,
                 color.view(-1, channels),
                 grad.view(-1, channels),
                 None if grad_color is None else grad_color.view(-1, channels),

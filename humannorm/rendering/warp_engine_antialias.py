@@ -396,19 +396,44 @@ def share_of(c: Crossing):
 
 
 @wp.kernel
+def sum_shares(
+    clip: wp.array2d(dtype=wp.vec4f),
+    records: wp.array(dtype=wp.vec4i),
+    height: wp.int32,
+    width: wp.int32,
+    taken: wp.array2d(dtype=wp.float32),
+):
+    """Adds up what every pixel gives away of its own colour, along its row and along its column."""
+    c = unpack(records[wp.tid()], clip, height, width)
+    share = share_of(c)
+    wp.atomic_add(taken, wp.where(share > 0.0, c.far, c.near), wp.where(c.horizontal, 0, 1), wp.abs(share))
+
+
+@wp.func
+def limit_of(pixel: wp.int32, taken: wp.array2d(dtype=wp.float32)):
+    """Factor that keeps a pixel from giving away more than its whole (`antialias_reference.blend`)."""
+    by_row = taken[pixel, 0]
+    by_column = taken[pixel, 1]
+    both = by_row + by_column
+    return wp.where(both > 1.0, (both - by_row * by_column) / both, 1.0)
+
+
+@wp.kernel
 def blend(
     clip: wp.array2d(dtype=wp.vec4f),
     records: wp.array(dtype=wp.vec4i),
     height: wp.int32,
     width: wp.int32,
+    taken: wp.array2d(dtype=wp.float32),
     color: wp.array2d(dtype=wp.float32),
     blended: wp.array2d(dtype=wp.float32),
 ):
-    """Adds the shares to the image, which comes as a copy of the colours."""
+    """Adds the shares to the image, which comes as a copy of the colours; no pixel gives away more than it has."""
     i = wp.tid()
     c = unpack(records[i], clip, height, width)
     share = share_of(c)
     target = wp.where(share > 0.0, c.far, c.near)
+    share = share * limit_of(target, taken)
     for k in range(color.shape[1]):
         wp.atomic_add(blended, target, k, share * (color[c.near, k] - color[c.far, k]))
 
@@ -419,6 +444,7 @@ def blend_gradient(
     records: wp.array(dtype=wp.vec4i),
     height: wp.int32,
     width: wp.int32,
+    taken: wp.array2d(dtype=wp.float32),
     color: wp.array2d(dtype=wp.float32),
     grad_blended: wp.array2d(dtype=wp.float32),
     grad_color: wp.array2d(dtype=wp.float32),
@@ -432,6 +458,8 @@ def blend_gradient(
     c = unpack(records[i], clip, height, width)
     share = share_of(c)
     target = wp.where(share > 0.0, c.far, c.near)
+    limit = limit_of(target, taken)
+    share = share * limit
     grad_share = float(0.0)
     for k in range(color.shape[1]):
         g = grad_blended[target, k]
@@ -443,7 +471,7 @@ def blend_gradient(
         a = c.a
         b = c.b
         place = meeting_point(a, b, 0)
-        scale = c.sign * wp.float64(grad_share) / (b[1] * a[3] - a[1] * b[3])
+        scale = c.sign * wp.float64(grad_share * limit) / (b[1] * a[3] - a[1] * b[3])
         grad_a = wp.vec3d(b[1], place * b[3] - b[0], -place * b[1]) * scale
         grad_b = wp.vec3d(-a[1], a[0] - place * a[3], place * a[1]) * scale
         wp.atomic_add(grad_clip, c.view, records[i][2], clip_gradient(grad_a, c, height, width))

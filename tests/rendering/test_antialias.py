@@ -149,6 +149,21 @@ def test_more_crossings_than_the_first_guess_has_room_for(generator: torch.Gener
     torch.testing.assert_close(pictures[1], pictures[0], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("size", [0.05, 0.3, 0.45])
+def test_specks_smaller_than_a_pixel_cover_their_area(size: float) -> None:
+    speck = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]) * size / 9
+    masks = []
+    for fragments in by_engines(flat(speck), QUAD, (9, 9)):
+        clip = flat(speck).requires_grad_()
+        mask = antialias(fragments.covered[..., None].float(), fragments, clip, QUAD)
+        # Narrower than a pixel: exactly its area.
+        assert mask.detach().sum() == pytest.approx(size**2, rel=1e-4)
+        (gradient,) = torch.autograd.grad(mask.sum(), clip)
+        assert (gradient[0, :, 0] * speck[:, 0].sign() > 0).all()  # growing makes it more
+        masks.append((mask.detach(), gradient))
+    torch.testing.assert_close(masks[0], masks[1], atol=1e-5, rtol=1e-5)
+
+
 def test_gradcheck_of_the_reference(generator: torch.Generator) -> None:
     points = torch.tensor([[-0.9, -0.71], [0.83, -0.6], [0.42, 0.77], [-0.52, 0.6]], dtype=torch.float64)
     w = 1 + torch.rand(4, 1, dtype=torch.float64, generator=generator)
