@@ -65,7 +65,8 @@ def to_tangent_space(
     t, b, n = _frame(normals, tangents)
     # Interpolated frames are not quite orthogonal: the dual basis makes this the exact inverse of `from_tangent_space`.
     x, y, z = torch.linalg.cross(b, n), torch.linalg.cross(n, t), torch.linalg.cross(t, b)
-    return F.normalize(torch.stack([(directions * axis).sum(1) for axis in (x, y, z)], dim=1), dim=1)
+    hand = torch.sign((n * z).sum(1, keepdim=True))  # a left-handed frame has a negative determinant
+    return F.normalize(hand * torch.stack([(directions * axis).sum(1) for axis in (x, y, z)], dim=1), dim=1)
 
 
 def from_tangent_space(
