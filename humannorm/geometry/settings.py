@@ -145,8 +145,8 @@ def shortened(settings: GeometrySettings, steps: int) -> GeometrySettings:
 # four views a step in place of one, and a learning rate that covers the same way.
 STANDARD = replace(shortened(PAPER, 3000), views=4, learning_rate=constant(1e-4), text_rule="paper", sdf_points=20_000)
 
-# The bundled small model on a CPU (ours). Weights of the regularisers and the learning rate come from trials in which the
-# guidance was replaced by renders of a known dressed person; not yet tuned on the finished model.
+# The bundled small model on a CPU (ours). Weights of the regularisers and the learning rate come from trials in which
+# the guidance was replaced by renders of a known dressed person; not yet tuned on the finished model.
 QUICK = GeometrySettings(
     steps=300,
     learning_rate=ramp(0, 1e-3, 300, 2e-4),
