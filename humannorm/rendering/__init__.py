@@ -1,17 +1,17 @@
 """Differentiable rendering of triangle meshes.
 
-Three operations carry everything (`engines`): `rasterize` finds the visible triangle of every pixel and the place on it,
-`interpolate` brings vertex attributes there, `antialias` blends across silhouettes, which makes outlines differentiable.
-`render` draws normal, depth, mask and colour passes with them.
+Three operations carry everything (`engines`): `rasterize` finds the visible triangle of every pixel and the place on
+it, `interpolate` brings vertex attributes there, `antialias` blends across silhouettes, which makes outlines
+differentiable. `render` draws normal, depth, mask and colour passes with them.
 
 - `clipping`: from clip space to the fixed-point screen, shared by the engines so that they agree on every pixel.
 - `torch_engine` and `antialias_reference`: the reference, slow and obvious; read these to learn what is computed.
 - `warp_engine` and its kernels: the default, in single precision on CPU and CUDA, tested against the reference.
 - `nvdiffrast_engine`: a wrapper for CUDA machines that have nvdiffrast.
 
-Coverage is decided in integers (corners snapped to 1/256 pixel, 64-bit edge functions, top-left rule) and visibility by one
-64-bit key of depth and triangle: there are no cracks, no double hits, and no dependence on order. Places on triangles are
-computed from the exact positions in double precision.
+Coverage is decided in integers (corners snapped to 1/256 pixel, 64-bit edge functions, top-left rule) and visibility by
+one 64-bit key of depth and triangle: there are no cracks, no double hits, and no dependence on order. Places on
+triangles are computed from the exact positions in double precision.
 """
 
 from __future__ import annotations

@@ -132,8 +132,7 @@ def antialias(
     faces: Int[Tensor, "F 3"],
 ) -> Float[Tensor, "B H W C"]:
     """Blends colours across the silhouettes, by how far the silhouette reaches into each pixel (Laine et al. 2020,
-    section 3.6;
-    `antialias_reference` names the one difference: edges of triangles smaller than a pixel count as well).
+    section 3.6; `antialias_reference` names the one difference: edges of triangles smaller than a pixel count as well).
 
     Differentiable with respect to the colours and, through the place of the silhouettes, to ``clip``: this is what
     moves an outline. ``clip`` and ``faces`` are those the fragments were made from.
