@@ -344,6 +344,10 @@ def save_folder(
     vae.save_pretrained(folder / "vae")
     if controlnet is not None:
         controlnet.save_pretrained(folder / "controlnet")
+    for path in folder.glob("*/config.json"):  # where the weights once lay on the trainer's disk is nobody's business
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
     text = json.dumps(scheduler_config, indent=2) + "\n"
     (folder / "scheduler" / "scheduler_config.json").write_text(text, encoding="utf-8")

@@ -144,7 +144,8 @@ def test_small_model_from_nothing(people_shards, tmp_path):
         vae_loop=LOOP,
         unet_loop=LOOP,
         aligned_loop=replace(LOOP, batch_size=4),
-        diffusion=DiffusionConfig(),
+        unet_diffusion=DiffusionConfig(pure_noise=0.5),
+        aligned_diffusion=DiffusionConfig(controlled=0.5),
     )
     data = people_shards(shards=2, size=64)
     with pytest.raises(InputError, match=r"dataset\.json: expected beside the shards"):

@@ -1,0 +1,62 @@
+"""The model that comes along: small enough, readable, of the promised kind, and it knows what it is asked for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from humannorm import models
+from humannorm.body import load_body
+from humannorm.cameras import sample_cameras
+from humannorm.guidance import DiffusersGuide
+from humannorm.guidance.samplers import sample_latents
+from humannorm.prompts import Prompts
+from humannorm.rendering.passes import render
+
+WORDS = "a young man with brown short hair, wearing a red t-shirt, blue jeans and white sneakers, standing"
+
+
+@pytest.fixture(scope="module")
+def guide():
+    return DiffusersGuide.load("bundled", control=True)
+
+
+def draw(guide, kind, views, control=None):
+    prompts = [Prompts(WORDS, kind).text("full", view) for view in views]
+    condition = guide.condition(prompts, guidance_scale=4.0, control=control)
+    noise = torch.randn((len(views), 4, 32, 32), generator=torch.Generator().manual_seed(0))
+    return guide.decode(sample_latents(guide, condition, noise, scheduler_config=guide.scheduler_config, steps=8))
+
+
+def test_size_and_kind(guide):
+    folder = models.bundled_folder()
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 64e6
+    assert (guide.resolution, guide.downscale, guide.channels) == (128, 4, 4)
+    assert guide.prediction_type == "v_prediction"
+    assert guide.vae.config.scaling_factor == 0.18215
+    plan = models.camera_plan("bundled")
+    assert plan is not None and {crop.part for crop in plan.crops} == {"full", "head", "upper", "lower"}
+
+
+@pytest.mark.parametrize(("kind", "border"), [("normal", 0.0), ("depth", 0.0), ("color", 1.0)])
+def test_kinds_come_on_their_background(guide, kind, border):
+    images = draw(guide, kind, ["front", "left", "back", "right"])
+    corners = images[:, :8, [*range(8), *range(120, 128)]]
+    assert (corners - border).abs().mean() < 0.1
+    middle = images[:, 40:90, 50:78]
+    assert (middle - border).abs().mean() > 0.2
+    if kind == "depth":
+        assert (images.amax(-1) - images.amin(-1)).mean() < 0.1  # grey
+
+
+def test_colour_follows_the_normal_map(guide):
+    plan = models.camera_plan("bundled")
+    full = next(crop for crop in plan.crops if crop.part == "full")
+    cameras = sample_cameras(plan, 0, 32, torch.Generator().manual_seed(1))
+    cameras = cameras.select([i for i, part in enumerate(cameras.part) if part == full.part][:4])
+    rendered = render(load_body().to_mesh(), cameras, (128, 128), ("normal", "mask"))
+    images = draw(guide, "color", cameras.view_labels(), control=rendered.normal)
+    drawn = (1 - images).amax(-1) > 0.12
+    shape = rendered.mask > 0.5
+    overlap = (drawn & shape).sum((1, 2)) / (drawn | shape).sum((1, 2))
+    assert overlap.mean() > 0.7
