@@ -79,7 +79,7 @@ def run(rounds: int, threads: int | None, quick: bool) -> None:
             placed, charts = results[row[0]]
             row += [str(charts), f"{_wasted(placed):.1%}"]
         print(f"\nUnwrapping {mesh.num_faces:,} faces for {SIZE} x {SIZE} texels, {PADDING} between charts\n")
-        print(table(["unwrap", "s, median", "min - max", "times ours", "charts", "texels wasted"], rows))
+        print(table(["unwrap", "s, median", "min - max", "times ours", "CPU s", "charts", "texels wasted"], rows))
     steps: list[tuple[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         settings = ExportSettings(faces=5_000 if quick else 400_000, texture_size=512 if quick else SIZE, height_m=1.75)
