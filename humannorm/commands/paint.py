@@ -23,8 +23,6 @@ from humannorm.commands.options import (
 )
 
 if TYPE_CHECKING:
-    import torch
-
     from humannorm.guidance import DiffusersGuide
     from humannorm.mesh import Mesh
     from humannorm.texture.paint import PaintProgress
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from humannorm.texture.state import TextureState
     from humannorm.texture.surface import SurfaceColors
 
-ALIGNED_FOLDER, CONTROL_FOLDER = "normal-aligned-sd1.5", "controlnet-normal-sd1.5"  # names of the published weights
 PREVIEW_SECONDS = 20.0
 
 
@@ -63,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from humannorm.checks import check_range
+    from humannorm.guidance import find_guides
     from humannorm.texture.fields import UvColorSettings
     from humannorm.texture.paint import paint
     from humannorm.texture.perceptual import make_perceptual
@@ -88,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         state = load_state(args.resume, generator, device)
         print(f"going on after step {state.step}")
-    guide = load_guide(args.models, device)
+    guide = find_guides(args.models, device, sculpt=False).aligned()
     perceptual = make_perceptual(args.perceptual, guide, args.vgg16)
 
     out: Path = args.out
@@ -146,28 +144,8 @@ def with_plan_of(models: str, settings: TextureSettings) -> TextureSettings:
     """The settings with the cameras that a model says it was trained at."""
     from humannorm.models import camera_plan
 
-    folder = Path(models)
-    own = None if models != "bundled" and (folder / ALIGNED_FOLDER).is_dir() else camera_plan(models)
+    own = camera_plan(models)
     return settings if own is None else dataclasses.replace(settings, plan=own)
-
-
-def load_guide(models: str, device: torch.device) -> DiffusersGuide:
-    """The normal-aligned model: one folder with its ControlNet, or the published pair of folders."""
-    import torch
-
-    from humannorm.guidance import DiffusersGuide
-    from humannorm.guidance.folders import load_component
-
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    folder = Path(models)
-    if models != "bundled" and (folder / ALIGNED_FOLDER).is_dir() and (folder / CONTROL_FOLDER).is_dir():
-        import diffusers
-
-        guide = DiffusersGuide.load(folder / ALIGNED_FOLDER, device=device, dtype=dtype)
-        control = load_component(folder, CONTROL_FOLDER, diffusers.ControlNetModel, device=device, dtype=dtype)
-        guide.controlnet = control.eval().requires_grad_(False)
-        return guide
-    return DiffusersGuide.load(models, device=device, dtype=dtype, control=True)
 
 
 def write_pictures(

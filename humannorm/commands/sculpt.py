@@ -22,11 +22,7 @@ from humannorm.commands.options import (
 )
 
 if TYPE_CHECKING:
-    import torch
-
-    from humannorm.geometry.sculpt import GuideSource, SculptProgress
-
-NORMAL_FOLDER, DEPTH_FOLDER = "normal-adapted-sd1.5", "depth-adapted-sd1.5"  # names of the published weights
+    from humannorm.geometry.sculpt import SculptProgress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.geometry.settings import preset, shortened
     from humannorm.geometry.start import prepare_start
     from humannorm.geometry.state import extract_mesh, load_state, start_state
+    from humannorm.guidance import find_guides
     from humannorm.mesh import to_trimesh
 
     begin = time.monotonic()
@@ -61,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     start = prepare_start(load_subject(args.start).to(device))
     for repair in start.repairs:
         print(f"{args.start}: {repair}")
-    normal, depth = load_guides(args.models, device)
+    guides = find_guides(args.models, device, paint=False)
     generator = torch.Generator().manual_seed(args.seed)
     if args.resume is None:
         state, report = start_state(start, settings, generator)
@@ -80,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
         state,
         args.prompt,
         settings,
-        normal=normal,
-        depth=depth,
+        normal=guides.normal,
+        depth=guides.depth,
         generator=generator,
         callback=bar,
         checkpoint=out / "state.safetensors",
@@ -111,21 +108,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"the surface came in {surface.pieces} pieces; {surface.dropped} below 1 % of the area were left out")
     print(f"{surface.mesh.num_faces} faces in {out / 'sculpt.glb'}, pictures beside it, {facts['seconds']} s in all")
     return 0
-
-
-def load_guides(models: str, device: torch.device) -> tuple[GuideSource, GuideSource]:
-    """The normal and the depth network: one model that does both, or the published pair of folders."""
-    import torch
-
-    from humannorm.guidance import DiffusersGuide
-
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    folder = Path(models)
-    if models != "bundled" and (folder / NORMAL_FOLDER).is_dir() and (folder / DEPTH_FOLDER).is_dir():
-        normal = DiffusersGuide.load(folder / NORMAL_FOLDER, device=device, dtype=dtype)
-        return normal, lambda: DiffusersGuide.load(folder / DEPTH_FOLDER, device=device, dtype=dtype)
-    both = DiffusersGuide.load(models, device=device, dtype=dtype)
-    return both, both
 
 
 class ProgressLine:
