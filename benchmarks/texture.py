@@ -12,7 +12,7 @@ from humannorm.body import load_body
 from humannorm.guidance import DiffusersGuide
 from humannorm.models import camera_plan
 from humannorm.texture.fields import UvColorSettings
-from humannorm.texture.paint import PaintProgress, StageTimes, paint
+from humannorm.texture.paint import STAGES, PaintProgress, paint
 from humannorm.texture.perceptual import make_perceptual
 from humannorm.texture.settings import QUICK, TextureSettings
 from humannorm.texture.state import start_state
@@ -39,23 +39,23 @@ def run(rounds: int, threads: int | None, quick: bool) -> None:
     for name, settings in candidates.items():
         spent = _seconds(guide, settings)
         count = steps - WARM_UP
-        parts = [spent.networks, spent.render, spent.gradient, spent.update]
-        rows.append([name, *(f"{1e3 * part / count:.0f}" for part in parts), f"{spent.overhead:.2f}"])
+        over = sum(spent.values()) / spent["networks"]
+        rows.append([name, *(f"{1e3 * spent[stage] / count:.0f}" for stage in STAGES), f"{over:.2f}"])
     print(f"\nOne step of {QUICK.views} views at {QUICK.render_size} pixels on the body, {steps - WARM_UP} steps\n")
     print(table(["step", "networks, ms", "render", "gradient", "update", "all over networks"], rows))
 
 
-def _seconds(guide: DiffusersGuide, settings: TextureSettings) -> StageTimes:
-    """Time of all counted steps."""
+def _seconds(guide: DiffusersGuide, settings: TextureSettings) -> dict[str, float]:
+    """Time of all counted steps by stage."""
     mesh = load_body().to_mesh(uvs=isinstance(settings.field, UvColorSettings))
-    before: list[StageTimes] = []
+    before: list[dict[str, float]] = []
 
     def look(progress: PaintProgress) -> None:
         if progress.step <= WARM_UP:
-            before.append(dataclasses.replace(progress.times))
-        after.append(dataclasses.replace(progress.times))
+            before.append(dict(progress.times.seconds))
+        after.append(dict(progress.times.seconds))
 
-    after: list[StageTimes] = []
+    after: list[dict[str, float]] = []
     paint(
         start_state(mesh, settings, torch.Generator().manual_seed(0)),
         PROMPT,
@@ -65,5 +65,4 @@ def _seconds(guide: DiffusersGuide, settings: TextureSettings) -> StageTimes:
         generator=torch.Generator().manual_seed(0),
         callback=look,
     )
-    first, last = dataclasses.asdict(before[-1]), dataclasses.asdict(after[-1])
-    return StageTimes(**{name: last[name] - first[name] for name in last})
+    return {stage: after[-1][stage] - before[-1][stage] for stage in STAGES}

@@ -31,8 +31,13 @@ __all__ = [
     "uniform_laplacian",
     "unique_edges",
     "vertex_normals",
+    "weld",
     "welded_vertex_normals",
 ]
+
+
+# Of `weld`: odd multipliers, one per coordinate (fractional parts of the golden ratio, sqrt(2) and sqrt(3) in 63 bits).
+_MULTIPLIERS = (0x4F1BBCDCBFA53E0B, 0x3504F333F9DE6485, 0x5DB3D742C265539D)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,11 +131,37 @@ def vertex_normals(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) ->
     return torch.nn.functional.normalize(sums, dim=-1, eps=torch.finfo(vertices.dtype).tiny)
 
 
+def weld(vertices: Float[Tensor, "V 3"]) -> Int64[Tensor, " V"]:
+    """For every vertex the first one at exactly the same position.
+
+    Where texture, normals or colours change abruptly, meshes split their vertices: `weld(vertices)[faces]` is the mesh
+    without these seams.
+
+    Positions are compared by a hash of their bits, much faster than `torch.unique` over rows; should two positions ever
+    share a hash, the slow way is taken.
+    """
+    positions = vertices.detach() + 0.0  # turns -0 into 0
+    bits = positions.view(torch.int64 if positions.dtype == torch.float64 else torch.int32).long()
+    keys = torch.zeros_like(bits[:, 0])
+    for coordinate, multiplier in zip(bits.unbind(1), _MULTIPLIERS, strict=True):
+        keys = (keys ^ coordinate) * multiplier  # wraps around
+        keys = keys ^ (keys >> 29)
+    first = _first_of_each(torch.unique(keys, return_inverse=True)[1])
+    if torch.equal(positions[first], positions):
+        return first
+    return _first_of_each(torch.unique(positions, dim=0, return_inverse=True)[1])
+
+
+def _first_of_each(group: Int64[Tensor, " V"]) -> Int64[Tensor, " V"]:
+    """Lowest index with the same group number."""
+    index = torch.arange(len(group), device=group.device)
+    return torch.full_like(group, len(group)).scatter_reduce(0, group, index, "amin")[group]
+
+
 def welded_vertex_normals(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "V 3"]:
     """`vertex_normals` as if vertices at the same position were one: texture seams do not show in the shading."""
-    positions, weld = torch.unique(vertices.detach(), dim=0, return_inverse=True)
-    sums = _sum_at_corners(_face_crosses(vertices, faces), weld[faces], positions.shape[0])
-    return torch.nn.functional.normalize(sums, dim=-1, eps=torch.finfo(vertices.dtype).tiny)[weld]
+    first = weld(vertices)
+    return vertex_normals(vertices, first[faces])[first]
 
 
 def _sum_at_corners(values: Float[Tensor, "F 3"], faces: Int[Tensor, "F 3"], count: int) -> Float[Tensor, "V 3"]:

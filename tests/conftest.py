@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
+from torch import Tensor
 
 # Every function of the library is checked against its annotations (shapes, dtypes, classes) while tests run. The hook
 # must be in place before the first `import humannorm...` of any test module.
@@ -93,3 +96,75 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return folder
 
     return make
+
+
+class BelievesIn:
+    """A denoiser on plain pixels that is certain of one picture [48,48,3] for each prompt, whatever it is shown."""
+
+    timesteps = 100
+    resolution = 48
+
+    def __init__(self, picture_for: Callable[[str], Tensor]) -> None:
+        self.picture_for = picture_for
+        self.prompts: list[str] = []
+        self.controls: list[Tensor | None] = []
+        self.asked = 0
+
+    def sigma(self, timestep: Tensor) -> Tensor:
+        return 0.05 * 1.05**timestep
+
+    def condition(
+        self,
+        prompts: Sequence[str],
+        *,
+        guidance_scale: float,
+        negative: str = "",
+        control: Tensor | None = None,
+        control_scale: float = 1.0,
+    ) -> Any:
+        self.prompts += prompts
+        self.controls.append(control)
+        return self.encode_images(torch.stack([self.picture_for(prompt) for prompt in prompts]))
+
+    def denoise(self, x: Tensor, sigma: Tensor, condition: Any) -> Tensor:
+        self.asked += 1
+        return condition
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        from humannorm.images import to_network
+
+        return to_network(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        from humannorm.images import from_network
+
+        return from_network(latents)
+
+
+class Sick:
+    """Such a guide that falls ill at its request number `at`, for good if lasting; or the user interrupts there."""
+
+    timesteps = BelievesIn.timesteps
+    resolution = BelievesIn.resolution
+
+    def __init__(self, guide: BelievesIn, at: int, *, lasting: bool = False, interrupt: bool = False) -> None:
+        self.guide, self.at, self.lasting, self.interrupt = guide, at, lasting, interrupt
+        self.sigma, self.condition = guide.sigma, guide.condition
+        self.encode_images, self.decode = guide.encode_images, guide.decode
+
+    def denoise(self, x: Tensor, sigma: Tensor, condition: Any) -> Tensor:
+        belief = self.guide.denoise(x, sigma, condition)
+        ill = self.guide.asked >= self.at if self.lasting else self.guide.asked == self.at
+        if ill and self.interrupt:
+            raise KeyboardInterrupt
+        return belief * math.nan if ill else belief
+
+
+@pytest.fixture
+def believes_in() -> type[BelievesIn]:
+    return BelievesIn
+
+
+@pytest.fixture
+def sick() -> type[Sick]:
+    return Sick

@@ -15,7 +15,18 @@ PACKAGE = ROOT / "humannorm"
 
 # The ground floor: types and conventions that every room shares.
 GROUND = frozenset(
-    {"checks", "schedules", "images", "mesh", "mesh_io", "cameras", "prompts", "warp_runtime", "__version__"}
+    {
+        "checks",
+        "schedules",
+        "images",
+        "mesh",
+        "mesh_io",
+        "cameras",
+        "optimisation",
+        "prompts",
+        "warp_runtime",
+        "__version__",
+    }
 )
 # Arrows point downwards only. A room may import itself and what stands here, nothing else.
 MAY_IMPORT: dict[str, frozenset[str]] = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -12,11 +13,14 @@ if TYPE_CHECKING:
     from humannorm.mesh import Mesh
 
 __all__ = [
+    "BODY",
+    "add_course",
     "add_device",
     "add_models",
     "add_out",
     "add_preset",
     "add_seed",
+    "chosen_settings",
     "load_subject",
     "parse_views",
     "pick_device",
@@ -24,6 +28,8 @@ __all__ = [
 ]
 
 BODY = "body"
+
+Settings = TypeVar("Settings")
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +52,30 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def add_preset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="quick", choices=("quick", "standard", "paper"), help="length and detail")
+
+
+def add_course(parser: argparse.ArgumentParser) -> None:
+    """The options of a stage that optimises: length, what to go on from, preset, models, seed, device and folder."""
+    parser.add_argument("--steps", type=int, help="length of the run; the preset's schedules are stretched with it")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from a state.safetensors of this command")
+    add_preset(parser)
+    add_models(parser)
+    add_seed(parser)
+    add_device(parser)
+    add_out(parser)
+
+
+def chosen_settings(
+    args: argparse.Namespace, preset: Callable[[str], Settings], shortened: Callable[[Settings, int], Settings]
+) -> Settings:
+    """The settings behind --preset and --steps, by the stage's own `preset` and `shortened`."""
+    from humannorm.checks import check_range
+
+    settings = preset(args.preset)
+    if args.steps is None:
+        return settings
+    check_range("--steps", args.steps, 1, 1_000_000)
+    return shortened(settings, args.steps)
 
 
 def pick_device(name: str) -> torch.device:

@@ -6,21 +6,18 @@ import argparse
 import dataclasses
 import importlib.util
 import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from humannorm.commands.options import (
     BODY,
-    add_device,
-    add_models,
-    add_out,
-    add_preset,
-    add_seed,
+    add_course,
+    chosen_settings,
     load_subject,
     pick_device,
 )
+from humannorm.commands.progress import ProgressLine
 
 if TYPE_CHECKING:
     from humannorm.guidance import DiffusersGuide
@@ -36,7 +33,6 @@ PREVIEW_SECONDS = 20.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("mesh", metavar=f"MESH|{BODY}", help="GLB, OBJ or PLY; Y up, Z to the front, any unit")
     parser.add_argument("prompt", metavar="PROMPT", help='the person, such as "an old man in a long coat"')
-    parser.add_argument("--steps", type=int, help="length of the run; the preset's coarse share is kept")
     parser.add_argument("--negative", default="", help="what the pictures should not show")
     parser.add_argument(
         "--perceptual", default="vae", choices=("vae", "vgg16"), help="whose features the fine loss compares"
@@ -48,18 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fine-loss", choices=("published", "paper"), help="equation 10 on pixels, or on latents (the preset's)"
     )
     parser.add_argument("--uv", type=int, metavar="SIZE", help="paint a texture of SIZE texels on the mesh's own UVs")
-    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from a state.safetensors of this command")
-    add_preset(parser)
-    add_models(parser)
-    add_seed(parser)
-    add_device(parser)
-    add_out(parser)
+    add_course(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from humannorm.checks import check_range
     from humannorm.guidance import find_guides
     from humannorm.texture.fields import UvColorSettings
     from humannorm.texture.paint import paint
@@ -70,10 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
     begin = time.monotonic()
     device = pick_device(args.device)
-    settings = preset(args.preset)
-    if args.steps is not None:
-        check_range("--steps", args.steps, 1, 1_000_000)
-        settings = shortened(settings, args.steps)
+    settings = chosen_settings(args, preset, shortened)
     if args.fine_loss is not None:
         settings = dataclasses.replace(settings, fine_loss=args.fine_loss)
     if args.uv is not None:
@@ -91,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
-    bar = ProgressLine(out)
+    bar = PreviewedProgress(out)
     coarse_file = out / "coarse.safetensors"
     courses = ([coarse_part(settings)] if settings.coarse_steps else []) + [settings]
     for course in courses:
@@ -120,13 +107,11 @@ def run(args: argparse.Namespace) -> int:
         "preset": args.preset,
         "seed": args.seed,
         "steps": state.step,
-        "rejected_steps": bar.rejected,
         "faces": state.mesh.num_faces,
         "unseen_vertices": int((~colors.seen).sum()),
         "mean_chroma": saturation(guide, args.prompt, args.negative, settings, state, coarse, args.seed),
         "seconds": round(time.monotonic() - begin, 1),
-        "stages_seconds": bar.stages,
-        "step_over_networks": bar.overhead,
+        **bar.facts(),
     }
     (out / "paint.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     print(f"{', '.join(map(str, files))}; {facts['seconds']} s in all")
@@ -152,13 +137,15 @@ def write_pictures(
     out: Path, state: TextureState, coarse: TextureState | None, colors: SurfaceColors, settings: TextureSettings
 ) -> list[Path]:
     """The sheet of coarse, fine and filled colours, and the course of the losses."""
-    from humannorm.texture.pictures import save_loss_plot, save_sheet
+    from humannorm.optimisation import save_loss_plot
+    from humannorm.texture.pictures import save_sheet
+    from humannorm.texture.state import LOSS_NAMES
 
     fields = {} if coarse is None else {"coarse": coarse.field}
     sheet, losses = out / "sheet_paint.png", out / "losses.png"
     save_sheet(sheet, state.mesh, {**fields, "painted": colors}, settings.plan)
     if importlib.util.find_spec("matplotlib"):
-        save_loss_plot(losses, state)
+        save_loss_plot(losses, state.history, LOSS_NAMES, logarithmic=False)
         return [sheet, losses]
     return [sheet]
 
@@ -214,38 +201,22 @@ def saturation(
     return {name: round(value, 2) for name, value in found.items()}
 
 
-class ProgressLine:
-    """One line on standard error that is kept up to date, a preview on disk, and what the report needs."""
+class PreviewedProgress(ProgressLine):
+    """The line, and a picture of the run on disk that is made anew now and then."""
 
     def __init__(self, out: Path) -> None:
+        super().__init__(lambda progress: progress.stage)
         self.out = out
-        self.rejected = 0
-        self.stages: dict[str, float] = {}
-        self.overhead = 0.0
-        self._shown = self._drawn = 0.0
+        self._drawn = 0.0
 
-    def __call__(self, progress: PaintProgress) -> None:
+    def __call__(self, progress: PaintProgress) -> None:  # type: ignore[override]
         from humannorm.images import contact_sheet, save_png
 
-        self.stages = {name: round(value, 2) for name, value in dataclasses.asdict(progress.times).items()}
-        self.overhead = round(progress.times.overhead, 3)
-        if progress.rejected is not None:
-            self.rejected += 1
-            sys.stderr.write(f"\n{progress.rejected}: step not taken\n")
-        now, last = time.monotonic(), progress.step == progress.steps
-        if now - self._shown > 1.0 or last:
-            self._shown = now
-            sys.stderr.write(
-                f"\r{progress.stage} step {progress.step} of {progress.steps}, {progress.seconds_left:.0f} s left   "
-            )
-            sys.stderr.flush()
-        if now - self._drawn > PREVIEW_SECONDS or last:
-            self._drawn = now
+        super().__call__(progress)
+        if time.monotonic() - self._drawn > PREVIEW_SECONDS or progress.step == progress.steps:
+            self._drawn = time.monotonic()
             tiles, labels = [progress.picture.cpu()], [f"step {progress.step}"]
             if progress.target is not None:
                 tiles.append(progress.target.cpu())
                 labels.append("target")
             save_png(self.out / "preview.png", contact_sheet(tiles, labels, columns=2))
-
-    def close(self) -> None:
-        sys.stderr.write("\n")

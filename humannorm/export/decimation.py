@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from humannorm.checks import InputError
-from humannorm.mesh import Mesh, check_mesh, is_watertight
-from humannorm.rendering.seams import weld
+from humannorm.mesh import Mesh, check_mesh, is_watertight, weld
 
 __all__ = ["decimate", "roughly_decimated"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from humannorm.checks import InputError
-from humannorm.mesh import Mesh, check_mesh, is_watertight, welded_vertex_normals
+from humannorm.mesh import Mesh, check_mesh, is_watertight, weld, welded_vertex_normals
 
 from .baked import BakedMesh
 from .files import check_target, encode_image, write_files
@@ -166,8 +166,6 @@ def _normals(mesh: Mesh) -> Tensor:
 
 
 def _welded_faces(mesh: Mesh) -> Tensor:
-    from humannorm.rendering.seams import weld
-
     return weld(mesh.vertices)[mesh.faces]
 
 

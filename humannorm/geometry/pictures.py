@@ -1,9 +1,8 @@
-"""Pictures of a surface for people: normals and shading on a light ground, sheets, a film, the course of the losses."""
+"""Pictures of a surface for people: normals and shading on a light ground, a sheet, and a film."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -14,10 +13,7 @@ from humannorm.images import contact_sheet, save_png, to_pil
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import PassEncoding, render
 
-if TYPE_CHECKING:
-    from humannorm.geometry.state import GeometryState
-
-__all__ = ["save_loss_plot", "save_sheet", "save_turntable", "shaded_views"]
+__all__ = ["save_sheet", "save_turntable", "shaded_views"]
 
 GROUND = 0.93  # grey behind the surface
 LIGHT = (-0.35, 0.5, 0.8)  # toward the light, camera axes: over the viewer's left shoulder
@@ -59,23 +55,3 @@ def save_turntable(path: Path, mesh: Mesh, frames: int = 36, size: int = 320) ->
         pictures.append(to_pil(shaded_views(mesh, view, size)[1][0]))
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=80, loop=0)
-
-
-def save_loss_plot(path: Path, state: GeometryState) -> None:
-    """The course of every term that was ever above zero, logarithmic."""
-    from matplotlib.figure import Figure
-
-    from humannorm.geometry.state import LOSS_NAMES
-
-    history = torch.zeros(0, len(LOSS_NAMES)) if state.history is None else state.history.cpu()
-    shown = [(name, history[:, at]) for at, name in enumerate(LOSS_NAMES) if bool((history[:, at] > 0).any())]
-    figure = Figure(figsize=(8, 1.5 * max(len(shown), 1) + 0.6), layout="constrained")
-    panels = figure.subplots(max(len(shown), 1), 1, sharex=True, squeeze=False)[:, 0]
-    for panel, (name, values) in zip(panels, shown, strict=False):
-        steps = torch.arange(1, len(values) + 1)[values > 0]
-        panel.semilogy(steps.numpy(), values[values > 0].numpy(), linewidth=0.8)
-        panel.set_ylabel(name)
-        panel.grid(alpha=0.3)
-    panels[-1].set_xlabel("step")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import CAMERA_PLANS, Cameras, sample_cameras
-from humannorm.checks import InputError
 from humannorm.geometry.band import Band, band_at_points, box_field, crossing_points, evaluate, is_torn, settle_band
 from humannorm.geometry.fields import DeformationField, SdfField
 from humannorm.geometry.lattice import Lattice
@@ -24,51 +21,17 @@ from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.state import LOSS_NAMES, GeometryState, moved_positions, save_state
 from humannorm.guidance import Denoiser, sds_gradient
 from humannorm.mesh import Mesh, laplacian_smoothness, normal_consistency
+from humannorm.optimisation import GuardedAdamW, OptimiserRun, StageTimes
 from humannorm.prompts import Modality, Prompts
 from humannorm.rendering.passes import render
 
-__all__ = ["GuideSource", "SculptError", "SculptProgress", "StageTimes", "sculpt"]
+__all__ = ["GuideSource", "SculptProgress", "sculpt"]
 
 GuideSource = Denoiser | Callable[[], Denoiser]
 """A network, or how to load it: what is loaded here is also let go here when it is no longer needed."""
 
-CHECKPOINT_SECONDS = 45.0  # at most this long between two checkpoints
-SCALE_MEMORY = 0.95  # of the running mean of the gradient norm
-
-
-class SculptError(RuntimeError):
-    """The run could not go on; `state` is the last good one."""
-
-    def __init__(self, message: str, state: GeometryState) -> None:
-        super().__init__(message)
-        self.state = state
-
-
-@dataclass
-class StageTimes:
-    """Seconds spent so far, stage by stage. `networks` are the denoisers and the VAE's encoding with its gradient."""
-
-    networks: float = 0.0
-    field: float = 0.0  # evaluation, re-banding, marching
-    render: float = 0.0
-    regularisers: float = 0.0
-    gradient: float = 0.0  # from the pictures back to the field's parameters
-    update: float = 0.0  # guard and AdamW
-
-    @contextmanager
-    def measure(self, stage: str, device: torch.device) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        setattr(self, stage, getattr(self, stage) + time.perf_counter() - begin)
-
-    @property
-    def overhead(self) -> float:
-        """Time of all stages over the time of the networks alone."""
-        return (self.networks + self.field + self.render + self.regularisers + self.gradient + self.update) / max(
-            self.networks, 1e-9
-        )
+# field: evaluation, re-banding, marching; gradient: from the pictures back to the field's parameters.
+STAGES = ("networks", "field", "render", "regularisers", "gradient", "update")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,29 +69,10 @@ def sculpt(
     The callback's False ends the run after the step; an exception from anywhere undoes the step it falls in. Either way
     the checkpoint is written, and a run resumed from it with the same settings ends in the same bytes on a CPU.
     """
-    if state.step >= settings.steps:
-        raise InputError(f"settings.steps: expected more than the {state.step} steps done, got {settings.steps}")
-    run = _Run(state, prompt, settings, normal, depth, generator)
-    saved = time.monotonic()
-    try:
-        while run.step < settings.steps:
-            progress = run.advance()
-            stop = callback is not None and callback(progress) is False
-            if checkpoint is not None and (time.monotonic() - saved > CHECKPOINT_SECONDS or stop):
-                save_state(run.state(), checkpoint, generator)
-                saved = time.monotonic()
-            if stop:
-                break
-            if run.rejections >= settings.max_rejections:
-                raise SculptError(f"{run.rejections} steps in a row were rejected: {progress.rejected}", run.state())
-    finally:
-        run.undo_unfinished_step()
-        if checkpoint is not None and not run.updating:
-            save_state(run.state(), checkpoint, generator)
-    return run.state()
+    return _Run(state, prompt, settings, normal, depth, generator).finish(callback, checkpoint)
 
 
-class _Run:
+class _Run(OptimiserRun[GeometryState, SculptProgress]):
     """The moving parts of one call of `sculpt`."""
 
     def __init__(
@@ -140,30 +84,34 @@ class _Run:
         depth: GuideSource | None,
         generator: torch.Generator,
     ) -> None:
-        self.settings, self.generator = settings, generator
+        self.settings = settings
         self.field: SdfField = copy.deepcopy(state.field)
         self.deformation = copy.deepcopy(state.deformation)
         self.device = next(self.field.parameters()).device
-        self.active_levels, self.band, self.step = state.active_levels, state.band, state.step
-        self.record: SdfRecord | None = state.record
-        self.gradient_scale = state.gradient_scale
-        self.history: list[Tensor] = [] if state.history is None else list(state.history)
-        self.parameters = _named_parameters(self.field, self.deformation)
-        self.optimizer = _make_optimizer(self.parameters, settings, state.moments)
+        self.active_levels, self.band, self.record = state.active_levels, state.band, state.record
+        rate = settings.learning_rate(state.step)
+        parameters = _named_parameters(self.field, self.deformation)
+        super().__init__(
+            state,
+            settings,
+            GuardedAdamW([(parameters, rate)], settings, state.moments, state.gradient_scale),
+            generator,
+            device=self.device,
+            stages=STAGES,
+            loss_names=LOSS_NAMES,
+        )
         self.guides = {"normal": _Guide(normal, prompt, "normal", settings)}
         if depth is not None:
             self.guides["depth"] = _Guide(depth, prompt, "depth", settings)
-        self.times, self.begin, self.rejections = StageTimes(), time.monotonic(), 0
-        self.first_step = state.step
-        self.updating = False  # an exception now would leave the parameters between two steps
-        self._before: tuple[Band, int, SdfRecord | None, Tensor] | None = None
+        self._before: tuple[Band, int, SdfRecord | None] | None = None  # the surface before an unfinished step
 
-    def undo_unfinished_step(self) -> None:
-        """Back to the end of the last whole step; the parameters have not changed since."""
+    def undo(self) -> None:
         if self._before is not None:
-            self.band, self.active_levels, self.record, drawn = self._before
-            self.generator.set_state(drawn)
+            self.band, self.active_levels, self.record = self._before
             self._before = None
+
+    def save(self, path: Path) -> None:
+        save_state(self.state(), path, self.generator)
 
     def state(self) -> GeometryState:
         """The run so far as a payload of its own."""
@@ -174,9 +122,9 @@ class _Run:
             step=self.step,
             deformation=copy.deepcopy(self.deformation),
             record=self.record,
-            moments=_moments(self.optimizer, self.parameters),
-            gradient_scale=self.gradient_scale,
-            history=torch.stack(self.history) if self.history else None,
+            moments=self.optimizer.moments(),
+            gradient_scale=self.optimizer.scale,
+            history=self.stacked_history,
         )
 
     def distance(self, points: Tensor) -> Tensor:
@@ -188,44 +136,39 @@ class _Run:
     def advance(self) -> SculptProgress:
         """One step of the optimiser."""
         settings, step = self.settings, self.step
-        self._before = (self.band, self.active_levels, self.record, self.generator.get_state())
-        with self.times.measure("field", self.device):
+        self._before = (self.band, self.active_levels, self.record)
+        with self.times.measure("field"):
             sdf = self._follow_schedules_and_surface()
             mesh = self._differentiable_surface(sdf)
         cameras = self._cameras()
         losses = dict.fromkeys(LOSS_NAMES, 0.0)
 
         wanted = {name: guide for name, guide in self.guides.items() if guide.weight(step) > 0}
-        with self.times.measure("render", self.device):
+        with self.times.measure("render"):
             side = settings.render_size
             passes = render(mesh, cameras, (side, side), tuple(wanted) or ("normal",))  # type: ignore[arg-type]
         pictures: list[Tensor] = []
         gradients: list[Tensor | None] = []
         for name, guide in wanted.items():
             picture = getattr(passes, name)
-            with self.times.measure("networks", self.device):
+            with self.times.measure("networks"):
                 gradient, losses[f"{name}_sds"] = guide.picture_gradient(picture, cameras, step, self.generator)
             pictures.append(picture)
             gradients.append(gradient)
 
-        with self.times.measure("regularisers", self.device):
+        with self.times.measure("regularisers"):
             total = self._regularisers(mesh, losses)
         if total is not None:
             pictures.append(total)
             gradients.append(None)
-        with self.times.measure("gradient", self.device):
+        with self.times.measure("gradient"):
             self.optimizer.zero_grad()
             torch.autograd.backward(pictures, gradients)
-        self.updating = True
-        with self.times.measure("update", self.device):
-            rejected = self._update(losses)
-        self.step += 1
-        self.history.append(torch.tensor([losses[name] for name in LOSS_NAMES]))
-        self._before, self.updating = None, False
+        with self.completing(losses, settings.learning_rate(step)) as rejected:
+            self._before = None
 
         for name in [name for name, guide in self.guides.items() if guide.is_over(self.step)]:
             del self.guides[name]  # lets a network go that was loaded here
-        pace = (time.monotonic() - self.begin) / (self.step - self.first_step)
         preview = passes.normal if passes.normal is not None else passes.depth
         assert preview is not None
         return SculptProgress(
@@ -236,7 +179,7 @@ class _Run:
             faces=mesh.num_faces,
             times=self.times,
             rejected=rejected,
-            seconds_left=pace * (settings.steps - self.step),
+            seconds_left=self.seconds_left,
         )
 
     def _follow_schedules_and_surface(self) -> Tensor:
@@ -298,28 +241,6 @@ class _Run:
         )
         return torch.stack(terms).sum() if terms else None
 
-    def _update(self, losses: dict[str, float]) -> str | None:
-        """AdamW, unless the gradient is not to be trusted; why not, if so."""
-        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
-        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
-        losses["gradient_norm"] = norm
-        limit = self.settings.max_gradient_growth * self.gradient_scale
-        rejected = None
-        if not norm < float("inf"):
-            rejected = f"the gradient at step {self.step} is not finite"
-        elif 0 < limit < norm:
-            rejected = f"the gradient norm {norm:.3g} at step {self.step} is over {limit:.3g}"
-        if rejected is not None:
-            self.rejections += 1
-            return rejected
-        self.rejections = 0
-        memory = SCALE_MEMORY if self.gradient_scale else 0.0
-        self.gradient_scale = memory * self.gradient_scale + (1 - memory) * norm
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate(self.step)
-        self.optimizer.step()
-        return None
-
 
 class _Guide:
     """One network with its texts: from pictures to their gradient."""
@@ -332,7 +253,6 @@ class _Guide:
         self.guidance_scale = settings.guidance_scale
         self._source = source
         self._network: Denoiser | None = None
-        self._conditions: dict[tuple[str, ...], object] = {}
 
     @property
     def network(self) -> Denoiser:
@@ -351,15 +271,11 @@ class _Guide:
         self, pictures: Float[Tensor, "B H W 3"], cameras: Cameras, step: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "B H W 3"], float]:
         """Gradient of equation 6 at the pictures, and its root mean square per latent number."""
-        texts = self.prompts.for_cameras(cameras)
-        if texts not in self._conditions:
-            self._conditions[texts] = self.network.condition(texts, guidance_scale=self.guidance_scale)
+        condition = self.network.condition(self.prompts.for_cameras(cameras), guidance_scale=self.guidance_scale)
         leaf = pictures.detach().requires_grad_()
         latents = self.network.encode_images(leaf)
         low, high = self.t_range
-        result = sds_gradient(
-            self.network, latents, self._conditions[texts], t_range=(low, high(step)), generator=generator
-        )
+        result = sds_gradient(self.network, latents, condition, t_range=(low, high(step)), generator=generator)
         upstream = result.gradient * (self.weight(step) / len(latents))
         (gradient,) = torch.autograd.grad(latents, leaf, upstream)
         return gradient, float(result.gradient.square().mean().sqrt())
@@ -368,30 +284,3 @@ class _Guide:
 def _named_parameters(field: SdfField, deformation: DeformationField | None) -> dict[str, torch.nn.Parameter]:
     parameters = dict(field.named_parameters(prefix="field"))
     return parameters if deformation is None else parameters | dict(deformation.named_parameters(prefix="deformation"))
-
-
-def _make_optimizer(
-    parameters: dict[str, torch.nn.Parameter], settings: GeometrySettings, moments: dict[str, Tensor] | None
-) -> torch.optim.AdamW:
-    optimizer = torch.optim.AdamW(
-        list(parameters.values()),
-        lr=settings.learning_rate(0),
-        betas=settings.betas,
-        eps=settings.epsilon,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-    if moments is not None:
-        for name, parameter in parameters.items():
-            kept = {key.removeprefix(f"{name}."): value for key, value in moments.items() if key.startswith(f"{name}.")}
-            optimizer.state[parameter] = {key: value.clone() for key, value in kept.items()}
-    return optimizer
-
-
-def _moments(optimizer: torch.optim.AdamW, parameters: dict[str, torch.nn.Parameter]) -> dict[str, Tensor] | None:
-    moments = {
-        f"{name}.{key}": value.clone()
-        for name, parameter in parameters.items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
-    return moments or None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.checks import InputError
 from humannorm.geometry.band import (
     BOX,
     Band,
@@ -38,6 +35,7 @@ from humannorm.geometry.marching import marching_tetrahedra
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh
 from humannorm.mesh import Mesh, connected_components, face_areas
+from humannorm.optimisation import read_state_file, tensors_below, write_state_file
 
 __all__ = ["LOSS_NAMES", "GeometryState", "extract_mesh", "load_state", "save_state", "start_state"]
 
@@ -148,8 +146,6 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
 
     generator: its state is kept too, so that a resumed run draws what the unbroken one would have drawn.
     """
-    from safetensors.torch import save_file
-
     tensors = {f"field.{name}": value for name, value in state.field.state_dict().items()}
     tensors |= {f"moments.{name}": value for name, value in (state.moments or {}).items()}
     tensors["band.keys"] = state.band.keys
@@ -170,11 +166,7 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
         "deformation": None if state.deformation is None else _deformation_to_dict(state.deformation),
         "gradient_scale": state.gradient_scale,
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, unfinished, {"state": json.dumps(numbers)})
-    os.replace(unfinished, path)
+    write_state_file(path, tensors, numbers)
 
 
 def _deformation_to_dict(deformation: DeformationField) -> dict[str, Any]:
@@ -185,28 +177,15 @@ def load_state(
     path: str | Path, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> GeometryState:
     """Read what `save_state` wrote; the generator is set to where it was, if the file knows."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            numbers = json.loads((file.metadata() or {}).get("state", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: expected a geometry state (safetensors), got a broken file: {error}") from error
-    if numbers.get("format") != FORMAT:
-        raise InputError(f"{path}: expected the format {FORMAT!r}, got {numbers.get('format')!r}")
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
+    tensors, numbers = read_state_file(path, "geometry", FORMAT, device)
     field = make_field(field_settings_from_dict(numbers["field"]), torch.Generator(device))
-    field.load_state_dict(part("field."))
+    field.load_state_dict(tensors_below("field.", tensors))
     deformation = None
     if numbers["deformation"] is not None:
         layout, hidden = GridLayout(**numbers["deformation"]["layout"]), numbers["deformation"]["hidden"]
         deformation = DeformationField(layout, hidden, torch.Generator(device))
-        deformation.load_state_dict(part("deformation."))
-    record = part("record.")
+        deformation.load_state_dict(tensors_below("deformation.", tensors))
+    record = tensors_below("record.", tensors)
     if generator is not None and "generator" in tensors:
         generator.set_state(tensors["generator"].cpu())
     return GeometryState(
@@ -216,7 +195,7 @@ def load_state(
         step=numbers["step"],
         deformation=deformation,
         record=SdfRecord(record["points"], record["values"]) if record else None,
-        moments=part("moments.") or None,
+        moments=tensors_below("moments.", tensors) or None,
         gradient_scale=numbers["gradient_scale"],
         history=tensors.get("history"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch import Tensor
 from humannorm.checks import InputError, check_tensor
 from humannorm.guidance.folders import load_component, model_folder, read_config
 from humannorm.images import from_network, to_network
+
+TEXTS_KEPT = 256  # embeddings; a person in all parts and views takes 16 for each kind of picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,7 @@ class DiffusersGuide:
         self.prediction_type = str(scheduler_config.get("prediction_type", "epsilon"))
         alphabar = DDPMScheduler.from_config(scheduler_config).alphas_cumprod.double()
         self._log_sigmas = (((1 - alphabar) / alphabar).sqrt().log()).float().to(unet.device)
+        self._texts: OrderedDict[str, Tensor] = OrderedDict()  # embeddings of the prompts asked for last
         for module in self.modules:
             module.eval().requires_grad_(False)
 
@@ -146,9 +150,17 @@ class DiffusersGuide:
         if control is not None:
             check_tensor("control", control, f"{len(prompts)} H W 3")
             control = control.permute(0, 3, 1, 2).to(self.device, self.dtype)
-        return DiffusersCondition(
-            self.encode_prompts(prompts), self.encode_prompts([negative]), guidance_scale, control, control_scale
-        )
+        positive = torch.cat([self._embedding(prompt) for prompt in prompts])
+        return DiffusersCondition(positive, self._embedding(negative), guidance_scale, control, control_scale)
+
+    def _embedding(self, prompt: str) -> Float[Tensor, "1 T D"]:
+        """A prompt's embedding, kept for the next request. Each is made alone: the bytes hang on the prompt only."""
+        if prompt not in self._texts:
+            self._texts[prompt] = self.encode_prompts([prompt])
+        self._texts.move_to_end(prompt)
+        if len(self._texts) > TEXTS_KEPT:
+            self._texts.popitem(last=False)
+        return self._texts[prompt]
 
     @torch.no_grad()
     def denoise(

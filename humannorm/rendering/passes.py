@@ -17,10 +17,9 @@ from torch import Tensor
 
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_choice, check_same_device, check_tensor
-from humannorm.mesh import Mesh, vertex_normals
+from humannorm.mesh import Mesh, vertex_normals, weld
 from humannorm.rendering.engines import antialias, interpolate, rasterize
 from humannorm.rendering.fragments import Fragments
-from humannorm.rendering.seams import weld
 from humannorm.rendering.textures import TextureLookup, sample_texture, uv_screen_derivatives
 
 Pass = Literal["normal", "depth", "mask", "color"]

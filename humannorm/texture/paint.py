@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import CAMERA_PLANS, Cameras, sample_cameras
-from humannorm.checks import InputError
 from humannorm.guidance import Denoiser, sds_gradient
+from humannorm.optimisation import GuardedAdamW, OptimiserRun, StageTimes
 from humannorm.prompts import Prompts
 from humannorm.texture.fields import ColorField
 from humannorm.texture.fine import TargetCache, fine_loss, make_targets
@@ -24,41 +22,10 @@ from humannorm.texture.saturation import mean_chroma
 from humannorm.texture.settings import TextureSettings
 from humannorm.texture.state import LOSS_NAMES, TextureState, copy_field, save_state
 
-__all__ = ["PaintError", "PaintProgress", "StageTimes", "color_prompts", "paint"]
+__all__ = ["PaintProgress", "color_prompts", "paint"]
 
-CHECKPOINT_SECONDS = 45.0  # at most this long between two checkpoints
-SCALE_MEMORY = 0.95  # of the running mean of the gradient norm
-
-
-class PaintError(RuntimeError):
-    """The run could not go on; `state` is the last good one."""
-
-    def __init__(self, message: str, state: TextureState) -> None:
-        super().__init__(message)
-        self.state = state
-
-
-@dataclass
-class StageTimes:
-    """Seconds spent so far. `networks` are text encoder, denoiser, VAE and perceptual features with their gradients."""
-
-    networks: float = 0.0
-    render: float = 0.0  # rasterisation and the field at visible points
-    gradient: float = 0.0  # from the pictures back to the field's parameters
-    update: float = 0.0  # guard and AdamW
-
-    @contextmanager
-    def measure(self, stage: str, device: torch.device) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        setattr(self, stage, getattr(self, stage) + time.perf_counter() - begin)
-
-    @property
-    def overhead(self) -> float:
-        """Time of all stages over the time of the networks alone."""
-        return (self.networks + self.render + self.gradient + self.update) / max(self.networks, 1e-9)
+# networks: perceptual features too; render: the field at visible points too; gradient: back to the field's parameters.
+STAGES = ("networks", "render", "gradient", "update")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,25 +68,8 @@ def paint(
     host's interruption) leaves at once; the checkpoint is then of the last whole step. In both cases a run resumed from
     it with the same settings ends in the same bytes on a CPU.
     """
-    if state.step >= settings.steps:
-        raise InputError(f"settings.steps: expected more than the {state.step} steps done, got {settings.steps}")
-    run = _Run(state, color_prompts(prompt, settings, negative), settings, guide, perceptual, generator)
-    saved = time.monotonic()
-    try:
-        while run.step < settings.steps:
-            progress = run.advance()
-            stop = callback is not None and callback(progress) is False
-            if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                save_state(run.state(), checkpoint, run.drawn)
-                saved = time.monotonic()
-            if stop:
-                break
-            if run.rejections >= settings.max_rejections:
-                raise PaintError(f"{run.rejections} steps in a row were rejected: {progress.rejected}", run.state())
-    finally:
-        if checkpoint is not None and run.is_whole:
-            save_state(run.state(), checkpoint, run.drawn)
-    return run.state()
+    prompts = color_prompts(prompt, settings, negative)
+    return _Run(state, prompts, settings, guide, perceptual, generator).finish(callback, checkpoint)
 
 
 def color_prompts(prompt: str, settings: TextureSettings, negative: str = "") -> Prompts:
@@ -128,7 +78,7 @@ def color_prompts(prompt: str, settings: TextureSettings, negative: str = "") ->
     return Prompts(prompt, "color", plan=plan, rule=settings.text_rule, negative=negative)
 
 
-class _Run:
+class _Run(OptimiserRun[TextureState, PaintProgress]):
     """The moving parts of one call of `paint`."""
 
     def __init__(
@@ -141,23 +91,26 @@ class _Run:
         generator: torch.Generator,
     ) -> None:
         self.prompts, self.settings, self.guide, self.perceptual = prompts, settings, guide, perceptual
-        self.generator = generator
-        self.drawn = generator.get_state()  # as it was at the end of the last whole step
-        self.is_whole = True  # False while a step's results are being taken over
         self.start = state
         self.field: ColorField = copy_field(state.field, state.mesh)
         self.device = state.mesh.device
-        self.step, self.first_step = state.step, state.step
-        self.gradient_scale = state.gradient_scale
+        super().__init__(
+            state,
+            settings,
+            GuardedAdamW(_groups(self.field, settings), settings, state.moments, state.gradient_scale),
+            generator,
+            device=self.device,
+            stages=STAGES,
+            loss_names=LOSS_NAMES,
+        )
         self.targets = None if state.targets is None else state.targets.clone()
         if self.targets is not None and not self.targets.suits(
             prompts.prompt, len(state.cameras), settings.render_size
         ):
             self.targets = None
-        self.history: list[Tensor] = [] if state.history is None else list(state.history)
-        self.parameters = dict(self.field.named_parameters())
-        self.optimizer = _make_optimizer(self.field, settings, self.parameters, state.moments)
-        self.times, self.begin, self.rejections = StageTimes(), time.monotonic(), 0
+
+    def save(self, path: Path) -> None:
+        save_state(self.state(), path, self.generator)
 
     def state(self) -> TextureState:
         """The run so far as a payload of its own."""
@@ -168,9 +121,9 @@ class _Run:
             cameras=self.start.cameras,
             step=self.step,
             targets=None if self.targets is None else self.targets.clone(),
-            moments=_moments(self.optimizer, self.parameters),
-            gradient_scale=self.gradient_scale,
-            history=torch.stack(self.history) if self.history else None,
+            moments=self.optimizer.moments(),
+            gradient_scale=self.optimizer.scale,
+            history=self.stacked_history,
         )
 
     def advance(self) -> PaintProgress:
@@ -179,7 +132,7 @@ class _Run:
         losses = dict.fromkeys(LOSS_NAMES, 0.0)
         index = [] if coarse else self._chosen_targets()
         cameras = self._coarse_cameras() if coarse else self.start.cameras.select(index)
-        with self.times.measure("render", self.device):
+        with self.times.measure("render"):
             passes = self.field.pictures(
                 self.start.mesh, cameras, self.settings.render_size, ("normal", "mask", "color")
             )
@@ -188,23 +141,18 @@ class _Run:
         losses["chroma"] = mean_chroma(picture.detach(), mask)
         target: Tensor | None = None
         targets = self.targets
-        with self.times.measure("networks", self.device):
+        with self.times.measure("networks"):
             if coarse:
                 gradient, losses["sds"] = self._coarse_gradient(picture, normal.detach(), cameras)
             else:
                 gradient, target, targets = self._fine_gradient(picture, normal.detach(), cameras, index, losses)
-        with self.times.measure("gradient", self.device):
+        with self.times.measure("gradient"):
             self.optimizer.zero_grad()
             picture.backward(gradient)
-        self.is_whole = False
-        with self.times.measure("update", self.device):
-            rejected = self._update(losses)
-        self.targets = targets
-        self.step += 1
-        self.history.append(torch.tensor([losses[name] for name in LOSS_NAMES]))
-        self.drawn = self.generator.get_state()
-        self.is_whole = True
-        pace = (time.monotonic() - self.begin) / (self.step - self.first_step)
+        if self.step == self.settings.coarse_steps:
+            self.optimizer.scale = 0.0  # the fine loss has a scale of its own
+        with self.completing(losses) as rejected:
+            self.targets = targets
         return PaintProgress(
             step=self.step,
             steps=self.settings.steps,
@@ -214,7 +162,7 @@ class _Run:
             target=target,
             times=self.times,
             rejected=rejected,
-            seconds_left=pace * (self.settings.steps - self.step),
+            seconds_left=self.seconds_left,
         )
 
     def _coarse_cameras(self) -> Cameras:
@@ -293,56 +241,12 @@ class _Run:
         (gradient,) = torch.autograd.grad(total, leaf)
         return gradient, target.images[0], targets
 
-    def _update(self, losses: dict[str, float]) -> str | None:
-        """AdamW, unless the gradient is not to be trusted; why not, if so."""
-        if self.step == self.settings.coarse_steps:
-            self.gradient_scale = 0.0  # the fine loss has a scale of its own
-        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
-        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
-        losses["gradient_norm"] = norm
-        limit = self.settings.max_gradient_growth * self.gradient_scale
-        rejected = None
-        if not norm < float("inf"):
-            rejected = f"the gradient at step {self.step} is not finite"
-        elif 0 < limit < norm:
-            rejected = f"the gradient norm {norm:.3g} at step {self.step} is over {limit:.3g}"
-        if rejected is not None:
-            self.rejections += 1
-            return rejected
-        self.rejections = 0
-        memory = SCALE_MEMORY if self.gradient_scale else 0.0
-        self.gradient_scale = memory * self.gradient_scale + (1 - memory) * norm
-        self.optimizer.step()
-        return None
 
-
-def _make_optimizer(
-    field: ColorField,
-    settings: TextureSettings,
-    parameters: dict[str, torch.nn.Parameter],
-    moments: dict[str, Tensor] | None,
-) -> torch.optim.AdamW:
-    fast = field.fast_parameters()
-    slow = [parameter for parameter in parameters.values() if all(parameter is not other for other in fast)]
-    groups = [{"params": fast, "lr": settings.encoding_rate}, {"params": slow, "lr": settings.network_rate}]
-    optimizer = torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        betas=settings.betas,
-        eps=settings.epsilon,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-    if moments is not None:
-        for name, parameter in parameters.items():
-            kept = {key.removeprefix(f"{name}."): value for key, value in moments.items() if key.startswith(f"{name}.")}
-            optimizer.state[parameter] = {key: value.clone() for key, value in kept.items()}
-    return optimizer
-
-
-def _moments(optimizer: torch.optim.AdamW, parameters: dict[str, torch.nn.Parameter]) -> dict[str, Tensor] | None:
-    moments = {
-        f"{name}.{key}": value.clone()
-        for name, parameter in parameters.items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
-    return moments or None
+def _groups(field: ColorField, settings: TextureSettings) -> list[tuple[dict[str, torch.nn.Parameter], float]]:
+    """The field's parameters by name, with AdamW's learning rate of each group."""
+    fast_ones = {id(parameter) for parameter in field.fast_parameters()}
+    fast: dict[str, torch.nn.Parameter] = {}
+    slow: dict[str, torch.nn.Parameter] = {}
+    for name, parameter in field.named_parameters():
+        (fast if id(parameter) in fast_ones else slow)[name] = parameter
+    return [(fast, settings.encoding_rate), (slow, settings.network_rate)]

@@ -1,4 +1,4 @@
-"""Pictures of a painted surface for people: a sheet from eight sides with close-ups, and the course of a run."""
+"""Pictures of a painted surface for people: a sheet from eight sides with close-ups."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from humannorm.cameras import CameraPlan, Cameras, Part, orbit
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import render
-from humannorm.texture.state import LOSS_NAMES, TextureState
 
-__all__ = ["part_cameras", "save_loss_plot", "save_sheet"]
+__all__ = ["part_cameras", "save_sheet"]
 
 GROUND = (0.93, 0.93, 0.93)  # behind the surface
 SIDES = tuple(range(0, 360, 45))  # degrees
@@ -57,21 +56,3 @@ def save_sheet(
     tiles += list(passes.normal.cpu())
     labels += [f"normals, {azimuth}" for azimuth in SIDES]
     save_png(path, contact_sheet(tiles, labels, columns=len(SIDES)))
-
-
-def save_loss_plot(path: Path, state: TextureState) -> None:
-    """The course of every term that was ever above zero."""
-    from matplotlib.figure import Figure
-
-    history = torch.zeros(0, len(LOSS_NAMES)) if state.history is None else state.history.cpu()
-    shown = [(name, history[:, at]) for at, name in enumerate(LOSS_NAMES) if bool((history[:, at] > 0).any())]
-    figure = Figure(figsize=(8, 1.5 * max(len(shown), 1) + 0.6), layout="constrained")
-    panels = figure.subplots(max(len(shown), 1), 1, sharex=True, squeeze=False)[:, 0]
-    for panel, (name, values) in zip(panels, shown, strict=False):
-        steps = torch.arange(1, len(values) + 1)[values > 0]
-        panel.plot(steps.numpy(), values[values > 0].numpy(), linewidth=0.8)
-        panel.set_ylabel(name)
-        panel.grid(alpha=0.3)
-    panels[-1].set_xlabel("step")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)

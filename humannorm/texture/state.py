@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import Cameras
-from humannorm.checks import InputError
 from humannorm.mesh import Mesh
+from humannorm.optimisation import read_state_file, tensors_below, write_state_file
 from humannorm.texture.fields import (
     ColorField,
     color_settings_from_dict,
@@ -65,13 +62,11 @@ def copy_field(field: ColorField, mesh: Mesh) -> ColorField:
     return copied
 
 
-def save_state(state: TextureState, path: str | Path, generator_state: Tensor | None = None) -> None:
+def save_state(state: TextureState, path: str | Path, generator: torch.Generator | None = None) -> None:
     """Write a state to one safetensors file, whole or not at all; its numbers are JSON in the file's header.
 
-    generator_state: kept too, so that a resumed run draws what the unbroken one would have drawn.
+    generator: its state is kept too, so that a resumed run draws what the unbroken one would have drawn.
     """
-    from safetensors.torch import save_file
-
     tensors = {f"field.{name}": value for name, value in state.field.state_dict().items()}
     tensors |= {f"moments.{name}": value for name, value in (state.moments or {}).items()}
     tensors |= {f"mesh.{name}": value for name in _MESH_PARTS if (value := getattr(state.mesh, name)) is not None}
@@ -81,8 +76,8 @@ def save_state(state: TextureState, path: str | Path, generator_state: Tensor | 
             tensors[f"targets.{name}"] = getattr(state.targets, name)
     if state.history is not None:
         tensors["history"] = state.history
-    if generator_state is not None:
-        tensors["generator"] = generator_state
+    if generator is not None:
+        tensors["generator"] = generator.get_state()
     numbers = {
         "format": FORMAT,
         "field": color_settings_to_dict(state.field.settings),
@@ -92,38 +87,22 @@ def save_state(state: TextureState, path: str | Path, generator_state: Tensor | 
         "prompt": None if state.targets is None else state.targets.prompt,
         "gradient_scale": state.gradient_scale,
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    whole = {name: value.detach().contiguous() for name, value in tensors.items()}
-    save_file(whole, unfinished, {"state": json.dumps(numbers)})
-    os.replace(unfinished, path)
+    write_state_file(path, tensors, numbers)
 
 
 def load_state(
     path: str | Path, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> TextureState:
     """Read what `save_state` wrote; the generator is set to where it was, if the file knows."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            numbers: dict[str, Any] = json.loads((file.metadata() or {}).get("state", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: expected a texture state (safetensors), got a broken file: {error}") from error
-    if numbers.get("format") != FORMAT:
-        raise InputError(f"{path}: expected the format {FORMAT!r}, got {numbers.get('format')!r}")
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-    mesh = Mesh(**part("mesh."))
+    tensors, numbers = read_state_file(path, "texture", FORMAT, device)
+    mesh = Mesh(**tensors_below("mesh.", tensors))
     field = make_color_field(color_settings_from_dict(numbers["field"]), mesh, torch.Generator(device))
-    field.load_state_dict(part("field."))
+    field.load_state_dict(tensors_below("field.", tensors))
     named = numbers["cameras"]
-    cameras = Cameras(**part("cameras."), part=tuple(named["part"]), near=named["near"], far=named["far"])
-    targets = part("targets.")
+    cameras = Cameras(
+        **tensors_below("cameras.", tensors), part=tuple(named["part"]), near=named["near"], far=named["far"]
+    )
+    targets = tensors_below("targets.", tensors)
     if generator is not None and "generator" in tensors:
         generator.set_state(tensors["generator"].cpu())
     placement = numbers["placement"]
@@ -134,7 +113,7 @@ def load_state(
         cameras=cameras,
         step=numbers["step"],
         targets=TargetCache(prompt=numbers["prompt"], **targets) if targets else None,
-        moments=part("moments.") or None,
+        moments=tensors_below("moments.", tensors) or None,
         gradient_scale=numbers["gradient_scale"],
         history=tensors.get("history"),
     )

@@ -1,62 +1,23 @@
-"""A denoiser whose belief is known, to sculpt with."""
+"""A guide to sculpt with whose belief is known, and a short course."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
 from humannorm.cameras import CAMERA_PLANS, Crop, orbit
 from humannorm.geometry.fields import HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
 from humannorm.geometry.hash_grid import GridLayout
 from humannorm.geometry.settings import QUICK, GeometrySettings
-from humannorm.images import from_network, to_network
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import render
 from humannorm.schedules import Schedule, constant, ramp, step
 
 SIZE = 48
-
-
-class BelievesIn:
-    """A denoiser on plain pixels that is certain of one picture for each kind of prompt, whatever it is shown."""
-
-    timesteps = 100
-    resolution = SIZE
-
-    def __init__(self, pictures: dict[str, Tensor]) -> None:
-        self.pictures = pictures
-        self.asked = 0
-
-    def sigma(self, timestep: Tensor) -> Tensor:
-        return 0.05 * 1.05**timestep
-
-    def condition(
-        self,
-        prompts: Sequence[str],
-        *,
-        guidance_scale: float,
-        negative: str = "",
-        control: Tensor | None = None,
-        control_scale: float = 1.0,
-    ) -> Any:
-        kinds = [next(kind for kind in self.pictures if f"{kind} map" in prompt) for prompt in prompts]
-        return to_network(torch.stack([self.pictures[kind] for kind in kinds]))
-
-    def denoise(self, x: Tensor, sigma: Tensor, condition: Any) -> Tensor:
-        self.asked += 1
-        return condition
-
-    def encode_images(self, images: Tensor) -> Tensor:
-        return to_network(images)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return from_network(latents)
 
 
 @pytest.fixture
@@ -72,15 +33,17 @@ def fixed_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CAMERA_PLANS, "full_body", plan)  # type: ignore[arg-type]
 
 
-def believes_in_mesh(mesh: Mesh) -> BelievesIn:
-    passes = render(mesh, orbit([0.0]), (SIZE, SIZE), ("normal", "depth"))
-    assert passes.normal is not None and passes.depth is not None
-    return BelievesIn({"normal": passes.normal[0], "depth": passes.depth[0]})
+@pytest.fixture
+def believes_in_mesh(believes_in: Any) -> Callable[[Mesh], Any]:
+    """A denoiser that is certain of a mesh's normal and depth map, as it looks from the front."""
 
+    def make(mesh: Mesh) -> Any:
+        passes = render(mesh, orbit([0.0]), (SIZE, SIZE), ("normal", "depth"))
+        assert passes.normal is not None and passes.depth is not None
+        normal, depth = passes.normal[0], passes.depth[0]
+        return believes_in(lambda prompt: normal if "normal map" in prompt else depth)
 
-@pytest.fixture(name="believes_in_mesh")
-def _believes_in_mesh() -> Any:
-    return believes_in_mesh
+    return make
 
 
 @pytest.fixture

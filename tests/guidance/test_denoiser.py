@@ -7,7 +7,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from humannorm.checks import InputError
-from humannorm.guidance import Denoiser, DiffusersGuide, to_denoised
+from humannorm.guidance import Denoiser, DiffusersGuide, diffusers_guide, to_denoised
 
 PROMPTS = ["a man, front view", "a woman, back view"]
 
@@ -132,3 +132,25 @@ def test_half_precision_networks_answer_in_the_precision_of_the_latents(tiny_sd)
     exact = full.denoise(latents(), sigma, full.condition(PROMPTS, guidance_scale=1.0))
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough, exact, rtol=0.1, atol=0.1)
+
+
+def test_a_text_is_encoded_once_and_alike_in_any_company(tiny_sd, monkeypatch):
+    guide = DiffusersGuide.load(tiny_sd("v_prediction"))
+    asked = []
+    encode = guide.encode_prompts
+    monkeypatch.setattr(guide, "encode_prompts", lambda prompts: asked.append(list(prompts)) or encode(prompts))
+    together = guide.condition(["a man", "a woman"], guidance_scale=4.0)
+    alone = guide.condition(["a woman"], guidance_scale=4.0, negative="a man")
+    assert asked == [["a man"], ["a woman"], [""]]
+    assert torch.equal(together.positive[1:], alone.positive)
+    assert torch.equal(together.positive[:1], alone.negative)
+    torch.testing.assert_close(together.positive, encode(["a man", "a woman"]), atol=1e-5, rtol=1e-5)
+
+
+def test_old_texts_make_room(tiny_sd, monkeypatch):
+    monkeypatch.setattr(diffusers_guide, "TEXTS_KEPT", 2)
+    guide = DiffusersGuide.load(tiny_sd("v_prediction"))
+    first = guide.condition(["a man", "a woman"], guidance_scale=4.0, negative="a child")
+    again = guide.condition(["a man"], guidance_scale=4.0)
+    assert len(guide._texts) == 2
+    assert torch.equal(first.positive[:1], again.positive)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,53 +13,12 @@ from torch import Tensor
 
 from humannorm.cameras import TEXTURE_CAMERA_PLANS
 from humannorm.geometry.hash_grid import GridLayout
-from humannorm.images import from_network, to_network
 from humannorm.mesh import Mesh
 from humannorm.texture.fields import HashColorSettings
 from humannorm.texture.settings import QUICK, TextureSettings
 
 SIZE = 48
-
-
-class BelievesInColor:
-    """A denoiser on plain pixels that is certain of one colour for each side of the subject, whatever it is shown."""
-
-    timesteps = 100
-    resolution = SIZE
-
-    def __init__(self, front: tuple[float, float, float], elsewhere: tuple[float, float, float]) -> None:
-        self.front, self.elsewhere = torch.tensor(front), torch.tensor(elsewhere)
-        self.prompts: list[str] = []
-        self.controls: list[Tensor] = []
-        self.asked = 0
-
-    def sigma(self, timestep: Tensor) -> Tensor:
-        return 0.05 * 1.05**timestep
-
-    def condition(
-        self,
-        prompts: Sequence[str],
-        *,
-        guidance_scale: float,
-        negative: str = "",
-        control: Tensor | None = None,
-        control_scale: float = 1.0,
-    ) -> Any:
-        assert control is not None
-        self.prompts += prompts
-        self.controls.append(control)
-        colors = torch.stack([self.front if "front" in prompt else self.elsewhere for prompt in prompts])
-        return to_network(colors[:, None, None].expand(-1, SIZE, SIZE, -1))
-
-    def denoise(self, x: Tensor, sigma: Tensor, condition: Any) -> Tensor:
-        self.asked += 1
-        return condition
-
-    def encode_images(self, images: Tensor) -> Tensor:
-        return to_network(images)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return from_network(latents)
+Color = tuple[float, float, float]
 
 
 def pixel_distance(images: Tensor, targets: Tensor) -> Tensor:
@@ -76,9 +35,17 @@ def _ball() -> Mesh:
     return ball()
 
 
-@pytest.fixture(name="believes_in_color")
-def _believes_in_color() -> type[BelievesInColor]:
-    return BelievesInColor
+@pytest.fixture
+def believes_in_color(believes_in: Any) -> Callable[[Color, Color], Any]:
+    """A denoiser that is certain of one colour for the subject's front and another elsewhere."""
+
+    def make(front: Color, elsewhere: Color) -> Any:
+        def picture(prompt: str) -> Tensor:
+            return torch.tensor(front if "front" in prompt else elsewhere).expand(SIZE, SIZE, 3)
+
+        return believes_in(picture)
+
+    return make
 
 
 @pytest.fixture(name="pixel_distance")

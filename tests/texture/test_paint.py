@@ -14,8 +14,9 @@ from humannorm.cameras import orbit
 from humannorm.checks import InputError
 from humannorm.guidance import DiffusersGuide, sds_gradient
 from humannorm.mesh import Mesh
+from humannorm.optimisation import RunError
 from humannorm.texture.fields import UvColorSettings
-from humannorm.texture.paint import PaintError, PaintProgress, paint
+from humannorm.texture.paint import PaintProgress, paint
 from humannorm.texture.perceptual import make_perceptual
 from humannorm.texture.settings import PAPER, PRESETS, TextureSettings, coarse_part, preset, shortened
 from humannorm.texture.state import LOSS_NAMES, TextureState, load_state, save_state, start_state
@@ -146,39 +147,10 @@ def test_resumed_run_ends_in_the_same_bytes(
     assert_same(unbroken, paint(first, "a ball", settings, generator=g, **common))
 
 
-class Sick:
-    """A guide that falls ill (or interrupts) at one request and, if lasting, stays so."""
-
-    def __init__(self, guide: Any, at: int, lasting: bool = False, interrupt: bool = False) -> None:
-        self.guide, self.at, self.lasting, self.interrupt = guide, at, lasting, interrupt
-
-    timesteps = 100
-    resolution = 48
-
-    def sigma(self, timestep: torch.Tensor) -> torch.Tensor:
-        return self.guide.sigma(timestep)
-
-    def condition(self, prompts: Any, **options: Any) -> Any:
-        return self.guide.condition(prompts, **options)
-
-    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
-        return self.guide.encode_images(images)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return self.guide.decode(latents)
-
-    def denoise(self, x: torch.Tensor, sigma: torch.Tensor, condition: Any) -> torch.Tensor:
-        belief = self.guide.denoise(x, sigma, condition)
-        ill = self.guide.asked >= self.at if self.lasting else self.guide.asked == self.at
-        if ill and self.interrupt:
-            raise KeyboardInterrupt
-        return belief * math.nan if ill else belief
-
-
 @pytest.mark.parametrize("request_number", [3, 7, 9, 14])
 def test_interruption_inside_a_step_leaves_the_last_whole_one(
     request_number: int, ball: Mesh, small_settings: TextureSettings, believes_in_color: Any, pixel_distance: Any,
-    tmp_path: Path,
+    sick: Any, tmp_path: Path,
 ) -> None:  # fmt: skip
     """The third request is in a coarse step, the later ones in the middle of a target."""
     common: dict[str, Any] = {"perceptual": pixel_distance}
@@ -190,7 +162,7 @@ def test_interruption_inside_a_step_leaves_the_last_whole_one(
     with pytest.raises(KeyboardInterrupt):
         paint(
             fresh(ball, small_settings), "a ball", small_settings,
-            guide=Sick(believes_in_color(RED, BLUE), request_number, interrupt=True),
+            guide=sick(believes_in_color(RED, BLUE), request_number, interrupt=True),
             generator=torch.Generator().manual_seed(1), checkpoint=file, **common,
         )  # fmt: skip
     generator = torch.Generator()
@@ -203,11 +175,11 @@ def test_interruption_inside_a_step_leaves_the_last_whole_one(
 @pytest.mark.parametrize(("request_number", "step"), [(3, 2), (8, 6)])
 def test_one_bad_gradient_is_rejected_and_never_kept(
     request_number: int, step: int, ball: Mesh, small_settings: TextureSettings, believes_in_color: Any,
-    pixel_distance: Any,
+    pixel_distance: Any, sick: Any,
 ) -> None:  # fmt: skip
     reports: list[str | None] = []
     end = paint(
-        fresh(ball, small_settings), "a ball", small_settings, guide=Sick(believes_in_color(RED, BLUE), request_number),
+        fresh(ball, small_settings), "a ball", small_settings, guide=sick(believes_in_color(RED, BLUE), request_number),
         perceptual=pixel_distance, generator=torch.Generator().manual_seed(1),
         callback=lambda progress: reports.append(progress.rejected),
     )  # fmt: skip
@@ -218,13 +190,13 @@ def test_one_bad_gradient_is_rejected_and_never_kept(
 
 
 def test_lasting_bad_gradients_stop_the_run_with_its_state(
-    ball: Mesh, small_settings: TextureSettings, believes_in_color: Any, pixel_distance: Any, tmp_path: Path
+    ball: Mesh, small_settings: TextureSettings, believes_in_color: Any, pixel_distance: Any, sick: Any, tmp_path: Path
 ) -> None:
     settings = dataclasses.replace(small_settings, max_rejections=3)
     file = tmp_path / "state.safetensors"
-    with pytest.raises(PaintError, match="3 steps in a row were rejected") as caught:
+    with pytest.raises(RunError, match="3 steps in a row were rejected") as caught:
         paint(
-            fresh(ball, settings), "a ball", settings, guide=Sick(believes_in_color(RED, BLUE), 2, lasting=True),
+            fresh(ball, settings), "a ball", settings, guide=sick(believes_in_color(RED, BLUE), 2, lasting=True),
             perceptual=pixel_distance, generator=torch.Generator().manual_seed(1), checkpoint=file,
         )  # fmt: skip
     assert caught.value.state.step == 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from humannorm.rendering import seams
-from humannorm.rendering.seams import weld
+from humannorm import mesh
+from humannorm.mesh import weld
 
 
 def weld_by_loop(vertices: torch.Tensor) -> list[int]:
@@ -27,7 +27,7 @@ def test_swapped_and_signed_coordinates_stay_apart_and_zero_has_no_sign() -> Non
 
 
 def test_a_shared_hash_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seams, "_MULTIPLIERS", (0, 0, 0))  # all positions get one hash
+    monkeypatch.setattr(mesh, "_MULTIPLIERS", (0, 0, 0))  # all positions get one hash
     vertices = torch.rand(20, 3, generator=torch.Generator().manual_seed(0))[torch.arange(40) % 20]
     assert weld(vertices).tolist() == weld_by_loop(vertices)
 
