@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from humannorm.pipeline import HumanSettings
 
 # Every function of the library is checked against its annotations (shapes, dtypes, classes) while tests run. The hook
 # must be in place before the first `import humannorm...` of any test module.
@@ -168,3 +172,34 @@ def believes_in() -> type[BelievesIn]:
 @pytest.fixture
 def sick() -> type[Sick]:
     return Sick
+
+
+@pytest.fixture(scope="session")
+def tiny_human() -> HumanSettings:
+    """Settings of a whole human, every stage as short and coarse as it can be."""
+    from humannorm.export import ExportSettings
+    from humannorm.geometry.fields import HashFieldSettings
+    from humannorm.geometry.fitting import FitSettings
+    from humannorm.geometry.hash_grid import GridLayout
+    from humannorm.geometry.settings import QUICK as SCULPT
+    from humannorm.geometry.settings import shortened as shorter_sculpting
+    from humannorm.pipeline import HumanSettings
+    from humannorm.schedules import constant
+    from humannorm.texture.fields import HashColorSettings
+    from humannorm.texture.settings import QUICK as PAINT
+    from humannorm.texture.settings import shortened as shorter_painting
+
+    layout = GridLayout(levels=6, log2_table=13, base=8, growth=1.4)
+    sculpting = dataclasses.replace(
+        shorter_sculpting(SCULPT, 5),
+        views=1,
+        render_size=32,
+        field=HashFieldSettings(layout, hidden=16),
+        fit=FitSettings(steps=60, points=2048, pool=20_000),
+        active_levels=constant(6),
+        resolution=constant(40),
+    )
+    painting = dataclasses.replace(
+        shorter_painting(PAINT, 6), views=1, render_size=32, field=HashColorSettings(layout, hidden=16), fine_views=3
+    )
+    return HumanSettings(sculpting, painting, ExportSettings(faces=800, texture_size=64, height_m=1.75))

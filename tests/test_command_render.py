@@ -11,7 +11,7 @@ import trimesh
 from PIL import Image
 
 from humannorm.cli import main
-from humannorm.commands.render import to_working_box
+from humannorm.export.showing import to_working_box
 from humannorm.images import load_png
 from humannorm.mesh import Mesh
 

@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "training": GROUND | {"rendering", "body", "guidance", "models", "geometry"},
     "evaluation": GROUND | {"rendering", "guidance", "models", "training", "body"},  # reads the training data
     "pipeline": GROUND | {"rendering", "guidance", "body", "geometry", "texture", "export", "models"},
+    "cluster": GROUND | {"pipeline", "guidance", "export"},
     "cli": frozenset({"checks", "commands", "__version__"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
@@ -48,8 +49,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 ABOVE_ALL = "commands"  # the verbs may call every room
 
 LIGHT_ROOMS = (GROUND - {"warp_runtime", "__version__"}) | {
-    "body", "cli", "commands", "evaluation", "export", "geometry", "guidance", "models", "pipeline", "rendering",
-    "texture", "training",
+    "body", "cli", "cluster", "commands", "evaluation", "export", "geometry", "guidance", "models", "pipeline",
+    "rendering", "texture", "training",
 }  # fmt: skip
 HEAVY = (
     "comfy",

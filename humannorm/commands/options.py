@@ -32,8 +32,11 @@ BODY = "body"
 Settings = TypeVar("Settings")
 
 
-def add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for everything that is written")
+def add_out(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Asked for where there is no default."""
+    folder = None if default is None else Path(default)
+    text = "folder for everything that is written"
+    parser.add_argument("--out", type=Path, default=folder, required=folder is None, metavar="DIR", help=text)
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:

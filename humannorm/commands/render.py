@@ -10,13 +10,10 @@ from .options import BODY, add_device, add_out, load_subject, parse_views, pick_
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from humannorm.mesh import Mesh
     from humannorm.rendering.passes import Pass, RenderedPasses
 
-__all__ = ["add_arguments", "run", "to_working_box"]
+__all__ = ["add_arguments", "run"]
 
-BODY_HEIGHT = 1.8  # world units, design section 3
-BOX_SIDE = 2.0  # side of the working box [-1, 1]^3, world units
 PLAIN_GREY = 0.7  # sRGB of a mesh that brings no colours
 LARGEST_TILE = 512  # pixels; larger pictures are shrunk on the contact sheet
 
@@ -47,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     from humannorm.cameras import orbit
     from humannorm.checks import check_range
+    from humannorm.export.showing import to_working_box
     from humannorm.images import save_png
     from humannorm.rendering.passes import render
 
@@ -88,14 +86,6 @@ def parse_passes(text: str) -> tuple[Pass, ...]:
     if not words:
         raise InputError(f"--passes: expected some of {', '.join(PASSES)}, got {text!r}")
     return tuple(dict.fromkeys(words))  # type: ignore[arg-type]
-
-
-def to_working_box(mesh: Mesh) -> Mesh:
-    """The mesh centred at the origin and 1.8 units tall, or smaller where its width and depth need it."""
-    low, high = mesh.vertices.amin(0), mesh.vertices.amax(0)
-    limits = (BOX_SIDE, BODY_HEIGHT, BOX_SIDE)
-    scale = min(limit / extent for limit, extent in zip(limits, (high - low).tolist(), strict=True) if extent > 0)
-    return mesh.replace(vertices=(mesh.vertices - (low + high) / 2) * scale)
 
 
 def as_picture(rendered: RenderedPasses, name: Pass) -> Tensor:

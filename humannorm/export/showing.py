@@ -1,0 +1,79 @@
+"""What stands in a finished file, for people: eight sides on a sheet and a film of a full turn."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from humannorm.cameras import Cameras, orbit, turntable
+from humannorm.geometry.pictures import GROUND, SIDES, shaded_views
+from humannorm.images import contact_sheet, save_png, to_pil
+from humannorm.mesh import Mesh
+from humannorm.rendering.passes import render
+
+from .files import write_files
+
+__all__ = ["film_views", "save_film", "save_sides", "to_working_box"]
+
+BODY_HEIGHT = 1.8  # world units of a standing body in the working box
+BOX_SIDE = 2.0  # side of the working box [-1, 1]^3, world units
+RELIEF = 0.35  # share of the shading in the film: enough to see the form, little enough to see the colours
+FRAME_MILLISECONDS = 80
+ZOOM = 1.25  # a standing body then fills nine tenths of the height
+
+
+def to_working_box(mesh: Mesh) -> Mesh:
+    """The mesh centred at the origin and 1.8 units tall, or smaller where its width and depth need it."""
+    low, high = mesh.vertices.amin(0), mesh.vertices.amax(0)
+    limits = (BOX_SIDE, BODY_HEIGHT, BOX_SIDE)
+    scale = min(limit / extent for limit, extent in zip(limits, (high - low).tolist(), strict=True) if extent > 0)
+    return mesh.replace(vertices=(mesh.vertices - (low + high) / 2) * scale)
+
+
+@torch.no_grad()
+def film_views(mesh: Mesh, cameras: Cameras, size: int) -> Float[Tensor, "B H W 3"]:
+    """The mesh's own colours, lightly shaded so that the form shows, on a light ground."""
+    ground = (GROUND, GROUND, GROUND)
+    color = render(mesh, cameras, (size, size), ("color",), background=ground).color
+    assert color is not None
+    shading = shaded_views(mesh, cameras, size)[1]
+    return color * (1 - RELIEF + RELIEF * shading / GROUND).clamp(max=1)
+
+
+@torch.no_grad()
+def save_sides(path: Path, mesh: Mesh, size: int = 320) -> None:
+    """A textured mesh in the working box from eight sides: its colours as they are, over its normals."""
+    tiles: list[Tensor] = []
+    normals: list[Tensor] = []
+    for azimuth in SIDES:  # one view at a time: memory stays small at any number of faces
+        camera = orbit([azimuth], elevation=5.0, zoom=ZOOM).to(mesh.device)
+        ground = (GROUND, GROUND, GROUND)
+        color = render(mesh, camera, (size, size), ("color",), background=ground).color
+        assert color is not None
+        tiles.append(color[0].cpu())
+        normals.append(shaded_views(mesh, camera, size)[0][0].cpu())
+    labels = [f"{kind}, {azimuth}" for kind in ("colour", "normals") for azimuth in SIDES]
+    save_png(path, contact_sheet(tiles + normals, labels, columns=len(SIDES)))
+
+
+def save_film(path: Path, mesh: Mesh, frames: int = 36, size: int = 400) -> None:
+    """A full turn of a textured mesh in the working box as an endless animated WebP, written whole or not at all."""
+    views = turntable(frames, zoom=ZOOM)
+    pictures = [
+        to_pil(film_views(mesh, views.select([frame]).to(mesh.device), size)[0].cpu()) for frame in range(frames)
+    ]
+    stream = io.BytesIO()
+    pictures[0].save(
+        stream,
+        format="WEBP",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=FRAME_MILLISECONDS,
+        loop=0,
+        quality=80,
+    )
+    write_files({path: stream.getvalue()})

@@ -1,0 +1,412 @@
+"""From a sentence to a human: sculpt, paint, export, show; each stage goes on from its own checkpoint.
+
+What a finished run leaves in its folder:
+
+| file | what it is | the same bytes again on a CPU |
+|---|---|---|
+| `human.glb` | the human | yes |
+| `sculpt.glb` | the sculpted surface before it was reduced and painted | yes |
+| `sheet_human.png`, `turntable.webp` | eight sides, and a full turn | yes |
+| `index.html` | a page that shows the GLB in a browser, offline | yes |
+| `run.json` | prompt, every setting, seed, versions; facts, times and memory of the stages | all but `measured` |
+| `work/` | the checkpoints of the optimisers; may be deleted when the run is done | |
+
+"The same bytes" holds for the same prompt, settings, seed, weights, versions and number of threads on a CPU, whether or
+not the run was killed and resumed on the way. While it lasts, `preview.png` shows the last view drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from humannorm import __version__
+from humannorm.checks import InputError, check_choice
+from humannorm.mesh import Mesh
+from humannorm.prompts import Prompts
+from humannorm.schedules import Schedule
+
+if TYPE_CHECKING:
+    from humannorm.export import ExportSettings
+    from humannorm.geometry.settings import GeometrySettings
+    from humannorm.guidance import StageGuides
+    from humannorm.texture.settings import TextureSettings
+
+__all__ = ["PRESETS", "STAGES", "HumanJob", "HumanSettings", "Progress", "is_finished", "make_human", "preset"]
+
+PRESETS = ("quick", "standard", "paper")
+STAGES = ("sculpt", "paint", "export", "show")
+RECORD = "run.json"
+FORMAT = "humannorm run 1"
+PREVIEW_SECONDS = 10.0  # at most this long between two previews
+FILM_FRAMES = 36
+PACKAGES = ("torch", "numpy", "scipy", "warp-lang", "diffusers", "transformers", "fast-simplification", "pillow")
+"""Whose versions can change the result."""
+
+
+@dataclass(frozen=True)
+class HumanSettings:
+    """The settings of all stages."""
+
+    geometry: GeometrySettings
+    texture: TextureSettings
+    export: ExportSettings
+    perceptual: str = "vae"  # see `make_perceptual`; the only engine that needs no file
+
+
+def preset(name: str, models: str | Path = "bundled", height_m: float = 1.75) -> HumanSettings:
+    """The settings of a preset. height_m: of the exported human. A model's own cameras, if its card names any, are
+    taken for the texture."""
+    from humannorm.export import ExportSettings
+    from humannorm.geometry.settings import preset as geometry_preset
+    from humannorm.models import camera_plan
+    from humannorm.texture.settings import preset as texture_preset
+
+    check_choice("preset", name, PRESETS)
+    texture, own = texture_preset(name), camera_plan(models)
+    if own is not None:
+        texture = dataclasses.replace(texture, plan=own)
+    return HumanSettings(geometry_preset(name), texture, ExportSettings(height_m=height_m))
+
+
+@dataclass(frozen=True, eq=False)
+class HumanJob:
+    """One human to be made: with the networks' weights, all that decides how it comes out."""
+
+    prompt: str
+    start: Mesh  # what the sculpting begins from, see `prepare_start`
+    settings: HumanSettings
+    seed: int = 0
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What the record should say beside: where start and weights come from. A resumed run must have the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """What the callback sees at the beginning of a stage and after each of its steps."""
+
+    stage: str  # of `STAGES`
+    step: int  # steps of the stage done
+    steps: int
+    note: str = ""  # which part of the stage, or what went wrong in this step
+    losses: Mapping[str, float] = field(default_factory=dict)  # those above 0
+    seconds_left: float | None = None  # of the stage
+
+
+Callback = Callable[[Progress], None]
+
+
+def is_finished(out: Path) -> bool:
+    """Whether a folder holds a run that came to its end."""
+    try:
+        return set(json.loads((out / RECORD).read_text(encoding="utf-8"))["stages"]) == set(STAGES)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def make_human(
+    job: HumanJob,
+    guides: StageGuides,
+    out: Path,
+    *,
+    device: torch.device | str = "cpu",
+    resume: bool = False,
+    callback: Callback | None = None,
+) -> dict[str, Any]:
+    """Make one human in a folder; the record that `run.json` holds.
+
+    resume: go on with the run in the folder, if there is one; it must have been asked for the same. Without it a
+    folder with a run is refused. An exception from the callback or anywhere else (KeyboardInterrupt, a kill) leaves
+    files that a resumed run goes on from; it loses at most a minute.
+    """
+    for modality in ("normal", "color"):
+        Prompts(job.prompt, modality)  # refuses what cannot be a prompt
+    run = _Run(job, guides, out, torch.device(device), callback or (lambda progress: None), resume)
+    for name, stage in zip(STAGES, (run.sculpt, run.paint, run.export, run.show), strict=True):
+        if name not in run.record.stages:
+            with run.record.measure(name):
+                facts = stage()
+            run.record.finish(name, facts)
+    run.preview_file.unlink(missing_ok=True)
+    return run.record.to_dict()
+
+
+class _Run:
+    """One call of `make_human`."""
+
+    def __init__(
+        self,
+        job: HumanJob,
+        guides: StageGuides,
+        out: Path,
+        device: torch.device,
+        callback: Callback,
+        resume: bool,
+    ) -> None:
+        from humannorm.geometry.start import prepare_start
+
+        self.job, self.guides, self.device, self.callback = job, guides, device, callback
+        self.out, self.work = out, out / "work"
+        self.start = prepare_start(job.start.to(device))
+        self.record = _Record(out, _request(job, device), resume)
+        self.preview_file = out / "preview.png"
+        self._previewed = time.monotonic()
+        for leftover in out.glob(".*.partial"):  # of a process that was killed while it wrote
+            leftover.unlink(missing_ok=True)
+
+    def sculpt(self) -> dict[str, Any]:
+        """Equation 6 and 7: the field from the start body to the prompt's, and its surface as a file."""
+        from humannorm.export import BakedMesh, write_glb
+        from humannorm.geometry.sculpt import SculptProgress, sculpt
+        from humannorm.geometry.state import extract_mesh, load_state, start_state
+
+        job, settings, checkpoint = self.job, self.job.settings.geometry, self.work / "sculpt.safetensors"
+        generator = torch.Generator().manual_seed(job.seed)
+
+        def tell(progress: SculptProgress) -> None:
+            self._tell("sculpt", progress, progress.rejected or "")
+            self._preview(progress.normal_map)
+
+        self.callback(Progress("sculpt", 0, settings.steps, "start body"))
+        if checkpoint.exists():
+            state = load_state(checkpoint, generator, self.device)
+        else:
+            state, _ = start_state(self.start, settings, generator)
+        if state.step < settings.steps:
+            state = sculpt(
+                state,
+                job.prompt,
+                settings,
+                normal=self.guides.normal,
+                depth=self.guides.depth,
+                generator=generator,
+                callback=tell,
+                checkpoint=checkpoint,
+            )
+        surface = extract_mesh(state)
+        write_glb(self.out / "sculpt.glb", BakedMesh(surface.mesh), overwrite=True)
+        return {"faces": surface.mesh.num_faces, "pieces": surface.pieces, "pieces_dropped": surface.dropped}
+
+    def paint(self) -> dict[str, Any]:
+        """Equation 9 and 10: colour on the sculpted surface, which stays as it is."""
+        from humannorm.geometry.state import extract_mesh
+        from humannorm.geometry.state import load_state as load_sculpted
+        from humannorm.texture.paint import PaintProgress, paint
+        from humannorm.texture.perceptual import make_perceptual
+        from humannorm.texture.state import load_state, start_state
+
+        job, settings, checkpoint = self.job, self.job.settings.texture, self.work / "paint.safetensors"
+        generator = torch.Generator().manual_seed(job.seed)
+
+        def tell(progress: PaintProgress) -> None:
+            self._tell("paint", progress, progress.rejected or progress.stage)
+            self._preview(progress.picture)
+
+        self.callback(Progress("paint", 0, settings.steps, "networks"))
+        if checkpoint.exists():
+            state = load_state(checkpoint, generator, self.device)
+        else:
+            mesh = extract_mesh(load_sculpted(self.work / "sculpt.safetensors", device=self.device)).mesh
+            state = start_state(mesh, settings, torch.Generator(self.device).manual_seed(job.seed))
+        if state.step < settings.steps:
+            guide = self.guides.aligned()
+            state = paint(
+                state,
+                job.prompt,
+                settings,
+                guide=guide,
+                perceptual=make_perceptual(job.settings.perceptual, guide),
+                generator=generator,
+                callback=tell,
+                checkpoint=checkpoint,
+            )
+        return {"faces": state.mesh.num_faces}
+
+    def export(self) -> dict[str, Any]:
+        """The painted surface as one GLB, reduced where it has too many faces; holes and specks are counted."""
+        from humannorm.export import export_mesh
+        from humannorm.mesh import is_watertight
+        from humannorm.texture.state import load_state
+        from humannorm.texture.surface import painted_mesh, surface_colors, user_field
+
+        settings = self.job.settings.export
+        self.callback(Progress("export", 0, 100, "unseen places"))
+        state = load_state(self.work / "paint.safetensors", device=self.device)
+        colors = surface_colors(state, self.job.settings.texture.plan)
+        mesh = painted_mesh(state, colors)
+        if mesh.num_faces <= settings.faces:  # nothing is taken away that a normal map could give back
+            settings = dataclasses.replace(settings, normal_map=False)
+        export_mesh(
+            self.out / "human.glb",
+            mesh,
+            settings,
+            field=user_field(state, colors),
+            extras={"prompt": self.job.prompt, "seed": str(self.job.seed)},
+            overwrite=True,
+            progress=lambda step, share: self.callback(Progress("export", round(100 * share), 100, step)),
+        )
+        return {
+            "closed": is_watertight(mesh.faces),
+            "unseen_vertices": int((~colors.seen).sum()),
+            "vertices": mesh.num_vertices,
+            "normal_map": settings.normal_map,
+        }
+
+    def show(self) -> dict[str, Any]:
+        """Pictures and page of what stands in the file."""
+        from humannorm.export.page import write_page
+        from humannorm.export.showing import save_film, save_sides, to_working_box
+        from humannorm.mesh_io import load_mesh
+
+        self.callback(Progress("show", 0, 3, "sides"))
+        mesh = to_working_box(load_mesh(self.out / "human.glb").to(self.device))
+        save_sides(self.out / "sheet_human.png", mesh)
+        self.callback(Progress("show", 1, 3, "film"))
+        save_film(self.out / "turntable.webp", mesh, FILM_FRAMES)
+        self.callback(Progress("show", 2, 3, "page"))
+        details = f"{mesh.num_faces:,} faces. Made by humannorm {__version__}, seed {self.job.seed}."
+        write_page(self.out / "index.html", self.out / "human.glb", self.job.prompt, details)
+        self.callback(Progress("show", 3, 3))
+        return {"faces": mesh.num_faces, "bytes": (self.out / "human.glb").stat().st_size}
+
+    def _tell(self, stage: str, progress: Any, note: str) -> None:
+        losses = {name: value for name, value in progress.losses.items() if value}
+        self.callback(Progress(stage, progress.step, progress.steps, note, losses, progress.seconds_left))
+
+    def _preview(self, picture: Tensor) -> None:
+        from humannorm.images import save_png
+
+        if time.monotonic() - self._previewed > PREVIEW_SECONDS:
+            self._previewed = time.monotonic()
+            save_png(self.preview_file, picture.cpu())
+
+
+class _Record:
+    """`run.json`: what was asked for, and what the stages that are done had to tell. Written whole after each."""
+
+    def __init__(self, out: Path, request: dict[str, Any], resume: bool) -> None:
+        self.path = out / RECORD
+        self.request = request
+        self.stages: dict[str, Any] = {}
+        self.measured: dict[str, Any] = {"seconds": {}, "resumed": 0, "threads": torch.get_num_threads()}
+        if self.path.exists():
+            if not resume:
+                raise InputError(f"{out}: expected a folder without a run, or --resume to go on, got one with {RECORD}")
+            self._take_over(self._read())
+        elif out.exists() and not out.is_dir():
+            raise InputError(f"{out}: expected a folder, got a file")
+        self._write()
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{self.path}: expected the record of a run, got a broken file ({error})") from error
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise InputError(f"{self.path}: expected a record of the format {FORMAT!r}, got another file")
+        return found
+
+    def _take_over(self, found: dict[str, Any]) -> None:
+        asked = json.loads(json.dumps(self.request))
+        for name, value in asked["request"].items():
+            if found["request"].get(name) != value:
+                difference = _first_difference(name, found["request"].get(name), value)
+                raise InputError(f"{self.path}: expected to resume what was begun, got another {difference}")
+        if found["versions"] != asked["versions"]:
+            difference = _first_difference("versions", found["versions"], asked["versions"])
+            warnings.warn(f"{self.path}: resumed with other {difference}; the result may differ", stacklevel=2)
+        self.stages, self.measured = found["stages"], found["measured"]
+        self.measured["resumed"] += 1
+        # Another number of threads would add in another order, and end in other last digits.
+        torch.set_num_threads(self.measured["threads"])
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """The time of a stage, of the process that ended it."""
+        begin = time.monotonic()
+        yield
+        self.measured["seconds"][stage] = round(time.monotonic() - begin, 1)
+
+    def finish(self, stage: str, facts: dict[str, Any]) -> None:
+        self.stages[stage] = facts
+        self.measured["peak_memory_gb"] = _peak_memory()
+        self._write()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": FORMAT, **self.request, "stages": self.stages, "measured": self.measured}
+
+    def _write(self) -> None:
+        from humannorm.export.files import write_files
+
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
+        write_files({self.path: text.encode("utf-8")})
+
+
+def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
+    """What was asked for, as plain values, and the versions that it is made with."""
+    start = hashlib.sha256()
+    for tensor in (job.start.vertices, job.start.faces):
+        start.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {
+        "request": {
+            "prompt": job.prompt,
+            "seed": job.seed,
+            "device": device.type,
+            "start_sha256": start.hexdigest(),
+            **job.notes,
+            "settings": _plain(job.settings),
+        },
+        "versions": {"humannorm": __version__, "python": platform.python_version(), **_package_versions()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Settings as JSON knows them; a schedule is its list of points."""
+    if isinstance(value, Schedule):
+        return value.to_list()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _package_versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "none"
+    return versions
+
+
+def _first_difference(name: str, before: Any, now: Any) -> str:
+    """Where two plain values differ, in words: settings.geometry.steps (300 before, 100 now)."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        key = next(key for key in [*now, *before] if before.get(key) != now.get(key))
+        return _first_difference(f"{name}.{key}", before.get(key), now.get(key))
+    return f"{name} ({before!r} before, {now!r} now)"
+
+
+def _peak_memory() -> float | None:
+    """Peak resident memory of this process, in GB of 2^30 bytes; None where the system does not tell."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="ignore")
+    except OSError:
+        return None
+    lines = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return round(int(lines[0].split()[1]) / 2**20, 2) if lines else None

@@ -1,0 +1,129 @@
+"""`humannorm generate`: one sentence or many, what is refused, and what is seen on the way."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from humannorm.cli import main
+from humannorm.commands.generate import POSES, parse_sliders, read_prompts, slug, start_mesh
+from humannorm.commands.live import LiveView
+from humannorm.geometry import settings as geometry_settings
+from humannorm.pipeline import STAGES, HumanSettings, Progress
+from humannorm.texture import settings as texture_settings
+
+SHORT = ["--sculpt-steps", "2", "--paint-steps", "2", "--faces", "600", "--texture-size", "64"]
+
+
+@pytest.fixture
+def tiny_presets(tiny_human: HumanSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick preset, so small that a human takes seconds."""
+    monkeypatch.setitem(geometry_settings.PRESETS, "quick", tiny_human.geometry)  # type: ignore[arg-type]
+    monkeypatch.setitem(texture_settings.PRESETS, "quick", tiny_human.texture)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("tiny_presets")
+def test_many_prompts_one_of_which_fails(
+    tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "out"
+    prompts.write_text("a man in a suit\n\na woman in a red dress\n", encoding="utf-8")
+    out.mkdir()
+    (out / "001_a_man_in_a_suit").write_text("a file where the folder should be")
+    words = ["generate", "--prompts", str(prompts), "--models", str(tiny_sd("epsilon")), *SHORT, "--out", str(out)]
+    assert main(words) == 1
+    said = capsys.readouterr()
+    made = out / "002_a_woman_in_a_red_dress"
+    assert said.out.split() == [str(made / "human.glb")] and (made / "human.glb").stat().st_size > 10_000
+    assert "001_a_man_in_a_suit" in said.err and "1 of 2 failed" in said.err and "Traceback" not in said.err
+    assert "sculpt: 2/2" in said.err and "show: 3/3" in said.err
+    record = json.loads((made / "run.json").read_text("utf-8"))
+    assert record["request"]["preset"] == "quick" and record["request"]["pose"] == "a-pose"
+
+    (out / "001_a_man_in_a_suit").unlink()
+    before = (made / "run.json").read_bytes()
+    assert main(words) == 1  # a run stands there, and nobody said --resume
+    assert "expected a folder without a run, or --resume" in capsys.readouterr().err
+    assert main([*words, "--resume"]) == 0
+    assert len(capsys.readouterr().out.split()) == 2
+    assert (made / "run.json").read_bytes() == before  # what was finished is left alone
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "expected a PROMPT or --prompts FILE, got neither"),
+        (["a man", "--prompts", "x.txt"], "expected a PROMPT or --prompts FILE, got both"),
+        (["--prompts", "nowhere.txt"], "nowhere.txt: no such file"),
+        (["a man", "--models", "nowhere"], "nowhere: expected a diffusers folder"),
+        (["a man", "--height", "0"], "--height: expected 0.01 to 100, got 0"),
+        (["a man", "--faces", "1"], "--faces: expected 4 to"),
+        (["a man", "--body", "sex=2"], "sex: expected 0 to 1, got 2"),
+        (["a man", "--body", "nowhere.glb"], "nowhere.glb: no such file"),
+        (["a man", "--sculpt-steps", "0"], "--sculpt-steps: expected 1 to"),
+    ],
+)
+def test_wrong_calls_are_one_sentence_and_write_nothing(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", *words, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_sliders_prompts_and_names(tmp_path: Path) -> None:
+    shape = parse_sliders("sex=1, weight=0.25")
+    assert (shape.sex, shape.weight, shape.muscle) == (1.0, 0.25, 0.5)
+    for text, message in (("sex", "got 'sex'"), ("charm=1", "expected sliders sex, age"), ("sex=much", "sex=much")):
+        with pytest.raises(ValueError, match=message):
+            parse_sliders(text)
+    file = tmp_path / "prompts.txt"
+    file.write_bytes("\ufeff a man \n\n caf\u00e9 owner\r\n".encode())
+    assert read_prompts(file) == ["a man", "caf\u00e9 owner"]
+    file.write_bytes(b"\n \n")
+    with pytest.raises(ValueError, match="expected a prompt on each line, got none"):
+        read_prompts(file)
+    assert slug("An old man, 80% wool!") == "an_old_man_80_wool" and slug("\u7537") == "human"
+
+
+def test_start_bodies() -> None:
+    from humannorm import body
+
+    assert body.POSES == POSES
+    neutral, heavy = start_mesh("neutral", "a-pose", "a heavy man"), start_mesh("auto", "a-pose", "a heavy man")
+    assert float(heavy.vertices[:, 2].max()) > float(neutral.vertices[:, 2].max()) + 0.01
+    spread = start_mesh("neutral", "t-pose", "a man")
+    assert float(spread.vertices[:, 0].max()) > float(neutral.vertices[:, 0].max()) + 0.1
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_view_on_a_terminal_stays_in_its_place() -> None:
+    screen = Terminal()
+    view = LiveView(screen, "a man", STAGES)
+    view(Progress("sculpt", 1, 4, losses={"normal_sds": 0.25}, seconds_left=75))
+    view(Progress("sculpt", 4, 4, "the gradient is not finite"))
+    view(Progress("paint", 2, 8, "coarse"))
+    view.close()
+    drawings = screen.getvalue().split("\x1b[5F")  # up five lines: the title's and four stages'
+    assert len(drawings) == 4
+    assert "sculpt  ######------------------ 1/4, 1:15 left, normal_sds 0.25" in drawings[0]
+    assert "the gradient is not finite" in drawings[1] and "waiting" in drawings[1]
+    assert "sculpt  0:00 in all" in drawings[2] and "2/8, coarse" in drawings[2]
+
+
+def test_the_view_in_a_file_is_plain_lines() -> None:
+    file = io.StringIO()
+    view = LiveView(file, "a man", STAGES)
+    for step in range(1, 101):
+        view(Progress("sculpt", step, 100))
+    view.close()
+    lines = file.getvalue().splitlines()
+    assert lines == ["a man", "0:00 sculpt: 1/100", "0:00 sculpt: 100/100", "0:00 sculpt: 0:00 in all"]

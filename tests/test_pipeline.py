@@ -1,0 +1,135 @@
+"""From a sentence to a human: what a run leaves, and that it goes on from wherever it was stopped."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from humannorm.body import BodyShape, load_body, shape_of_words
+from humannorm.checks import InputError
+from humannorm.geometry.settings import QUICK as SCULPT
+from humannorm.guidance import StageGuides, find_guides
+from humannorm.mesh import is_watertight, weld
+from humannorm.mesh_io import load_mesh
+from humannorm.pipeline import STAGES, HumanJob, HumanSettings, Progress, is_finished, make_human, preset
+from humannorm.texture.settings import QUICK as PAINT
+
+SAME_BYTES = ("human.glb", "sculpt.glb", "sheet_human.png", "turntable.webp", "index.html")
+
+
+@pytest.fixture(scope="module")
+def guides(tiny_sd: Callable[[str], Path]) -> StageGuides:
+    return find_guides(tiny_sd("v_prediction"), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def job(tiny_human: HumanSettings) -> HumanJob:
+    return HumanJob("a man in a suit", load_body().to_mesh(), tiny_human, seed=3, notes={"models": "tiny"})
+
+
+@pytest.fixture(scope="module")
+def finished(job: HumanJob, guides: StageGuides, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run from beginning to end."""
+    out = tmp_path_factory.mktemp("run") / "human"
+    make_human(job, guides, out)
+    return out
+
+
+def test_a_run_leaves_what_it_promises(finished: Path, job: HumanJob) -> None:
+    assert {path.name for path in finished.iterdir()} == {*SAME_BYTES, "run.json", "work"}
+    human = load_mesh(finished / "human.glb")
+    low, high = human.vertices.amin(0), human.vertices.amax(0)
+    assert float(high[1] - low[1]) == pytest.approx(1.75, abs=1e-4) and abs(float(low[1])) < 1e-5
+    assert human.texture is not None and is_watertight(weld(human.vertices)[human.faces])
+    assert human.num_faces <= 800 < load_mesh(finished / "sculpt.glb").num_faces
+    record = json.loads((finished / "run.json").read_text("utf-8"))
+    assert record["request"]["prompt"] == job.prompt and record["request"]["seed"] == 3
+    assert record["request"]["settings"]["geometry"]["steps"] == 5
+    assert set(record["stages"]) == set(record["measured"]["seconds"]) == set(STAGES)
+    assert record["stages"]["export"]["closed"] and record["versions"]["torch"] == torch.__version__
+    assert is_finished(finished) and not is_finished(finished / "work")
+
+
+def test_the_page_holds_the_very_file_and_asks_for_nothing_else(finished: Path) -> None:
+    page = (finished / "index.html").read_text("utf-8")
+    (content,) = re.findall(r'<script id="glb"[^>]*>([^<]*)</script>', page)
+    assert base64.b64decode(content) == (finished / "human.glb").read_bytes()
+    assert "<title>a man in a suit</title>" in page
+    assert not re.search(r"https?:|\bsrc=|\bhref=|@[A-Z]+@", page)
+
+
+def test_stopped_in_every_stage_it_ends_in_the_same_bytes(
+    finished: Path, job: HumanJob, guides: StageGuides, tmp_path: Path
+) -> None:
+    out = tmp_path / "human"
+    stops = {"sculpt": 3, "paint": 4, "export": 50, "show": 2}
+    for stage, step in stops.items():
+
+        def stop(progress: Progress, stage: str = stage, step: int = step) -> None:
+            if progress.stage == stage and progress.step >= step:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            make_human(job, guides, out, resume=True, callback=stop)
+        assert not is_finished(out)
+    (out / ".human.glb.77.partial").write_bytes(b"half a file")  # what a kill leaves
+    seen: list[Progress] = []
+    record = make_human(job, guides, out, resume=True, callback=seen.append)
+    assert {progress.stage for progress in seen} == {"show"}
+    assert record["measured"]["resumed"] == len(stops)
+    for name in SAME_BYTES:
+        assert (out / name).read_bytes() == (finished / name).read_bytes(), name
+    unbroken = json.loads((finished / "run.json").read_text("utf-8"))
+    assert {**record, "measured": None} == {**unbroken, "measured": None}
+    assert {path.name for path in out.iterdir()} == {path.name for path in finished.iterdir()}
+
+
+def test_only_the_same_request_is_resumed(finished: Path, job: HumanJob, guides: StageGuides) -> None:
+    with pytest.raises(InputError, match="expected a folder without a run"):
+        make_human(job, guides, finished)
+    other = dataclasses.replace(job, prompt="a woman in a dress")
+    with pytest.raises(InputError, match=r"prompt \('a man in a suit' before, 'a woman in a dress' now\)"):
+        make_human(other, guides, finished, resume=True)
+    longer = dataclasses.replace(job.settings, geometry=dataclasses.replace(job.settings.geometry, sdf_points=7))
+    with pytest.raises(InputError, match=r"another settings\.geometry\.sdf_points \(5000 before, 7 now\)"):
+        make_human(dataclasses.replace(job, settings=longer), guides, finished, resume=True)
+
+
+def test_bad_input_is_refused_before_anything_is_written(job: HumanJob, guides: StageGuides, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="prompt: expected a description"):
+        make_human(dataclasses.replace(job, prompt="  "), guides, tmp_path / "human")
+    sheet = job.start.replace(faces=job.start.faces[:20])
+    with pytest.raises(InputError, match="mesh: expected"):
+        make_human(dataclasses.replace(job, start=sheet), guides, tmp_path / "human")
+    assert not (tmp_path / "human").exists()
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="expected a record of the format"):
+        make_human(job, guides, tmp_path, resume=True)
+
+
+def test_presets_are_those_of_the_stages() -> None:
+    quick = preset("quick", height_m=1.6)
+    assert quick.geometry == SCULPT and quick.export.height_m == 1.6
+    assert quick.texture.plan.name != PAINT.plan.name  # the bundled model's own cameras
+    with pytest.raises(InputError, match="preset: expected one of quick, standard, paper"):
+        preset("slow")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a statue", BodyShape()),
+        ("a young woman with a man's hat", BodyShape(sex=0.95)),
+        ("an old, heavy man", BodyShape(sex=0.05, age=0.96, weight=0.92, muscle=0.4)),
+        ("A muscular middle-aged Lady", BodyShape(sex=0.95, age=0.81, weight=0.57, muscle=0.92)),
+    ],
+)
+def test_the_start_body_is_the_one_that_the_prompt_names(prompt: str, expected: BodyShape) -> None:
+    assert shape_of_words(prompt) == expected
