@@ -39,7 +39,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "export": GROUND | {"rendering", "geometry", "body", "texture"},  # closest points of a surface
     "models": GROUND,
     "training": GROUND | {"rendering", "body", "guidance", "models", "geometry"},
-    "evaluation": GROUND | {"rendering", "guidance", "models", "training", "body"},  # reads the training data
+    # Reads the training data, runs the stages that it measures.
+    "evaluation": GROUND | {"rendering", "guidance", "models", "training", "body", "geometry", "texture"},
     "pipeline": GROUND | {"rendering", "guidance", "body", "geometry", "texture", "export", "models"},
     "cluster": GROUND | {"pipeline", "guidance", "export"},
     "cli": frozenset({"checks", "commands", "__version__"}),

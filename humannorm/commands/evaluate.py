@@ -1,43 +1,88 @@
-"""`humannorm evaluate samples`: a model against held-out people, by judges that nobody here trained."""
+"""`humannorm evaluate samples|meshes|ablations`: what models draw and sculpt, by judges that nobody here trained."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from humannorm.commands.options import add_device, add_models, add_out, add_seed, pick_device
+from humannorm.commands.options import (
+    BODY,
+    add_device,
+    add_models,
+    add_out,
+    add_preset,
+    add_seed,
+    chosen_settings,
+    load_subject,
+    pick_device,
+)
+from humannorm.commands.progress import ProgressLine
 
 if TYPE_CHECKING:
     from humannorm.evaluation.gallery import Gallery
+    from humannorm.geometry.sculpt import GuideSource
+    from humannorm.mesh import Mesh
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "what", choices=("samples",), help="samples: pictures drawn for the captions of held-out people"
-    )
-    parser.add_argument(
+    kinds = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    samples = kinds.add_parser("samples", help="pictures drawn for the captions of held-out people")
+    samples.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="folder of shards with pictures of people"
     )
-    parser.add_argument(
-        "--judge", required=True, metavar="PYTHON", help="python of the judges' environment (docs/evaluation.md)"
-    )
-    parser.add_argument("--count", type=int, default=48, help="pictures per kind, body part and view")
-    parser.add_argument("--steps", type=int, default=20, help="denoising steps")
-    parser.add_argument("--batch", type=int, default=16, help="pictures at a time")
-    parser.add_argument(
+    _add_judge(samples, required=True)
+    samples.add_argument("--count", type=int, default=48, help="pictures per kind, body part and view")
+    samples.add_argument("--steps", type=int, default=20, help="denoising steps")
+    samples.add_argument("--batch", type=int, default=16, help="pictures at a time")
+    samples.add_argument(
         "--normals-only", action="store_true", help="for models without a ControlNet: no colour pictures"
     )
-    parser.add_argument("--renders-only", action="store_true", help="judge real renders alone, as a test of the judges")
-    add_models(parser)
-    add_seed(parser)
-    add_device(parser)
-    add_out(parser)
+    samples.add_argument(
+        "--renders-only", action="store_true", help="judge real renders alone, as a test of the judges"
+    )
+    add_models(samples)
+    add_seed(samples)
+    add_device(samples)
+    add_out(samples)
+
+    meshes = kinds.add_parser("meshes", help="sculpted people: seen as one from all sides, with one face")
+    meshes.add_argument(
+        "meshes", nargs="+", metavar="MESH", help=f"GLB, OBJ or PLY (Y up, Z front), a folder of `sculpt`, or {BODY}"
+    )
+    _add_judge(meshes, required=True)
+    add_out(meshes)
+
+    ablations = kinds.add_parser("ablations", help="the geometry stage with one of its ideas left out at a time")
+    ablations.add_argument("prompt", metavar="PROMPT", help='the person, such as "an old man in a long coat"')
+    ablations.add_argument("--only", metavar="NAMES", help="some of full,no_depth,no_progression,no_sdf_loss,plain")
+    ablations.add_argument("--steps", type=int, help="length of each run; the preset's schedules are stretched with it")
+    ablations.add_argument(
+        "--plain", metavar="DIR", help="text-to-image model without adaption for `plain` (default: the colour texts)"
+    )
+    _add_judge(ablations, required=False)
+    add_preset(ablations)
+    add_models(ablations)
+    add_seed(ablations)
+    add_device(ablations)
+    add_out(ablations)
+
+
+def _add_judge(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--judge", required=required, metavar="PYTHON", help="python of the judges' environment (docs/evaluation.md)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    verbs = {"samples": run_samples, "meshes": run_meshes, "ablations": run_ablations}
+    return verbs[args.what](args)
+
+
+def run_samples(args: argparse.Namespace) -> int:
     from humannorm.checks import check_range
     from humannorm.evaluation.collect import SampleSettings, add_controls, add_reconstructions, add_renders, add_samples
     from humannorm.evaluation.figures import figures_of, table, to_plain
@@ -78,6 +123,85 @@ def run(args: argparse.Namespace) -> int:
     )
     if guide is not None:
         _save_sheets(gallery, args.out)
+    print(text)
+    return 0
+
+
+def run_meshes(args: argparse.Namespace) -> int:
+    from humannorm.checks import InputError
+    from humannorm.evaluation.gallery import find_judge
+
+    judge = find_judge(args.judge)
+    meshes = {}
+    for text in args.meshes:
+        path = Path(text)
+        name = path.name if path.is_dir() else path.stem
+        if name in meshes:
+            raise InputError(f"meshes: expected a name of its own for each, got {name!r} twice")
+        meshes[name] = load_subject(str(path / "sculpt.glb") if path.is_dir() else text)
+    print(_judge_meshes(meshes, judge, args.out))
+    return 0
+
+
+def _judge_meshes(meshes: dict[str, Mesh], judge: str, out: Path) -> str:
+    """Have them judged in `out`; writes the figures and a sheet of what the judges saw, and returns the table."""
+    from humannorm.evaluation.gallery import Gallery, run_judges
+    from humannorm.evaluation.sculpted import add_mesh, mesh_figures, mesh_table
+    from humannorm.images import contact_sheet, save_png
+
+    gallery = Gallery(out / "pictures")
+    for name, mesh in meshes.items():
+        add_mesh(gallery, name, mesh)
+    gallery.save()
+    judged = run_judges(gallery.folder, judge)
+    figures = [mesh_figures(gallery, judged, name, mesh) for name, mesh in meshes.items()]
+    text = mesh_table(figures)
+    (out / "figures.md").write_text(text + "\n", encoding="utf-8")
+    plain = [dataclasses.asdict(row) | {"is_human": row.is_human} for row in figures]
+    (out / "figures.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    tiles = [gallery.image(picture.id)[::2, ::2] for picture in gallery.pictures]
+    labels = [f"{picture.source}, {picture.part}, {picture.azimuth:.0f}" for picture in gallery.pictures]
+    save_png(out / "sheet_meshes.png", contact_sheet(tiles, labels, columns=len(tiles) // len(meshes)))
+    return text
+
+
+def run_ablations(args: argparse.Namespace) -> int:
+    from humannorm.checks import check_choice
+    from humannorm.evaluation.ablations import ABLATIONS, ablation_table, run_ablation, save_ablation_sheet
+    from humannorm.evaluation.gallery import find_judge
+    from humannorm.geometry.settings import preset, shortened
+    from humannorm.geometry.start import prepare_start
+    from humannorm.guidance import DiffusersGuide, find_guides
+    from humannorm.mesh import to_trimesh
+    from humannorm.models import camera_plan
+
+    names = list(ABLATIONS) if args.only is None else [name.strip() for name in args.only.split(",")]
+    for name in names:
+        check_choice("--only", name, ABLATIONS)
+    judge = None if args.judge is None else find_judge(args.judge)
+    device = pick_device(args.device)
+    settings = dataclasses.replace(chosen_settings(args, preset, shortened), camera_plan=camera_plan(args.models))
+    guides = find_guides(args.models, device, paint=False)
+    start = prepare_start(load_subject(BODY).to(device))
+    args.out.mkdir(parents=True, exist_ok=True)
+    figures = {}
+    for name in names:
+        ablation = ABLATIONS[name]
+        normal: GuideSource = guides.normal
+        if ablation.plain and args.plain is not None:
+            normal = DiffusersGuide.load(args.plain, device=device)
+        bar = ProgressLine(lambda progress, title=ablation.title: title)  # type: ignore[misc]
+        figures[name] = run_ablation(
+            ablation, args.prompt, start, settings, normal=normal, depth=guides.depth, seed=args.seed, callback=bar
+        )
+        bar.close()
+        to_trimesh(figures[name].mesh).export(args.out / f"{name}.glb")
+        save_ablation_sheet(args.out / "sheet_ablations.png", list(figures.values()))
+    text = f"{args.prompt!r}, preset {args.preset}, seed {args.seed}\n\n{ablation_table(list(figures.values()))}"
+    if judge is not None:
+        meshes = {name: row.mesh for name, row in figures.items()}
+        text += "\n\n" + _judge_meshes(meshes, judge, args.out / "judged")
+    (args.out / "ablations.md").write_text(text + "\n", encoding="utf-8")
     print(text)
     return 0
 

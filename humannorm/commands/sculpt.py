@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from humannorm.commands.options import (
@@ -33,11 +34,12 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.geometry.state import LOSS_NAMES, extract_mesh, load_state, start_state
     from humannorm.guidance import find_guides
     from humannorm.mesh import to_trimesh
+    from humannorm.models import camera_plan
     from humannorm.optimisation import save_loss_plot
 
     begin = time.monotonic()
     device = pick_device(args.device)
-    settings = chosen_settings(args, preset, shortened)
+    settings = replace(chosen_settings(args, preset, shortened), camera_plan=camera_plan(args.models))
     start = prepare_start(load_subject(args.start).to(device))
     for repair in start.repairs:
         print(f"{args.start}: {repair}")

@@ -37,7 +37,7 @@ class Picture:
     # "model"; "render": a held-out person; "reference": those that fid64 compares with; "control": renders in pieces;
     # "original": held-out shots of any part; "vae" and "vae_any": the VAE's copies of "render" and "original"
     source: str
-    kind: str  # "normal" or "color"
+    kind: str  # "normal", "color" or "shading"
     part: str  # "full" or "head"
     azimuth: float  # degrees: asked of a model, known of a render
     judges: tuple[str, ...] = ()

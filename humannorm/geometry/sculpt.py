@@ -212,7 +212,8 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
     def _cameras(self) -> Cameras:
         settings = self.settings
         iteration = self.step * settings.plan_steps / settings.steps
-        return sample_cameras(CAMERA_PLANS[settings.plan], iteration, settings.views, self.generator).to(self.device)
+        plan = settings.camera_plan or CAMERA_PLANS[settings.plan]
+        return sample_cameras(plan, iteration, settings.views, self.generator).to(self.device)
 
     def _regularisers(self, mesh: Mesh, losses: dict[str, float]) -> Tensor | None:
         """The weighted sum of the terms whose weight is above zero; `losses` gets them unweighted."""
@@ -246,8 +247,9 @@ class _Guide:
     """One network with its texts: from pictures to their gradient."""
 
     def __init__(self, source: GuideSource, prompt: str, modality: Modality, settings: GeometrySettings) -> None:
-        self.prompts = Prompts(prompt, modality, plan=settings.plan, rule=settings.text_rule)
         is_normal = modality == "normal"
+        text: Modality = settings.normal_text if is_normal else "depth"
+        self.prompts = Prompts(prompt, text, plan=settings.plan, rule=settings.text_rule)
         self.schedule = settings.normal_weight if is_normal else settings.depth_weight
         self.t_range = settings.normal_t_range if is_normal else settings.depth_t_range
         self.guidance_scale = settings.guidance_scale

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from humannorm.cameras import CAMERA_PLANS
+from humannorm.cameras import CAMERA_PLANS, CameraPlan
 from humannorm.checks import check_choice, check_range
 from humannorm.geometry.fields import FieldSettings, HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
 from humannorm.geometry.hash_grid import GridLayout
-from humannorm.prompts import TextRule
+from humannorm.prompts import MODALITIES, Modality, TextRule
 from humannorm.schedules import Schedule, constant, ramp, step
 
 __all__ = ["PAPER_DEPARTURES", "PRESETS", "GeometrySettings", "preset", "shortened"]
@@ -32,7 +32,7 @@ class GeometrySettings:
     epsilon: float
     weight_decay: float
 
-    plan: PlanName  # whose cameras are drawn, see `CAMERA_PLANS`
+    plan: PlanName  # what of the body is shown: cameras of `CAMERA_PLANS`, and texts
     plan_steps: int  # length of the run that the plan's own schedule is written for
     text_rule: TextRule  # where the texts name the body part
     views: int  # cameras per step
@@ -55,6 +55,8 @@ class GeometrySettings:
     laplacian_weight: Schedule  # of the mean length of the uniform Laplacian (world units)
     normal_consistency_weight: Schedule
 
+    normal_text: Modality = "normal"  # of the normal network's prompts; "color": as for plain text-to-image guidance
+    camera_plan: CameraPlan | None = None  # whose cameras are drawn instead, such as a model's own (its card's)
     deformable: bool = False  # move the lattice's vertices too, bounded as in DMTet; [C] does not
     band_rings: int = 1  # lattice rings kept ready around the surface
     max_gradient_growth: float = 100.0  # a step whose gradient norm exceeds this many running means is rejected
@@ -63,6 +65,7 @@ class GeometrySettings:
     def __post_init__(self) -> None:
         check_range("steps", self.steps, 1, 1_000_000)
         check_choice("plan", self.plan, CAMERA_PLANS)
+        check_choice("normal_text", self.normal_text, MODALITIES)
         check_range("views", self.views, 1, 64)
         check_range("render_size", self.render_size, 16, 4096)
         check_range("guidance_scale", self.guidance_scale, 0.0, 1000.0)

@@ -1,0 +1,100 @@
+"""Judging sculpted surfaces: is a person seen from every side, and a face on the front of the head alone?
+
+The judges see the bare shape, a matt grey surface under one light on a light ground.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..cameras import orbit, wrap_degrees
+from ..checks import InputError
+from ..geometry.pictures import shaded_views
+from ..mesh import Mesh, connected_components, is_watertight, weld
+from ..texture.placing import place
+from ..training.dataset import SMALL_MODEL_PLAN
+from .gallery import Gallery, Judgements, Picture
+
+__all__ = ["MeshFigures", "add_mesh", "mesh_figures", "mesh_table"]
+
+AZIMUTHS = tuple(range(0, 360, 30))  # degrees, of the full body
+HEAD_VIEWS = {"front": 0.0, "back": 180.0}  # where a face must be, and where it must not
+SIZE = 512  # pixels, as the judges look
+ENOUGH = 10  # azimuths at which a human must be found
+
+
+@dataclass(frozen=True)
+class MeshFigures:
+    """What a mesh is, and what the judges said of it."""
+
+    name: str
+    found: int  # azimuths of `AZIMUTHS` at which the pose judge sees a person
+    turned_right: int  # those of them whose azimuth the judge gives within 45 degrees
+    face_front: bool
+    face_back: bool
+    faces: int  # triangles
+    pieces: int  # connected parts
+    closed: bool
+
+    @property
+    def is_human(self) -> bool:
+        return self.found >= ENOUGH and self.face_front and not self.face_back
+
+
+def add_mesh(gallery: Gallery, name: str, mesh: Mesh) -> None:
+    """The mesh's pictures for the judges: the body from all sides, its head from the front and from behind.
+
+    name: of the mesh, new to the gallery. The head is sought where a standing body has it.
+    """
+    if gallery.select(source=name):
+        raise InputError(f"meshes: expected each name once, got {name!r} twice")
+    placed, _ = place(mesh)
+    head = next(crop for crop in SMALL_MODEL_PLAN.crops if crop.part == "head")
+    body = orbit(AZIMUTHS, elevation=5.0).to(placed.device)
+    heads = orbit(list(HEAD_VIEWS.values()), part="head", zoom=head.zoom, target_y=head.target_y).to(placed.device)
+    for part, judges, cameras in (("full", ("pose",), body), ("head", ("face",), heads)):
+        for at, azimuth in enumerate(cameras.azimuth.tolist()):
+            picture = Picture(
+                id=f"{name}_shading_{part}_{round(azimuth % 360):03d}",
+                source=name,
+                kind="shading",
+                part=part,
+                azimuth=azimuth,
+                judges=judges,
+            )
+            gallery.add(picture, shaded_views(placed, cameras.select([at]), SIZE)[1][0].cpu())
+
+
+def mesh_figures(gallery: Gallery, judged: Judgements, name: str, mesh: Mesh) -> MeshFigures:
+    """The figures of a mesh that `add_mesh` put into the judged gallery."""
+    poses = [(picture, judged.pose(picture.id)) for picture in gallery.select(source=name, part="full")]
+    errors = [abs(wrap_degrees(pose["azimuth"] - picture.azimuth)) for picture, pose in poses if pose is not None]
+    heads = {round(picture.azimuth): picture for picture in gallery.select(source=name, part="head")}
+    face = {view: judged.face(heads[round(azimuth)].id) is not None for view, azimuth in HEAD_VIEWS.items()}
+    faces = weld(mesh.vertices)[mesh.faces]
+    pieces = connected_components(faces, mesh.num_vertices)[faces.flatten()].unique()
+    return MeshFigures(
+        name=name,
+        found=len(errors),
+        turned_right=sum(error <= 45 for error in errors),
+        face_front=face["front"],
+        face_back=face["back"],
+        faces=mesh.num_faces,
+        pieces=len(pieces),
+        closed=is_watertight(faces),
+    )
+
+
+def mesh_table(figures: list[MeshFigures]) -> str:
+    """Markdown, a row for a mesh."""
+    lines = [
+        f"| mesh | person found, of {len(AZIMUTHS)} | azimuth within 45 degrees, of those | face in front "
+        "| face behind | closed | pieces | human |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    words = {True: "yes", False: "no"}
+    for row in figures:
+        cells = [row.name, row.found, row.turned_right, words[row.face_front], words[row.face_back]]
+        cells += [words[row.closed], row.pieces, words[row.is_human]]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
