@@ -18,23 +18,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, required=True, metavar="DIR", help="folder of shards with pictures of people"
     )
     parser.add_argument(
-        "--base", type=Path, metavar="DIR", help="diffusers folder to start from (all but `small` need one)"
+        "--base", type=Path, metavar="DIR", help="diffusers folder to start from; `small` can do without"
     )
     add_out(parser)
     add_seed(parser)
     add_device(parser)
-    parser.add_argument("--steps", type=int, help="optimiser steps; `small`: of its text and UNet stage")
+    parser.add_argument("--steps", type=int, help="optimiser steps; `small`: of its stage at full resolution")
     parser.add_argument("--batch", type=int, help="samples per process and step")
     parser.add_argument("--accumulate", type=int, help="backward passes per optimiser step")
     parser.add_argument("--rate", type=float, help="learning rate")
     parser.add_argument(
         "--lora", type=int, default=0, metavar="RANK", help="train adapters of this rank only; 0: the UNet"
     )
-    parser.add_argument("--precision", choices=("bf16", "fp16", "no"), default="bf16", help="autocast of the training")
+    parser.add_argument(
+        "--precision", choices=("auto", "bf16", "fp16", "no"), default="auto", help="autocast of the training"
+    )
     parser.add_argument("--sheet-steps", type=int, help="steps between sheets of fixed prompts and views")
     parser.add_argument("--checkpoint-seconds", type=float, help="a killed run loses at most this")
     parser.add_argument("--vae-steps", type=int, help="`small`: steps of its VAE stage")
-    parser.add_argument("--aligned-steps", type=int, help="`small`: steps of its ControlNet stage")
+    parser.add_argument("--text-steps", type=int, help="`small`: steps of its text encoder on attributes")
+    parser.add_argument("--coarse-steps", type=int, help="`small`: steps of its stage at half resolution")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.training.recipes import FineTuneConfig, SmallModelConfig, fine_tune, train_small
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    for name in ("steps", "batch", "accumulate", "sheet_steps", "vae_steps", "aligned_steps"):
+    for name in ("steps", "batch", "accumulate", "sheet_steps", "vae_steps", "text_steps", "coarse_steps"):
         if getattr(args, name) is not None:
             check_range("--" + name.replace("_", "-"), getattr(args, name), 1, 10**9)
     given = {
@@ -56,17 +59,16 @@ def run(args: argparse.Namespace) -> int:
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     changes |= {"seed": args.seed, "precision": args.precision}
     if args.recipe == "small":
-        if args.base is not None:
-            raise InputError("--base: expected none for `small`, which is made from nothing")
         small = SmallModelConfig()
         shared = {name: value for name, value in changes.items() if name != "steps"}
         small = replace(
             small,
             vae_loop=replace(small.vae_loop, **shared, **_steps(args.vae_steps)),
-            unet_loop=replace(small.unet_loop, **changes),
-            aligned_loop=replace(small.aligned_loop, **shared, **_steps(args.aligned_steps)),
+            text_loop=replace(small.text_loop, **shared, **_steps(args.text_steps)),
+            coarse_loop=replace(small.coarse_loop, **shared, **_steps(args.coarse_steps)),
+            fine_loop=replace(small.fine_loop, **changes),
         )
-        folder = train_small(args.data, args.out, small, device=args.device)
+        folder = train_small(args.data, args.out, small, start=args.base, device=args.device)
     else:
         if args.base is None:
             raise InputError(f"--base: expected a diffusers folder to fine-tune for `{args.recipe}`, got none")

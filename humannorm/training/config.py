@@ -14,7 +14,9 @@ class LoopConfig:
     batch_size: int
     """Samples per process and step."""
     learning_rate: float
-    """Adam's, after the warm-up."""
+    """After the warm-up."""
+    optimizer: str = "adamw"
+    """"adamw", or "muon" for the matrices with AdamW for the rest."""
     warmup_steps: int = 100
     """Linear from 0."""
     cooldown: float = 0.2
@@ -24,8 +26,9 @@ class LoopConfig:
     clip_norm: float = 1.0
     """Largest gradient norm; larger ones are scaled down to it."""
     ema_decay: float = 0.999
-    precision: str = "bf16"
-    """"no", "bf16" or "fp16" autocast; the weights that are trained stay in fp32."""
+    precision: str = "auto"
+    """"no", "bf16" or "fp16" autocast, or "auto": bf16 where the device computes it natively, else no. A CPU without
+    bf16 instructions emulates them some twenty times slower than fp32. The weights that are trained stay in fp32."""
     accumulate: int = 1
     """Backward passes per optimiser step."""
     seed: int = 0
@@ -51,6 +54,8 @@ class VaeConfig:
     """Of the mean KL per latent element, beside a mean L1 per pixel element in -1..1."""
     gradient_weight: float = 0.5
     """Of the L1 of image derivatives: edges and wrinkles are few pixels but carry the look."""
+    block_mean_weight: float = 1.0
+    """Of the L1 of means over 4 x 4 pixels: what a garment's named colour hangs on is its hue over an area."""
     background_weight: float = 0.15
     """Of a background pixel; one inside the silhouette weighs 1."""
     crop: int = 64

@@ -130,6 +130,7 @@ class DenoiserTask(Task):
         self.unet, self.text_encoder, self.controlnet = unet, text_encoder, controlnet
         # Not a sub-module: the VAE is neither trained nor needed on the device but for sheets.
         self.__dict__["vae"] = vae.requires_grad_(False).eval()
+        self.downscale = 2 ** (len(vae.config.block_out_channels) - 1)
         self.tokenizer = tokenizer
         self.scheduler_config = scheduler_config
         self.prediction_type = str(scheduler_config.get("prediction_type", "epsilon"))
@@ -165,9 +166,14 @@ class DenoiserTask(Task):
             "pure_noise": torch.rand(batch_size, generator=generator) < self.config.pure_noise,
         }
         if controlled:
-            hints = torch.stack([shards.image(index, "normal") for index in indices[:controlled]])
-            batch["hint"] = hints.permute(0, 3, 1, 2)
+            batch["hint"] = self.hints(shards, indices[:controlled])
         return batch
+
+    def hints(self, shards: LatentShards, indices: Sequence[int]) -> Float[Tensor, "B 3 H W"]:
+        """Normal maps 0..1 for the ControlNet, at the resolution that the shards' latents were made from."""
+        maps = torch.stack([shards.image(index, "normal") for index in indices]).permute(0, 3, 1, 2)
+        size = shards.latent(indices[0], "normal").shape[-1] * self.downscale
+        return maps if maps.shape[-1] == size else torch.nn.functional.interpolate(maps, size, mode="area")
 
     def tokenize(self, prompts: Sequence[str]) -> Int[Tensor, "B T"]:
         """Token ids, padded and cut to the text encoder's length."""
@@ -226,7 +232,7 @@ class DenoiserTask(Task):
             prompts = [fixed_prompt(self.held_out.shot(index), kind) for index in indices]
             controls: list[Tensor | None] = [None]
             if self.config.controlled and kind == "color":
-                controls.append(torch.stack([self.held_out.image(index, "normal") for index in indices]))
+                controls.append(self.hints(self.held_out, indices).permute(0, 2, 3, 1))
                 controls = controls[-1:] if self.config.controlled == 1 else controls
             for control in controls:
                 condition = guide.condition(prompts, guidance_scale=4.0, control=control)

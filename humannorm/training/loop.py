@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from humannorm.checks import InputError
+from humannorm.checks import InputError, check_choice
 from humannorm.training.config import LoopConfig
 from humannorm.training.ema import Ema
+from humannorm.training.muon import Muon, hidden_matrices
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +61,11 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=config.precision)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=autocast_precision(config.precision, device))
     trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
     if not trained:
         raise InputError("task: expected parameters that require a gradient, got none")
-    optimizer = torch.optim.AdamW(
-        trained, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
-    )
+    optimizer = build_optimizer(task, config)
     task.to(accelerator.device)
     ema = Ema(task, config.ema_decay)
     first = load_checkpoint(folder / CHECKPOINT, task, ema, optimizer)
@@ -110,11 +109,29 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
     return folder / "model"
 
 
+def build_optimizer(task: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
+    """AdamW, or Muon with AdamW for what Muon does not suit."""
+    check_choice("optimizer", config.optimizer, ("adamw", "muon"))
+    settings: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas, "weight_decay": config.weight_decay}
+    if config.optimizer == "muon":
+        return Muon(*hidden_matrices(task, outer=("conv_in", "conv_out")), **settings)
+    return torch.optim.AdamW([value for value in task.parameters() if value.requires_grad], fused=True, **settings)
+
+
 def learning_rate(config: LoopConfig, step: int) -> float:
     """Linear warm-up, constant, linear cool-down to 0 over the last share of the steps."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     cool = min(1.0, (config.steps - step) / max(1.0, config.cooldown * config.steps))
     return config.learning_rate * warm * cool
+
+
+def autocast_precision(precision: str, device: str) -> str:
+    """What "auto" means where the training runs: bf16 if the GPU or the CPU has instructions for it, else "no"."""
+    if precision != "auto":
+        return precision
+    if device != "cpu" and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "no"
 
 
 def step_generator(seed: int, step: int, stream: int) -> torch.Generator:

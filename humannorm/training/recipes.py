@@ -5,7 +5,7 @@
 | `normal`  | the UNet, whole or LoRA                  | normal maps                   | eq. 5  |
 | `depth`   | the UNet, whole or LoRA                  | depth maps                    | eq. 5  |
 | `aligned` | a ControlNet that starts from the UNet   | colour, under its normal map  | eq. 8  |
-| `small`   | VAE; text encoder and UNet; ControlNet   | all of them                   | both   |
+| `small`   | VAE; text encoder; UNet and ControlNet   | all of them                   | both   |
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from humannorm.checks import InputError, check_choice, check_range
 from humannorm.guidance.diffusers_guide import DiffusersGuide
 from humannorm.guidance.folders import load_component, model_folder, read_config
 from humannorm.models import write_card
+from humannorm.training.attributes import AttributeTask
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
 from humannorm.training.diffusion import (
     SCHEDULE,
@@ -49,14 +50,18 @@ SD15_LOOP = LoopConfig(
 )
 """A GPU's run at 512 pixels: 16 samples a step on one."""
 
-SMALL_VAE_LOOP = LoopConfig(steps=10_000, batch_size=16, learning_rate=1.5e-3, cooldown=0.4, ema_decay=0.99)
-SMALL_UNET_LOOP = LoopConfig(steps=20_000, batch_size=16, learning_rate=8e-4, warmup_steps=150, cooldown=0.0)
-SMALL_ALIGNED_LOOP = LoopConfig(
-    steps=10_000, batch_size=16, learning_rate=9e-4, warmup_steps=60, cooldown=0.6, ema_decay=0.995
+SMALL_VAE_LOOP = LoopConfig(steps=6_000, batch_size=16, learning_rate=1e-3, cooldown=0.5, ema_decay=0.99)
+SMALL_TEXT_LOOP = LoopConfig(steps=1_000, batch_size=64, learning_rate=1e-3, cooldown=0.4, ema_decay=0.99)
+SMALL_COARSE_LOOP = LoopConfig(
+    steps=6_000, batch_size=32, learning_rate=1e-3, optimizer="muon", warmup_steps=60, cooldown=0.1, ema_decay=0.995
 )
-SMALL_UNET = DiffusionConfig(pure_noise=0.08, noise_bias=0.5)
-SMALL_ALIGNED = replace(SMALL_UNET, controlled=0.25, kinds=(("normal", 0.62), ("depth", 0.28), ("color", 0.10)))
-"""The last stage: a quarter of each batch is colour under its normal map, the rest mostly normals and depth."""
+SMALL_FINE_LOOP = LoopConfig(
+    steps=20_000, batch_size=16, learning_rate=7e-4, optimizer="muon", warmup_steps=60, cooldown=0.6, ema_decay=0.997
+)
+SMALL_DIFFUSION = DiffusionConfig(
+    pure_noise=0.08, noise_bias=0.5, controlled=0.3, kinds=(("normal", 0.65), ("depth", 0.28), ("color", 0.07))
+)
+"""Three tenths of each batch are colour under its normal map; of the rest two thirds are normals, the most wanted."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,12 @@ class SmallModelConfig:
     unet: UnetConfig = field(default_factory=UnetConfig)
     text: TextConfig = field(default_factory=TextConfig)
     vae_loop: LoopConfig = SMALL_VAE_LOOP
-    unet_loop: LoopConfig = SMALL_UNET_LOOP
-    aligned_loop: LoopConfig = SMALL_ALIGNED_LOOP
-    unet_diffusion: DiffusionConfig = SMALL_UNET
-    aligned_diffusion: DiffusionConfig = SMALL_ALIGNED
+    text_loop: LoopConfig = SMALL_TEXT_LOOP
+    coarse_loop: LoopConfig = SMALL_COARSE_LOOP
+    """At half resolution, where a sample costs a quarter: kind, view, pose and the words are learnt there."""
+    fine_loop: LoopConfig = SMALL_FINE_LOOP
+    """At full resolution, from the coarse stage's weights."""
+    diffusion: DiffusionConfig = SMALL_DIFFUSION
 
 
 def fine_tune(
@@ -152,57 +159,70 @@ def add_lora(unet: Any, rank: int) -> None:
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
 
 
-def train_small(data: str | Path, out: str | Path, config: SmallModelConfig, *, device: str = "auto") -> Path:
-    """The small model in three stages, each resumable: VAE, then text encoder and UNet, then the ControlNet with them.
+def train_small(
+    data: str | Path,
+    out: str | Path,
+    config: SmallModelConfig,
+    *,
+    start: str | Path | None = None,
+    device: str = "auto",
+) -> Path:
+    """The small model in four stages, each resumable: VAE; text encoder on attributes; UNet and ControlNet at half
+    resolution; the same at full resolution.
 
-    A stage that is at its last step is not run again. Returns the folder of the whole model in half precision, with
-    a card that carries the dataset's camera plan.
+    With `start`, a small model's folder, all stages begin with its weights and its tokenizer. A stage that is at its
+    last step is not run again. Returns the folder of the whole model in half precision, with a card that carries the
+    dataset's camera plan.
     """
     out = Path(out)
     read_plan(data)  # fails now rather than at the end
     shards, held_out = Shards(data), Shards(data, split="held_out")
+    begun = None if start is None else DiffusersGuide.load(start, dtype=torch.float32, control=True)
     with _seeded(config.vae_loop.seed):
-        vae = build_vae(config.vae, shards.resolution)
+        vae = build_vae(config.vae, shards.resolution) if begun is None else begun.vae
+    vae = vae.train().requires_grad_(True)
     train(VaeTask(vae, shards, held_out, config.vae), config.vae_loop, out / "vae", device=device)
     vae = _normalised(out, shards)
-    encode(vae, data, out / "latents", kinds=KINDS, device=device)
-    tokenizer = _tokenizer(out, held_out, shards, config.text)
-    with _seeded(config.unet_loop.seed):
-        unet = build_unet(config.unet, config.text, shards.resolution // downscale(vae))
-        text_encoder = build_text_encoder(tokenizer, config.text)
-    parts: dict[str, Any] = {"tokenizer": tokenizer, "vae": vae}
-    parts["scheduler_config"] = {**SCHEDULE, "prediction_type": config.unet_diffusion.prediction_type}
-    for stage, loop, diffusion in (
-        ("unet", config.unet_loop, config.unet_diffusion),
-        ("aligned", config.aligned_loop, config.aligned_diffusion),
-    ):
-        control = diffusion.controlled > 0
-        controlnet = None
-        if control:
-            unet, text_encoder = _trained(out / "unet" / "model")
-            with _seeded(loop.seed):
-                controlnet = build_controlnet(unet, downscale(vae))
+    tokenizer = _tokenizer(out, shards, config.text) if begun is None else begun.tokenizer
+    with _seeded(config.text_loop.seed):
+        text_encoder = build_text_encoder(tokenizer, config.text) if begun is None else begun.text_encoder
+        text_encoder = text_encoder.train().requires_grad_(True)
+        words = AttributeTask(text_encoder, tokenizer, shards, held_out)
+    text_encoder = _text_encoder(train(words, config.text_loop, out / "text", device=device))
+    latent = shards.resolution // downscale(vae)
+    with _seeded(config.coarse_loop.seed):
+        unet = build_unet(config.unet, config.text, latent) if begun is None else begun.unet
+        controlnet: Any = build_controlnet(unet, downscale(vae)) if begun is None else begun.controlnet
+    for stage, loop, shrink in (("coarse", config.coarse_loop, 2), ("fine", config.fine_loop, 1)):
+        latents = out / f"latents_{stage}"
+        encode(vae, data, latents, kinds=KINDS, device=device, size=shards.resolution // shrink)
+        unet.register_to_config(sample_size=latent // shrink)
         _suit_attention(unet, controlnet)
         task = DenoiserTask(
-            **parts,
-            unet=unet.train(),
-            text_encoder=text_encoder.train(),
-            controlnet=controlnet,
-            shards=LatentShards(data, out / "latents", control=control),
-            held_out=LatentShards(data, out / "latents", control=control, split="held_out"),
-            config=diffusion,
+            unet=unet.train().requires_grad_(True),
+            text_encoder=text_encoder.eval().requires_grad_(False),
+            controlnet=controlnet.train().requires_grad_(True),
+            tokenizer=tokenizer,
+            vae=vae,
+            scheduler_config={**SCHEDULE, "prediction_type": config.diffusion.prediction_type},
+            shards=LatentShards(data, latents, control=True),
+            held_out=LatentShards(data, latents, control=True, split="held_out"),
+            config=config.diffusion,
         )
         folder = train(task, loop, out / stage, device=device)
+        unet, controlnet = _trained(folder)
     return export_half(folder, out / "model", read_plan(data))
 
 
-def encode(vae: Any, data: str | Path, cache: Path, *, kinds: tuple[str, ...], device: str) -> None:
-    """Latents of all shards; the processes of `accelerate launch` share the work."""
+def encode(
+    vae: Any, data: str | Path, cache: Path, *, kinds: tuple[str, ...], device: str, size: int | None = None
+) -> None:
+    """Latents of all shards, of pictures shrunk to `size`; the processes of `accelerate launch` share the work."""
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu")
     vae.to(state.device)
-    encode_shards(vae, data, cache, kinds=kinds, worker=state.process_index, workers=state.num_processes)
+    encode_shards(vae, data, cache, kinds=kinds, size=size, worker=state.process_index, workers=state.num_processes)
     vae.to("cpu")
     state.wait_for_everyone()
 
@@ -250,7 +270,7 @@ def _normalised(out: Path, shards: Shards) -> Any:
     return vae
 
 
-def _tokenizer(out: Path, held_out: Shards, shards: Shards, config: TextConfig) -> Any:
+def _tokenizer(out: Path, shards: Shards, config: TextConfig) -> Any:
     """Learnt from wordings of the training shots; kept for later stages, since the weights hang on it."""
     import numpy as np
     from accelerate import PartialState
@@ -280,11 +300,16 @@ def _suit_attention(*networks: Any) -> None:
 
 
 def _trained(folder: Path) -> tuple[Any, Any]:
-    from diffusers import UNet2DConditionModel
-    from transformers import CLIPTextModel
+    from diffusers import ControlNetModel, UNet2DConditionModel
 
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-    return unet, CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    return unet, ControlNetModel.from_pretrained(folder / "controlnet", torch_dtype=torch.float32)
+
+
+def _text_encoder(folder: Path) -> Any:
+    from transformers import CLIPTextModel
+
+    return CLIPTextModel.from_pretrained(folder, dtype=torch.float32)
 
 
 class _seeded:

@@ -75,6 +75,7 @@ class VaeTask(Task):
         weight = self.config.background_weight + (1.0 - self.config.background_weight) * batch["mask"]
         error = decoded - image
         loss = weighted_mean(error.abs(), weight) + self.config.gradient_weight * derivative_l1(error, weight)
+        loss = loss + self.config.block_mean_weight * block_mean_l1(error, weight)
         return loss + self.config.kl_weight * kl
 
     @torch.no_grad()
@@ -123,6 +124,12 @@ def derivative_l1(error: Float[Tensor, "B C H W"], weight: Float[Tensor, "B 1 H 
     across = (error[..., 1:] - error[..., :-1]).abs()
     down = (error[..., 1:, :] - error[..., :-1, :]).abs()
     return weighted_mean(across, weight[..., 1:]) + weighted_mean(down, weight[..., 1:, :])
+
+
+def block_mean_l1(error: Float[Tensor, "B C H W"], weight: Float[Tensor, "B 1 H W"], side: int = 4) -> Tensor:
+    """Weighted mean absolute error of the means over blocks of `side` x `side` pixels."""
+    pool = torch.nn.functional.avg_pool2d
+    return weighted_mean(pool(error, side).abs(), pool(weight, side))
 
 
 def psnr_inside(
@@ -177,14 +184,15 @@ def encode_shards(
     cache: str | Path,
     *,
     kinds: Sequence[str] = KINDS,
+    size: int | None = None,
     batch: int = 32,
     worker: int = 0,
     workers: int = 1,
 ) -> int:
     """Write the scaled latents (means) of every shard that has none yet, as float16 `latent_<kind>_<shard>.npy`.
 
-    Returns how many shards were encoded; a later call takes in only what is new. Of several workers each takes every
-    so-manyth shard.
+    `size` shrinks the pictures to that side first. Returns how many shards were encoded; a later call takes in only
+    what is new. Of several workers each takes every so-manyth shard.
     """
     import numpy as np
 
@@ -201,10 +209,10 @@ def encode_shards(
             parts = []
             for first in range(0, len(shard.shots), batch):
                 pixels = torch.from_numpy(np.array(shard.maps[kind][first : first + batch])).float().to(device) / 255.0
-                images = pixels[..., None].expand(-1, -1, -1, 3) if pixels.ndim == 3 else pixels
-                latents = (
-                    vae.encode(to_network(images).to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
-                )
+                images = to_network(pixels[..., None].expand(-1, -1, -1, 3) if pixels.ndim == 3 else pixels)
+                if size is not None:
+                    images = torch.nn.functional.interpolate(images, size, mode="area")
+                latents = vae.encode(images.to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
                 parts.append(latents.cpu())
             partial = path.with_name(path.name + f".{os.getpid()}.partial")
             with partial.open("wb") as file:
