@@ -185,7 +185,7 @@ def encode_shards(
     *,
     kinds: Sequence[str] = KINDS,
     size: int | None = None,
-    batch: int = 32,
+    batch: int = 4,
     worker: int = 0,
     workers: int = 1,
 ) -> int:
