@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,9 +15,9 @@ from types import ModuleType
 
 from . import __version__
 
-__all__ = ["VERBS", "available_verbs", "main"]
+__all__ = ["VERBS", "main"]
 
-# Listed by hand, in the order of the work. A verb is offered once its module humannorm/commands/<verb>.py exists.
+# Listed by hand, in the order of the work; each is a module humannorm/commands/<verb>.py.
 VERBS: Mapping[str, str] = {
     "generate": "make a human from a sentence: sculpt, paint and export in one go",
     "sample": "draw pictures from the normal, depth or colour model",
@@ -33,11 +32,6 @@ VERBS: Mapping[str, str] = {
 }
 
 
-def available_verbs() -> dict[str, str]:
-    """The verbs that this installation has, with their summaries."""
-    return {verb: text for verb, text in VERBS.items() if importlib.util.find_spec(f"humannorm.commands.{verb}")}
-
-
 def build_parser(verb: str | None) -> argparse.ArgumentParser:
     """The parser of the whole command; only `verb` gets its options, so that only its module is imported."""
     parser = argparse.ArgumentParser(
@@ -47,7 +41,7 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"humannorm {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
-    for name, summary in available_verbs().items():
+    for name, summary in VERBS.items():
         chosen = verbs.add_parser(
             name,
             help=summary,
@@ -65,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
         words = ["--help"]
-    verb = words[0] if words[0] in available_verbs() else None
+    verb = words[0] if words[0] in VERBS else None
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:

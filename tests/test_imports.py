@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "geometry": GROUND | {"rendering", "guidance", "body"},
     "texture": GROUND | {"rendering", "guidance", "geometry"},
     "export": GROUND | {"rendering", "geometry", "body", "texture"},  # closest points of a surface
+    "rigging": GROUND | {"rendering", "geometry", "body", "export"},
     "models": GROUND,
     "training": GROUND | {"rendering", "body", "guidance", "models", "geometry"},
     # Reads the training data, runs the stages that it measures.
@@ -51,7 +52,7 @@ ABOVE_ALL = "commands"  # the verbs may call every room
 
 LIGHT_ROOMS = (GROUND - {"warp_runtime", "__version__"}) | {
     "body", "cli", "cluster", "commands", "evaluation", "export", "geometry", "guidance", "models", "pipeline",
-    "rendering", "texture", "training",
+    "rendering", "rigging", "texture", "training",
 }  # fmt: skip
 HEAVY = (
     "comfy",

@@ -60,9 +60,8 @@ class AnnyBody:
             rig="makehuman",
             topology="makehuman-full",
             local_changes="none",
-            facial_actions="all",
+            facial_actions="none",
             phenotypes="all",
-            skinning_method="lbs",
         )
         # anny's own linear interpolation of its anchors; float64 keeps the table exact.
         self.model = self.model.double()

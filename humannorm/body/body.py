@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from .shape import BodyShape, interpolate_table
 from .skeleton import axis_angle_to_matrix, forward_kinematics, quaternion_to_matrix, transform_points
 from .skinning import linear_blend_skinning
 
-__all__ = ["POSES", "WORKING_HEIGHT", "Body", "load_body", "named_pose"]
+__all__ = ["POSES", "WORKING_HEIGHT", "Body", "load_body", "named_pose", "shaped_points"]
 
 DATA = Path(__file__).parent / "data" / "body.npz"
 WORKING_HEIGHT = 1.8  # world units of a standing body in the working box
@@ -72,7 +72,10 @@ class Body:
         """A copy whose standing height is 1.8 units, its bounding box centred; `metres_per_unit` keeps the scale."""
         scale = WORKING_HEIGHT * self.metres_per_unit / self.height_m
         low, high = self.vertices.amin(0), self.vertices.amax(0)
-        shift = -scale * (low + high) / 2
+        return self.moved(scale, -scale * (low + high) / 2)
+
+    def moved(self, scale: float, shift: Float[Tensor, "3"]) -> Body:
+        """A copy whose every point x is at scale x + shift; `metres_per_unit` keeps the scale."""
         transforms = self.transforms.clone()
         # x' = s G(x) + shift for rest points that are scaled too: the rotation stays, the translation is scaled.
         transforms[:, :3, 3] = scale * transforms[:, :3, 3] + shift
@@ -123,7 +126,7 @@ def load_body(shape: BodyShape | None = None, pose: str = "a-pose") -> Body:
     check_choice("pose", pose, POSES)
     data = _baked()
     count = data["weights"].shape[0]
-    points = _shaped_points(shape)
+    points = shaped_points(shape)
     vertices, joints = points[:count], points[count:]
     rest = Body(
         shape=shape,
@@ -173,16 +176,20 @@ def _a_pose(names: tuple[str, ...]) -> Tensor:
     return axis_angle_to_matrix(torch.deg2rad(turns))
 
 
-def _shaped_points(shape: BodyShape) -> Float[Tensor, "P 3"]:
-    """Rest vertices, then joints: mean + coefficients . basis on the left half, mirrored to the right."""
+def shaped_points(shape: BodyShape | Sequence[float | Tensor]) -> Float[Tensor, "P 3"]:
+    """Rest vertices, then joints, in metres: mean + coefficients . basis on the left half, mirrored to the right.
+
+    Sliders as in `interpolate_table`; the points carry their gradient.
+    """
     data = _baked()
     coefficients = interpolate_table(data["shape_coefficients"], shape)
     half = data["shape_mean"] + torch.tensordot(coefficients, data["shape_basis"], dims=1)
     points = half.new_zeros(data["mirror"].shape[0], 3)
     points[data["mirror"][data["half"]]] = half * half.new_tensor((-1.0, 1.0, 1.0))
     points[data["half"]] = half
-    points[:, 1] -= points[: data["weights"].shape[0], 1].min()
-    return points
+    drop = torch.zeros_like(half[0])
+    drop[1] = points[: data["weights"].shape[0], 1].min()
+    return points - drop
 
 
 @functools.cache

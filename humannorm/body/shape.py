@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,10 +55,13 @@ def to_anny(sliders: Mapping[str, float]) -> dict[str, float]:
     return {**named, "gender": sex, "height": 0.25 + 0.4 * height}
 
 
-def interpolate_table(table: Float[Tensor, "..."], shape: BodyShape) -> Float[Tensor, " K"]:
-    """Multilinear interpolation of `table` [grid of ANCHORS..., K] at the sliders of `shape`."""
-    for name, anchors in ANCHORS.items():
-        value = getattr(shape, name)
+def interpolate_table(table: Float[Tensor, "..."], shape: BodyShape | Sequence[float | Tensor]) -> Float[Tensor, " K"]:
+    """Multilinear interpolation of `table` [grid of ANCHORS..., K] at the sliders of `shape`.
+
+    Sliders may be given in the order of ANCHORS instead, then also as tensors, which get a gradient.
+    """
+    sliders = [getattr(shape, name) for name in ANCHORS] if isinstance(shape, BodyShape) else shape
+    for anchors, value in zip(ANCHORS.values(), sliders, strict=True):
         upper = next(k for k in range(1, len(anchors)) if value <= anchors[k] or k == len(anchors) - 1)
         low, high = anchors[upper - 1], anchors[upper]
         table = torch.lerp(table[upper - 1], table[upper], (value - low) / (high - low))

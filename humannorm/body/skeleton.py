@@ -18,8 +18,10 @@ __all__ = [
     "axis_angle_to_matrix",
     "check_parents",
     "forward_kinematics",
+    "local_rotations",
     "matrix_to_quaternion",
     "quaternion_to_matrix",
+    "rotation_between",
     "transform_points",
 ]
 
@@ -33,6 +35,22 @@ def axis_angle_to_matrix(axis_angle: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B
     cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).unflatten(-1, (3, 3))
     identity = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
     return identity + torch.sin(angle) * cross + (1 - torch.cos(angle)) * (cross @ cross)
+
+
+def rotation_between(source: Float[Tensor, "*#B 3"], target: Float[Tensor, "*#B 3"]) -> Float[Tensor, "*B 3 3"]:
+    """The smallest rotation that turns one direction into another; lengths do not matter, opposite ones are refused."""
+    check_tensor("source", source, "* 3")
+    check_tensor("target", target, "* 3")
+    a, b = torch.broadcast_tensors(
+        torch.nn.functional.normalize(source, dim=-1), torch.nn.functional.normalize(target, dim=-1)
+    )
+    axis = torch.linalg.cross(a, b)
+    cosine = (a * b).sum(-1)
+    if bool((cosine < -0.9999).any()):
+        raise InputError("target: expected a direction that is not opposite to the source, got one")
+    sine = torch.linalg.vector_norm(axis, dim=-1)
+    angle = torch.atan2(sine, cosine)
+    return axis_angle_to_matrix(axis * (angle / sine.clamp_min(torch.finfo(sine.dtype).tiny))[..., None])
 
 
 def quaternion_to_matrix(quaternions: Float[Tensor, "*B 4"]) -> Float[Tensor, "*B 3 3"]:
@@ -110,6 +128,16 @@ def forward_kinematics(
         shift[..., :3, 3] = root_translation[..., None, :]
         transforms = transforms + shift
     return transforms
+
+
+def local_rotations(global_rotations: Float[Tensor, "*B J 3 3"], parents: Sequence[int]) -> Float[Tensor, "*B J 3 3"]:
+    """The pose whose kinematics turn every joint so: R_j = G_parent^T G_j, the way back from `forward_kinematics`."""
+    check_tensor("global_rotations", global_rotations, f"* {len(parents)} 3 3")
+    check_parents(parents)
+    above = torch.tensor([max(parent, 0) for parent in parents], device=global_rotations.device)
+    local = global_rotations[..., above, :, :].transpose(-1, -2) @ global_rotations
+    local[..., 0, :, :] = global_rotations[..., 0, :, :]
+    return local
 
 
 def transform_points(transforms: Float[Tensor, "*B 4 4"], points: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from humannorm import __version__
+from humannorm.checks import InputError
 
 __all__ = ["ARRAY_BUFFER", "ELEMENT_ARRAY_BUFFER", "GlbBuilder"]
 
@@ -33,6 +34,42 @@ class GlbBuilder:
         self.document: dict[str, Any] = {"asset": asset}
         self._pieces: list[bytes] = []
         self._length = 0
+
+    @classmethod
+    def parse(cls, content: bytes, name: str = "glb") -> GlbBuilder:
+        """A document to be added to, read from the bytes of a GLB file with all of its data inside."""
+        try:
+            magic, version, total = struct.unpack_from("<4sII", content)
+            length, kind = struct.unpack_from("<I4s", content, 12)
+            if (magic, version, kind) != (b"glTF", 2, b"JSON") or total != len(content):
+                raise ValueError("no glTF 2.0 header of this length")
+            document = json.loads(content[20 : 20 + length])
+            binary = b""
+            if 20 + length < total:
+                size, _ = struct.unpack_from("<I4s", content, 20 + length)
+                binary = content[28 + length : 28 + length + size]
+        except (struct.error, ValueError) as error:
+            raise InputError(f"{name}: expected a whole GLB file, got a broken one ({error})") from error
+        if len(document.get("buffers", [])) > 1 or any("uri" in buffer for buffer in document.get("buffers", [])):
+            raise InputError(f"{name}: expected a GLB with its data inside, got one that names other files")
+        builder = cls()
+        builder.document = {key: value for key, value in document.items() if key != "buffers"}
+        builder._pieces = [binary + b"\0" * (-len(binary) % 4)]
+        builder._length = len(builder._pieces[0])
+        return builder
+
+    def accessor(self, index: int) -> Array:
+        """The values of an accessor: [N], [N, 2], ... in the file's number type."""
+        accessor = self.document["accessors"][index]
+        shape = next(shape for shape, kind in SHAPES.items() if kind == accessor["type"])
+        code = next(code for code, number in COMPONENT_TYPES.items() if number == accessor["componentType"])
+        view = self.document["bufferViews"][accessor["bufferView"]]
+        if view.get("byteStride", 0) not in (0, np.dtype(code).itemsize * max(int(np.prod(shape)), 1)):
+            raise InputError(f"accessor {index}: expected values one after another, got a stride")
+        begin = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
+        count = accessor["count"] * max(int(np.prod(shape)), 1)
+        self._pieces = [b"".join(self._pieces)]
+        return np.frombuffer(self._pieces[0], f"<{code}", count, begin).reshape(accessor["count"], *shape)
 
     def add(self, kind: str, item: dict[str, Any]) -> int:
         """Append to one of the document's lists (nodes, meshes, materials, ...); its index."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from humannorm.rendering.passes import render
 
 from .files import write_files
 
-__all__ = ["film_views", "save_film", "save_sides", "to_working_box"]
+__all__ = ["film_views", "save_film", "save_sides", "to_working_box", "write_film"]
 
 BODY_HEIGHT = 1.8  # world units of a standing body in the working box
 BOX_SIDE = 2.0  # side of the working box [-1, 1]^3, world units
@@ -63,17 +64,15 @@ def save_sides(path: Path, mesh: Mesh, size: int = 320) -> None:
 def save_film(path: Path, mesh: Mesh, frames: int = 36, size: int = 400) -> None:
     """A full turn of a textured mesh in the working box as an endless animated WebP, written whole or not at all."""
     views = turntable(frames, zoom=ZOOM)
-    pictures = [
-        to_pil(film_views(mesh, views.select([frame]).to(mesh.device), size)[0].cpu()) for frame in range(frames)
-    ]
+    pictures = [film_views(mesh, views.select([frame]).to(mesh.device), size)[0].cpu() for frame in range(frames)]
+    write_film(path, pictures, FRAME_MILLISECONDS)
+
+
+def write_film(path: Path, pictures: Sequence[Float[Tensor, "H W 3"]], milliseconds: int) -> None:
+    """Pictures as an endless animated WebP, each shown for as long; written whole or not at all."""
+    frames = [to_pil(picture) for picture in pictures]
     stream = io.BytesIO()
-    pictures[0].save(
-        stream,
-        format="WEBP",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=FRAME_MILLISECONDS,
-        loop=0,
-        quality=80,
+    frames[0].save(
+        stream, format="WEBP", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, quality=80
     )
     write_files({path: stream.getvalue()})
