@@ -1,0 +1,145 @@
+"""The finished human as a file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from comfy.cli_args import args
+from comfy_api.latest import io
+
+from humannorm.cameras import TEXTURE_CAMERA_PLANS
+from humannorm.checks import InputError
+from humannorm.export import FORMATS, ExportSettings, bake, color_vertices, write_glb, write_obj, write_ply
+from humannorm.geometry.state import GeometryState
+from humannorm.mesh import Mesh
+from humannorm.texture.state import TextureState
+from humannorm.texture.surface import painted_mesh, surface_colors, user_field
+
+from .files import next_output_file, refused, relative_to_output
+from .host_denoiser import ordinary_tensors
+from .host_mesh import from_host, to_host
+from .long_work import Progress
+from .schema import CATEGORY, Geometry, Texture, advanced, schema
+from .texture import sculpted_mesh
+
+SHARES = 1000  # of the progress bar
+
+
+class HumanNormMeshExporter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="HumanNormMeshExporter",
+            display_name="HumanNorm Mesh Exporter",
+            category=f"{CATEGORY}/export",
+            description="Writes a GLB, OBJ or PLY that opens anywhere: reduced, unwrapped, with baked colours and"
+            " normal map. A GLB keeps the workflow: drop it on the canvas to have the graph back. Connect the path to"
+            " Preview 3D to turn the human round.",
+            search_aliases=["save mesh", "export glb", "bake texture", "save 3d"],
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            inputs=[
+                Texture.Input("texture", optional=True, tooltip="A painting. Connect one of the three."),
+                Geometry.Input("geometry", optional=True, tooltip="A sculpture. Connect one of the three."),
+                io.Mesh.Input("mesh", optional=True, tooltip="Any mesh. Connect one of the three."),
+                io.Combo.Input(
+                    "format",
+                    options=list(FORMATS),
+                    default="glb",
+                    tooltip="glb: one file with everything. obj: with MTL and PNG beside it. ply: colours at vertices.",
+                ),
+                io.Int.Input(
+                    "faces", default=100_000, min=100, max=2_000_000, tooltip="Most faces; a finer mesh is reduced."
+                ),
+                io.Int.Input(
+                    "texture_size", default=2048, min=64, max=8192, step=64, tooltip="Texels a side of the textures."
+                ),
+                io.Float.Input(
+                    "height_m",
+                    default=1.75,
+                    min=0.0,
+                    max=100.0,
+                    step=0.01,
+                    tooltip="Height in metres, standing on y = 0; 0 leaves size and place as they are.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="humannorm/human",
+                    tooltip="Place and name in the output folder; %year% and the like work.",
+                ),
+                advanced(io.Boolean, "normal_map", default=True, tooltip="Bake the fine surface's normals into a map."),
+                advanced(io.Boolean, "occlusion", default=False, tooltip="Bake ambient occlusion."),
+            ],
+            outputs=[
+                io.Mesh.Output("exported", display_name="mesh", tooltip="What was written, with UVs and texture."),
+                io.String.Output("path", display_name="path", tooltip="From the output folder, for Preview 3D."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        format: str,
+        faces: int,
+        texture_size: int,
+        height_m: float,
+        filename_prefix: str,
+        texture: TextureState | None = None,
+        geometry: GeometryState | None = None,
+        mesh: Any | None = None,
+        normal_map: bool = True,
+        occlusion: bool = False,
+    ) -> io.NodeOutput:
+        if sum(value is not None for value in (mesh, geometry, texture)) != 1:
+            raise InputError("texture, geometry, mesh: expected exactly one of them to be connected")
+        settings = ExportSettings(
+            faces=faces,
+            texture_size=texture_size,
+            normal_map=normal_map,
+            occlusion=occlusion,
+            height_m=height_m or None,
+        )
+        target = next_output_file(filename_prefix, f".{format}")  # before the long work
+        progress = Progress(cls.hidden.unique_id, SHARES, "Export")
+
+        def tell(step: str, share: float) -> None:
+            progress.update(round(SHARES * share))
+
+        with ordinary_tensors():
+            surface, field = _subject(texture, geometry, mesh)
+            baked = (color_vertices if format == "ply" else bake)(surface, settings, field, tell)
+            try:
+                if format == "glb":
+                    write_glb(target, baked, extras=_workflow(cls.hidden))
+                elif format == "obj":
+                    write_obj(target, baked)
+                else:
+                    write_ply(target, baked)
+            except OSError as error:
+                raise refused(target, error) from error
+            path = relative_to_output(target)
+            shown = {"filename": target.name, "subfolder": path.rpartition("/")[0], "type": "output"}
+            return io.NodeOutput(
+                to_host(baked.mesh, baked.normal_map), path, ui={"3d": [shown], "result": [path, None], "text": [path]}
+            )
+
+
+def _subject(texture: TextureState | None, geometry: GeometryState | None, mesh: Any | None) -> tuple[Mesh, Any]:
+    """The surface to write and, for a painting, its colours as a field in the same frame."""
+    if texture is not None:
+        colors = surface_colors(texture, TEXTURE_CAMERA_PLANS["full_body"])
+        return painted_mesh(texture, colors), user_field(texture, colors)
+    if geometry is not None:
+        return sculpted_mesh(geometry), None
+    return from_host(mesh), None
+
+
+def _workflow(hidden: Any) -> dict[str, str] | None:
+    """What lets a GLB that is dropped on the canvas restore its graph, unless the host was told to keep it out."""
+    if args.disable_metadata:
+        return None
+    extras = {} if hidden.prompt is None else {"prompt": json.dumps(hidden.prompt)}
+    for name, value in (hidden.extra_pnginfo or {}).items():
+        extras[name] = json.dumps(value)
+    return extras or None

@@ -1,0 +1,38 @@
+"""The list of nodes, by hand: an id, once published, stays."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import body, export, geometry, guidance, models, prompts, render, samplers, state, texture, trimesh
+
+NODES: list[type[io.ComfyNode]] = [
+    models.HumanNormBundledModels,
+    prompts.HumanNormPrompts,
+    prompts.HumanNormPickPrompt,
+    samplers.HumanNormNormalSampler,
+    samplers.HumanNormDepthSampler,
+    samplers.HumanNormNormalAlignedSampler,
+    body.HumanNormBody,
+    guidance.HumanNormGuidance,
+    geometry.HumanNormGeometryStart,
+    geometry.HumanNormGeometryOptimizer,
+    texture.HumanNormTextureStart,
+    texture.HumanNormTextureOptimizer,
+    texture.HumanNormTextureRefiner,
+    render.HumanNormRenderViews,
+    export.HumanNormMeshExporter,
+    state.HumanNormSaveState,
+    state.HumanNormLoadState,
+    trimesh.HumanNormMeshToTrimesh,
+    trimesh.HumanNormTrimeshToMesh,
+]
+
+
+class HumanNormExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES
+
+
+async def comfy_entrypoint() -> HumanNormExtension:
+    return HumanNormExtension()

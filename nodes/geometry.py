@@ -1,0 +1,304 @@
+"""Sculpting: a field that starts from a body or a mesh, and the optimiser that normal and depth guidance drive."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+
+from humannorm.body import Body as BodyValue
+from humannorm.checks import InputError
+from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
+from humannorm.geometry.sculpt import SculptProgress, sculpt
+from humannorm.geometry.settings import GeometrySettings, shortened
+from humannorm.geometry.settings import preset as settings_of
+from humannorm.geometry.start import prepare_start
+from humannorm.geometry.state import GeometryState, extract_mesh, load_state, start_state
+from humannorm.mesh import Mesh, vertex_normals
+from humannorm.schedules import Schedule, constant
+
+from .devices import moved, rest_device, work_device
+from .host_denoiser import ordinary_tensors, with_denoisers
+from .host_mesh import from_host, to_host
+from .long_work import Progress, forget_old, unfinished_file
+from .payloads import GuidancePayload
+from .schema import (
+    CATEGORY,
+    Body,
+    Geometry,
+    Guidance,
+    advanced,
+    preset_input,
+    schema,
+    seed_input,
+    steps_input,
+)
+from .views import framed_cameras, rendered
+
+VIEW_SIZE = 512  # pixels of the pictures that show the result
+SHOWN = (0.0, 90.0, 180.0, -90.0)  # degrees
+
+
+class HumanNormGeometryStart(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="HumanNormGeometryStart",
+            display_name="HumanNorm Geometry Start",
+            category=f"{CATEGORY}/geometry",
+            description="A signed distance field fitted to a body or to any closed mesh: what the optimiser sculpts.",
+            search_aliases=["sdf", "dmtet", "mesh to sdf"],
+            inputs=[
+                Body.Input("body", optional=True, tooltip="From HumanNorm Body. Connect this or a mesh."),
+                io.Mesh.Input(
+                    "start_mesh",
+                    optional=True,
+                    tooltip="Any closed mesh, +Y up and facing +Z; it is centred and scaled to a body's height.",
+                ),
+                preset_input(),
+                io.Combo.Input(
+                    "field",
+                    options=["preset", "hash", "dense"],
+                    default="preset",
+                    tooltip="hash: the published hash grid. dense: a pyramid of plain grids. preset: what it names.",
+                ),
+                io.Int.Input(
+                    "resolution",
+                    default=0,
+                    min=0,
+                    max=512,
+                    step=8,
+                    tooltip="Cells a side of the tetrahedral lattice to begin with; 0 takes the preset's.",
+                ),
+                seed_input(),
+            ],
+            outputs=[Geometry.Output("geometry", display_name="geometry", tooltip="For the geometry optimiser.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        preset: str,
+        field: str,
+        resolution: int,
+        seed: int,
+        body: BodyValue | None = None,
+        start_mesh: Any | None = None,
+    ) -> io.NodeOutput:
+        if (body is None) == (start_mesh is None):
+            raise InputError(
+                "body, start_mesh: expected one of them to be connected, got " + ("both", "none")[body is None]
+            )
+        with ordinary_tensors():
+            settings = settings_of(preset)
+            if field == "hash" and not isinstance(settings.field, HashFieldSettings):
+                settings = replace(settings, field=HashFieldSettings())
+            if field == "dense":
+                settings = replace(settings, field=DenseFieldSettings())
+            if resolution:
+                settings = replace(settings, resolution=constant(resolution))
+            mesh = body.to_mesh() if body is not None else from_host(start_mesh, "start_mesh")
+            mesh = Mesh(mesh.vertices, mesh.faces)  # closed: colours and seams are of no use here
+            start = prepare_start(mesh.to(work_device()))
+            state, _ = start_state(start, settings, torch.Generator().manual_seed(seed))
+            return io.NodeOutput(moved(state, rest_device()))
+
+
+class HumanNormGeometryOptimizer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="HumanNormGeometryOptimizer",
+            display_name="HumanNorm Geometry Optimizer",
+            category=f"{CATEGORY}/geometry",
+            description="Sculpts the surface until its normal and depth maps look to the models like those of the"
+            " person in the prompt. Interrupt it and queue again: it goes on where it stopped. Chain two of them to go"
+            " on with another prompt.",
+            search_aliases=["sculpt", "text to mesh", "text to 3d", "sds geometry"],
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            inputs=[
+                Geometry.Input("geometry", tooltip="From Geometry Start, another optimiser or Load State."),
+                Guidance.Input("normal_guidance", tooltip="Guidance with prompts of kind normal."),
+                Guidance.Input("depth_guidance", optional=True, tooltip="Guidance with prompts of kind depth."),
+                preset_input(),
+                steps_input(),
+                io.Float.Input(
+                    "begin",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Where in the course to begin: 0 coarse and free, near 1 fine and careful. To change a"
+                    " finished person a little, begin at 0.3 to 0.6.",
+                ),
+                io.Float.Input("end", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="Where in the course to stop."),
+                seed_input(),
+                advanced(
+                    io.Int, "views_per_step", default=0, min=0, max=64, tooltip="Cameras per step; 0: the preset's."
+                ),
+                advanced(
+                    io.Int,
+                    "render_size",
+                    default=0,
+                    min=0,
+                    max=2048,
+                    step=8,
+                    tooltip="Pixels a side of the pictures that are judged; 0: the preset's.",
+                ),
+                advanced(
+                    io.Int,
+                    "resolution",
+                    default=0,
+                    min=0,
+                    max=512,
+                    step=8,
+                    tooltip="Cells a side of the lattice throughout; 0: the preset's schedule.",
+                ),
+                advanced(
+                    io.Float,
+                    "learning_rate",
+                    default=1.0,
+                    min=0.01,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="Factor on the preset's learning rate.",
+                ),
+                advanced(
+                    io.Float,
+                    "smoothness",
+                    default=1.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="Factor on the preset's weight of the Laplacian smoothness.",
+                ),
+            ],
+            outputs=[
+                Geometry.Output("sculpted", display_name="geometry", tooltip="To go on with, to paint or to save."),
+                io.Mesh.Output("mesh", display_name="mesh", tooltip="The surface."),
+                io.Image.Output(
+                    "views",
+                    display_name="views",
+                    tooltip="Normal maps: front, left, back, right.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        geometry: GeometryState,
+        normal_guidance: GuidancePayload,
+        preset: str,
+        steps: int,
+        begin: float,
+        end: float,
+        seed: int,
+        depth_guidance: GuidancePayload | None = None,
+        views_per_step: int = 0,
+        render_size: int = 0,
+        resolution: int = 0,
+        learning_rate: float = 1.0,
+        smoothness: float = 1.0,
+    ) -> io.NodeOutput:
+        guides = {"normal": normal_guidance} | ({} if depth_guidance is None else {"depth": depth_guidance})
+        _check_guides(guides)
+        settings = settings_of(preset)
+        settings = shortened(settings, steps) if steps else settings
+        settings = replace(
+            settings,
+            views=views_per_step or settings.views,
+            render_size=render_size or settings.render_size,
+            resolution=constant(resolution) if resolution else settings.resolution,
+            learning_rate=_times(settings.learning_rate, learning_rate),
+            laplacian_weight=_times(settings.laplacian_weight, smoothness),
+        )
+        first, settings = part_of_course(_for_guide(settings, normal_guidance), begin, end)
+        with ordinary_tensors():
+            state = _run(cls.hidden, geometry, guides, settings, first, seed)
+            surface = extract_mesh(state).mesh
+            surface = surface.replace(normals=vertex_normals(surface.vertices, surface.faces))
+            cameras = framed_cameras(normal_guidance.plan, "full", SHOWN, 0.0)
+            views = rendered(surface, cameras, VIEW_SIZE).normal
+            assert views is not None
+            views = views.to(rest_device())
+            return io.NodeOutput(
+                moved(state, rest_device()), to_host(surface), views, ui=ui.PreviewImage(views, cls=cls)
+            )
+
+
+def part_of_course(settings: GeometrySettings, begin: float, end: float) -> tuple[int, GeometrySettings]:
+    """First step, and the settings that stop at the last one, of a part of the course (fractions of its steps)."""
+    first, last = round(begin * settings.steps), round(end * settings.steps)
+    if first >= last:
+        raise InputError(
+            f"begin, end: expected at least one step between them, got {begin:g} and {end:g} of {settings.steps} steps"
+        )
+    # The camera plan's pace is written for the whole course.
+    pace = settings.plan_steps * last / settings.steps
+    return first, replace(settings, steps=last, plan_steps=round(pace))
+
+
+def _run(
+    hidden: Any,
+    geometry: GeometryState,
+    guides: dict[str, GuidancePayload],
+    settings: GeometrySettings,
+    first: int,
+    seed: int,
+) -> GeometryState:
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    unfinished = unfinished_file("geometry", hidden.unique_id, hidden.prompt, geometry)
+    if unfinished.is_file():
+        state = load_state(unfinished, generator, work_device())
+    else:
+        state = replace(moved(geometry, work_device()), step=first)
+    progress = Progress(hidden.unique_id, settings.steps - first, "Sculpting")
+
+    def tell(now: SculptProgress) -> None:
+        progress.update(now.step - first, now.normal_map, now.seconds_left)
+
+    def work(denoisers: list[Any]) -> GeometryState:
+        named = dict(zip(guides, denoisers, strict=True))
+        return sculpt(
+            state,
+            guides["normal"].prompts.prompts.prompt,
+            settings,
+            normal=named["normal"],
+            depth=named.get("depth"),
+            generator=generator,
+            callback=tell,
+            checkpoint=unfinished,
+        )
+
+    if state.step < settings.steps:
+        state = with_denoisers(list(guides.values()), settings.views, seed, work)
+    unfinished.unlink(missing_ok=True)
+    forget_old(unfinished.parent)
+    return state
+
+
+def _check_guides(guides: dict[str, GuidancePayload]) -> None:
+    for name, guide in guides.items():
+        kind = guide.prompts.prompts.modality
+        if kind != name:
+            raise InputError(f"{name}_guidance: expected prompts of kind {name}, got kind {kind}")
+    normal = guides["normal"].prompts.prompts
+    for name, guide in guides.items():
+        own = guide.prompts.prompts
+        if (own.prompt, own.plan, own.rule) != (normal.prompt, normal.plan, normal.rule):
+            raise InputError(f"{name}_guidance: expected prompt, plan and part rule of the normal guidance, got others")
+
+
+def _for_guide(settings: GeometrySettings, guide: GuidancePayload) -> GeometrySettings:
+    """The settings with the cameras and texts that the guide's model and prompts ask for."""
+    texts = guide.prompts.prompts
+    return replace(settings, text_rule=texts.rule, plan=texts.plan, guidance_scale=guide.cfg)  # type: ignore[arg-type]
+
+
+def _times(schedule: Schedule, factor: float) -> Schedule:
+    return dataclasses.replace(schedule, points=tuple((at, value * factor) for at, value in schedule.points))

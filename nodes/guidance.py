@@ -1,0 +1,82 @@
+"""A network with its texts, ready to guide an optimiser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from humannorm.checks import InputError
+
+from .host_denoiser import check_fit, native_resolution
+from .payloads import GuidancePayload, PromptSet
+from .schema import CATEGORY, Guidance, Prompts, advanced, schema
+
+
+class HumanNormGuidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="HumanNormGuidance",
+            display_name="HumanNorm Guidance",
+            category=f"{CATEGORY}/guidance",
+            description="A diffusion model with its prompts, to guide the sculpture or the painting. LoRAs, patches and"
+            " adapters on the MODEL act on the gradient; another SD-class base may stand in its place.",
+            search_aliases=["sds", "score distillation"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model: normal, depth or image, as the prompts' kind says."),
+                Prompts.Input("prompts", tooltip="From HumanNorm Prompts, of the kind that the model draws."),
+                io.Vae.Input("vae", tooltip="Autoencoder that belongs to the model."),
+                io.Float.Input(
+                    "cfg",
+                    default=10.0,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.5,
+                    tooltip="Classifier-free guidance of the distillation. Small model: 10 for geometry, 7.5 for"
+                    " texture. Published weights: 50 and 7.5.",
+                ),
+                io.ControlNet.Input(
+                    "control_net", optional=True, tooltip="The normal ControlNet, which the texture stages need."
+                ),
+                io.Float.Input(
+                    "control_strength",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="How strictly the pictures follow the normals of the surface.",
+                ),
+                advanced(
+                    io.Int,
+                    "resolution",
+                    default=0,
+                    min=0,
+                    max=2048,
+                    step=8,
+                    tooltip="Pixels a side that the network sees; 0 is what the model was made for.",
+                ),
+            ],
+            outputs=[Guidance.Output("guidance", display_name="guidance", tooltip="For the optimisers.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        prompts: PromptSet,
+        vae: Any,
+        cfg: float,
+        control_net: Any | None = None,
+        control_strength: float = 1.0,
+        resolution: int = 0,
+    ) -> io.NodeOutput:
+        check_fit(model, prompts.width, "prompts")
+        latent_channels = model.get_model_object("latent_format").latent_channels
+        if getattr(vae, "latent_channels", latent_channels) != latent_channels:
+            raise InputError(
+                f"vae: expected the one that belongs to the model ({latent_channels} latent channels), got one with"
+                f" {vae.latent_channels}"
+            )
+        size = resolution or native_resolution(model, vae)
+        return io.NodeOutput(GuidancePayload(model, prompts, vae, cfg, size, control_net, control_strength))

@@ -1,0 +1,85 @@
+"""What travels on the pack's own sockets beside the library's types."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from humannorm.cameras import CameraPlan
+from humannorm.checks import InputError
+from humannorm.prompts import Prompts
+
+Conditioning = list[list[Any]]
+"""The host's CONDITIONING: pairs of a tensor [B, T, C] and a dict."""
+
+
+@dataclass(frozen=True, eq=False)
+class PromptSet:
+    """HUMANNORM_PROMPTS: the texts of one person in one modality, encoded for every body part and view."""
+
+    prompts: Prompts
+    encoded: Mapping[str, Conditioning]  # by text
+    negative: Conditioning
+
+    def conditioning(self, texts: Sequence[str]) -> Conditioning:
+        """One CONDITIONING with an entry of the batch for each text."""
+        return in_one_batch([self.encoded[text] for text in texts])
+
+    @property
+    def width(self) -> int:
+        """Channels of the text embedding."""
+        return int(self.negative[0][0].shape[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFacts:
+    """What a bundled model says of itself; kept on the host's model object, so that it survives LoRAs and patches."""
+
+    resolution: int  # pixels a side that it was trained at
+    plan: CameraPlan  # that it was trained at
+
+
+@dataclass(frozen=True, eq=False)
+class GuidancePayload:
+    """HUMANNORM_GUIDANCE: all that an optimiser asks a network through the host's own sampling machinery."""
+
+    model: Any  # ModelPatcher
+    prompts: PromptSet
+    vae: Any  # comfy.sd.VAE
+    cfg: float
+    resolution: int  # pixels a side that the network sees
+    control_net: Any | None = None  # ControlBase
+    control_strength: float = 1.0
+
+    @property
+    def plan(self) -> CameraPlan | None:
+        """The cameras that the model was trained at, where it says so."""
+        facts = model_facts(self.model)
+        return None if facts is None else facts.plan
+
+
+def model_facts(model: Any) -> ModelFacts | None:
+    """The facts on a MODEL, None for one that is not bundled."""
+    return getattr(model.model, "humannorm_facts", None)
+
+
+def in_one_batch(items: Sequence[Conditioning]) -> Conditioning:
+    """Conditionings of one text each as one whose batch has them all; longer texts are met by repeating the shorter
+    ones, as the host does."""
+    for item in items:
+        if len(item) != 1:
+            raise InputError(f"prompts: expected one conditioning for a text, got {len(item)}")
+    if len({id(item) for item in items}) == 1:
+        return items[0]
+    tensors = [item[0][0] for item in items]
+    length = math.lcm(*(tensor.shape[1] for tensor in tensors))
+    whole = torch.cat([tensor.repeat(1, length // tensor.shape[1], 1) for tensor in tensors])
+    extra = dict(items[0][0][1])
+    pooled = [item[0][1].get("pooled_output") for item in items]
+    if all(isinstance(value, torch.Tensor) for value in pooled):
+        extra["pooled_output"] = torch.cat(pooled)
+    return [[whole, extra]]

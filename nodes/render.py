@@ -1,0 +1,93 @@
+"""Pictures of meshes, sculptures and paintings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from humannorm.checks import InputError
+from humannorm.geometry.state import GeometryState
+from humannorm.mesh import Mesh
+from humannorm.models import bundled_folder, camera_plan
+from humannorm.texture.placing import place
+from humannorm.texture.state import TextureState
+
+from .devices import rest_device, work_device
+from .host_denoiser import ordinary_tensors
+from .host_mesh import from_host
+from .schema import CATEGORY, Geometry, Texture, part_input, schema, views_input
+from .texture import sculpted_mesh
+from .views import chosen_views, framed_cameras, rendered
+
+FRAMINGS = ("published", "bundled")
+
+
+class HumanNormRenderViews(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="HumanNormRenderViews",
+            display_name="HumanNorm Render Views",
+            category=f"{CATEGORY}/render",
+            description="Normal map, depth map, colours and mask of a mesh, a sculpture or a painting from any sides,"
+            " in the encodings that the models know.",
+            search_aliases=["render normal map", "render depth", "turntable"],
+            inputs=[
+                io.Mesh.Input("mesh", optional=True, tooltip="Any mesh. Connect one of the three."),
+                Geometry.Input("geometry", optional=True, tooltip="A sculpture. Connect one of the three."),
+                Texture.Input("texture", optional=True, tooltip="A painting. Connect one of the three."),
+                views_input(),
+                part_input(),
+                io.Combo.Input(
+                    "framing",
+                    options=list(FRAMINGS),
+                    default="published",
+                    tooltip="How tightly parts are framed: as the published weights or as the bundled model saw them.",
+                ),
+                io.Float.Input(
+                    "elevation",
+                    default=0.0,
+                    min=-89.0,
+                    max=89.0,
+                    step=1.0,
+                    tooltip="Degrees above the horizon from which to look.",
+                ),
+                io.Int.Input("size", default=512, min=16, max=4096, step=8, tooltip="Pixels a side."),
+            ],
+            outputs=[
+                io.Image.Output("normal", display_name="normal", tooltip="Camera-space normals on black."),
+                io.Image.Output("depth", display_name="depth", tooltip="Inverse depth, near white, on black."),
+                io.Image.Output("color", display_name="color", tooltip="Unlit colours on white."),
+                io.Mask.Output("mask", display_name="mask", tooltip="Where the person is."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        views: str,
+        part: str,
+        framing: str,
+        elevation: float,
+        size: int,
+        mesh: Any | None = None,
+        geometry: GeometryState | None = None,
+        texture: TextureState | None = None,
+    ) -> io.NodeOutput:
+        azimuths = chosen_views(views).azimuths
+        if sum(value is not None for value in (mesh, geometry, texture)) != 1:
+            raise InputError("mesh, geometry, texture: expected exactly one of them to be connected")
+        with ordinary_tensors():
+            plan = camera_plan(bundled_folder()) if framing == "bundled" else None
+            cameras = framed_cameras(plan, part, azimuths, elevation)
+            surface: Mesh
+            if texture is not None:
+                surface = texture.mesh
+            elif geometry is not None:
+                surface = sculpted_mesh(geometry)
+            else:
+                surface, _ = place(from_host(mesh))
+            passes = rendered(surface.to(work_device()), cameras, size, None if texture is None else texture.field)
+            pictures = (passes.normal, passes.depth, passes.color, passes.mask)
+            return io.NodeOutput(*(None if picture is None else picture.to(rest_device()) for picture in pictures))

@@ -1,0 +1,88 @@
+"""Views written as text, cameras for them, and pictures checked on entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from humannorm.cameras import VIEW_AZIMUTHS, CameraPlan, Cameras, View, orbit, view_label
+from humannorm.checks import InputError
+from humannorm.mesh import Mesh
+from humannorm.rendering.passes import RenderedPasses, render
+
+MOST_VIEWS = 64
+PLAIN_GREY = 0.7  # sRGB of a mesh that brings no colours
+
+
+@dataclass(frozen=True)
+class Views:
+    azimuths: tuple[float, ...]  # degrees
+
+    @property
+    def sides(self) -> list[View]:
+        """The side of the person that each view shows, as the prompts name it."""
+        return [view_label(azimuth) for azimuth in self.azimuths]
+
+
+def chosen_views(text: str) -> Views:
+    """'front,left,30' as azimuths: names or degrees, parted by commas."""
+    azimuths: list[float] = []
+    for word in filter(None, (word.strip().lower() for word in text.split(","))):
+        try:
+            azimuth = VIEW_AZIMUTHS[word] if word in VIEW_AZIMUTHS else float(word)
+        except ValueError:
+            raise InputError(f"views: expected front, left, back, right or degrees, got {word!r}") from None
+        if not abs(azimuth) <= 360:
+            raise InputError(f"views: expected degrees from -360 to 360, got {word}")
+        azimuths.append(azimuth)
+    if not azimuths:
+        raise InputError("views: expected at least one of front, left, back, right or degrees, got none")
+    if len(azimuths) > MOST_VIEWS:
+        raise InputError(f"views: expected at most {MOST_VIEWS}, got {len(azimuths)}")
+    return Views(tuple(azimuths))
+
+
+def framed_cameras(plan: CameraPlan | None, part: str, azimuths: tuple[float, ...], elevation: float) -> Cameras:
+    """Views of a body part as a model was trained to see it; without a plan, as the published test set does."""
+    if plan is not None:
+        crop = next((crop for crop in plan.crops if crop.part == part), None)
+        if crop is None:
+            raise InputError(f"part: expected one of {', '.join(crop.part for crop in plan.crops)}, got {part}")
+        middle = sum(plan.fov_y) / 2
+        return orbit(
+            azimuths,
+            elevation=elevation,
+            distance=sum(plan.distance) / 2,
+            fov_y=middle,
+            part=crop.part,
+            zoom=crop.zoom,
+            target_y=crop.target_y,
+        )
+    return orbit(azimuths, elevation=elevation, part=part)  # type: ignore[arg-type]
+
+
+def rendered(mesh: Mesh, cameras: Cameras, size: int, field: object | None = None) -> RenderedPasses:
+    """All passes of a mesh, without gradients; plain grey where it has no colours."""
+    if field is None and mesh.colors is None and (mesh.texture is None or mesh.uvs is None):
+        mesh = mesh.replace(colors=torch.full_like(mesh.vertices, PLAIN_GREY))
+    with torch.no_grad():
+        return render(mesh, cameras.to(mesh.device), (size, size), field=field)  # type: ignore[arg-type]
+
+
+def pictures_from(value: Tensor, name: str) -> Tensor:
+    """An IMAGE as float [B, H, W, 3] in 0..1. Four channels are refused: what is behind them is not ours to guess."""
+    if not isinstance(value, Tensor) or value.dim() != 4:
+        got = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(f"{name}: expected IMAGE [B, H, W, 3], got {got}")
+    if value.shape[-1] != 3:
+        raise InputError(
+            f"{name}: expected 3 channels (red, green, blue), got {value.shape[-1]}; split the alpha off with Split"
+            " Image with Alpha"
+        )
+    if not len(value):
+        raise InputError(f"{name}: expected at least one picture, got an empty batch")
+    if not bool(torch.isfinite(value).all()):
+        raise InputError(f"{name}: expected finite values, got some that are NaN or infinite")
+    return value.float()
