@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import body, export, geometry, guidance, models, prompts, render, samplers, state, texture, trimesh
+from . import body, export, geometry, guidance, mesh, models, prompts, render, samplers, state, texture
 
 NODES: list[type[io.ComfyNode]] = [
     models.HumanNormBundledModels,
@@ -24,8 +24,9 @@ NODES: list[type[io.ComfyNode]] = [
     export.HumanNormMeshExporter,
     state.HumanNormSaveState,
     state.HumanNormLoadState,
-    trimesh.HumanNormMeshToTrimesh,
-    trimesh.HumanNormTrimeshToMesh,
+    mesh.HumanNormLoadMesh,
+    mesh.HumanNormMeshToTrimesh,
+    mesh.HumanNormTrimeshToMesh,
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import folder_paths
@@ -26,20 +27,31 @@ def relative_to_output(path: Path) -> str:
     return path.resolve().relative_to(Path(folder_paths.get_output_directory()).resolve()).as_posix()
 
 
-def existing_file(name: str, suffix: str) -> Path:
-    """A file of the output folder, else of the input folder."""
+def existing_file(name: str, suffixes: Sequence[str]) -> Path:
+    """A file of the output folder, else of the input folder: a name in one of them, or a whole path into one."""
     if not name.strip():
-        raise InputError(f"file: expected a {suffix} file of the output or input folder, got nothing")
+        raise InputError(f"file: expected a {', '.join(suffixes)} file of the output or input folder, got nothing")
+    inside = False
     for root in (folder_paths.get_output_directory(), folder_paths.get_input_directory()):
         folder = Path(root).resolve()
         path = (folder / name).resolve()
-        if not path.is_relative_to(folder):
-            raise InputError(f"file: expected a place inside ComfyUI's output or input folder, got {name!r}")
-        if path.is_file():
-            if path.suffix.lower() != suffix:
-                raise InputError(f"file: expected a {suffix} file, got {name!r}")
+        inside = inside or path.is_relative_to(folder)
+        if path.is_relative_to(folder) and path.is_file():
+            if path.suffix.lower() not in suffixes:
+                raise InputError(f"file: expected one that ends in {', '.join(suffixes)}, got {name!r}")
             return path
+    if not inside:
+        raise InputError(f"file: expected a place inside ComfyUI's output or input folder, got {name!r}")
     raise InputError(f"file: expected a file of the output or input folder, got {name!r}, which is in neither")
+
+
+def file_fingerprint(name: str, suffixes: Sequence[str]) -> str:
+    """What the host's cache goes by: another file of the same name is read again."""
+    try:
+        status = existing_file(name, suffixes).stat()
+    except InputError:
+        return name
+    return f"{name} {status.st_mtime_ns} {status.st_size}"
 
 
 def refused(path: Path, error: OSError) -> InputError:

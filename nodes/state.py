@@ -10,7 +10,7 @@ from humannorm.geometry import state as geometry_state
 from humannorm.texture import state as texture_state
 
 from .devices import rest_device
-from .files import existing_file, next_output_file, refused, relative_to_output
+from .files import existing_file, file_fingerprint, next_output_file, refused, relative_to_output
 from .host_denoiser import ordinary_tensors
 from .schema import CATEGORY, Geometry, Texture, schema
 
@@ -85,15 +85,11 @@ class HumanNormLoadState(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> str:
-        try:
-            status = existing_file(file, SUFFIX).stat()
-        except InputError:
-            return file
-        return f"{file} {status.st_mtime_ns} {status.st_size}"
+        return file_fingerprint(file, [SUFFIX])
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        path = existing_file(file, SUFFIX)
+        path = existing_file(file, [SUFFIX])
         with ordinary_tensors():
             readers = (geometry_state, texture_state)
             faults = []

@@ -21,7 +21,7 @@ from humannorm.texture.paint import PaintProgress, paint
 from humannorm.texture.perceptual import FeatureDistance, VggFeatures
 from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_part, shortened
 from humannorm.texture.settings import preset as settings_of
-from humannorm.texture.state import TextureState, load_state, start_state
+from humannorm.texture.state import TextureState, copy_field, load_state, start_state
 
 from .devices import moved, rest_device, work_device
 from .host_denoiser import ordinary_tensors, with_denoisers
@@ -65,6 +65,11 @@ class HumanNormTextureStart(io.ComfyNode):
                     "uv_size", default=1024, min=64, max=8192, step=64, tooltip="Texels a side of the uv field."
                 ),
                 seed_input(),
+                Texture.Input(
+                    "colors_of",
+                    optional=True,
+                    tooltip="A painting whose colours to begin with: for a surface that was changed a little.",
+                ),
             ],
             outputs=[Texture.Output("texture", display_name="texture", tooltip="For the texture optimiser.")],
         )
@@ -78,6 +83,7 @@ class HumanNormTextureStart(io.ComfyNode):
         seed: int,
         geometry: GeometryState | None = None,
         own_mesh: Any | None = None,
+        colors_of: TextureState | None = None,
     ) -> io.NodeOutput:
         if (geometry is None) == (own_mesh is None):
             raise InputError(
@@ -90,7 +96,15 @@ class HumanNormTextureStart(io.ComfyNode):
             if field == "uv":
                 settings = replace(settings, field=UvColorSettings(uv_size))
             mesh = sculpted_mesh(geometry) if geometry is not None else from_host(own_mesh, "own_mesh")
+            if colors_of is not None:
+                settings = replace(settings, field=colors_of.field.settings)
             state = start_state(mesh.to(work_device()), settings, torch.Generator().manual_seed(seed % 2**63))
+            if colors_of is not None:
+                if isinstance(settings.field, UvColorSettings):
+                    raise InputError(
+                        "colors_of: expected colours in space (a hash field), got a texture of another mesh"
+                    )
+                state = replace(state, field=copy_field(moved(colors_of.field, work_device()), state.mesh))
             return io.NodeOutput(moved(state, rest_device()))
 
 

@@ -51,14 +51,16 @@ def upright(flat: Array, chart: Array) -> Array:
 def covered_cells(flat: Array, faces: Array, chart: Array, border: Array, scale: float) -> list[Array]:
     """Of every chart (as `upright` leaves it) the cells of side 1 / scale that it touches, row 0 at the top.
 
-    border: vertices [N, 2] of the edges around the charts; the cells along them are taken where no centre is covered.
+    border: vertices [N, 2] of the edges around the charts; the cells along them, and those of the vertices, are taken
+    where no centre is covered: a chart much smaller than a cell takes one, whether or not it has a border.
     """
     points = flat * scale
     boxes = np.array([[points[m].imag.max(), points[m].real.max()] for m in _members(chart)])
     sizes = np.ceil(boxes + 1e-6).astype(int) + 1
     corners, height, width = _shelves(sizes)
     mask = _raster(points, faces, chart, corners, sizes, height, width)
-    outline, outlined = _along(points, border, chart)
+    along, whose = _along(points, border, chart)
+    outline, outlined = np.concatenate([along, points]), np.concatenate([whose, chart])
     rows = np.clip((sizes[outlined, 0] - outline.imag).astype(int), 0, sizes[outlined, 0] - 1)
     columns = np.clip(outline.real.astype(int), 0, sizes[outlined, 1] - 1)
     mask[corners[outlined, 0] + rows, corners[outlined, 1] + columns] = True

@@ -1,4 +1,4 @@
-"""The community's TRIMESH socket."""
+"""Meshes from outside: files, and the community's TRIMESH socket."""
 
 from __future__ import annotations
 
@@ -8,11 +8,42 @@ from comfy_api.latest import io
 
 from humannorm.checks import InputError
 from humannorm.mesh import check_mesh, to_trimesh
-from humannorm.mesh_io import convert_trimesh
+from humannorm.mesh_io import MESH_SUFFIXES, convert_trimesh, load_mesh
 
+from .files import existing_file, file_fingerprint
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host, to_host
 from .schema import CATEGORY, Trimesh, schema
+
+
+class HumanNormLoadMesh(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="HumanNormLoadMesh",
+            display_name="HumanNorm Load Mesh",
+            category=f"{CATEGORY}/mesh",
+            description="A GLB, glTF, OBJ or PLY file as native MESH, with its UVs, texture and colours.",
+            search_aliases=["load glb", "load obj", "import mesh"],
+            inputs=[
+                io.String.Input(
+                    "file",
+                    default="3d/person.glb",
+                    tooltip="A file of the input or output folder: its name, or the mesh_path of Load 3D.",
+                )
+            ],
+            outputs=[io.Mesh.Output("mesh", display_name="mesh", tooltip="A native MESH.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> str:
+        return file_fingerprint(file, MESH_SUFFIXES)
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        path = existing_file(file, MESH_SUFFIXES)
+        with ordinary_tensors():
+            return io.NodeOutput(to_host(load_mesh(path)))
 
 
 class HumanNormMeshToTrimesh(io.ComfyNode):

@@ -1,0 +1,263 @@
+"""Graphs through the HTTP API of a running ComfyUI."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from pathlib import Path
+
+import graphs
+import numpy as np
+import pytest
+import torch
+from graphs import changed, node, prompts, sampling
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from server import Host
+
+INVENTORY = Path(__file__).parents[1] / "nodes" / "inventory.json"
+
+
+def newest(host: Host, pattern: str) -> Path:
+    return max((host.base / "output").glob(pattern), key=lambda path: path.name)
+
+
+def surface_field(host: Host, graph: graphs.Graph) -> dict[str, torch.Tensor]:
+    """The numbers of the sculpture that a graph saves."""
+    entry = host.run(graph)
+    (path,) = entry["outputs"]["save"]["text"]
+    return {name: value for name, value in load_file(host.output(path)).items() if name.startswith("field.")}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def human(host):
+    """The history of a whole run, with a workflow as the canvas sends it."""
+    return host.run(graphs.whole_human(), extra_data={"extra_pnginfo": {"workflow": {"nodes": [], "version": 0.4}}})
+
+
+def test_the_host_knows_every_node_as_frozen(host):
+    frozen = json.loads(INVENTORY.read_text("utf-8"))["nodes"]
+    known = {name: info for name, info in host.get("/object_info").items() if name.startswith("HumanNorm")}
+    assert set(known) == set(frozen)
+    for name, info in known.items():
+        assert info["output"] == [output["type"] for output in frozen[name]["outputs"]], name
+        order = [entry for group in ("required", "optional") for entry in info["input_order"].get(group, [])]
+        assert order == [entry["id"] for entry in frozen[name]["inputs"]], name
+
+
+def test_help_translations_and_templates_are_served(host):
+    import urllib.request
+
+    for name in json.loads(INVENTORY.read_text("utf-8"))["nodes"]:
+        with urllib.request.urlopen(f"{host.url}/extensions/humannorm-test-pack/docs/{name}.md") as page:
+            assert page.status == 200 and b"## Inputs" in page.read()
+    assert host.get("/i18n")["zh"]["nodeDefs"]["HumanNormBody"]["display_name"]
+    listed = host.get("/workflow_templates")["humannorm-test-pack"]
+    assert set(listed) == {path.stem for path in (Path(__file__).parents[2] / "workflows").glob("*.json")}
+
+
+def test_every_stage_gives_its_files(host, human):
+    (path,) = human["outputs"]["export"]["text"]
+    glb = host.output(path).read_bytes()
+    length, kind = struct.unpack_from("<II", glb, 12)
+    document = json.loads(glb[20 : 20 + length])
+    assert glb[:4] == b"glTF" and kind == 0x4E4F534A and 20 + length < 2**20
+    assert json.loads(document["asset"]["extras"]["workflow"]) == {"nodes": [], "version": 0.4}
+    assert "HumanNormMeshExporter" in document["asset"]["extras"]["prompt"]
+    assert {"TEXCOORD_0", "NORMAL"} <= set(document["meshes"][0]["primitives"][0]["attributes"])
+    assert "baseColorTexture" in document["materials"][0]["pbrMetallicRoughness"]
+    for node_id, count in (("sculpt", 4), ("refine", 4), ("save_normals_0", 2), ("save_aligned_0", 2)):
+        assert len(human["outputs"][node_id]["images"]) == count
+    picture = np.asarray(Image.open(newest(host, "tests/render_0_*.png")))
+    assert picture.shape == (64, 64, 3) and picture.max() > 200 and picture[0, 0].max() == 0
+
+
+def test_the_same_prompt_again_is_all_from_the_cache(host, human):
+    again = host.run(graphs.whole_human())
+    assert host.executed(again) == set()
+
+
+def test_a_changed_seed_reruns_only_what_depends_on_it(host, human):
+    entry = host.run(changed(graphs.whole_human(), refine__seed=5))
+    assert host.executed(entry) == {
+        "refine", "save_paint", "export", "render", "save_render_0", "save_render_2"
+    }  # fmt: skip
+
+
+def test_saved_states_go_on(host, human):
+    (path,) = human["outputs"]["save"]["text"]
+    graph = graphs.sculpting()
+    graph["start"] = node("HumanNormLoadState", file=path)
+    del graph["body"]
+    graph = changed(graph, sculpt__begin=0.5)
+    before = surface_field(host, graphs.sculpting())
+    assert not same(before, surface_field(host, graph))
+
+    (painted,) = human["outputs"]["save_paint"]["text"]
+    graph = {
+        "load": node("HumanNormLoadState", file=painted),
+        "sculpture": node("HumanNormSaveState", geometry=["load", 0], filename_prefix="tests/no_sculpture"),
+        "painting": node("HumanNormSaveState", texture=["load", 1], filename_prefix="tests/a_painting"),
+    }
+    host.wait(host.queue(graph))
+    assert [path.name[:10] for path in host.output("tests").glob("*a_painting*")] == ["a_painting"]
+    assert not list(host.output("tests").glob("no_sculpture*"))
+
+
+def test_two_prompts_queued_are_both_done(host):
+    ids = [host.queue(changed(graphs.sculpting(), sculpt__seed=seed)) for seed in (11, 12)]
+    for prompt_id in ids:
+        assert host.wait(prompt_id)["status"]["status_str"] == "success"
+
+
+def test_a_lora_and_a_cfg_patch_change_the_mesh(host):
+    width = 160
+    name = "lora_unet_down_blocks_2_attentions_0_transformer_blocks_0_attn2_to_v"
+    generator = torch.Generator().manual_seed(0)
+    folder = host.base / "models" / "loras"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {
+            f"{name}.lora_down.weight": torch.randn(4, 192, generator=generator),
+            f"{name}.lora_up.weight": torch.randn(width, 4, generator=generator),
+        },
+        folder / "loud.safetensors",
+    )
+    plain = surface_field(host, graphs.sculpting())
+    with_lora = graphs.sculpting()
+    with_lora["lora"] = node(
+        "LoraLoaderModelOnly", model=["models", 0], lora_name="loud.safetensors", strength_model=1.0
+    )
+    with_lora = changed(with_lora, normal_guidance__model=["lora", 0])
+    assert not same(plain, surface_field(host, with_lora))
+
+    rescaled = graphs.sculpting()
+    rescaled["rescale"] = node("RescaleCFG", model=["models", 0], multiplier=1.0)  # by set_model_sampler_cfg_function
+    rescaled = changed(rescaled, normal_guidance__model=["rescale", 0])
+    assert not same(plain, surface_field(host, rescaled))
+    # The models are as they were: nothing that acted on them has stayed.
+    fresh = changed(graphs.sculpting(), save__filename_prefix="tests/again", body__height=0.5)
+    fresh["sculpt_again"] = fresh.pop("sculpt")
+    fresh["save"]["inputs"]["geometry"] = ["sculpt_again", 0]
+    assert same(plain, surface_field(host, fresh))
+
+
+def test_interrupted_and_queued_again_it_goes_on_and_ends_the_same(host):
+    steps = 12
+    graph = changed(graphs.sculpting(steps), sculpt__seed=77, save__filename_prefix="tests/interrupted")
+    prompt_id = host.queue(graph)
+    unfinished = host.output("humannorm/unfinished")
+    end = time.monotonic() + 120
+    while not any(part["node_id"] == "sculpt" for part in running(host, prompt_id)) and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(2.0)
+    host.post("/interrupt")
+    begin = time.monotonic()
+    entry = host.wait(prompt_id)
+    waited = time.monotonic() - begin
+    kinds = [kind for kind, _ in entry["status"]["messages"]]
+    assert "execution_interrupted" in kinds, kinds
+    assert waited < 30
+    (left,) = unfinished.glob("geometry_*.safetensors")
+    done = json.loads(left.read_bytes()[8 : 8 + struct.unpack("<Q", left.read_bytes()[:8])[0]])["__metadata__"]
+    assert 0 < json.loads(done["state"])["step"] < steps
+    resumed = surface_field(host, graph)
+    assert not list(unfinished.glob("geometry_*.safetensors"))
+
+    unbroken = changed(graph, save__filename_prefix="tests/unbroken")
+    unbroken["other"] = unbroken.pop("sculpt")
+    unbroken["save"]["inputs"]["geometry"] = ["other", 0]
+    assert same(resumed, surface_field(host, unbroken))
+
+
+def running(host: Host, prompt_id: str) -> list[dict]:
+    """Nodes that report progress: known from the log, as plain HTTP has no progress messages."""
+    queue = host.get("/queue")["queue_running"]
+    log = (host.base / "server.log").read_text("utf-8", "replace")
+    sculpting = log.count("Requested to load AutoencoderKL") > 0
+    return [{"node_id": "sculpt"}] if sculpting and any(item[1] == prompt_id for item in queue) else []
+
+
+def test_a_ksampler_on_a_picked_prompt_draws_what_our_sampler_draws(host):
+    ours = node(
+        "HumanNormNormalSampler",
+        model=["models", 0],
+        prompts=["normal_prompts", 0],
+        vae=["models", 4],
+        views="back",
+        part="full",
+        size=64,
+        **sampling(),
+    )
+    theirs = node(
+        "KSampler",
+        model=["models", 0],
+        positive=["pick", 0],
+        negative=["pick", 1],
+        latent_image=["empty", 0],
+        denoise=1.0,
+        **sampling(),
+    )
+    host.run(
+        {
+            "models": node("HumanNormBundledModels"),
+            "normal_prompts": prompts("normal"),
+            "ours": ours,
+            "pick": node("HumanNormPickPrompt", prompts=["normal_prompts", 0], part="full", view="back"),
+            "empty": node("EmptyLatentImage", width=128, height=128, batch_size=1),
+            "theirs": theirs,
+            "decode": node("VAEDecode", samples=["theirs", 0], vae=["models", 4]),
+            "save_ours": node("SaveImage", images=["ours", 0], filename_prefix="tests/ours"),
+            "save_theirs": node("SaveImage", images=["decode", 0], filename_prefix="tests/theirs"),
+        }
+    )
+    mine, other = (np.asarray(Image.open(newest(host, f"tests/{name}_*.png"))) for name in ("ours", "theirs"))
+    assert mine.shape == (64, 64, 3) and np.array_equal(mine, other)
+
+
+def hostile() -> dict[str, tuple[graphs.Graph, str]]:
+    """Graphs that must be refused on the node, and what the node must say."""
+    base = graphs.whole_human()
+    alpha = dict(base)
+    alpha["rgba"] = node("JoinImageWithAlpha", image=["normals", 0], alpha=["normals", 1])
+    return {
+        "four channels": (changed(alpha, aligned__normal_maps=["rgba", 0]), "normal_maps: expected 3 channels"),
+        "zero views": (changed(base, normals__views=" , "), "views: expected at least one"),
+        "views for no picture": (changed(base, aligned__views="front,left,back"), "views: expected one for each"),
+        "climbing prefix": (
+            changed(base, save__filename_prefix="../../climbed"),
+            "filename_prefix: expected a place inside",
+        ),
+        "empty prompt": (changed(base, normal_prompts__prompt="  "), "prompt: expected a description"),
+        "wrong kind": (
+            changed(base, sculpt__normal_guidance=["depth_guidance", 0]),
+            "normal_guidance: expected prompts of kind normal",
+        ),
+        "no steps": (changed(base, sculpt__begin=1.0), "begin, end: expected at least one step"),
+        "no control net": (
+            changed(base, paint__guidance=["bare_guidance", 0]),
+            "expected one with the normal ControlNet",
+        ),
+        "missing file": ({"load": node("HumanNormLoadState", file="nothing.safetensors")}, "which is in neither"),
+        "file outside": ({"load": node("HumanNormLoadState", file="../../etc/passwd")}, "expected a place inside"),
+    }
+
+
+@pytest.mark.parametrize("case", list(hostile()))
+def test_hostile_values_are_refused_on_the_node_and_the_server_lives_on(host, case):
+    graph, said = hostile()[case]
+    if case == "no control net":
+        graph["bare_guidance"] = graphs.guidance(2, "image_prompts", 7.5)
+    if "load" in graph:
+        graph["save"] = node("HumanNormSaveState", geometry=["load", 0], filename_prefix="tests/never")
+    entry = host.wait(host.queue(graph))
+    assert entry["status"]["status_str"] == "error"
+    message = host.error(entry)
+    assert said in message.splitlines()[0], message
+    assert host.get("/system_stats")["system"]
+    assert not list(host.base.parent.glob("climbed*"))

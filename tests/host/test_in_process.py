@@ -1,0 +1,176 @@
+"""The adapters between host and library, called directly."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import resource
+import signal
+import types
+
+import pytest
+import torch
+
+from humannorm.body import load_body
+from humannorm.checks import InputError
+from humannorm.guidance import Denoiser, sds_gradient
+from humannorm.models import bundled_folder
+from humannorm.prompts import Prompts
+
+TEXT = "an old woman in a long green coat"
+
+
+@pytest.fixture(scope="module")
+def rooms(pack):
+    names = ("payloads", "host_denoiser", "host_models", "host_mesh", "files", "long_work", "mesh", "views")
+    return types.SimpleNamespace(**{name: importlib.import_module(f"humannorm_pack.nodes.{name}") for name in names})
+
+
+@pytest.fixture(scope="module")
+def payload(rooms):
+    """Guidance by the bundled image model with its ControlNet, at 64 pixels."""
+    folder = bundled_folder()
+    clip, vae = rooms.host_models.build_clip(folder), rooms.host_models.build_vae(folder)
+    texts = Prompts(TEXT, "color")
+
+    def encode(text):
+        return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+    with torch.inference_mode():
+        encoded = rooms.payloads.PromptSet(texts, {text: encode(text) for text in texts.table().values()}, encode(""))
+        model, control_net = rooms.host_models.build_model(folder), rooms.host_models.build_control_net(folder)
+    return rooms.payloads.GuidancePayload(model, encoded, vae, 4.0, 64, control_net)
+
+
+def gradient(rooms, payload, control=None):
+    """SDS gradient at grey pictures, as the host runs it: from inside inference mode."""
+    with torch.inference_mode(), rooms.host_denoiser.ordinary_tensors():
+
+        def work(denoisers):
+            (denoiser,) = denoisers
+            assert isinstance(denoiser, Denoiser)
+            generator = torch.Generator().manual_seed(0)
+            leaf = torch.full((2, 64, 64, 3), 0.5, requires_grad=True)
+            latents = denoiser.encode_images(leaf)
+            texts = [payload.prompts.prompts.text("full", view) for view in ("front", "back")]
+            condition = denoiser.condition(texts, guidance_scale=1.0, control=control)
+            found = sds_gradient(denoiser, latents, condition, generator=generator).gradient
+            (pixels,) = torch.autograd.grad(latents, leaf, found)
+            assert bool(pixels.isfinite().all()) and float(pixels.abs().max()) > 0
+            assert len(denoiser.vae.features(leaf)) == 4
+            return found
+
+        return rooms.host_denoiser.with_denoisers([payload], 2, 0, work)
+
+
+def test_control_pictures_and_a_cfg_function_act_on_the_gradient(rooms, payload):
+    import dataclasses
+
+    plain = gradient(rooms, payload)
+    assert torch.equal(plain, gradient(rooms, payload))
+    followed = gradient(rooms, payload, torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(1)))
+    assert not torch.allclose(plain, followed)
+
+    patched = payload.model.clone()
+    patched.set_model_sampler_cfg_function(lambda told: told["uncond"])
+    unguided = gradient(rooms, dataclasses.replace(payload, model=patched))
+    assert not torch.allclose(plain, unguided)
+    no_guidance = gradient(rooms, dataclasses.replace(payload, cfg=0.0))
+    assert torch.allclose(unguided, no_guidance, atol=1e-5)
+
+
+def test_one_set_of_weights_cannot_be_two_models(rooms, payload):
+    import dataclasses
+
+    patched = payload.model.clone()
+    name = next(name for name in patched.model.state_dict() if name.endswith("to_q.weight"))
+    weight = patched.model.state_dict()[name]
+    patched.add_patches({name: ("diff", (torch.zeros_like(weight),))})
+    other = dataclasses.replace(payload, model=patched)
+    with pytest.raises(InputError, match="depth_guidance: expected a MODEL of its own"):
+        rooms.host_denoiser.with_denoisers([payload, other], 1, 0, lambda denoisers: None)
+
+
+def test_a_model_of_another_family_is_refused(rooms, payload):
+    with pytest.raises(InputError, match=r"prompts: expected prompts encoded by the CLIP.* \(192 channels\), got 2048"):
+        rooms.host_denoiser.check_fit(payload.model, 2048, "prompts")
+    foreign = types.SimpleNamespace(model=types.SimpleNamespace(model_config=types.SimpleNamespace(unet_config={})))
+    with pytest.raises(InputError, match="model: expected a Stable Diffusion-class MODEL"):
+        rooms.host_denoiser.check_fit(foreign, 192, "prompts")
+
+
+def test_mesh_there_and_back(rooms):
+    mesh = load_body().to_mesh(uvs=True)
+    texture = torch.rand(8, 8, 3, generator=torch.Generator().manual_seed(0))
+    colors = torch.rand(mesh.num_vertices, 3, generator=torch.Generator().manual_seed(1))
+    mesh = mesh.replace(texture=texture, colors=colors)
+    back = rooms.host_mesh.from_host(rooms.host_mesh.to_host(mesh))
+    for name in ("vertices", "faces", "uvs", "texture"):
+        assert torch.equal(getattr(back, name), getattr(mesh, name)), name
+    assert back.colors is not None and torch.allclose(back.colors, colors, atol=1e-5)
+
+
+def test_what_is_no_native_mesh_is_refused_by_name(rooms):
+    class ForeignMesh:
+        v = f = None
+
+    with pytest.raises(InputError, match=r"expected ComfyUI's native MESH .* got .*ForeignMesh"):
+        rooms.host_mesh.from_host(ForeignMesh())
+    empty = rooms.host_mesh._mesh_class()(vertices=torch.zeros(1, 0, 3), faces=torch.zeros(1, 0, 3, dtype=torch.long))
+    with pytest.raises(InputError, match="mesh: expected vertices and faces, got 0 and 0"):
+        rooms.host_mesh.from_host(empty)
+
+
+def test_trimesh_there_and_back(rooms):
+    import trimesh
+
+    mesh = load_body().to_mesh()
+    native = rooms.host_mesh.to_host(mesh)
+    (given,) = rooms.mesh.HumanNormMeshToTrimesh.execute(native).args
+    assert isinstance(given, trimesh.Trimesh)
+    scene = trimesh.Scene([given])
+    (back,) = rooms.mesh.HumanNormTrimeshToMesh.execute(scene).args
+    assert torch.allclose(back.vertices[0], mesh.vertices, atol=1e-6)
+    with pytest.raises(InputError, match=r"trimesh: expected a trimesh.Trimesh, got builtins.str"):
+        rooms.mesh.HumanNormTrimeshToMesh.execute("mesh")
+
+
+@pytest.mark.parametrize("text", ["", ", ,", "top", "400", "nan", ",".join(["0"] * 65)])
+def test_views_that_are_none(rooms, text):
+    with pytest.raises(InputError, match="views: expected"):
+        rooms.views.chosen_views(text)
+
+
+def test_a_full_disk_is_told(rooms, tmp_path, monkeypatch):
+    import folder_paths
+
+    export = importlib.import_module("humannorm_pack.nodes.export")
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    native = rooms.host_mesh.to_host(load_body().to_mesh())
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # a file system that takes no more than that
+    try:
+        export.HumanNormMeshExporter.hidden = types.SimpleNamespace(unique_id=None, prompt=None, extra_pnginfo=None)
+        with pytest.raises(InputError, match=r"human_00001_.glb: could not be written .*; look at the disk"):
+            export.HumanNormMeshExporter.execute("glb", 400, 128, 1.75, "human", mesh=native)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.rglob("*.glb"))
+
+
+def test_unfinished_files_are_named_by_what_the_node_depends_on(rooms):
+    def graph(seed, offset):
+        return {
+            f"{offset}1": {"class_type": "A", "inputs": {"x": 1}},
+            f"{offset}2": {"class_type": "B", "inputs": {"a": [f"{offset}1", 0], "seed": seed}},
+            f"{offset}3": {"class_type": "C", "inputs": {"of": [f"{offset}2", 0]}},
+        }
+
+    def name(seed, offset, start):
+        graphs = json.loads(json.dumps(graph(seed, offset)))
+        return rooms.long_work.unfinished_file("geometry", f"{offset}2", graphs, start).name
+
+    start = {"a": torch.zeros(3)}
+    assert name(1, "", start) == name(1, "7", start)
+    assert len({name(1, "", start), name(2, "", start), name(1, "", {"a": torch.ones(3)})}) == 3

@@ -1,0 +1,70 @@
+"""The bundled model as the host's own objects computes what diffusers computes."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+
+from humannorm.guidance import DiffusersGuide
+from humannorm.models import bundled_folder
+
+TEXT = "a young man in a red t-shirt, black background, normal map, full body, front view"
+TOLERANCE = 1e-4
+SIZE = 64  # pixels
+
+
+@pytest.fixture(scope="module")
+def guide():
+    return DiffusersGuide.load("bundled", control=True)
+
+
+@pytest.fixture(scope="module")
+def builders(pack):
+    return importlib.import_module("humannorm_pack.nodes.host_models")
+
+
+@torch.no_grad()
+def test_text_encoder(builders, guide):
+    clip = builders.build_clip(bundled_folder())
+    ((encoded, _),) = clip.encode_from_tokens_scheduled(clip.tokenize(TEXT))
+    assert torch.allclose(encoded, guide.encode_prompts([TEXT]), atol=TOLERANCE)
+
+
+@torch.no_grad()
+def test_vae_both_ways(builders, guide, generator):
+    vae = builders.build_vae(bundled_folder())
+    images = torch.rand(1, SIZE, SIZE, 3, generator=generator)
+    encoded = vae.encode(images)
+    scale = guide.vae.config.scaling_factor
+    expected = guide.vae.encode(images.permute(0, 3, 1, 2) * 2 - 1).latent_dist.mode()
+    assert encoded.shape == (1, 4, SIZE // 4, SIZE // 4)
+    assert torch.allclose(encoded, expected, atol=TOLERANCE)
+    assert torch.allclose(vae.decode(encoded), guide.decode(encoded * scale), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("timestep", [1, 500, 999])
+@torch.no_grad()
+def test_unet_and_control_net(builders, guide, generator, timestep):
+    import comfy.model_management
+
+    model = builders.build_model(bundled_folder())
+    control_net = builders.build_control_net(bundled_folder())
+    comfy.model_management.load_models_gpu([model, *control_net.get_models()])
+    sampling = model.get_model_object("model_sampling")
+    sigma = guide.sigma(torch.tensor([float(timestep)]))
+    assert torch.allclose(sampling.sigma(torch.tensor([float(timestep)])), sigma, rtol=1e-5)
+    text = guide.encode_prompts([TEXT])
+    side = SIZE // guide.downscale
+    x = sigma * torch.randn(1, 4, side, side, generator=generator)
+    hint = torch.rand(1, SIZE, SIZE, 3, generator=generator)
+    for picture in (None, hint):
+        expected = guide.denoise(x, sigma, guide.condition([TEXT], guidance_scale=1.0, control=picture))
+        residuals = None
+        if picture is not None:
+            applied = control_net.copy().set_cond_hint(picture.permute(0, 3, 1, 2))
+            applied.pre_run(model.model, sampling.percent_to_sigma)
+            residuals = applied.get_control(x, sigma, {"c_crossattn": text}, 1, {})
+        found = model.model.apply_model(x, sigma, c_crossattn=text, control=residuals)
+        assert torch.allclose(found, expected, atol=TOLERANCE), (picture is not None, (found - expected).abs().max())

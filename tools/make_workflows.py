@@ -1,0 +1,509 @@
+"""Write workflows/*.json, and their twins in API format under tests/nodes/api.
+
+    python tools/make_workflows.py [--host URL]
+
+--host: also write tests/nodes/core_nodes.json, what the running ComfyUI says of its own nodes that we use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "nodes"))
+
+from workflow_files import BYPASSED, NOTES, known_nodes, to_api, widgets  # noqa: E402
+
+PROMPT = "a young man in a red t-shirt and blue jeans"
+COLUMN, GAP, TOP = 360, 40, 60  # pixels on the canvas
+CORE = (
+    "CLIPLoader", "ControlNetApplyAdvanced", "ControlNetLoader", "EmptyLatentImage", "ImageScaleBy", "KSampler",
+    "Load3D", "LoraLoaderModelOnly", "Preview3D", "PreviewAny", "PreviewImage",
+    "PrimitiveStringMultiline", "UNETLoader", "VAEDecode", "VAELoader",
+)  # fmt: skip
+COLORS = {"models": "#3f5159", "texts": "#5a4a3f", "guidance": "#4a3f5a", "work": "#3f5a45", "results": "#59563f"}
+WEIGHTS = "https://huggingface.co/xanderhuang"
+VERSION = "0.1.0"
+
+# What each workflow says of itself, in Markdown.
+READ_ME = {
+    "normal_maps_2d": """\
+## Normal and depth maps as pictures
+The diffusion models behind HumanNorm, looked at in 2D: each view and body part has its own words. Press Run.
+
+For larger pictures put the published weights in place of *Bundled Models*, as in the template *text_to_human_sd15*.
+""",
+    "text_to_human": """\
+## A sentence becomes a human
+Write who it is into *Who is it?* and press Run.
+
+The bundled small model draws 128 x 128 pixels and runs on any CPU; what it knows of people is limited. For real
+work open *text_to_human_sd15*.
+
+Interrupt when you like: queueing again goes on where it stopped. The GLB is in the output folder and keeps this
+workflow: drop it on the canvas.
+""",
+    "text_to_human_sd15": """\
+## A sentence becomes a human, with the published weights
+The weights of the paper's authors (SD1.5 class) through ComfyUI's own loaders. Every file in those repositories has
+the same name: save each as the loader below names it. docs/comfyui.md has the table. Any other SD1.5 fine-tune may
+stand in the place of any of the three.
+
+A graphics card with 8 GB or more is advised. The preset *paper* is the published configuration: hours.
+""",
+    "paint_my_mesh": """\
+## Paint a mesh of your own
+Upload a GLB, OBJ or PLY with *Load 3D*: +Y up, looking along +Z, roughly a standing person. From the 3D packs a
+TRIMESH comes in through *HumanNorm Trimesh to Mesh*.
+
+The painted file has your mesh's own place and size if you set the exporter's height to 0.
+""",
+    "remix": """\
+## Ours and the host's nodes, mixed
+- our prompts in the host's own KSampler, following our normal maps through the host's own ControlNet node
+- a LoRA on the sculptor (bypassed: choose one of yours and wake it with Ctrl+B)
+- our pictures in image nodes
+
+An *Empty Latent Image* counts 8 pixels to a latent one; the small model's VAE has 4: 256 x 256 gives 128 x 128.
+""",
+    "edit": """\
+## Change a finished human by its text
+Run *text_to_human* first: it saves a sculpture and a painting, which are loaded here. Change the words in
+*Prompts*.
+
+*begin* of the optimiser says how much may change: 0.3 a lot, 0.7 a little. The colours go on from the old ones
+(*colors_of*).
+""",
+}
+
+
+class Workflow:
+    """A canvas in the making: groups side by side, nodes under each other."""
+
+    def __init__(self, name: str, known: dict[str, Any]) -> None:
+        self.name, self.known = name, known
+        self.nodes: list[dict[str, Any]] = []
+        self.links: list[list[Any]] = []
+        self.groups: list[dict[str, Any]] = []
+        self._x, self._y = 0, TOP
+
+    def group(self, title: str, color: str) -> None:
+        """Begin the next column."""
+        if self.groups:
+            self._close_group()
+            self._x += COLUMN + 2 * GAP
+        self._y = TOP
+        self.groups.append({"id": len(self.groups) + 1, "title": title, "color": COLORS[color], "flags": {}})
+
+    def _close_group(self) -> None:
+        self.groups[-1]["bounding"] = [self._x - 20, TOP - 60, COLUMN + 40, max(self._y - TOP + 50, 100)]
+
+    def note(self, text: str, height: int = 200) -> None:
+        self._place({"type": "MarkdownNote", "inputs": [], "outputs": [], "widgets_values": [text]}, height)
+        self.nodes[-1] |= {"title": "Read me", "color": "#432", "bgcolor": "#653"}
+
+    def add(self, kind: str, /, *, title: str | None = None, mode: int = 0, pictures: int = 0, **given: Any) -> int:
+        """A node; given: widget values, or links as (node id, output number). pictures: pixels for a preview."""
+        known = self.known[kind]
+        values: list[Any] = []
+        for name, entry in widgets(known):
+            if entry is None:
+                values.append("fixed")
+            elif name in given and not isinstance(given[name], tuple):
+                values.append(given[name])
+            else:
+                values.append(entry.get("default", entry["options"][0] if entry.get("options") else ""))
+        spots = dict(widgets(known))
+        node: dict[str, Any] = {
+            "type": kind,
+            "mode": mode,
+            "inputs": [
+                {"name": entry["id"], "type": entry["type"], "link": None}
+                | ({"widget": {"name": entry["id"]}} if entry["id"] in spots else {})
+                for entry in known["inputs"]
+            ],
+            "outputs": [{"name": output["name"], "type": output["type"], "links": []} for output in known["outputs"]],
+            "widgets_values": values,
+            "properties": {"Node name for S&R": kind}
+            | (
+                {"cnr_id": "humannorm", "ver": VERSION}
+                if kind.startswith("HumanNorm")
+                else {"cnr_id": "comfy-core", "ver": "0.3.64"}
+            ),
+        }
+        if title is not None:
+            node["title"] = title
+        long_texts = sum(80 for entry in known["inputs"] if entry.get("multiline"))
+        sockets = len([entry for entry in known["inputs"] if entry["id"] not in spots])
+        rows = max(sockets, len(known["outputs"])) + len(values)
+        node_id = self._place(node, 50 + 24 * rows + long_texts + pictures)
+        for name, value in given.items():
+            if isinstance(value, tuple):
+                self._link(value, node_id, name)
+            elif name not in spots:
+                raise ValueError(f"{kind} has no widget {name}")
+        return node_id
+
+    def models(self, node_id: int, *files: tuple[str, str, str]) -> None:
+        """What a loader needs, for the missing-model dialog: (name, url, directory)."""
+        self._node(node_id)["properties"]["models"] = [
+            {"name": name, "url": url, "directory": directory} for name, url, directory in files
+        ]
+
+    def save(self) -> None:
+        self._close_group()
+        document = {
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"humannorm/{self.name}")),
+            "revision": 0,
+            "last_node_id": len(self.nodes),
+            "last_link_id": len(self.links),
+            "nodes": self.nodes,
+            "links": self.links,
+            "groups": self.groups,
+            "config": {},
+            "extra": {"ds": {"scale": 0.6, "offset": [60, 120]}},
+            "version": 0.4,
+        }
+        _write(ROOT / "workflows" / f"{self.name}.json", document)
+        _write(ROOT / "tests" / "nodes" / "api" / f"{self.name}.json", to_api(document, self.known))
+
+    def _place(self, node: dict[str, Any], height: int) -> int:
+        node_id = len(self.nodes) + 1
+        self.nodes.append(
+            {
+                "id": node_id,
+                "pos": [self._x, self._y],
+                "size": [COLUMN, height],
+                "flags": {},
+                "order": len(self.nodes),
+                "mode": 0,
+                "properties": {},
+                **node,
+            }
+        )
+        self._y += height + GAP
+        return node_id
+
+    def _node(self, node_id: int) -> dict[str, Any]:
+        return self.nodes[node_id - 1]
+
+    def _link(self, source: tuple[int, int], node_id: int, name: str) -> None:
+        output = self._node(source[0])["outputs"][source[1]]
+        slot = next(at for at, entry in enumerate(self._node(node_id)["inputs"]) if entry["name"] == name)
+        link_id = len(self.links) + 1
+        self.links.append([link_id, source[0], source[1], node_id, slot, output["type"]])
+        output["links"].append(link_id)
+        self._node(node_id)["inputs"][slot]["link"] = link_id
+
+
+def bundled(flow: Workflow) -> dict[str, tuple[int, int]]:
+    """The bundled models by name."""
+    node = flow.add("HumanNormBundledModels")
+    return {name: (node, at) for at, name in enumerate(("normal", "depth", "image", "clip", "vae", "control"))}
+
+
+def sd15(flow: Workflow) -> dict[str, tuple[int, int]]:
+    """The published weights through the host's loaders."""
+    found: dict[str, tuple[int, int]] = {}
+    for name, repository in (
+        ("normal", "normal-adapted-sd1.5"),
+        ("depth", "depth-adapted-sd1.5"),
+        ("image", "normal-aligned-sd1.5"),
+    ):
+        file = f"humannorm/{repository}.safetensors"
+        node = flow.add("UNETLoader", title=f"{name} model", unet_name=file, weight_dtype="default")
+        url = f"{WEIGHTS}/{repository}/resolve/main/unet/diffusion_pytorch_model.safetensors"
+        flow.models(node, (file, url, "diffusion_models"))
+        found[name] = (node, 0)
+    file = "humannorm/controlnet-normal-sd1.5.safetensors"
+    node = flow.add("ControlNetLoader", control_net_name=file)
+    url = f"{WEIGHTS}/controlnet-normal-sd1.5/resolve/main/diffusion_pytorch_model.safetensors"
+    flow.models(node, (file, url, "controlnet"))
+    found["control"] = (node, 0)
+    file = "humannorm/sd1.5-text-encoder.safetensors"
+    node = flow.add("CLIPLoader", clip_name=file, type="stable_diffusion", device="default")
+    url = f"{WEIGHTS}/normal-adapted-sd1.5/resolve/main/text_encoder/model.safetensors"
+    flow.models(node, (file, url, "text_encoders"))
+    found["clip"] = (node, 0)
+    file = "humannorm/sd1.5-vae.safetensors"
+    node = flow.add("VAELoader", vae_name=file)
+    url = f"{WEIGHTS}/normal-adapted-sd1.5/resolve/main/vae/diffusion_pytorch_model.safetensors"
+    flow.models(node, (file, url, "vae"))
+    found["vae"] = (node, 0)
+    return found
+
+
+def texts(flow: Workflow, clip: tuple[int, int], *kinds: str, prompt: str = PROMPT) -> dict[str, tuple[int, int]]:
+    """The person in one place, as prompts of these kinds."""
+    who = flow.add("PrimitiveStringMultiline", title="Who is it?", value=prompt)
+    return {
+        kind: (flow.add("HumanNormPrompts", title=f"Prompts: {kind}", clip=clip, prompt=(who, 0), kind=kind), 0)
+        for kind in kinds
+    }
+
+
+def guides(flow: Workflow, models: dict[str, Any], said: dict[str, Any], geometry_cfg: float) -> dict[str, Any]:
+    """HUMANNORM_GUIDANCE of every kind that there are prompts for."""
+    found = {}
+    for kind, prompts in said.items():
+        given: dict[str, Any] = (
+            {"cfg": 7.5, "control_net": models["control"]} if kind == "image" else {"cfg": geometry_cfg}
+        )
+        node = flow.add(
+            "HumanNormGuidance",
+            title=f"Guidance: {kind}",
+            model=models[kind],
+            prompts=prompts,
+            vae=models["vae"],
+            **given,
+        )
+        found[kind] = (node, 0)
+    return found
+
+
+def whole_human(flow: Workflow, models: dict[str, Any], preset: str, cfg: float, export: dict[str, Any]) -> None:
+    """Texts to a GLB in the viewer."""
+    flow.group("2 Who", "texts")
+    said = texts(flow, models["clip"], "normal", "depth", "image")
+    flow.group("3 Guidance", "guidance")
+    guide = guides(flow, models, said, cfg)
+    body = flow.add("HumanNormBody")
+    flow.group("4 Sculpt", "work")
+    start = flow.add("HumanNormGeometryStart", body=(body, 0), preset=preset)
+    sculpt = flow.add(
+        "HumanNormGeometryOptimizer",
+        geometry=(start, 0),
+        normal_guidance=guide["normal"],
+        depth_guidance=guide["depth"],
+        preset=preset,
+        pictures=300,
+    )
+    flow.add(
+        "HumanNormSaveState", title="Save the sculpture", geometry=(sculpt, 0), filename_prefix="humannorm/geometry"
+    )
+    flow.group("5 Paint", "work")
+    blank = flow.add("HumanNormTextureStart", geometry=(sculpt, 0), preset=preset)
+    coarse = flow.add(
+        "HumanNormTextureOptimizer", texture=(blank, 0), guidance=guide["image"], preset=preset, pictures=300
+    )
+    fine = flow.add(
+        "HumanNormTextureRefiner", texture=(coarse, 0), guidance=guide["image"], preset=preset, pictures=300
+    )
+    flow.add("HumanNormSaveState", title="Save the painting", texture=(fine, 0), filename_prefix="humannorm/texture")
+    flow.group("6 The human", "results")
+    saved = flow.add("HumanNormMeshExporter", texture=(fine, 0), **export)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=400)
+    render = flow.add("HumanNormRenderViews", texture=(fine, 0), views="front,30,90,180")
+    flow.add("PreviewImage", title="Normals", images=(render, 0), pictures=240)
+
+
+def normal_maps_2d(flow: Workflow) -> None:
+    flow.group("1 Models", "models")
+    flow.note(READ_ME["normal_maps_2d"])
+    models = bundled(flow)
+    flow.group("2 Texts", "texts")
+    said = texts(flow, models["clip"], "normal", "depth")
+    flow.group("3 Whole body", "work")
+    for kind, node in (("normal", "HumanNormNormalSampler"), ("depth", "HumanNormDepthSampler")):
+        drawn = flow.add(node, model=models[kind], prompts=said[kind], vae=models["vae"], seed=1)
+        flow.add("PreviewImage", title=f"{kind}: front, left, back, right", images=(drawn, 0), pictures=280)
+    flow.group("4 Head", "work")
+    drawn = flow.add(
+        "HumanNormNormalSampler", model=models["normal"], prompts=said["normal"], vae=models["vae"], part="head", seed=1
+    )
+    flow.add("PreviewImage", title="heads: front, left, back, right", images=(drawn, 0), pictures=280)
+    flow.group("5 Their words", "results")
+    for part, view in (("full", "front"), ("full", "back"), ("head", "left")):
+        picked = flow.add("HumanNormPickPrompt", title=f"{part}, {view}", prompts=said["normal"], part=part, view=view)
+        flow.add("PreviewAny", source=(picked, 2), pictures=60)
+
+
+def text_to_human(flow: Workflow) -> None:
+    flow.group("1 Models", "models")
+    flow.note(
+        READ_ME["text_to_human"],
+        300,
+    )
+    models = bundled(flow)
+    whole_human(flow, models, "quick", 10.0, {"faces": 20_000, "texture_size": 1024})
+
+
+def text_to_human_sd15(flow: Workflow) -> None:
+    flow.group("1 Models", "models")
+    flow.note(
+        READ_ME["text_to_human_sd15"],
+        260,
+    )
+    models = sd15(flow)
+    whole_human(flow, models, "standard", 50.0, {"faces": 100_000, "texture_size": 2048})
+
+
+def paint_my_mesh(flow: Workflow) -> None:
+    flow.group("1 Your mesh", "models")
+    flow.note(
+        READ_ME["paint_my_mesh"],
+        240,
+    )
+    viewer = flow.add("Load3D", model_file="3d/person.glb", pictures=300)
+    mesh = flow.add("HumanNormLoadMesh", file=(viewer, 2))
+    flow.group("2 Model and texts", "texts")
+    models = bundled(flow)
+    said = texts(flow, models["clip"], "image", prompt="an old woman in a long green coat")
+    guide = guides(flow, models, said, 10.0)
+    flow.group("3 Paint", "work")
+    blank = flow.add("HumanNormTextureStart", own_mesh=(mesh, 0))
+    coarse = flow.add("HumanNormTextureOptimizer", texture=(blank, 0), guidance=guide["image"], pictures=300)
+    fine = flow.add("HumanNormTextureRefiner", texture=(coarse, 0), guidance=guide["image"], pictures=300)
+    flow.group("4 The painted mesh", "results")
+    saved = flow.add(
+        "HumanNormMeshExporter", texture=(fine, 0), faces=50_000, texture_size=1024, filename_prefix="humannorm/painted"
+    )
+    flow.add("Preview3D", model_file=(saved, 1), pictures=400)
+    flow.add("HumanNormMeshToTrimesh", title="For the 3D packs", mesh=(saved, 0))
+
+
+def remix(flow: Workflow) -> None:
+    flow.group("1 Models and texts", "models")
+    flow.note(
+        READ_ME["remix"],
+        260,
+    )
+    models = bundled(flow)
+    said = texts(flow, models["clip"], "normal", "image")
+    flow.group("2 Normal maps", "work")
+    normals = flow.add(
+        "HumanNormNormalSampler",
+        model=models["normal"],
+        prompts=said["normal"],
+        vae=models["vae"],
+        views="front",
+        seed=4,
+    )
+    larger = flow.add("ImageScaleBy", image=(normals, 0), upscale_method="lanczos", scale_by=3.0)
+    flow.add("PreviewImage", title="Enlarged by an image node", images=(larger, 0), pictures=280)
+    flow.group("3 The host's sampler", "work")
+    picked = flow.add("HumanNormPickPrompt", prompts=said["image"], part="full", view="front")
+    applied = flow.add(
+        "ControlNetApplyAdvanced",
+        positive=(picked, 0),
+        negative=(picked, 1),
+        control_net=models["control"],
+        image=(normals, 0),
+    )
+    empty = flow.add("EmptyLatentImage", width=256, height=256, batch_size=1)
+    sampled = flow.add(
+        "KSampler",
+        model=models["image"],
+        positive=(applied, 0),
+        negative=(applied, 1),
+        latent_image=(empty, 0),
+        seed=4,
+        steps=20,
+        cfg=7.5,
+        sampler_name="euler",
+        scheduler="normal",
+    )
+    decoded = flow.add("VAEDecode", samples=(sampled, 0), vae=models["vae"])
+    flow.add("PreviewImage", title="By KSampler, along our normals", images=(decoded, 0), pictures=280)
+    flow.group("4 A LoRA on the sculptor", "guidance")
+    lora = flow.add(
+        "LoraLoaderModelOnly",
+        mode=BYPASSED,
+        model=models["normal"],
+        lora_name="choose one.safetensors",
+        strength_model=0.8,
+    )
+    guide = flow.add("HumanNormGuidance", model=(lora, 0), prompts=said["normal"], vae=models["vae"], cfg=10.0)
+    body = flow.add("HumanNormBody", height=0.7, muscle=0.8)
+    start = flow.add("HumanNormGeometryStart", body=(body, 0))
+    sculpt = flow.add(
+        "HumanNormGeometryOptimizer", geometry=(start, 0), normal_guidance=(guide, 0), steps=60, pictures=300
+    )
+    flow.group("5 Rendered", "results")
+    render = flow.add("HumanNormRenderViews", geometry=(sculpt, 0), framing="bundled", views="front,45,90,180")
+    flow.add("PreviewImage", title="Normals", images=(render, 0), pictures=280)
+    flow.add("PreviewImage", title="Depth", images=(render, 1), pictures=280)
+
+
+def edit(flow: Workflow) -> None:
+    flow.group("1 A saved human", "models")
+    flow.note(
+        READ_ME["edit"],
+        240,
+    )
+    geometry = flow.add("HumanNormLoadState", title="Sculpture", file="humannorm/geometry_00001_.safetensors")
+    texture = flow.add("HumanNormLoadState", title="Painting", file="humannorm/texture_00001_.safetensors")
+    flow.group("2 New words", "texts")
+    models = bundled(flow)
+    said = texts(flow, models["clip"], "normal", "image", prompt="a young man in a green coat and blue jeans")
+    flow.group("3 Guidance", "guidance")
+    guide = guides(flow, models, said, 10.0)
+    flow.group("4 Sculpt on", "work")
+    sculpt = flow.add(
+        "HumanNormGeometryOptimizer", geometry=(geometry, 0), normal_guidance=guide["normal"], begin=0.5, pictures=300
+    )
+    flow.group("5 Paint on", "work")
+    blank = flow.add("HumanNormTextureStart", geometry=(sculpt, 0), colors_of=(texture, 1))
+    coarse = flow.add("HumanNormTextureOptimizer", texture=(blank, 0), guidance=guide["image"], steps=60, pictures=300)
+    fine = flow.add("HumanNormTextureRefiner", texture=(coarse, 0), guidance=guide["image"], steps=60, pictures=300)
+    flow.group("6 The changed human", "results")
+    saved = flow.add(
+        "HumanNormMeshExporter", texture=(fine, 0), faces=20_000, texture_size=1024, filename_prefix="humannorm/edited"
+    )
+    flow.add("Preview3D", model_file=(saved, 1), pictures=400)
+
+
+WORKFLOWS = (normal_maps_2d, text_to_human, text_to_human_sd15, paint_my_mesh, remix, edit)
+
+
+def core_nodes(url: str) -> dict[str, Any]:
+    """What the running host says of its own nodes."""
+    from freeze_nodes import describe
+
+    with urllib.request.urlopen(f"{url}/object_info", timeout=60) as answer:
+        everything = json.loads(answer.read())
+    found = {}
+    for name in CORE:
+        info = everything[name]
+        for group in info["input"].values():
+            for key, value in group.items():  # the older form of combos
+                if isinstance(value[0], list):
+                    group[key] = ["COMBO", {**(value[1] if len(value) > 1 else {}), "options": value[0]}]
+                elif len(value) == 1:
+                    group[key] = [value[0], {}]
+        found[name] = describe(info)
+        for entry in found[name]["inputs"]:
+            if entry["id"].endswith("_name") or entry["id"] == "model_file":
+                entry["options"] = "host"  # files or lists of the host's own
+    return found
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", metavar="URL", help="a running ComfyUI")
+    args = parser.parse_args()
+    if args.host:
+        sys.path.insert(0, str(Path(__file__).parent))
+        _write(ROOT / "tests" / "nodes" / "core_nodes.json", core_nodes(args.host))
+    known = known_nodes()
+    for build in WORKFLOWS:
+        flow = Workflow(build.__name__, known)
+        build(flow)
+        flow.save()
+        print(f"{build.__name__}: {len(flow.nodes)} nodes, {sum(node['type'] in NOTES for node in flow.nodes)} note")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
