@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 120
+START_SECONDS = 300
 RUN_SECONDS = 600
 
 Graph = dict[str, dict[str, Any]]
