@@ -297,7 +297,13 @@ def _check_guides(guides: dict[str, GuidancePayload]) -> None:
 def _for_guide(settings: GeometrySettings, guide: GuidancePayload) -> GeometrySettings:
     """The settings with the cameras and texts that the guide's model and prompts ask for."""
     texts = guide.prompts.prompts
-    return replace(settings, text_rule=texts.rule, plan=texts.plan, guidance_scale=guide.cfg)  # type: ignore[arg-type]
+    return replace(
+        settings,
+        text_rule=texts.rule,
+        plan=texts.plan,  # type: ignore[arg-type]
+        camera_plan=guide.plan,
+        guidance_scale=guide.cfg,
+    )
 
 
 def _times(schedule: Schedule, factor: float) -> Schedule:
