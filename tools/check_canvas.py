@@ -1,0 +1,131 @@
+"""Drop the shipped workflows on ComfyUI's real canvas in a headless Chromium, press Run, and take screenshots.
+
+    python tools/check_canvas.py http://127.0.0.1:8188 OUT [NAME ...] [--steps N] [--no-run]
+
+Needs playwright and a Chromium. Fails where a node is missing, the console has an error that names this pack, or a run
+does not succeed. --steps shortens every optimiser, for a quick look.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+READY = "() => window.app && window.app.graph && Object.keys(window.LiteGraph.registered_node_types).length > 100"
+DROP = """([name, text]) => {
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([text], name + '.json', {type: 'application/json'}));
+  document.dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true}));
+}"""
+LOADED = "count => window.app.graph._nodes.length === count"
+MISSING = """() => window.app.graph._nodes.filter(
+  node => node.has_errors || !(node.type in window.LiteGraph.registered_node_types)).map(node => node.type)"""
+SHORTEN = """steps => window.app.graph._nodes.filter(node => /Optimizer|Refiner/.test(node.type)).forEach(
+  node => { node.widgets.find(widget => widget.name === 'steps').value = steps; })"""
+FIT = """() => {
+  const canvas = window.app.canvas, boxes = window.app.graph._groups.map(group => group._bounding);
+  const left = Math.min(...boxes.map(b => b[0])), top = Math.min(...boxes.map(b => b[1]));
+  const right = Math.max(...boxes.map(b => b[0] + b[2])), bottom = Math.max(...boxes.map(b => b[1] + b[3]));
+  const [width, height] = [canvas.canvas.clientWidth, canvas.canvas.clientHeight];
+  canvas.ds.scale = 0.94 * Math.min(width / (right - left), height / (bottom - top));
+  canvas.ds.offset = [-left + (width / canvas.ds.scale - (right - left)) / 2,
+                      -top + (height / canvas.ds.scale - (bottom - top)) / 2];
+  canvas.setDirty(true, true);
+}"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url", help="a running ComfyUI")
+    parser.add_argument("out", type=Path, help="folder for the screenshots")
+    parser.add_argument("names", nargs="*", help="workflows (default: all)")
+    parser.add_argument("--steps", type=int, help="steps of every optimiser")
+    parser.add_argument("--no-run", action="store_true", help="only drop and look")
+    parser.add_argument("--seconds", type=float, default=1800, help="longest run")
+    args = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    names = args.names or sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    failed = []
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        browser = playwright.chromium.launch_persistent_context(
+            profile,
+            executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
+            headless=True,
+            args=list(FLAGS),
+            viewport={"width": 1920, "height": 1080},
+        )
+        for name in names:
+            faults = check(browser.new_page(), name, args)
+            print(f"{name}: {'; '.join(faults) or 'good'}", flush=True)
+            failed += faults
+        browser.close()
+    return 1 if failed else 0
+
+
+def check(page: Any, name: str, args: argparse.Namespace) -> list[str]:
+    """Faults of one workflow; its screenshots are in the folder."""
+    text = (ROOT / "workflows" / f"{name}.json").read_text("utf-8")
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(args.url, wait_until="domcontentloaded", timeout=180_000)
+    page.wait_for_function(READY, timeout=180_000)
+    page.wait_for_timeout(3000)
+    page.keyboard.press("Escape")  # the template browser of a first visit
+    page.evaluate(DROP, [name, text])
+    page.wait_for_function(LOADED, arg=len(json.loads(text)["nodes"]), timeout=60_000)
+    page.wait_for_timeout(3000)
+    faults = [f"missing {kind}" for kind in page.evaluate(MISSING)]
+    page.evaluate(FIT)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=args.out / f"{name}_dropped.png")
+    if not args.no_run:
+        if args.steps:
+            page.evaluate(SHORTEN, args.steps)
+        faults += run(page, args)
+        page.wait_for_timeout(8000)  # the 3D viewer loads
+        page.screenshot(path=args.out / f"{name}_done.png")
+    ours = [error for error in errors if "humannorm" in error.lower()]
+    (args.out / f"{name}_console.txt").write_text("\n".join(errors), encoding="utf-8")
+    page.close()
+    return faults + [f"console: {error[:300]}" for error in ours]
+
+
+def run(page: Any, args: argparse.Namespace) -> list[str]:
+    """Press Run and wait for the end."""
+    before = set(ask(args.url, "/history"))
+    page.locator('[data-testid="queue-button"], .comfyui-queue-button button, .queue-button-group button').first.click()
+    end = time.monotonic() + args.seconds
+    while time.monotonic() < end:
+        new = {key: value for key, value in ask(args.url, "/history").items() if key not in before}
+        if new:
+            (entry,) = new.values()
+            if entry["status"]["status_str"] == "success":
+                return []
+            told = [data for kind, data in entry["status"]["messages"] if kind == "execution_error"]
+            return [f"run: {told[0]['node_type']}: {told[0]['exception_message']}" if told else "run: no success"]
+        page.wait_for_timeout(1000)
+    return [f"run: not done in {args.seconds:.0f} s"]
+
+
+def ask(url: str, path: str) -> Any:
+    with urllib.request.urlopen(f"{url}{path}", timeout=60) as answer:
+        return json.loads(answer.read())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
