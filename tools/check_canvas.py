@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="steps of every optimiser")
     parser.add_argument("--no-run", action="store_true", help="only drop and look")
     parser.add_argument("--seconds", type=float, default=1800, help="longest run")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     from playwright.sync_api import sync_playwright
 
     args.out.mkdir(parents=True, exist_ok=True)

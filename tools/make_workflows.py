@@ -27,7 +27,7 @@ CORE = (
     "Load3D", "LoraLoaderModelOnly", "Preview3D", "PreviewAny", "PreviewImage",
     "PrimitiveStringMultiline", "UNETLoader", "VAEDecode", "VAELoader",
 )  # fmt: skip
-COLORS = {"models": "#3f5159", "texts": "#5a4a3f", "guidance": "#4a3f5a", "work": "#3f5a45", "results": "#59563f"}
+COLORS = {"models": "#3f789e", "texts": "#b06634", "guidance": "#a1309b", "work": "#88aa88", "results": "#b58b2a"}
 WEIGHTS = "https://huggingface.co/xanderhuang"
 VERSION = "0.1.0"
 
