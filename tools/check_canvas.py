@@ -81,7 +81,7 @@ def check(page: Any, name: str, args: argparse.Namespace) -> list[str]:
     text = (ROOT / "workflows" / f"{name}.json").read_text("utf-8")
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("pageerror", lambda error: errors.append(f"{error}\n{error.stack}"))
     page.goto(args.url, wait_until="domcontentloaded", timeout=180_000)
     page.wait_for_function(READY, timeout=180_000)
     page.wait_for_timeout(3000)

@@ -12,6 +12,7 @@ from humannorm.export import unwrap
 from humannorm.export.atlas import overlap
 from humannorm.export.baking import find_texels
 from humannorm.export.flattening import Flattening, conformal_map, rigid_map
+from humannorm.export.packing import covered_cells
 from humannorm.export.topology import face_neighbours, face_patches, split_vertices
 from humannorm.mesh import Mesh, connected_components
 
@@ -146,3 +147,10 @@ def test_bad_sizes_are_refused(ball):
         unwrap(ball, 9000)
     with pytest.raises(InputError, match="padding: expected 0 to 4, got 30"):
         unwrap(ball, 64, 30)
+
+
+def test_a_chart_without_border_and_smaller_than_a_cell_takes_one():
+    flat = np.array([0j, 0.001 + 0j, 0.001j])
+    faces = np.array([[0, 1, 2], [0, 2, 1]])  # two sides of one triangle: every edge has two faces
+    (mask,) = covered_cells(flat, faces, np.zeros(3, int), np.empty((0, 2), int), 1.0)
+    assert mask.sum() == 1
