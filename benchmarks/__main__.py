@@ -10,6 +10,7 @@ BENCHMARKS = {
     "rendering": "differentiable normal maps of a 100k-face human, and memory at 400k faces",
     "signed_distance": "signed distances to a 100k-face human",
     "geometry": "hash grid, surface extraction, narrow bands up to resolution 512, fits of a field",
+    "paper": "steps of the paper preset with random networks of SD1.5's size (minutes each on a CPU)",
     "export": "unwrapping against xatlas at 20k, 100k and 400k faces, and the whole way to a GLB",
     "texture": "a step of the texture optimiser beyond its networks (needs the bundled model)",
 }

@@ -101,9 +101,7 @@ class _WarpEncoding(torch.autograd.Function):
         from humannorm.geometry import warp_hash_grid
 
         (points,) = ctx.saved_tensors
-        sizes = ctx.layout.sizes[: ctx.tables]
-        table_gradients = [points.new_zeros(size, FEATURES) for size in sizes]
-        warp_hash_grid.encode_gradient(points, gradients.contiguous(), ctx.layout, table_gradients)
+        table_gradients = warp_hash_grid.encode_gradient(points, gradients.contiguous(), ctx.layout, ctx.tables)
         return None, None, *table_gradients
 
 

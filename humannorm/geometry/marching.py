@@ -92,18 +92,20 @@ def marching_topology(band: Band, sdf: Float[Tensor, " V"]) -> Topology:
 
 
 def interpolate_crossings(
-    edges: Int[Tensor, "M 2"], sdf: Float[Tensor, " V"], positions: Float[Tensor, "V 3"]
+    edges: Int[Tensor, "M 2"], sdf: Float[Tensor, " V"], positions: Float[Tensor, "V 3"], margin: float = 0.0
 ) -> Float[Tensor, "M 3"]:
     """Marching tetrahedra, the differentiable half: the zero of the linear interpolant on each edge.
 
     p = (p_a s_b - p_b s_a) / (s_b - s_a), DMTet (Shen et al. 2021) section 3.1. Gradients to sdf and positions. Written
     as a fraction kept in [0, 1], so that values that were recomputed with other rounding than the topology's stay on
-    their edge; where both values are equal the crossing is the edge's start.
+    their edge; where both values are equal the crossing is the edge's start. With a margin crossings keep this share
+    of the edge away from its ends, without gradient there: no triangle is degenerate then, and no normal's gradient
+    without bounds. The surface stays closed.
     """
     first, second = edges.unbind(1)
     sdf_first, sdf_second = sdf[first], sdf[second]
     difference = sdf_first - sdf_second
-    fraction = (sdf_first / torch.where(difference == 0, 1.0, difference)).clamp(0.0, 1.0)
+    fraction = (sdf_first / torch.where(difference == 0, 1.0, difference)).clamp(margin, 1.0 - margin)
     return torch.lerp(positions[first], positions[second], fraction[:, None])
 
 

@@ -33,6 +33,8 @@ GuideSource = Denoiser | Callable[[], Denoiser]
 # field: evaluation, re-banding, marching; gradient: from the pictures back to the field's parameters.
 STAGES = ("networks", "field", "render", "regularisers", "gradient", "update")
 
+MARGIN = 0.01  # share of a lattice edge that a vertex of the surface keeps from its ends while it is optimised
+
 
 @dataclass(frozen=True, eq=False)
 class SculptProgress:
@@ -207,7 +209,7 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         edges = (used.cumsum(0) - 1)[topology.edges]
         positions = self.band.positions[index]
         moved = moved_positions(positions, self.deformation, self.band.lattice, self.active_levels)
-        return Mesh(interpolate_crossings(edges, self.distance(positions), moved), topology.faces)
+        return Mesh(interpolate_crossings(edges, self.distance(positions), moved, MARGIN), topology.faces)
 
     def _cameras(self) -> Cameras:
         settings = self.settings

@@ -1,4 +1,5 @@
-"""Warp kernels of the hash grid encoding, one launch per level so that one table stays in the cache.
+"""Warp kernels of the hash grid encoding, one launch per level so that one table stays in the cache,
+and so that levels can run side by side.
 
 Features are written as rows [2L, N], so that a level writes two contiguous lines. The backward kernel is written by
 hand: the gradient of a table entry is the sum of its interpolation weights times the features' gradients, and nothing
@@ -10,15 +11,19 @@ of the forward pass need be kept but the points.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from humannorm.geometry.hash_grid import GridLayout
-from humannorm.warp_runtime import device_of, wp
+from humannorm.geometry.hash_grid import FEATURES, GridLayout
+from humannorm.warp_runtime import wp
 
 wp.set_module_options({"enable_backward": False})
+
+THREADED_FROM = 2048  # points; with fewer the threads cost more than they gain
 
 PRIME_Y = wp.constant(wp.uint32(2654435761))
 PRIME_Z = wp.constant(wp.uint32(805459861))
@@ -102,26 +107,49 @@ def encode_gradient_kernel(
 def encode(points: Tensor, tables: Sequence[Tensor], layout: GridLayout, features: Tensor) -> None:
     """Write the features of the levels whose tables are given, the first ones, into `features` [2L, N]."""
     places, written = wp.from_torch(points, wp.vec3), wp.from_torch(features)
-    for level, table in enumerate(tables):
-        inputs = [places, wp.from_torch(table, wp.vec2), *_numbers(layout, level)]
-        _launch(encode_kernel, points, inputs, written)
+    stream = _stream(points)
+
+    def run(level: int) -> None:
+        inputs = [places, wp.from_torch(tables[level], wp.vec2), *_numbers(layout, level)]
+        wp.launch(encode_kernel, dim=len(points), inputs=inputs, outputs=[written], device=places.device, stream=stream)
+
+    _for_levels(run, len(tables), points)
 
 
-def encode_gradient(
-    points: Tensor, feature_gradients: Tensor, layout: GridLayout, table_gradients: Sequence[Tensor]
-) -> None:
-    """Add to `table_gradients`, level by level, what the gradients [2L, N] of the features give."""
+def encode_gradient(points: Tensor, feature_gradients: Tensor, layout: GridLayout, levels: int) -> list[Tensor]:
+    """Gradients to the tables of the first `levels` levels, given the gradients [2L, N] of the features."""
     places, gradients = wp.from_torch(points, wp.vec3), wp.from_torch(feature_gradients)
-    for level, table in enumerate(table_gradients):
+    stream = _stream(points)
+    table_gradients = [points.new_empty(size, FEATURES) for size in layout.sizes[:levels]]
+
+    def run(level: int) -> None:
         inputs = [places, gradients, *_numbers(layout, level)]
-        _launch(encode_gradient_kernel, points, inputs, wp.from_torch(table, wp.vec2))
+        written = wp.from_torch(table_gradients[level].zero_(), wp.vec2)
+        wp.launch(
+            encode_gradient_kernel, dim=len(points), inputs=inputs, outputs=[written], device=places.device,
+            stream=stream,
+        )  # fmt: skip
+
+    _for_levels(run, levels, points)
+    return table_gradients
+
+
+def _for_levels(run: Callable[[int], None], levels: int, points: Tensor) -> None:
+    """Run all levels; on a CPU on torch's number of threads (a launch releases the GIL). Levels share nothing that is
+    written, so that the result does not hang on the number of threads."""
+    threads = 1 if points.is_cuda or len(points) < THREADED_FROM else min(torch.get_num_threads(), levels)
+    if threads <= 1:
+        for level in range(levels):
+            run(level)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(run, reversed(range(levels))):  # the large tables first
+            pass
 
 
 def _numbers(layout: GridLayout, level: int) -> list[float]:
     return [level, layout.scales[level], layout.sides[level], layout.sizes[level]]
 
 
-def _launch(kernel: Any, points: Tensor, inputs: list[Any], written: Any) -> None:
-    stream = wp.stream_from_torch(points.device) if points.is_cuda else None
-    device = device_of(points)
-    wp.launch(kernel, dim=len(points), inputs=inputs, outputs=[written], device=device, stream=stream)
+def _stream(points: Tensor) -> Any:
+    return wp.stream_from_torch(points.device) if points.is_cuda else None

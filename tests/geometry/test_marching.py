@@ -25,7 +25,7 @@ from humannorm.geometry.band import (
 )
 from humannorm.geometry.lattice import CELL_TETRAHEDRA, Lattice
 from humannorm.geometry.marching import interpolate_crossings, marching_tetrahedra, marching_topology
-from humannorm.mesh import connected_components, is_watertight, mesh_volume
+from humannorm.mesh import connected_components, face_areas, is_watertight, mesh_volume, normal_consistency
 
 Triangle = tuple[tuple[int, int], ...]
 
@@ -185,6 +185,24 @@ def test_gradients_reach_distances_and_positions(generator: torch.Generator) -> 
     used, edges = torch.unique(edges, return_inverse=True)
     inputs = (sdf[used].requires_grad_(), band.positions[used].double().requires_grad_())
     assert torch.autograd.gradcheck(lambda s, p: interpolate_crossings(edges, s, p), inputs)
+
+
+def test_a_margin_bounds_the_gradients_of_normals() -> None:
+    """A surface just beside a plane of the lattice's vertices: around each some crossings fall together, and have no
+    normal. Kept from the edges' ends they have."""
+    band = dense_band(Lattice(8))
+    plane = band.positions[:, 0] - band.positions[int(band.positions.square().sum(1).argmin()), 0]
+    finite, smallest = [], []
+    for margin in (0.0, 0.01):
+        sdf = (plane - 1e-9).requires_grad_()
+        topology = marching_topology(band, sdf.detach())
+        vertices = interpolate_crossings(topology.edges, sdf, band.positions, margin)
+        normal_consistency(vertices, topology.faces).backward()
+        assert sdf.grad is not None
+        finite.append(bool(sdf.grad.norm() < 1e3))
+        smallest.append(float(face_areas(vertices.detach(), topology.faces).min()))
+    assert finite == [False, True]
+    assert smallest[0] < 1e-12 < smallest[1]
 
 
 def test_moved_positions_move_the_surface() -> None:
