@@ -69,17 +69,18 @@ class HumanSettings:
 
 def preset(name: str, models: str | Path = "bundled", height_m: float = 1.75) -> HumanSettings:
     """The settings of a preset. height_m: of the exported human. A model's own cameras, if its card names any, are
-    taken for the texture."""
+    taken for both optimisers."""
     from humannorm.export import ExportSettings
     from humannorm.geometry.settings import preset as geometry_preset
     from humannorm.models import camera_plan
     from humannorm.texture.settings import preset as texture_preset
 
     check_choice("preset", name, PRESETS)
-    texture, own = texture_preset(name), camera_plan(models)
+    geometry, texture, own = geometry_preset(name), texture_preset(name), camera_plan(models)
     if own is not None:
+        geometry = dataclasses.replace(geometry, camera_plan=own)
         texture = dataclasses.replace(texture, plan=own)
-    return HumanSettings(geometry_preset(name), texture, ExportSettings(height_m=height_m))
+    return HumanSettings(geometry, texture, ExportSettings(height_m=height_m))
 
 
 @dataclass(frozen=True, eq=False)

@@ -174,7 +174,7 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.05,
-                    tooltip="Factor on the preset's weight of the Laplacian smoothness.",
+                    tooltip="Factor on the preset's weights of the Laplacian and of normal consistency.",
                 ),
             ],
             outputs=[
@@ -216,6 +216,7 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
             resolution=constant(resolution) if resolution else settings.resolution,
             learning_rate=_times(settings.learning_rate, learning_rate),
             laplacian_weight=_times(settings.laplacian_weight, smoothness),
+            normal_consistency_weight=_times(settings.normal_consistency_weight, smoothness),
         )
         first, settings = part_of_course(_for_guide(settings, normal_guidance), begin, end)
         with ordinary_tensors():

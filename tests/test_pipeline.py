@@ -18,6 +18,7 @@ from humannorm.geometry.settings import QUICK as SCULPT
 from humannorm.guidance import StageGuides, find_guides
 from humannorm.mesh import is_watertight, weld
 from humannorm.mesh_io import load_mesh
+from humannorm.models import camera_plan
 from humannorm.pipeline import STAGES, HumanJob, HumanSettings, Progress, is_finished, make_human, preset
 from humannorm.texture.settings import QUICK as PAINT
 
@@ -116,8 +117,10 @@ def test_bad_input_is_refused_before_anything_is_written(job: HumanJob, guides: 
 
 def test_presets_are_those_of_the_stages() -> None:
     quick = preset("quick", height_m=1.6)
-    assert quick.geometry == SCULPT and quick.export.height_m == 1.6
-    assert quick.texture.plan.name != PAINT.plan.name  # the bundled model's own cameras
+    own = camera_plan("bundled")  # the bundled model's own cameras
+    assert own is not None and own.name != PAINT.plan.name
+    assert quick.geometry == dataclasses.replace(SCULPT, camera_plan=own) and quick.export.height_m == 1.6
+    assert quick.texture == dataclasses.replace(PAINT, plan=own)
     with pytest.raises(InputError, match="preset: expected one of quick, standard, paper"):
         preset("slow")
 
