@@ -139,7 +139,7 @@ class Workflow:
         }
         if title is not None:
             node["title"] = title
-        long_texts = sum(80 for entry in known["inputs"] if entry.get("multiline"))
+        long_texts = sum(95 for entry in known["inputs"] if entry.get("multiline"))
         sockets = len([entry for entry in known["inputs"] if entry["id"] not in spots])
         rows = max(sockets, len(known["outputs"])) + len(values)
         node_id = self._place(node, 50 + 24 * rows + long_texts + pictures)

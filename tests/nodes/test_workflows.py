@@ -14,6 +14,7 @@ from workflow_files import BYPASSED, NOTES, known_nodes, to_api, widgets
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "workflows").glob("*.json"))
+NOT_DRAWN_YET = {"edit", "remix", "text_to_human_sd15"}  # no thumbnail: tools/make_thumbnails.py has to run them first
 NAMES = {"normal_maps_2d", "text_to_human", "text_to_human_sd15", "paint_my_mesh", "remix", "edit"}
 KNOWN = known_nodes()
 
@@ -84,7 +85,7 @@ def test_workflow_is_whole(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_workflow_is_explained_and_grouped(path):
+def test_workflow_is_explained_grouped_and_has_a_thumbnail(path):
     workflow = json.loads(path.read_text("utf-8"))
     (note,) = (node for node in workflow["nodes"] if node["type"] in NOTES)
     assert len(note["widgets_values"][0]) > 100
@@ -97,6 +98,7 @@ def test_workflow_is_explained_and_grouped(path):
         assert len(inside) == 1, node["type"]
         if node["type"] not in NOTES:
             assert node["properties"]["cnr_id"] in ("humannorm", "comfy-core")
+    assert path.with_suffix(".jpg").is_file() != (path.stem in NOT_DRAWN_YET)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
