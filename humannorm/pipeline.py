@@ -45,10 +45,22 @@ if TYPE_CHECKING:
     from humannorm.guidance import StageGuides
     from humannorm.texture.settings import TextureSettings
 
-__all__ = ["PRESETS", "STAGES", "HumanJob", "HumanSettings", "Progress", "is_finished", "make_human", "preset"]
+__all__ = [
+    "PRESETS",
+    "SAME_BYTES",
+    "STAGES",
+    "HumanJob",
+    "HumanSettings",
+    "Progress",
+    "is_finished",
+    "make_human",
+    "preset",
+]
 
 PRESETS = ("quick", "standard", "paper")
 STAGES = ("sculpt", "paint", "export", "show")
+SAME_BYTES = ("human.glb", "sculpt.glb", "sheet_human.png", "turntable.webp", "index.html")
+"""Files of a run that a repeated or resumed one makes again to the byte."""
 RECORD = "run.json"
 FORMAT = "humannorm run 1"
 PREVIEW_SECONDS = 10.0  # at most this long between two previews

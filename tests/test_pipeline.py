@@ -19,10 +19,8 @@ from humannorm.guidance import StageGuides, find_guides
 from humannorm.mesh import is_watertight, weld
 from humannorm.mesh_io import load_mesh
 from humannorm.models import camera_plan
-from humannorm.pipeline import STAGES, HumanJob, HumanSettings, Progress, is_finished, make_human, preset
+from humannorm.pipeline import SAME_BYTES, STAGES, HumanJob, HumanSettings, Progress, is_finished, make_human, preset
 from humannorm.texture.settings import QUICK as PAINT
-
-SAME_BYTES = ("human.glb", "sculpt.glb", "sheet_human.png", "turntable.webp", "index.html")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,63 @@
+"""Prompts on a Ray cluster: what comes back is what one machine makes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from humannorm.body import load_body
+from humannorm.checks import InputError
+from humannorm.guidance import find_guides
+from humannorm.pipeline import SAME_BYTES, HumanJob, HumanSettings, is_finished, make_human
+
+ray = pytest.importorskip("ray", reason="needs the extra humannorm[ray]")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A cluster of two workers on this machine, each with room for one job at a time."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    node = {"num_cpus": torch.get_num_threads(), "object_store_memory": 100 * 2**20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    del node["include_dashboard"]
+    cluster.add_node(**node)
+    try:
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+def test_two_workers_make_what_one_machine_makes(
+    address: str, tiny_sd: Callable[[str], Path], tiny_human: HumanSettings, tmp_path: Path
+) -> None:
+    from humannorm.cluster import make_humans
+
+    models = str(tiny_sd("epsilon"))
+    body = load_body().to_mesh()
+    good = HumanJob("a man in a suit", body, tiny_human, notes={"models": models})
+    sheet = dataclasses.replace(good, start=body.replace(faces=body.faces[:20]))
+    woman = dataclasses.replace(good, prompt="a woman in a dress")
+    jobs = {tmp_path / "man": good, tmp_path / "sheet": sheet, tmp_path / "woman": woman}
+    outcomes = {outcome.index: outcome.error for outcome in make_humans(address, jobs, models=models, device=CPU)}
+    assert outcomes[0] is None and outcomes[2] is None
+    assert outcomes[1] is not None and "mesh: expected" in outcomes[1]
+    assert is_finished(tmp_path / "man") and is_finished(tmp_path / "woman") and not (tmp_path / "sheet").exists()
+    make_human(good, find_guides(models, CPU), tmp_path / "here")
+    for name in SAME_BYTES:
+        assert (tmp_path / "man" / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
+    assert (tmp_path / "woman" / "human.glb").read_bytes() != (tmp_path / "man" / "human.glb").read_bytes()
+
+
+def test_no_cluster_is_one_sentence(tiny_human: HumanSettings, tmp_path: Path) -> None:
+    from humannorm.cluster import make_humans
+
+    job = HumanJob("a man", load_body().to_mesh(), tiny_human)
+    with pytest.raises(InputError, match="--ray: expected the address of a running Ray cluster, got '127.0.0.1:1'"):
+        list(make_humans("127.0.0.1:1", {tmp_path / "man": job}, models="bundled", device=CPU))

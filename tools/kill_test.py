@@ -1,0 +1,112 @@
+"""Kills `humannorm generate` at random moments, resumes it, and compares what comes out with an unbroken run.
+
+    python tools/kill_test.py --kills 20 --out DIR -- "a man in a suit" --sculpt-steps 20 --paint-steps 20
+
+What stands after `--` are the words of `humannorm generate` but --out and --resume. After every kill each file that is
+there must be whole, which is to say the unbroken run's; a run that ends before it is killed must have made the same
+bytes, and a new one is begun. Exit status 1 if anything differs. DIR is made, and must not exist.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from humannorm.pipeline import SAME_BYTES, is_finished
+
+# The command itself, but with another time between two checkpoints.
+PROGRAM = """
+import sys
+import humannorm.optimisation
+from humannorm.cli import main
+humannorm.optimisation.CHECKPOINT_SECONDS = float(sys.argv[1])
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--checkpoint-seconds", type=float, default=2.0, help="between two checkpoints of a stage")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("words", nargs="+", metavar="WORD", help="of `humannorm generate`")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True)
+    moments = random.Random(args.seed)
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        words = ["generate", *args.words, "--resume", "--out", str(folder)]
+        with (args.out / f"{folder.name}.log").open("ab") as log:
+            command = [sys.executable, "-c", PROGRAM, str(args.checkpoint_seconds), *words]
+            return subprocess.Popen(command, stdout=log, stderr=log)
+
+    begin = time.monotonic()
+    whole = args.out / "unbroken"
+    if start(whole).wait() != 0:
+        print(f"the unbroken run failed: see {whole}.log")
+        return 1
+    length = time.monotonic() - begin
+    print(f"unbroken: {length:.0f} s", flush=True)
+    kills, run, faults = 0, 1, 0
+    while kills < args.kills:
+        folder = args.out / f"killed_{run:02d}"
+        process = start(folder)
+        try:
+            process.wait(moments.uniform(0, length))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+            broken = differing(whole, folder)
+            faults += len(broken)
+            print(f"kill {kills}: {stage_of(folder)}: {', '.join(broken) or 'all files whole'}", flush=True)
+        else:
+            faults += report(whole, folder, process.returncode)
+            run += 1
+    folder = args.out / f"killed_{run:02d}"
+    faults += report(whole, folder, start(folder).wait())
+    print(f"{kills} kills, {run} runs, {faults} files that differ")
+    return int(faults > 0)
+
+
+def report(whole: Path, folder: Path, status: int) -> int:
+    """How a run that ended compares; the number of its faults."""
+    wrong = differing(whole, folder)
+    wrong += [name for name in SAME_BYTES if not (folder / name).exists()]
+    if status != 0 or not is_finished(folder):
+        wrong.append(f"status {status}, see {folder}.log")
+    elif facts(folder) != facts(whole):
+        wrong.append("run.json")
+    print(f"{folder.name} ended: {', '.join(wrong) or 'the same bytes'}", flush=True)
+    return len(wrong)
+
+
+def differing(whole: Path, folder: Path) -> list[str]:
+    """Files of a run that are there and are not the unbroken run's."""
+    there = [name for name in SAME_BYTES if (folder / name).exists()]
+    return [name for name in there if (folder / name).read_bytes() != (whole / name).read_bytes()]
+
+
+def facts(folder: Path) -> object:
+    """The record of a run without its times."""
+    return {**json.loads((folder / "run.json").read_text("utf-8")), "measured": None}
+
+
+def stage_of(folder: Path) -> str:
+    """How far a killed run had come; reading its record fails if that is broken."""
+    record = folder / "run.json"
+    if not record.exists():
+        return "before the first stage"
+    done = list(json.loads(record.read_text("utf-8"))["stages"])
+    checkpoints = [path.stem for path in (folder / "work").glob("*.safetensors")]
+    return f"done {', '.join(done) or 'nothing'}, checkpoints {', '.join(sorted(checkpoints)) or 'none'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
