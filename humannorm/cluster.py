@@ -8,6 +8,7 @@ the same code runs there with the same number of threads.
 from __future__ import annotations
 
 import dataclasses
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from humannorm.checks import InputError
 from humannorm.pipeline import HumanJob, make_human
 
 __all__ = ["Outcome", "make_humans"]
+
+CONNECT_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +45,7 @@ def make_humans(address: str, jobs: Mapping[Path, HumanJob], *, models: str, dev
         raise ImportError("Ray is needed to hand prompts to a cluster: pip install 'humannorm[ray]'") from error
 
     threads = torch.get_num_threads()
+    _check_reachable(address)
     try:
         ray.init(address, ignore_reinit_error=True, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -61,6 +65,17 @@ def make_humans(address: str, jobs: Mapping[Path, HumanJob], *, models: str, dev
                 yield Outcome(index, None)
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse a host and port where nobody listens: Ray itself would go on asking for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto" and the like
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise InputError(f"--ray: expected the address of a running Ray cluster, got {address!r} ({error})") from error
 
 
 def _make_remotely(job: HumanJob, models: str, device: str, threads: int) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from humannorm.checks import InputError
 from humannorm.guidance import find_guides
 from humannorm.pipeline import SAME_BYTES, HumanJob, HumanSettings, is_finished, make_human
 
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")  # read when Ray is imported; its 60 are short when busy
 ray = pytest.importorskip("ray", reason="needs the extra humannorm[ray]")
 CPU = torch.device("cpu")
 

@@ -16,6 +16,8 @@ WEIGHTS = (
     "diffusion_pytorch_model.fp16.safetensors",
     "model.safetensors",
     "model.fp16.safetensors",
+    "diffusion_pytorch_model.bin",  # as the published weights come: read without unpickling anything but tensors
+    "pytorch_model.bin",
 )
 
 
@@ -51,10 +53,7 @@ def read_config(folder: Path, component: str) -> dict[str, Any]:
 
 
 def load_component(folder: Path, component: str, cls: Any, *, device: torch.device, dtype: torch.dtype) -> Any:
-    """A component's module from safetensors, all weights accounted for."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    """A component's module from safetensors or a plain torch file, all weights accounted for."""
     config = read_config(folder, component)
     if component == "unet" and config.get("addition_embed_type"):
         raise InputError(
@@ -63,11 +62,8 @@ def load_component(folder: Path, component: str, cls: Any, *, device: torch.devi
         )
     path = next((folder / component / name for name in WEIGHTS if (folder / component / name).is_file()), None)
     if path is None:
-        raise InputError(f"{folder / component}: expected {WEIGHTS[0]} or {WEIGHTS[2]}, got no safetensors file")
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: expected a whole safetensors file, got one that cannot be read ({error})") from error
+        raise InputError(f"{folder / component}: expected {WEIGHTS[0]} or {WEIGHTS[2]} (or a .bin), got no such file")
+    weights = read_weights(path)
     if component == "text_encoder":
         module = cls(cls.config_class(**config))
         own = module.state_dict()
@@ -88,6 +84,25 @@ def load_component(folder: Path, component: str, cls: Any, *, device: torch.devi
     module.load_state_dict(weights, strict=False)
     # Not `module.to`: diffusers warns of casts there, whether or not a module minds.
     return torch.nn.Module.to(module, device=device, dtype=dtype)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors or torch file; a torch file that holds anything but plain values is refused."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path}: expected a whole safetensors file, got one that fails: {error}") from error
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever a broken file leads it to
+        raise InputError(f"{path}: expected a torch file of tensors only, got one that fails: {error}") from error
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise InputError(f"{path}: expected tensors by name, got {type(weights).__name__}")
+    return weights
 
 
 def _own_name(name: str, own: dict[str, Any]) -> str:

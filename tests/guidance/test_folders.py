@@ -102,3 +102,21 @@ def test_older_text_encoder_names_are_read(folder):
     for style in ("", "text_model."):
         save_file({style + name: value for name, value in weights.items()}, path)
         torch.testing.assert_close(DiffusersGuide.load(folder).encode_prompts(["a man"]), before)
+
+
+def test_torch_files_are_read_if_they_hold_tensors_only(folder):
+    from safetensors.torch import load_file
+
+    before = DiffusersGuide.load(folder).encode_prompts(["a man"])
+    for component, name in (("text_encoder", "model"), ("unet", "diffusion_pytorch_model")):
+        path = folder / component / f"{name}.safetensors"
+        torch.save(load_file(path), path.with_name(f"{'pytorch_model' if name == 'model' else name}.bin"))
+        path.unlink()
+    torch.testing.assert_close(DiffusersGuide.load(folder).encode_prompts(["a man"]), before, rtol=0, atol=0)
+    file = folder / "unet" / "diffusion_pytorch_model.bin"
+    torch.save({"code": DiffusersGuide}, file)
+    with pytest.raises(InputError, match=r"unet.diffusion_pytorch_model\.bin: expected a torch file of tensors only"):
+        DiffusersGuide.load(folder)
+    torch.save([torch.zeros(3)], file)
+    with pytest.raises(InputError, match=r"expected tensors by name, got list"):
+        DiffusersGuide.load(folder)
