@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from humannorm.cli import main
 from humannorm.commands.generate import POSES, parse_sliders, read_prompts, slug, start_mesh
 from humannorm.commands.live import LiveView
 from humannorm.geometry import settings as geometry_settings
-from humannorm.pipeline import STAGES, HumanSettings, Progress
+from humannorm.pipeline import STAGES, HumanSettings, Progress, is_finished
 from humannorm.texture import settings as texture_settings
 
 SHORT = ["--sculpt-steps", "2", "--paint-steps", "2", "--faces", "600", "--texture-size", "64"]
@@ -51,6 +52,16 @@ def test_many_prompts_one_of_which_fails(
     assert main([*words, "--resume"]) == 0
     assert len(capsys.readouterr().out.split()) == 2
     assert (made / "run.json").read_bytes() == before  # what was finished is left alone
+
+
+@pytest.mark.usefixtures("tiny_presets")
+def test_the_program_of_the_page_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[1] / "docs" / "pipeline.md"
+    program = re.search(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    assert program is not None
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program[1], str(page), "exec"), {})
+    assert is_finished(tmp_path / "human")
 
 
 @pytest.mark.parametrize(

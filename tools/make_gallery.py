@@ -1,0 +1,88 @@
+"""Runs prompts with a preset and lays what came out on one contact sheet: the gallery of the README.
+
+    python tools/make_gallery.py --out DIR [--prompts FILE] [--preset quick] [--sheet docs/images/gallery.png]
+
+Runs go on where they were stopped; two people are a row, each GLB seen from four sides in colour and one as normals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from humannorm.cameras import orbit
+from humannorm.commands.generate import read_prompts, slug
+from humannorm.export.showing import film_views, to_working_box
+from humannorm.geometry.pictures import shaded_views
+from humannorm.images import contact_sheet, save_png
+from humannorm.mesh_io import load_mesh
+
+# Garments, colours, hair, builds and ages, in the words that the bundled model was trained on.
+PROMPTS = (
+    "a young woman with long brown hair, wearing a red t-shirt, blue jeans and white shoes",
+    "an old man with short grey hair, wearing a green sweater, brown trousers and black shoes",
+    "a muscular young man with short black hair, wearing a white t-shirt, black shorts and red sneakers",
+    "a middle-aged woman with a ponytail of blond hair, wearing a purple blouse, a black skirt and black shoes",
+    "a heavy middle-aged man with a bald head, wearing a blue shirt, grey trousers and brown shoes",
+    "a slim young woman with short red hair, wearing a yellow dress and white shoes",
+    "a young man with an afro, wearing an orange hoodie, navy jeans and white sneakers",
+    "an old woman with white hair, wearing a teal sweater, a maroon skirt and black shoes",
+    "a slim middle-aged man with dark brown hair, wearing a black suit and black shoes",
+    "a heavy young woman with long black hair, wearing a pink t-shirt, black trousers and white sneakers",
+    "a young man with long blond hair, wearing a turquoise t-shirt, olive shorts and brown shoes",
+    "a middle-aged woman with a bob of black hair, wearing a white shirt, blue jeans and red shoes",
+)
+SIDES = (0, 45, 90, 180)  # degrees
+ZOOM = 1.25
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the runs")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="one a line (default: twelve of our own)")
+    parser.add_argument("--count", type=int, default=len(PROMPTS), help="of the prompts, from the first")
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--models", default="bundled")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sheet", type=Path, default=Path("docs/images/gallery.png"))
+    parser.add_argument("--size", type=int, default=256, help="side of a picture in pixels")
+    args = parser.parse_args()
+    prompts = (list(PROMPTS) if args.prompts is None else read_prompts(args.prompts))[: args.count]
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / "prompts.txt"
+    file.write_text("\n".join(prompts) + "\n", encoding="utf-8")
+    words = ["--prompts", str(file), "--preset", args.preset, "--models", args.models, "--seed", str(args.seed)]
+    command = [sys.executable, "-m", "humannorm", "generate", *words, "--resume", "--out", str(args.out)]
+    status = subprocess.run(command, check=False).returncode
+
+    tiles: list[Tensor] = []
+    labels: list[str] = []
+    for number, prompt in enumerate(prompts, start=1):
+        human = args.out / f"{number:03d}_{slug(prompt)}" / "human.glb"
+        if human.exists():
+            tiles += pictures(human, args.size)
+            labels += [f"{number}", *(f"{side}" for side in SIDES[1:]), "normals"]
+            print(f"{number}. {prompt}")
+    if tiles:
+        # Two people in a row of the sheet, so that it is not much longer than wide.
+        save_png(args.sheet, contact_sheet(tiles, labels, columns=2 * (len(SIDES) + 1)))
+        print(args.sheet)
+    return status
+
+
+@torch.no_grad()
+def pictures(human: Path, size: int) -> list[Tensor]:
+    """The colours from all `SIDES`, and the normals from the front."""
+    mesh = to_working_box(load_mesh(human))
+    cameras = [orbit([side], elevation=5.0, zoom=ZOOM) for side in SIDES]
+    colors = [film_views(mesh, camera, size)[0] for camera in cameras]
+    return [*colors, shaded_views(mesh, cameras[0], size)[0][0]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
