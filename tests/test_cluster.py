@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,16 +21,30 @@ ray = pytest.importorskip("ray", reason="needs the extra humannorm[ray]")
 CPU = torch.device("cpu")
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on now."""
+    sockets = [socket.create_server(("", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A cluster of two workers on this machine, each with room for one job at a time."""
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    node = {"num_cpus": torch.get_num_threads(), "object_store_memory": 100 * 2**20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    del node["include_dashboard"]
-    cluster.add_node(**node)
+
+    def node() -> dict[str, int]:
+        # Ray gives its agents 15 s to name ports of their own choice, which is short on a busy machine.
+        agents = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+        ports = dict(zip(agents, free_ports(len(agents)), strict=True))
+        return {"num_cpus": torch.get_num_threads(), "object_store_memory": 100 * 2**20, **ports}
+
+    cluster = Cluster(initialize_head=True, head_node_args={**node(), "include_dashboard": False})
+    cluster.add_node(**node())
     try:
         yield cluster.address
     finally:

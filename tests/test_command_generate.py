@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +66,38 @@ def test_the_program_of_the_page_runs_as_printed(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     exec(compile(program[1], str(page), "exec"), {})
     assert is_finished(tmp_path / "human")
+
+
+# The tool's own program, with the tiny presets in place of the quick one's.
+TINY_PROGRAM = """
+import pickle, sys
+from pathlib import Path
+import humannorm.optimisation
+from humannorm.geometry import settings as geometry
+from humannorm.texture import settings as texture
+from humannorm.cli import main
+human = pickle.loads(Path({file!r}).read_bytes())
+geometry.PRESETS["quick"], texture.PRESETS["quick"] = human.geometry, human.texture
+humannorm.optimisation.CHECKPOINT_SECONDS = float(sys.argv[1])
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_killed_at_any_moment_it_ends_in_the_same_bytes(
+    tiny_sd: Callable[[str], Path], tiny_human: HumanSettings, tmp_path: Path
+) -> None:
+    """The tool that does it twenty times, here three times."""
+    settings, program = tmp_path / "settings", tmp_path / "program.py"
+    settings.write_bytes(pickle.dumps(tiny_human))
+    program.write_text(TINY_PROGRAM.format(file=str(settings)), encoding="utf-8")
+    root = Path(__file__).parents[1]
+    options = ["--kills", "3", "--checkpoint-seconds", "0", "--program", str(program), "--out", str(tmp_path / "runs")]
+    words = ["a man", "--models", str(tiny_sd("epsilon")), "--faces", "800", "--texture-size", "64"]
+    command = [sys.executable, str(root / "tools" / "kill_test.py"), *options, "--", *words]
+    path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 kills" in done.stdout and "0 files that differ" in done.stdout and "the same bytes" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -34,16 +34,18 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--checkpoint-seconds", type=float, default=2.0, help="between two checkpoints of a stage")
+    parser.add_argument("--program", type=Path, metavar="FILE", help="Python that stands for the command itself")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("words", nargs="+", metavar="WORD", help="of `humannorm generate`")
     args = parser.parse_args()
     args.out.mkdir(parents=True)
     moments = random.Random(args.seed)
+    program = PROGRAM if args.program is None else args.program.read_text("utf-8")
 
     def start(folder: Path) -> subprocess.Popen[bytes]:
         words = ["generate", *args.words, "--resume", "--out", str(folder)]
         with (args.out / f"{folder.name}.log").open("ab") as log:
-            command = [sys.executable, "-c", PROGRAM, str(args.checkpoint_seconds), *words]
+            command = [sys.executable, "-c", program, str(args.checkpoint_seconds), *words]
             return subprocess.Popen(command, stdout=log, stderr=log)
 
     begin = time.monotonic()
