@@ -200,6 +200,11 @@ def tiny_human() -> HumanSettings:
         resolution=constant(40),
     )
     painting = dataclasses.replace(
-        shorter_painting(PAINT, 6), views=1, render_size=32, field=HashColorSettings(layout, hidden=16), fine_views=3
+        shorter_painting(PAINT, 6),
+        views=1,
+        render_size=32,
+        field=HashColorSettings(layout, hidden=16),
+        fine_views=3,
+        target_stride=250,
     )
     return HumanSettings(sculpting, painting, ExportSettings(faces=800, texture_size=64, height_m=1.75))
