@@ -14,7 +14,7 @@ from workflow_files import BYPASSED, NOTES, known_nodes, to_api, widgets
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "workflows").glob("*.json"))
-NOT_DRAWN_YET = {"remix", "text_to_human_sd15"}  # no thumbnail: tools/make_thumbnails.py has to run them first
+NOT_DRAWN_YET = {"text_to_human_sd15"}  # needs the published weights to be run
 NAMES = {"normal_maps_2d", "text_to_human", "text_to_human_sd15", "paint_my_mesh", "remix", "edit"}
 KNOWN = known_nodes()
 
