@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -185,6 +185,8 @@ class Crop:
     zoom: float  # focal length multiplier
     target_y: float  # height of the look-at point, world units
     probability: Schedule = ALWAYS  # over iterations; a plan's crops sum to 1
+    target_x: float = 0.0  # world units; off the axis where a posed body's part is
+    target_z: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,14 @@ class CameraPlan:
     crops: tuple[Crop, ...]
     fov_y: tuple[float, float] = (40.0, 45.0)  # degrees
     azimuth: tuple[float, float] = (-180.0, 180.0)  # degrees
+
+    def aimed(self, move: Callable[[Part, tuple[float, float, float]], tuple[float, float, float]]) -> CameraPlan:
+        """The plan with every crop's look-at point moved, such as along with a posed body."""
+        crops = []
+        for crop in self.crops:
+            x, y, z = move(crop.part, (crop.target_x, crop.target_y, crop.target_z))
+            crops.append(dataclasses.replace(crop, target_x=x, target_y=y, target_z=z))
+        return dataclasses.replace(self, crops=tuple(crops))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and strings, for a model card or a run's settings."""
@@ -286,7 +296,9 @@ def sample_cameras(plan: CameraPlan, iteration: float, count: int, generator: to
         distance=uniform(*plan.distance),
         fov_y=uniform(*plan.fov_y),
         zoom=torch.tensor([crop.zoom for crop in chosen], device=generator.device),
-        target=torch.tensor([[0.0, crop.target_y, 0.0] for crop in chosen], device=generator.device).reshape(-1, 3),
+        target=torch.tensor(
+            [[crop.target_x, crop.target_y, crop.target_z] for crop in chosen], device=generator.device
+        ).reshape(-1, 3),
         part=tuple(crop.part for crop in chosen),
     )
 

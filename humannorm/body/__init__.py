@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .body import POSES, WORKING_HEIGHT, Body, load_body, named_pose
+from .body import POSES, WORKING_HEIGHT, Body, load_body, named_pose, plan_for_body
 from .shape import BodyShape
 from .words import shape_of_words
 
-__all__ = ["POSES", "WORKING_HEIGHT", "Body", "BodyShape", "load_body", "named_pose", "shape_of_words"]
+__all__ = ["POSES", "WORKING_HEIGHT", "Body", "BodyShape", "load_body", "named_pose", "plan_for_body", "shape_of_words"]

@@ -17,13 +17,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ..cameras import CameraPlan, Part
 from ..checks import InputError, check_choice, check_tensor
 from ..mesh import Mesh
 from .shape import BodyShape, interpolate_table
 from .skeleton import axis_angle_to_matrix, forward_kinematics, quaternion_to_matrix, transform_points
 from .skinning import linear_blend_skinning
 
-__all__ = ["POSES", "WORKING_HEIGHT", "Body", "load_body", "named_pose", "shaped_points"]
+__all__ = ["POSES", "WORKING_HEIGHT", "Body", "load_body", "named_pose", "plan_for_body", "shaped_points"]
 
 DATA = Path(__file__).parent / "data" / "body.npz"
 WORKING_HEIGHT = 1.8  # world units of a standing body in the working box
@@ -116,6 +117,37 @@ class Body:
             transforms = transforms.clone()
             transforms[:, :3, 3] -= drop
         return dataclasses.replace(self, pose=name, vertices=vertices, joints=joints, transforms=transforms)
+
+
+# The bones that carry what a camera's crop shows.
+_CROP_JOINTS: dict[Part, tuple[str, ...]] = {
+    "head": ("head",),
+    "upper": ("spine02",),
+    "lower": ("lowerleg01.L", "lowerleg01.R"),
+}
+
+
+def plan_for_body(plan: CameraPlan, body: Body) -> CameraPlan:
+    """A plan whose head, upper and lower crops follow a posed body (in the working box); the full crop stays.
+
+    A crop's look-at point hangs on its bones as it does in the standing A-pose, for which the plans are written; the
+    published code looks where a standing body would have its head.
+    """
+    standing = load_body(body.shape).in_working_box()
+
+    def move(part: Part, target: tuple[float, float, float]) -> tuple[float, float, float]:
+        if part not in _CROP_JOINTS:
+            return target
+        point = standing.vertices.new_tensor(target)
+        places = []
+        for name in _CROP_JOINTS[part]:
+            joint = body.joint_names.index(name)
+            carried = body.transforms[joint] @ torch.linalg.inv(standing.transforms[joint])
+            places.append(transform_points(carried, point))
+        x, y, z = torch.stack(places).mean(0).tolist()
+        return x, y, z
+
+    return plan.aimed(move)
 
 
 def load_body(shape: BodyShape | None = None, pose: str = "a-pose") -> Body:

@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from humannorm.commands.options import (
     BODY,
@@ -17,20 +18,46 @@ from humannorm.commands.options import (
 )
 from humannorm.commands.progress import ProgressLine
 
+if TYPE_CHECKING:
+    from humannorm.body import Body
+    from humannorm.mesh import Mesh
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help='the person, such as "an old man in a long coat"')
     parser.add_argument("--start", default=BODY, metavar=f"{BODY}|FILE", help="what the sculpting begins from")
+    parser.add_argument(
+        "--pose",
+        default="a-pose",
+        metavar="POSE|FILE.bvh",
+        help="pose of the start body; the crops of the views follow it",
+    )
+    parser.add_argument("--frame", type=int, default=0, metavar="N", help="which frame of --pose FILE.bvh")
+    parser.add_argument(
+        "--hold", default="", metavar="PARTS", help="parts kept as the start has them, such as hands or hands,face"
+    )
+    parser.add_argument(
+        "--edit", type=Path, metavar="FILE", help="a finished state.safetensors to change by the new prompt"
+    )
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="PARTS",
+        help="parts that an edit may change: head, face, top, bottom, shoes, hands",
+    )
     add_course(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     import torch
 
+    from humannorm.body import plan_for_body
+    from humannorm.cameras import CAMERA_PLANS
+    from humannorm.geometry.holding import edit_settings, hold_all_but, hold_parts
     from humannorm.geometry.pictures import save_sheet, save_turntable
     from humannorm.geometry.sculpt import sculpt
     from humannorm.geometry.settings import preset, shortened
-    from humannorm.geometry.start import prepare_start
+    from humannorm.geometry.start import BODY_HEIGHT, prepare_start
     from humannorm.geometry.state import LOSS_NAMES, extract_mesh, load_state, start_state
     from humannorm.guidance import find_guides
     from humannorm.mesh import to_trimesh
@@ -40,17 +67,34 @@ def run(args: argparse.Namespace) -> int:
     begin = time.monotonic()
     device = pick_device(args.device)
     settings = replace(chosen_settings(args, preset, shortened), camera_plan=camera_plan(args.models))
-    start = prepare_start(load_subject(args.start).to(device))
+    parts = check_parts(args)
+    mesh, body = start_figure(args)
+    height = BODY_HEIGHT if body is None or body.pose == "a-pose" else float(mesh.vertices[:, 1].max() * 2)
+    start = prepare_start(mesh.to(device), height)
     for repair in start.repairs:
         print(f"{args.start}: {repair}")
+    if body is not None and body.pose != "a-pose":
+        settings = replace(
+            settings, camera_plan=plan_for_body(settings.camera_plan or CAMERA_PLANS[settings.plan], body)
+        )
     guides = find_guides(args.models, device, paint=False)
     generator = torch.Generator().manual_seed(args.seed)
-    if args.resume is None:
+    before = start.mesh
+    if args.edit is not None:
+        finished = load_state(args.edit, device=device)
+        before = extract_mesh(finished).mesh
+        hold = hold_all_but(before, body_in(before, body), parts["only"]) if parts["only"] else None
+        state = finished.edited(hold)
+        settings = edit_settings(settings, finished.active_levels, finished.band.lattice.resolution)
+        print(f"editing {args.edit}: {', '.join(parts['only']) or 'all of it'}")
+    elif args.resume is None:
         state, report = start_state(start, settings, generator)
         print(
             f"the field fits the start mesh to {report.mean_error:.1e} on average and {report.max_error:.1e} at worst "
             f"(world units) after {report.seconds:.1f} s"
         )
+        if parts["hold"]:
+            state = replace(state, hold=hold_parts(start.mesh, body_in(start.mesh, body), parts["hold"]))
     else:
         state = load_state(args.resume, generator, device)
         print(f"going on after step {state.step}")
@@ -72,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 
     surface = extract_mesh(state)
     to_trimesh(surface.mesh).export(out / "sculpt.glb")
-    save_sheet(out / "sheet_sculpt.png", start.mesh, surface.mesh)
+    save_sheet(out / "sheet_sculpt.png", before, surface.mesh)
     save_loss_plot(out / "losses.png", state.history, LOSS_NAMES, logarithmic=True)
     save_turntable(out / "turntable.gif", surface.mesh)
     facts = {
@@ -91,3 +135,48 @@ def run(args: argparse.Namespace) -> int:
         print(f"the surface came in {surface.pieces} pieces; {surface.dropped} below 1 % of the area were left out")
     print(f"{surface.mesh.num_faces} faces in {out / 'sculpt.glb'}, pictures beside it, {facts['seconds']} s in all")
     return 0
+
+
+def check_parts(args: argparse.Namespace) -> dict[str, list[str]]:
+    """--hold and --only as lists of parts, or an error before long work."""
+    from humannorm.body.parts import BODY_PARTS
+    from humannorm.checks import InputError, check_choice
+
+    found = {name: [word for word in getattr(args, name).split(",") if word] for name in ("hold", "only")}
+    for name, words in found.items():
+        for word in words:
+            check_choice(f"--{name}", word, BODY_PARTS)
+    if found["only"] and args.edit is None:
+        raise InputError("--only: expected --edit FILE with it, got none")
+    if found["hold"] and (args.edit is not None or args.resume is not None):
+        raise InputError("--hold: expected a run from its start (a resumed one keeps what it holds), got another")
+    if args.edit is not None and args.resume is not None:
+        raise InputError("--edit: expected no --resume beside it, got both")
+    return found
+
+
+def start_figure(args: argparse.Namespace) -> tuple[Mesh, Body | None]:
+    """What the sculpting begins from, and the body if it is the one that comes along, posed, in the working box."""
+    from humannorm.body import load_body
+    from humannorm.body.retarget import clip_of_bvh
+    from humannorm.checks import InputError, check_range
+
+    if args.start != BODY:
+        if args.pose != "a-pose":
+            raise InputError(f"--pose: expected --start {BODY}, got {args.start}")
+        return load_subject(args.start), None
+    if not args.pose.lower().endswith(".bvh"):
+        body = load_body(pose=args.pose).in_working_box()
+        return (load_subject(BODY) if args.pose == "a-pose" else body.to_mesh(normalized=False)), body
+    rest = load_body(pose="rest")
+    clip = clip_of_bvh(args.pose, rest)
+    check_range("--frame", args.frame, 0, clip.num_frames - 1)
+    body = rest.posed(clip.rotations[args.frame], Path(args.pose).stem).in_working_box()
+    return body.to_mesh(normalized=False), body
+
+
+def body_in(mesh: Mesh, stated: Body | None) -> Body:
+    """The body inside of a figure in the working box: the stated one where the figure grew from it, refined."""
+    from humannorm.rigging import fit_body
+
+    return fit_body(mesh, stated).body

@@ -18,7 +18,7 @@ from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.losses import SdfRecord, progressive_sdf_loss, record_sdf
 from humannorm.geometry.marching import interpolate_crossings, marching_topology
 from humannorm.geometry.settings import GeometrySettings
-from humannorm.geometry.state import LOSS_NAMES, GeometryState, moved_positions, save_state
+from humannorm.geometry.state import LOSS_NAMES, GeometryState, held_field, moved_positions, save_state
 from humannorm.guidance import Denoiser, sds_gradient
 from humannorm.mesh import Mesh, laplacian_smoothness, normal_consistency
 from humannorm.optimisation import GuardedAdamW, OptimiserRun, StageTimes
@@ -91,6 +91,7 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         self.deformation = copy.deepcopy(state.deformation)
         self.device = next(self.field.parameters()).device
         self.active_levels, self.band, self.record = state.active_levels, state.band, state.record
+        self.hold = state.hold
         rate = settings.learning_rate(state.step)
         parameters = _named_parameters(self.field, self.deformation)
         super().__init__(
@@ -127,13 +128,14 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
             moments=self.optimizer.moments(),
             gradient_scale=self.optimizer.scale,
             history=self.stacked_history,
+            hold=self.hold,
         )
 
     def distance(self, points: Tensor) -> Tensor:
         return box_field(self.raw_distance)(points)
 
     def raw_distance(self, points: Tensor) -> Tensor:
-        return self.field(points, self.active_levels)
+        return held_field(self.field, self.active_levels, self.hold)(points)
 
     def advance(self) -> SculptProgress:
         """One step of the optimiser."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 from humannorm.geometry.band import (
     BOX,
     Band,
+    SignedField,
     band_at_points,
     band_from_keys,
     box_field,
@@ -29,6 +31,7 @@ from humannorm.geometry.fields import (
 )
 from humannorm.geometry.fitting import FitReport, fit_field
 from humannorm.geometry.hash_grid import GridLayout
+from humannorm.geometry.holding import Hold
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.losses import SdfRecord
 from humannorm.geometry.marching import marching_tetrahedra
@@ -56,14 +59,29 @@ class GeometryState:
     moments: dict[str, Tensor] | None = None  # of AdamW: `<parameter>.<moment>`; None before the first step
     gradient_scale: float = 0.0  # running mean of the gradient norm, 0 before the first step
     history: Float[Tensor, "S L"] | None = None  # losses of every step so far, columns `LOSS_NAMES`
+    hold: Hold | None = None  # what the optimiser must not touch
 
     def signed_distance(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
         """The field in the working box at the current levels, negative inside."""
-        return box_field(lambda at: self.field(at, self.active_levels))(points)
+        return box_field(held_field(self.field, self.active_levels, self.hold))(points)
+
+    def edited(self, hold: Hold | None) -> GeometryState:
+        """The finished surface as the start of an edit: no step done, nothing remembered, `hold` kept as it is."""
+        fresh = GeometryState(self.field, self.active_levels, self.band, step=0, deformation=self.deformation)
+        return dataclasses.replace(fresh, hold=hold)
 
     def moved(self, band: Band) -> Float[Tensor, "V 3"]:
         """Where the band's vertices stand."""
         return moved_positions(band.positions, self.deformation, band.lattice, self.active_levels)
+
+
+def held_field(field: SdfField, active_levels: int, hold: Hold | None) -> SignedField:
+    """The learned field at these levels, with what is kept blended in."""
+
+    def learned(points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        return field(points, active_levels)
+
+    return learned if hold is None else hold.applied(learned)
 
 
 def moved_positions(
@@ -155,6 +173,9 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
         tensors |= {"record.points": state.record.points, "record.values": state.record.values}
     if state.history is not None:
         tensors["history"] = state.history
+    if state.hold is not None:
+        tensors |= {"hold.share": state.hold.share, "hold.faces": state.hold.mesh.faces}
+        tensors["hold.vertices"] = state.hold.mesh.vertices
     if generator is not None:
         tensors["generator"] = generator.get_state()
     numbers = {
@@ -186,6 +207,7 @@ def load_state(
         deformation = DeformationField(layout, hidden, torch.Generator(device))
         deformation.load_state_dict(tensors_below("deformation.", tensors))
     record = tensors_below("record.", tensors)
+    hold = tensors_below("hold.", tensors)
     if generator is not None and "generator" in tensors:
         generator.set_state(tensors["generator"].cpu())
     return GeometryState(
@@ -198,4 +220,5 @@ def load_state(
         moments=tensors_below("moments.", tensors) or None,
         gradient_scale=numbers["gradient_scale"],
         history=tensors.get("history"),
+        hold=Hold(Mesh(hold["vertices"], hold["faces"]), hold["share"]) if hold else None,
     )

@@ -8,11 +8,12 @@ import time
 import pytest
 import torch
 
-from humannorm.body import POSES, Body, BodyShape, load_body, named_pose
+from humannorm.body import POSES, Body, BodyShape, load_body, named_pose, plan_for_body
 from humannorm.body.body import DATA
 from humannorm.body.shape import ANCHORS, interpolate_table, to_anny
 from humannorm.body.skeleton import check_parents, forward_kinematics, transform_points
 from humannorm.body.skinning import check_weights, linear_blend_skinning
+from humannorm.cameras import CAMERA_PLANS, CameraPlan, sample_cameras
 from humannorm.checks import InputError
 from humannorm.mesh import check_mesh, connected_components, is_watertight, mesh_volume
 
@@ -258,3 +259,20 @@ def test_posing_agrees_with_anny(anny_model, pose):
     weight_joints = anny_model.vertex_bone_indices.long()
     skinned = linear_blend_skinning(vertices, transforms, weight_joints, anny_model.vertex_bone_weights)
     torch.testing.assert_close(out["vertices"][0] @ TO_WORLD.T, skinned, atol=1e-6, rtol=0)
+
+
+def test_crops_of_a_plan_follow_the_posed_body():
+    plan = CAMERA_PLANS["full_body"]
+    standing = load_body().in_working_box()
+    for before, after in zip(plan.crops, plan_for_body(plan, standing).crops, strict=True):
+        for name in ("target_x", "target_y", "target_z"):
+            assert getattr(after, name) == pytest.approx(getattr(before, name), abs=1e-5)
+    sitting = load_body(pose="sit").in_working_box()
+    crops = {crop.part: crop for crop in plan_for_body(plan, sitting).crops}
+    head = sitting.vertices[sitting.vertices[:, 1] > sitting.joint("head")[1]].mean(0)
+    aimed = torch.tensor([crops["head"].target_x, crops["head"].target_y, crops["head"].target_z])
+    assert float((aimed - head).norm()) < 0.2
+    assert crops["head"].target_y < 0.6 - 0.1 and crops["full"] == plan.crops[0]
+    assert CameraPlan.from_dict(plan_for_body(plan, sitting).to_dict()) == plan_for_body(plan, sitting)
+    targets = sample_cameras(plan_for_body(plan, sitting), 12000, 64, torch.Generator().manual_seed(0)).target
+    assert bool((targets - aimed).norm(dim=1).min() < 1e-5)

@@ -1,0 +1,70 @@
+"""Parts of the body that an edit or a protection names, on its surface and in the space around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..checks import InputError, check_choice, check_range
+from .body import Body
+
+__all__ = ["BODY_PARTS", "part_vertices", "share_of_parts"]
+
+# Beginnings of the joint names that a part's vertices follow mostly. "face" is cut out of the head.
+_JOINTS = {
+    "hands": ("wrist", "metacarpal", "finger"),
+    "shoes": ("foot", "toe"),
+    "bottom": ("root", "pelvis", "upperleg", "lowerleg", "spine05"),
+    "top": ("spine01", "spine02", "spine03", "spine04", "breast", "clavicle", "shoulder", "upperarm", "lowerarm"),
+}
+BODY_PARTS = ("head", "face", "top", "bottom", "shoes", "hands")
+TRANSITION = 0.06  # world units (working box) over which a part's share falls from 1 to 0 beyond its border
+
+
+def part_vertices(body: Body, parts: Sequence[str]) -> Bool[Tensor, " V"]:
+    """Vertices of the body that belong to any of the parts. The face is part of the head."""
+    if not parts:
+        raise InputError("parts: expected at least one part of the body, got none")
+    for part in parts:
+        check_choice("part", part, BODY_PARTS)
+    follows = body.weight_joints[:, 0]
+    named = {
+        part: torch.tensor([name.startswith(starts) for name in body.joint_names])[follows]
+        for part, starts in _JOINTS.items()
+    }
+    named["head"] = ~torch.stack(list(named.values())).any(0)  # neck, skull and all joints of the face
+    skull = body.rest_joints[body.joint_names.index("head")]
+    eyes = (body.rest_joints[[body.joint_names.index(f"eye.{side}") for side in "LR"]]).mean(0)
+    tall = eyes[1] - skull[1]
+    rest = body.rest_vertices
+    named["face"] = named["head"] & (rest[:, 2] > (skull[2] + eyes[2]) / 2) & (rest[:, 1] < eyes[1] + tall)
+    return torch.stack([named[part] for part in parts]).any(0)
+
+
+def share_of_parts(
+    points: Float[Tensor, "N 3"], body: Body, parts: Sequence[str], reach: float | None = None
+) -> Float[Tensor, " N"]:
+    """How far points in space belong to the parts, 0..1: by the nearest vertices of the body, fading outside.
+
+    The body stands in the working box. reach: world units from the part beyond which nothing belongs to it.
+    """
+    from scipy.spatial import cKDTree
+
+    chosen = part_vertices(body, parts)
+    where = points.detach().cpu().numpy()
+    vertices = body.vertices.numpy()
+    own, other = (torch.from_numpy(cKDTree(vertices[side.numpy()]).query(where)[0]) for side in (chosen, ~chosen))
+    # Whole on the part and a grid cell around it; what is sampled more coarsely must not lose the border.
+    share = _smooth((other - own) / TRANSITION + 1.5)
+    if reach is not None:
+        check_range("reach", reach, 0.0, 2.0)
+        share = share * _smooth((reach - own) / TRANSITION + 0.5)
+    return share.to(points)
+
+
+def _smooth(value: Tensor) -> Tensor:
+    value = value.clamp(0, 1)
+    return value * value * (3 - 2 * value)

@@ -1,0 +1,98 @@
+"""Parts of a surface that an optimisation must not touch: hands and face of the template, or all that an edit leaves.
+
+The field that is drawn and marched is s(x) = (1 - h) f(x) + h t(x), where f is the field being learned, t the signed
+distance of the surface that is kept and h in 0..1 how far the place x is held. Where h is 1 the surface is the kept one
+whatever the gradients say; the networks see it whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from humannorm.body import Body
+from humannorm.body.parts import share_of_parts
+from humannorm.checks import check_range
+from humannorm.geometry.band import BOX, SignedField
+from humannorm.geometry.settings import GeometrySettings
+from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.mesh import Mesh
+from humannorm.schedules import constant
+
+__all__ = ["Hold", "edit_settings", "hold_all_but", "hold_parts"]
+
+CELLS = 48  # of the grid of shares along each side of the box: 0.04 units, finer than the borders are soft
+REACH = 0.10  # world units around a protected part that are held with it
+
+
+@dataclass(frozen=True, eq=False)
+class Hold:
+    """What is kept, and where."""
+
+    mesh: Mesh  # plain, closed, in the working box
+    share: Float[Tensor, "Z Y X"]  # h at the vertices of a regular grid over the box
+
+    @cached_property
+    def distance(self) -> SignedDistance:
+        return SignedDistance(self.mesh.vertices, self.mesh.faces)
+
+    def share_at(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        """h at points, trilinear."""
+        grid = self.share.to(points)[None, None]
+        places = points.detach()[None, None, None] / BOX
+        found = torch.nn.functional.grid_sample(grid, places, padding_mode="border", align_corners=True)
+        return found[0, 0, 0, 0]
+
+    def applied(self, field: SignedField) -> SignedField:
+        """The field with what is kept blended in."""
+
+        def blended(points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+            share = self.share_at(points)
+            held = share > 0
+            kept = torch.zeros_like(share)
+            kept[held] = self.distance(points.detach()[held])
+            return (1 - share) * field(points) + share * kept
+
+        return blended
+
+
+def hold_parts(mesh: Mesh, body: Body, parts: Sequence[str]) -> Hold:
+    """Keep these parts of a surface, such as the hands of the template body, and what is close around them free of
+    anything else. body: in the mesh's frame (the working box)."""
+    return _hold(mesh, body, parts, REACH, keep=True)
+
+
+def hold_all_but(mesh: Mesh, body: Body, parts: Sequence[str]) -> Hold:
+    """Keep everything of a surface but these parts: what an edit of "top" or "shoes" may change."""
+    return _hold(mesh, body, parts, None, keep=False)
+
+
+def _hold(mesh: Mesh, body: Body, parts: Sequence[str], reach: float | None, *, keep: bool) -> Hold:
+    line = torch.linspace(-BOX, BOX, CELLS)
+    z, y, x = torch.meshgrid(line, line, line, indexing="ij")
+    share = share_of_parts(torch.stack([x, y, z], -1).reshape(-1, 3), body, parts, reach).reshape(z.shape)
+    plain = Mesh(mesh.vertices.detach(), mesh.faces)
+    return Hold(plain, (share if keep else 1 - share).to(mesh.device))
+
+
+def edit_settings(settings: GeometrySettings, levels: int, resolution: int, strength: float = 0.5) -> GeometrySettings:
+    """A course for a finished surface under another prompt: at the detail it has, from moderate noise down.
+
+    levels, resolution: those of the state that is edited. strength: where the noise begins, a fraction of the schedule.
+    """
+    check_range("strength", strength, 0.02, 1.0)
+
+    noise = constant(strength)
+    return replace(
+        settings,
+        active_levels=constant(levels),
+        resolution=constant(resolution),
+        normal_t_range=(settings.normal_t_range[0], noise),
+        depth_t_range=(settings.depth_t_range[0], noise),
+        sdf_record_step=0,
+    )

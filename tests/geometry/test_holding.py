@@ -1,0 +1,112 @@
+"""Held parts stay where they are whatever the guidance wants; the rest is free."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import trimesh
+
+from humannorm.body import load_body
+from humannorm.body.parts import BODY_PARTS, part_vertices, share_of_parts
+from humannorm.checks import InputError
+from humannorm.geometry.holding import Hold, edit_settings, hold_all_but, hold_parts
+from humannorm.geometry.sculpt import sculpt
+from humannorm.geometry.settings import QUICK, GeometrySettings
+from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.geometry.start import prepare_start
+from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
+from humannorm.mesh import Mesh, is_watertight
+from humannorm.schedules import constant
+
+
+def ball(radius: float) -> Mesh:
+    shape = trimesh.creation.icosphere(3, radius)
+    return Mesh(torch.tensor(shape.vertices, dtype=torch.float32), torch.tensor(shape.faces, dtype=torch.int64))
+
+
+@pytest.mark.usefixtures("fixed_distance")
+def test_the_held_half_of_a_ball_stays_while_the_free_half_grows(
+    small_settings: GeometrySettings, believes_in_mesh: Any, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(
+        small_settings, steps=25, learning_rate=constant(6e-3), sdf_record_step=None,
+        laplacian_weight=constant(0.0), normal_consistency_weight=constant(0.0),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    start = prepare_start(ball(0.5), 1.0)
+    state = start_state(start, settings, generator)[0]
+    share = torch.zeros(8, 8, 8)
+    share[..., :4] = 1  # x below -1/7; a cell of transition
+    state = dataclasses.replace(state, hold=Hold(start.mesh, share))
+    guide = believes_in_mesh(ball(0.62))
+    done = sculpt(state, "a ball", settings, normal=guide, depth=guide, generator=generator)
+    mesh = extract_mesh(done).mesh
+    assert is_watertight(mesh.faces)
+    radius, x = mesh.vertices.norm(dim=1), mesh.vertices[:, 0]
+    held, free = radius[x < -0.2], radius[x > 0.25]
+    cell = 2 / settings.resolution(settings.steps)
+    assert float((held - 0.5).abs().max()) < 0.15 * cell  # the lattice's own error
+    assert float(free.mean()) > 0.53
+    save_state(done, tmp_path / "state.safetensors")
+    again = load_state(tmp_path / "state.safetensors")
+    points = torch.rand(500, 3) * 2 - 1
+    assert torch.equal(again.signed_distance(points), done.signed_distance(points))
+    assert done.edited(None).hold is None and done.edited(None).step == 0
+
+
+def test_parts_cover_the_body_and_sit_where_they_should() -> None:
+    body = load_body()
+    masks = {part: part_vertices(body, [part]) for part in BODY_PARTS}
+    assert bool(part_vertices(body, [part for part in BODY_PARTS if part != "face"]).all())
+    disjoint = sum(mask.int() for part, mask in masks.items() if part != "face")
+    assert int(disjoint.max()) == 1
+    heights = {part: body.vertices[mask, 1].mean() / body.height_m for part, mask in masks.items()}
+    assert heights["shoes"] < heights["bottom"] < heights["top"] < heights["head"]
+    assert not bool((masks["face"] & ~masks["head"]).any()) and masks["face"].sum() < 0.9 * masks["head"].sum()
+    assert float(body.vertices[masks["face"], 2].mean()) > float(body.vertices[masks["head"], 2].mean())
+    assert float(body.vertices[masks["hands"], 0].abs().min()) > 0.2
+    with pytest.raises(InputError, match="part: expected one of head, face, top"):
+        part_vertices(body, ["elbow"])
+    with pytest.raises(InputError, match="parts: expected at least one"):
+        share_of_parts(body.vertices, body, [])
+
+
+@pytest.mark.parametrize("pose", ["a-pose", "fight"])
+def test_protected_hands_are_the_templates_own(pose: str) -> None:
+    """A field that has forgotten the hands altogether, with the template's held."""
+    body = load_body(pose=pose).in_working_box()
+    template = body.to_mesh(normalized=False)
+    hold = hold_parts(template, body, ["hands"])
+    wrong = hold.applied(lambda points: points.norm(dim=1) - 0.1)
+    hands = part_vertices(body, ["hands"])
+    tips = body.vertices[hands]
+    normal = torch.nn.functional.normalize(torch.randn(len(tips), 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    near = tips + 0.004 * normal
+    exact = SignedDistance(template.vertices, template.faces)(near)
+    # Half a per cent of the height is asked for.
+    assert float((wrong(near) - exact).abs().max()) < 0.005 * 1.8
+    trunk = body.vertices[part_vertices(body, ["head"])]
+    assert float(hold.share_at(trunk).max()) == 0
+
+
+def test_an_edit_of_the_top_leaves_shoes_and_head_alone() -> None:
+    body = load_body().in_working_box()
+    hold = hold_all_but(body.to_mesh(normalized=False), body, ["top"])
+    shares = {part: hold.share_at(body.vertices[part_vertices(body, [part])]) for part in BODY_PARTS}
+    for part in ("shoes", "head", "hands"):
+        assert float(shares[part].median()) == pytest.approx(1, abs=1e-4)
+    assert float(shares["top"].median()) == pytest.approx(0, abs=1e-4)
+    beside = torch.tensor([[0.0, float(body.joint("spine02")[1]), 0.35]])  # a coat may grow in front of the chest
+    assert float(hold.share_at(beside)) < 0.05
+
+
+def test_edits_run_at_the_detail_they_find() -> None:
+    settings = edit_settings(QUICK, levels=7, resolution=160)
+    assert settings.active_levels(0) == 7 and settings.resolution(0) == 160 == settings.resolution(1000)
+    assert settings.normal_t_range[1](0) == 0.5 and settings.sdf_record_step == 0
+    with pytest.raises(InputError, match="strength: expected 0.02 to 1"):
+        edit_settings(QUICK, 7, 160, strength=2.0)
