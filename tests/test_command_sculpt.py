@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from humannorm.body import load_body
 from humannorm.cli import main
-from humannorm.geometry.state import load_state
+from humannorm.geometry.fields import HashFieldSettings
+from humannorm.geometry.fitting import FitSettings
+from humannorm.geometry.hash_grid import GridLayout
+from humannorm.geometry.settings import QUICK, shortened
+from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.geometry.start import prepare_start
+from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import is_watertight
 from humannorm.mesh_io import load_mesh
+from humannorm.schedules import constant
 
 PROMISED = {"state.safetensors", "sculpt.glb", "sheet_sculpt.png", "losses.png", "turntable.gif", "sculpt.json"}
 
@@ -42,18 +52,35 @@ def test_wrong_calls_are_one_sentence(
     assert "expected a geometry state" in capsys.readouterr().err
 
 
-def test_a_posed_start_with_held_hands_and_an_edit_of_one_part(
+def test_a_posed_start_with_held_hands(tiny_sd: Callable[[str], Path], tmp_path: Path) -> None:
+    words = ["--models", str(tiny_sd("v_prediction")), "--steps", "1", "--pose", "sit", "--hold", "hands"]
+    assert main(["sculpt", "a man", *words, "--out", str(tmp_path)]) == 0
+    found = load_mesh(tmp_path / "sculpt.glb").vertices
+    assert 0.8 < float(found[:, 1].max() - found[:, 1].min()) < 1.5  # it sits
+    assert load_state(tmp_path / "state.safetensors").hold is not None
+
+
+def test_an_edit_of_one_part(
     tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = ["--models", str(tiny_sd("v_prediction")), "--steps", "1"]
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert main(["sculpt", "a man", *models, "--pose", "sit", "--hold", "hands", "--out", str(first)]) == 0
-    start = load_mesh(first / "sculpt.glb").vertices
-    assert 0.8 < float(start[:, 1].max() - start[:, 1].min()) < 1.5  # it sits
-    edit = ["--edit", str(first / "state.safetensors"), "--only", "shoes", "--pose", "sit"]
-    assert main(["sculpt", "a man in boots", *models, *edit, "--out", str(second)]) == 0
+    small = replace(
+        shortened(QUICK, 1),
+        field=HashFieldSettings(GridLayout(levels=6, log2_table=13, base=8, growth=1.5), hidden=16),
+        fit=FitSettings(steps=40, points=2048, pool=20_000),
+        active_levels=constant(6),
+        resolution=constant(48),
+    )
+    finished, _ = start_state(prepare_start(load_body().to_mesh()), small, torch.Generator().manual_seed(0))
+    save_state(finished, tmp_path / "finished.safetensors")
+    edit = ["--edit", str(tmp_path / "finished.safetensors"), "--only", "shoes"]
+    out = tmp_path / "out"
+    assert main(["sculpt", "a man in boots", *models, *edit, "--out", str(out)]) == 0
     assert "editing" in capsys.readouterr().out
-    assert load_state(second / "state.safetensors").hold is not None
+    before, after = extract_mesh(finished).mesh, extract_mesh(load_state(out / "state.safetensors")).mesh
+    above = after.vertices[after.vertices[:, 1] > -0.6]
+    away = SignedDistance(before.vertices, before.faces)(above).abs()
+    assert float(away.max()) < 0.5 * (2 / 48) and float(away.mean()) < 0.1 * (2 / 48)  # cells: marched twice
     for words, message in (
         (["--only", "shoes"], "--only: expected --edit FILE"),
         (["--hold", "elbows"], "--hold: expected one of head, face, top, bottom, shoes, hands, got 'elbows'"),
