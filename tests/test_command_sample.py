@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from humannorm.cli import main
+from humannorm.commands.sample import GUIDANCE
+from humannorm.guidance import DiffusersGuide
+from humannorm.guidance.samplers import sample_latents
 from humannorm.images import load_png, save_png
+from humannorm.prompts import Prompts
 
 
 @pytest.fixture
@@ -48,15 +52,30 @@ def test_image_draws_its_normal_map_first(sample, tmp_path):
     assert names(tmp_path / "out") == ["image_full_front_00.png", "normal_full_front_00.png", "sheet_image_full.png"]
 
 
-def test_image_follows_a_given_normal_map(sample, tmp_path):
+def test_image_follows_a_given_normal_map(sample, tiny_sd, tmp_path):
+    """The file is what the sampler draws under that map, from the noise that the seed and the picture's number give."""
     save_png(tmp_path / "normal.png", torch.rand(64, 64, 3))
     save_png(tmp_path / "other.png", torch.zeros(64, 64, 3))
     for name in ("normal", "other"):
         words = ["image", "--prompt", "a man", "--views", "front", "--normal", str(tmp_path / f"{name}.png")]
         assert sample(*words, out=name) == 0
         assert names(tmp_path / name) == ["image_full_front_00.png", "sheet_image_full.png"]
-    images = [load_png(tmp_path / name / "image_full_front_00.png") for name in ("normal", "other")]
-    assert not torch.equal(*images)
+    guide = DiffusersGuide.load(tiny_sd("v_prediction"), control=True)
+    side = guide.resolution // guide.downscale
+    noise = torch.randn((1, guide.channels, side, side), generator=torch.Generator().manual_seed(0))
+    for name, other in (("normal", "other"), ("other", "normal")):
+        written = load_png(tmp_path / name / "image_full_front_00.png")
+        drawn = {}
+        for control in (name, other):
+            condition = guide.condition(
+                [Prompts("a man", "color").text("full", "front")],
+                guidance_scale=GUIDANCE["image"],
+                control=load_png(tmp_path / f"{control}.png")[None],
+            )
+            latents = sample_latents(guide, condition, noise, scheduler_config=guide.scheduler_config, steps=2)
+            drawn[control] = guide.decode(latents)[0].clamp(0, 1)
+        torch.testing.assert_close(written, drawn[name], atol=0.51 / 255, rtol=0)
+        assert (written - drawn[name]).square().mean() < (written - drawn[other]).square().mean()
 
 
 @pytest.mark.parametrize(
