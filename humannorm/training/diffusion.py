@@ -172,7 +172,7 @@ class DenoiserTask(Task):
     def hints(self, shards: LatentShards, indices: Sequence[int]) -> Float[Tensor, "B 3 H W"]:
         """Normal maps 0..1 for the ControlNet, at the resolution that the shards' latents were made from."""
         maps = torch.stack([shards.image(index, "normal") for index in indices]).permute(0, 3, 1, 2)
-        size = shards.latent(indices[0], "normal").shape[-1] * self.downscale
+        size = shards.latent(indices[0], shards.kinds[0]).shape[-1] * self.downscale
         return maps if maps.shape[-1] == size else torch.nn.functional.interpolate(maps, size, mode="area")
 
     def tokenize(self, prompts: Sequence[str]) -> Int[Tensor, "B T"]:
