@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from humannorm.training.loop import Task
 from humannorm.training.shards import KINDS, Shards
-from humannorm.training.text import draw_prompt, fixed_prompt
+from humannorm.training.text import draw_prompt, fixed_prompt, tokenize
 
 UNKNOWN = -100
 """Of an attribute that nobody told (scans with a caption only); cross-entropy leaves it out."""
@@ -109,10 +109,7 @@ class AttributeTask(Task):
         self.text_encoder.save_pretrained(folder)
 
     def _tokens(self, prompts: Sequence[str]) -> Int[Tensor, "B T"]:
-        length = self.text_encoder.config.max_position_embeddings
-        return self.tokenizer(
-            list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        ).input_ids
+        return tokenize(self.tokenizer, prompts, self.text_encoder.config.max_position_embeddings)
 
     def _ends(self, tokens: Int[Tensor, "B T"]) -> Int[Tensor, "B"]:
         """Place of each prompt's end token, which is also the padding."""

@@ -24,7 +24,7 @@ from humannorm.images import contact_sheet, save_png
 from humannorm.training.config import DiffusionConfig, TextConfig, UnetConfig
 from humannorm.training.loop import Task
 from humannorm.training.shards import KINDS, Shards
-from humannorm.training.text import draw_prompt, fixed_prompt
+from humannorm.training.text import draw_prompt, fixed_prompt, tokenize
 
 SCHEDULE = {
     "_class_name": "DDIMScheduler",
@@ -177,10 +177,7 @@ class DenoiserTask(Task):
 
     def tokenize(self, prompts: Sequence[str]) -> Int[Tensor, "B T"]:
         """Token ids, padded and cut to the text encoder's length."""
-        length = self.text_encoder.config.max_position_embeddings
-        return self.tokenizer(
-            list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        ).input_ids
+        return tokenize(self.tokenizer, prompts, self.text_encoder.config.max_position_embeddings)
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
         latents, noise = batch["latents"], batch["noise"]

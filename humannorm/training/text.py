@@ -6,11 +6,13 @@ Both are of CLIP's own classes and file formats, so whatever reads a Stable Diff
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
+from torch import Tensor
 
 from humannorm.prompts import MODALITY_SUFFIXES, PART_SUFFIXES, VIEW_SUFFIXES
 from humannorm.training.captions import training_caption
@@ -76,6 +78,13 @@ def train_tokenizer(texts: Iterable[str], folder: Path, config: TextConfig) -> N
         folder / "tokenizer_config.json",
         {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": config.length, "do_lower_case": True},
     )
+
+
+def tokenize(tokenizer: Any, prompts: Sequence[str], length: int) -> Int[Tensor, "B T"]:
+    """Token ids of the prompts, padded and cut to `length`."""
+    return tokenizer(
+        list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+    ).input_ids
 
 
 def build_text_encoder(tokenizer: Any, config: TextConfig) -> Any:
