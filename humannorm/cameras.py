@@ -45,6 +45,7 @@ __all__ = [
     "evaluation_cameras",
     "orbit",
     "sample_cameras",
+    "target_cameras",
     "turntable",
     "view_label",
     "wrap_degrees",
@@ -350,3 +351,30 @@ def evaluation_cameras(plan: str, generator: torch.Generator, count: int = 120) 
         return orbit(azimuths, elevation=elevations.tolist(), part=crop.part, zoom=crop.zoom, target_y=crop.target_y)
 
     return Cameras.concatenate([turn(crop) for crop in crops])
+
+
+def target_cameras(plan: CameraPlan, count: int, generator: torch.Generator) -> Cameras:
+    """Fixed cameras, each with a target: the published test set of a texture plan, else equal turns of each own crop.
+
+    A count that the crops do not divide is rounded up. A model's own plan is kept to, as it was trained at its crops.
+    """
+    each = -(-count // len(plan.crops))
+    if TEXTURE_CAMERA_PLANS.get(plan.name) == plan:
+        return evaluation_cameras(plan.name, generator, each * len(plan.crops))
+    low, high = plan.elevation
+    distance, fov_y = sum(plan.distance) / 2, sum(plan.fov_y) / 2
+    turns = []
+    for crop in plan.crops:
+        elevations = low + (high - low) * torch.rand(each, generator=generator, device=generator.device)
+        turns.append(
+            orbit(
+                [360.0 * i / each for i in range(each)],
+                elevation=elevations.tolist(),
+                distance=distance,
+                fov_y=fov_y,
+                part=crop.part,
+                zoom=crop.zoom,
+                target_y=crop.target_y,
+            )
+        )
+    return Cameras.concatenate(turns)

@@ -11,12 +11,11 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from humannorm.cameras import TEXTURE_CAMERA_PLANS
+from humannorm.cameras import TEXTURE_CAMERA_PLANS, target_cameras
 from humannorm.checks import InputError
 from humannorm.geometry.state import GeometryState, extract_mesh
 from humannorm.mesh import Mesh, vertex_normals
 from humannorm.texture.fields import HashColorSettings, UvColorSettings
-from humannorm.texture.fine import fine_cameras
 from humannorm.texture.paint import PaintProgress, paint
 from humannorm.texture.perceptual import FeatureDistance, VggFeatures
 from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_part, shortened
@@ -251,7 +250,7 @@ def _run(
     else:
         state = replace(moved(texture, work_device()), step=0)
         if stage == "fine" and state.targets is None:
-            cameras = fine_cameras(settings.plan, settings.fine_views, generator)
+            cameras = target_cameras(settings.plan, settings.fine_views, generator)
             state = replace(state, cameras=cameras.to(work_device()))
     progress = Progress(hidden.unique_id, settings.steps, "Painting")
 

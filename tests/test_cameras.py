@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -14,14 +15,17 @@ from humannorm.cameras import (
     VIEW_AZIMUTHS,
     CameraPlan,
     Cameras,
+    Crop,
     evaluation_cameras,
     orbit,
     sample_cameras,
+    target_cameras,
     turntable,
     view_label,
     wrap_degrees,
 )
 from humannorm.checks import InputError
+from humannorm.schedules import constant
 
 
 def seen_at(cameras: Cameras, *point: float) -> torch.Tensor:
@@ -225,3 +229,24 @@ def test_select_and_concatenate():
 def test_impossible_cameras_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_targets_of_a_published_plan_are_its_test_set():
+    cameras = target_cameras(TEXTURE_CAMERA_PLANS["full_body"], 120, torch.Generator().manual_seed(0))
+    assert len(cameras) == 120
+    assert [cameras.part.count(part) for part in ("full", "head", "upper", "lower")] == [30] * 4
+    assert set(cameras.zoom.tolist()) == {1.0, 2.0, 4.0} and set(cameras.distance.tolist()) == {3.0}
+
+
+def test_targets_of_a_models_own_plan_keep_its_crops():
+    plan = CameraPlan(
+        "small_model", (3.0, 3.2), (-10.0, 10.0),
+        (Crop("full", 1.15, 0.0, constant(0.5)), Crop("head", 5.0, 0.74, constant(0.5))),
+    )  # fmt: skip
+    cameras = target_cameras(plan, 7, torch.Generator().manual_seed(0))
+    assert cameras.part == ("full",) * 4 + ("head",) * 4
+    assert cameras.zoom.tolist() == pytest.approx([1.15] * 4 + [5.0] * 4)
+    assert cameras.azimuth.tolist() == [0, 90, 180, -90] * 2
+    assert float(cameras.elevation.abs().max()) <= 10
+    moved = dataclasses.replace(TEXTURE_CAMERA_PLANS["full_body"], elevation=(0.0, 0.0))
+    assert float(target_cameras(moved, 8, torch.Generator().manual_seed(0)).elevation.abs().max()) == 0

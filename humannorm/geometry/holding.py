@@ -88,11 +88,13 @@ def edit_settings(settings: GeometrySettings, levels: int, resolution: int, stre
     check_range("strength", strength, 0.02, 1.0)
 
     noise = constant(strength)
+    targets = settings.targets
     return replace(
         settings,
         active_levels=constant(levels),
         resolution=constant(resolution),
         normal_t_range=(settings.normal_t_range[0], noise),
         depth_t_range=(settings.depth_t_range[0], noise),
+        targets=None if targets is None else replace(targets, level=noise),
         sdf_record_step=0,
     )

@@ -11,28 +11,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.cameras import CAMERA_PLANS, Cameras, sample_cameras
+from humannorm.cameras import CAMERA_PLANS, sample_cameras, target_cameras
 from humannorm.geometry.band import Band, band_at_points, box_field, crossing_points, evaluate, is_torn, settle_band
 from humannorm.geometry.fields import DeformationField, SdfField
+from humannorm.geometry.guides import GuideSource, View, make_guide
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.losses import SdfRecord, progressive_sdf_loss, record_sdf
 from humannorm.geometry.marching import interpolate_crossings, marching_topology
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.state import LOSS_NAMES, GeometryState, held_field, moved_positions, save_state
-from humannorm.guidance import Denoiser, sds_gradient
+from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh, laplacian_smoothness, normal_consistency
 from humannorm.optimisation import GuardedAdamW, OptimiserRun, StageTimes
-from humannorm.prompts import Modality, Prompts
 from humannorm.rendering.passes import render
 
 __all__ = ["GuideSource", "SculptProgress", "sculpt"]
 
-GuideSource = Denoiser | Callable[[], Denoiser]
-"""A network, or how to load it: what is loaded here is also let go here when it is no longer needed."""
-
 # field: evaluation, re-banding, marching; gradient: from the pictures back to the field's parameters.
 STAGES = ("networks", "field", "render", "regularisers", "gradient", "update")
 
+TARGET_SEED = 0  # of the elevations of the cameras that keep targets
 MARGIN = 0.01  # share of a lattice edge that a vertex of the surface keeps from its ends while it is optimised
 
 
@@ -103,9 +101,15 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
             stages=STAGES,
             loss_names=LOSS_NAMES,
         )
-        self.guides = {"normal": _Guide(normal, prompt, "normal", settings)}
+        plan = settings.camera_plan or CAMERA_PLANS[settings.plan]
+        self.plan, self.fixed = plan, None
+        if settings.targets is not None:  # the same for every run with these settings
+            self.fixed = target_cameras(plan, settings.targets.views, torch.Generator().manual_seed(TARGET_SEED))
+        count = 0 if self.fixed is None else len(self.fixed)
+        self.guides = {"normal": make_guide(normal, prompt, "normal", settings, count)}
         if depth is not None:
-            self.guides["depth"] = _Guide(depth, prompt, "depth", settings)
+            self.guides["depth"] = make_guide(depth, prompt, "depth", settings, count)
+        self.targets: dict[str, TargetCache] = {kind: cache.clone() for kind, cache in state.targets.items()}
         self._before: tuple[Band, int, SdfRecord | None] | None = None  # the surface before an unfinished step
 
     def undo(self) -> None:
@@ -129,6 +133,7 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
             gradient_scale=self.optimizer.scale,
             history=self.stacked_history,
             hold=self.hold,
+            targets={kind: cache.clone() for kind, cache in self.targets.items()},
         )
 
     def distance(self, points: Tensor) -> Tensor:
@@ -144,21 +149,25 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         with self.times.measure("field"):
             sdf = self._follow_schedules_and_surface()
             mesh = self._differentiable_surface(sdf)
-        cameras = self._cameras()
+        view = self._view()
         losses = dict.fromkeys(LOSS_NAMES, 0.0)
 
         wanted = {name: guide for name, guide in self.guides.items() if guide.weight(step) > 0}
         with self.times.measure("render"):
             side = settings.render_size
-            passes = render(mesh, cameras, (side, side), tuple(wanted) or ("normal",))  # type: ignore[arg-type]
+            passes = render(mesh, view.cameras, (side, side), tuple(wanted) or ("normal",))  # type: ignore[arg-type]
         pictures: list[Tensor] = []
         gradients: list[Tensor | None] = []
+        targets = dict(self.targets)
         for name, guide in wanted.items():
             picture = getattr(passes, name)
             with self.times.measure("networks"):
-                gradient, losses[f"{name}_sds"] = guide.picture_gradient(picture, cameras, step, self.generator)
+                opinion = guide.opinion(picture, view, targets.get(name), step, self.generator)
+            losses[f"{name}_sds"] = opinion.loss
+            if opinion.targets is not None:
+                targets[name] = opinion.targets
             pictures.append(picture)
-            gradients.append(gradient)
+            gradients.append(opinion.gradient)
 
         with self.times.measure("regularisers"):
             total = self._regularisers(mesh, losses)
@@ -170,9 +179,11 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
             torch.autograd.backward(pictures, gradients)
         with self.completing(losses, settings.learning_rate(step)) as rejected:
             self._before = None
+            self.targets = targets
 
         for name in [name for name, guide in self.guides.items() if guide.is_over(self.step)]:
             del self.guides[name]  # lets a network go that was loaded here
+            self.targets.pop(name, None)
         preview = passes.normal if passes.normal is not None else passes.depth
         assert preview is not None
         return SculptProgress(
@@ -213,11 +224,15 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         moved = moved_positions(positions, self.deformation, self.band.lattice, self.active_levels)
         return Mesh(interpolate_crossings(edges, self.distance(positions), moved, MARGIN), topology.faces)
 
-    def _cameras(self) -> Cameras:
+    def _view(self) -> View:
+        """This step's cameras: drawn from the plan, or some of those that keep targets."""
         settings = self.settings
+        if self.fixed is not None:
+            count = min(settings.views, len(self.fixed))
+            index = torch.randperm(len(self.fixed), generator=self.generator)[:count].tolist()
+            return View(self.fixed.select(index).to(self.device), index)
         iteration = self.step * settings.plan_steps / settings.steps
-        plan = settings.camera_plan or CAMERA_PLANS[settings.plan]
-        return sample_cameras(plan, iteration, settings.views, self.generator).to(self.device)
+        return View(sample_cameras(self.plan, iteration, settings.views, self.generator).to(self.device), [])
 
     def _regularisers(self, mesh: Mesh, losses: dict[str, float]) -> Tensor | None:
         """The weighted sum of the terms whose weight is above zero; `losses` gets them unweighted."""
@@ -245,46 +260,6 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
             lambda: normal_consistency(mesh.vertices, mesh.faces),
         )
         return torch.stack(terms).sum() if terms else None
-
-
-class _Guide:
-    """One network with its texts: from pictures to their gradient."""
-
-    def __init__(self, source: GuideSource, prompt: str, modality: Modality, settings: GeometrySettings) -> None:
-        is_normal = modality == "normal"
-        text: Modality = settings.normal_text if is_normal else "depth"
-        self.prompts = Prompts(prompt, text, plan=settings.plan, rule=settings.text_rule)
-        self.schedule = settings.normal_weight if is_normal else settings.depth_weight
-        self.t_range = settings.normal_t_range if is_normal else settings.depth_t_range
-        self.guidance_scale = settings.guidance_scale
-        self._source = source
-        self._network: Denoiser | None = None
-
-    @property
-    def network(self) -> Denoiser:
-        if self._network is None:
-            self._network = self._source if isinstance(self._source, Denoiser) else self._source()
-        return self._network
-
-    def weight(self, step: int) -> float:
-        return self.schedule(step)
-
-    def is_over(self, step: int) -> bool:
-        """Whether the weight is zero now and ever after."""
-        return self.schedule(step) == 0 and all(value == 0 for at, value in self.schedule.points if at > step)
-
-    def picture_gradient(
-        self, pictures: Float[Tensor, "B H W 3"], cameras: Cameras, step: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "B H W 3"], float]:
-        """Gradient of equation 6 at the pictures, and its root mean square per latent number."""
-        condition = self.network.condition(self.prompts.for_cameras(cameras), guidance_scale=self.guidance_scale)
-        leaf = pictures.detach().requires_grad_()
-        latents = self.network.encode_images(leaf)
-        low, high = self.t_range
-        result = sds_gradient(self.network, latents, condition, t_range=(low, high(step)), generator=generator)
-        upstream = result.gradient * (self.weight(step) / len(latents))
-        (gradient,) = torch.autograd.grad(latents, leaf, upstream)
-        return gradient, float(result.gradient.square().mean().sqrt())
 
 
 def _named_parameters(field: SdfField, deformation: DeformationField | None) -> dict[str, torch.nn.Parameter]:

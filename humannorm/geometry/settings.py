@@ -17,9 +17,33 @@ from humannorm.geometry.hash_grid import GridLayout
 from humannorm.prompts import MODALITIES, Modality, TextRule
 from humannorm.schedules import Schedule, constant, ramp, step
 
-__all__ = ["PAPER_DEPARTURES", "PRESETS", "GeometrySettings", "preset", "shortened"]
+__all__ = ["PAPER_DEPARTURES", "PRESETS", "GeometrySettings", "TargetSettings", "preset", "shortened"]
 
 PlanName = Literal["full_body", "half_body", "head_only"]
+
+
+@dataclass(frozen=True)
+class TargetSettings:
+    """Multi-step targets for the surface: equation 10 lent from the texture stage (ours, not in the paper).
+
+    The renders of fixed cameras are noised and denoised in many steps; until a camera's target is renewed, the surface
+    is drawn to it by pixels. A small network's single looks (equation 6) mostly say what is mean to all people; its
+    whole walks end in one person, and cost nothing in the steps between.
+    """
+
+    views: int  # cameras around, each with targets of its own, in equal turns of each of the plan's crops
+    refresh_every: int  # steps between two renewals of a camera's target
+    level: Schedule  # to which renders are noised, fraction of the noise schedule
+    stride: int  # timesteps between two of a target's DDIM steps
+    weight: float  # of the mean squared difference of the pixels 0..1
+
+    def __post_init__(self) -> None:
+        check_range("targets.views", self.views, 1, 10_000)
+        check_range("targets.refresh_every", self.refresh_every, 1, 1_000_000)
+        check_range("targets.stride", self.stride, 1, 1000)
+        check_range("targets.weight", self.weight, 0.0, 1e9)
+        for _, value in self.level.points:
+            check_range("targets.level", value, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -44,9 +68,9 @@ class GeometrySettings:
     resolution: Schedule  # of the lattice
 
     guidance_scale: float  # classifier-free guidance of both networks, uncond + s * (cond - uncond)
-    normal_weight: Schedule  # of the SDS gradient
-    depth_weight: Schedule  # of the SDS gradient; the depth network is let go when it stays 0
-    normal_t_range: tuple[float, Schedule]  # lower and upper end, fractions of the noise schedule
+    normal_weight: Schedule  # of the SDS gradient, or of the pull to targets
+    depth_weight: Schedule  # likewise; the depth network is let go when it stays 0
+    normal_t_range: tuple[float, Schedule]  # of SDS: lower and upper end, fractions of the noise schedule
     depth_t_range: tuple[float, Schedule]
 
     sdf_record_step: int | None  # when the field is recorded for equation 7; None: never
@@ -55,6 +79,7 @@ class GeometrySettings:
     laplacian_weight: Schedule  # of the mean length of the uniform Laplacian (world units)
     normal_consistency_weight: Schedule
 
+    targets: TargetSettings | None = None  # multi-step targets in place of SDS; None: SDS
     normal_text: Modality = "normal"  # of the normal network's prompts; "color": as for plain text-to-image guidance
     camera_plan: CameraPlan | None = None  # whose cameras are drawn instead, such as a model's own (its card's)
     deformable: bool = False  # move the lattice's vertices too, bounded as in DMTet; [C] does not
@@ -131,11 +156,15 @@ def shortened(settings: GeometrySettings, steps: int) -> GeometrySettings:
         name: getattr(settings, name).scaled_time(factor)
         for name in ("learning_rate", "active_levels", "resolution", "normal_weight", "depth_weight", "sdf_weight")
     }
-    recorded = settings.sdf_record_step
+    recorded, targets = settings.sdf_record_step, settings.targets
+    if targets is not None:
+        refresh = max(1, round(targets.refresh_every * factor))
+        targets = replace(targets, refresh_every=refresh, level=targets.level.scaled_time(factor))
     return replace(
         settings,
         **scaled,
         steps=steps,
+        targets=targets,
         laplacian_weight=settings.laplacian_weight.scaled_time(factor),
         normal_consistency_weight=settings.normal_consistency_weight.scaled_time(factor),
         normal_t_range=(settings.normal_t_range[0], settings.normal_t_range[1].scaled_time(factor)),

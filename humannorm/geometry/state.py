@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,13 @@ from humannorm.geometry.losses import SdfRecord
 from humannorm.geometry.marching import marching_tetrahedra
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh
+from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh, connected_components, face_areas
 from humannorm.optimisation import read_state_file, tensors_below, write_state_file
 
 __all__ = ["LOSS_NAMES", "GeometryState", "extract_mesh", "load_state", "save_state", "start_state"]
 
+# With multi-step targets the first two are the root mean square difference of the pixels to their targets.
 LOSS_NAMES = ("normal_sds", "depth_sds", "sdf", "laplacian", "normal_consistency", "gradient_norm")
 FORMAT = "humannorm geometry 1"
 
@@ -60,6 +63,8 @@ class GeometryState:
     gradient_scale: float = 0.0  # running mean of the gradient norm, 0 before the first step
     history: Float[Tensor, "S L"] | None = None  # losses of every step so far, columns `LOSS_NAMES`
     hold: Hold | None = None  # what the optimiser must not touch
+    targets: Mapping[str, TargetCache] = dataclasses.field(default_factory=dict)
+    """Multi-step targets of "normal" and "depth", where they are in use."""
 
     def signed_distance(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
         """The field in the working box at the current levels, negative inside."""
@@ -176,6 +181,8 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
     if state.hold is not None:
         tensors |= {"hold.share": state.hold.share, "hold.faces": state.hold.mesh.faces}
         tensors["hold.vertices"] = state.hold.mesh.vertices
+    for kind, cache in state.targets.items():
+        tensors |= {f"targets.{kind}.{name}": value for name, value in cache.tensors.items()}
     if generator is not None:
         tensors["generator"] = generator.get_state()
     numbers = {
@@ -186,6 +193,7 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
         "step": state.step,
         "deformation": None if state.deformation is None else _deformation_to_dict(state.deformation),
         "gradient_scale": state.gradient_scale,
+        "target_prompts": {kind: cache.prompt for kind, cache in state.targets.items()},
     }
     write_state_file(path, tensors, numbers)
 
@@ -221,4 +229,8 @@ def load_state(
         gradient_scale=numbers["gradient_scale"],
         history=tensors.get("history"),
         hold=Hold(Mesh(hold["vertices"], hold["faces"]), hold["share"]) if hold else None,
+        targets={
+            kind: TargetCache(prompt, **tensors_below(f"targets.{kind}.", tensors))
+            for kind, prompt in numbers.get("target_prompts", {}).items()
+        },
     )

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from humannorm.cameras import CAMERA_PLANS, Cameras, sample_cameras
 from humannorm.guidance import Denoiser, sds_gradient
+from humannorm.guidance.targets import TargetCache, make_targets, with_targets
 from humannorm.optimisation import GuardedAdamW, OptimiserRun, StageTimes
 from humannorm.prompts import Prompts
 from humannorm.texture.fields import ColorField
-from humannorm.texture.fine import TargetCache, fine_loss, make_targets
+from humannorm.texture.fine import fine_loss
 from humannorm.texture.perceptual import Perceptual
 from humannorm.texture.saturation import mean_chroma
 from humannorm.texture.settings import TextureSettings
@@ -217,14 +218,16 @@ class _Run(OptimiserRun[TextureState, PaintProgress]):
                 stride=settings.target_stride,
                 generator=self.generator,
             )
-            if not bool(made.images.isfinite().all() and made.latents.isfinite().all()):
+            if not made.is_finite:
                 return torch.full_like(picture, torch.nan), made.images[0], targets  # not kept; the step is rejected
-            if targets is None:
-                count, size = len(self.start.cameras), settings.render_size
-                targets = TargetCache.empty(self.prompts.prompt, count, size, made.latents[0])
-            else:
-                targets = targets.clone()
-            targets.put([index[place] for place in missing], made, self.step)
+            targets = with_targets(
+                targets,
+                [index[place] for place in missing],
+                made,
+                prompt=self.prompts.prompt,
+                count=len(self.start.cameras),
+                step=self.step,
+            )
         assert targets is not None
         target = targets.get(index)
         leaf = picture.detach().requires_grad_()

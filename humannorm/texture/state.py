@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.cameras import Cameras
+from humannorm.cameras import Cameras, target_cameras
+from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh
 from humannorm.optimisation import read_state_file, tensors_below, write_state_file
 from humannorm.texture.fields import (
@@ -19,7 +20,6 @@ from humannorm.texture.fields import (
     color_settings_to_dict,
     make_color_field,
 )
-from humannorm.texture.fine import TargetCache, fine_cameras
 from humannorm.texture.placing import Placement, place
 from humannorm.texture.settings import TextureSettings
 
@@ -50,7 +50,7 @@ def start_state(mesh: Mesh, settings: TextureSettings, generator: torch.Generato
     """A fresh grey field on any mesh, placed in the working box; colours that the mesh has are not used."""
     placed, placement = place(Mesh(mesh.vertices.detach().float(), mesh.faces, mesh.normals, mesh.uvs))
     field = make_color_field(settings.field, placed, generator)
-    cameras = fine_cameras(settings.plan, settings.fine_views, generator)
+    cameras = target_cameras(settings.plan, settings.fine_views, generator)
     return TextureState(placed, placement, field, cameras.to(placed.device))
 
 
@@ -72,8 +72,7 @@ def save_state(state: TextureState, path: str | Path, generator: torch.Generator
     tensors |= {f"mesh.{name}": value for name in _MESH_PARTS if (value := getattr(state.mesh, name)) is not None}
     tensors |= {f"cameras.{name}": getattr(state.cameras, name) for name in _CAMERA_PARTS}
     if state.targets is not None:
-        for name in ("images", "latents", "weights", "step"):
-            tensors[f"targets.{name}"] = getattr(state.targets, name)
+        tensors |= {f"targets.{name}": value for name, value in state.targets.tensors.items()}
     if state.history is not None:
         tensors["history"] = state.history
     if generator is not None:

@@ -16,12 +16,12 @@ import trimesh
 from humannorm.checks import InputError
 from humannorm.geometry.losses import progressive_sdf_loss, record_sdf
 from humannorm.geometry.sculpt import SculptProgress, sculpt
-from humannorm.geometry.settings import PAPER, PRESETS, GeometrySettings, preset, shortened
+from humannorm.geometry.settings import PAPER, PRESETS, GeometrySettings, TargetSettings, preset, shortened
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import LOSS_NAMES, GeometryState, extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import Mesh, is_watertight, mesh_volume
 from humannorm.optimisation import RunError
-from humannorm.schedules import constant
+from humannorm.schedules import constant, ramp
 
 pytestmark = pytest.mark.usefixtures("fixed_distance")
 
@@ -48,17 +48,26 @@ def tensors(state: GeometryState) -> dict[str, torch.Tensor]:
         **state.field.state_dict(),
         **deformation,
         **state.moments,
+        **{f"{kind}.{name}": value for kind, cache in state.targets.items() for name, value in cache.tensors.items()},
         "keys": state.band.keys,
         "history": state.history,
     }
 
 
+TARGETS = TargetSettings(views=4, refresh_every=5, level=ramp(0, 0.9, 12, 0.5), stride=30, weight=2000.0)
+"""All four are renewed once in a short course."""
+
+both_ways = pytest.mark.parametrize("targets", [None, TARGETS], ids=["sds", "targets"])
+
+
+@both_ways
 def test_the_surface_becomes_what_the_guide_believes_in(
-    small_settings: GeometrySettings, believes_in_mesh: Any
+    small_settings: GeometrySettings, believes_in_mesh: Any, targets: TargetSettings | None
 ) -> None:
     settings = dataclasses.replace(
         small_settings,
         steps=50,
+        targets=targets,
         learning_rate=constant(6e-3),
         sdf_record_step=None,
         laplacian_weight=constant(0.0),
@@ -73,11 +82,15 @@ def test_the_surface_becomes_what_the_guide_believes_in(
     assert end.history is not None and end.history.shape == (50, len(LOSS_NAMES))
 
 
-@pytest.mark.parametrize("deformable", [False, True])
+@pytest.mark.parametrize(("deformable", "targets"), [(False, None), (True, None), (False, TARGETS)])
 def test_resumed_run_ends_in_the_same_bytes(
-    small_settings: GeometrySettings, believes_in_mesh: Any, tmp_path: Path, deformable: bool
+    small_settings: GeometrySettings,
+    believes_in_mesh: Any,
+    tmp_path: Path,
+    deformable: bool,
+    targets: TargetSettings | None,
 ) -> None:
-    small_settings = dataclasses.replace(small_settings, deformable=deformable)
+    small_settings = dataclasses.replace(small_settings, deformable=deformable, targets=targets)
     guide = believes_in_mesh(ball(0.6))
     unbroken = sculpt(
         fresh(small_settings), "a ball", small_settings, normal=guide, depth=guide,
@@ -133,6 +146,45 @@ def test_interruption_within_a_step_loses_that_step_only(
     resumed = sculpt(state, "a ball", small_settings, normal=guide, depth=guide, generator=generator)
     first, second = tensors(unbroken), tensors(resumed)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_target_serves_until_it_is_too_old(small_settings: GeometrySettings, believes_in_mesh: Any) -> None:
+    """Two of four cameras a step: each target is walked to when first seen, and again from its fifth step on."""
+    settings = dataclasses.replace(small_settings, targets=TARGETS, depth_weight=constant(0.0))
+    guide = believes_in_mesh(ball(0.6))
+    ages: list[list[int]] = []
+    state = fresh(settings)
+    for step in range(settings.steps):
+        course = dataclasses.replace(settings, steps=step + 1)
+        state = sculpt(state, "a ball", course, normal=guide, depth=None, generator=torch.Generator().manual_seed(step))
+        ages.append([step - int(at) for at in state.targets["normal"].step if int(at) >= 0])
+    assert set(state.targets) == {"normal"}
+    assert ages[0] == [0, 0]
+    assert all(age < TARGETS.refresh_every + 4 for row in ages for age in row) and max(max(row) for row in ages) >= 3
+    assert int(state.targets["normal"].step.min()) > 0  # all four have been renewed
+
+
+def test_targets_of_another_prompt_are_made_anew(small_settings: GeometrySettings, believes_in_mesh: Any) -> None:
+    settings = dataclasses.replace(small_settings, targets=TARGETS, steps=2)
+    guide, generator = believes_in_mesh(ball(0.6)), torch.Generator().manual_seed(1)
+    first = sculpt(fresh(settings), "a ball", settings, normal=guide, depth=guide, generator=generator)
+    longer = dataclasses.replace(settings, steps=4)
+    second = sculpt(first, "another ball", longer, normal=guide, depth=guide, generator=generator)
+    assert all(int(cache.step.max()) >= 2 for cache in second.targets.values())
+    assert all(int(cache.step[cache.step >= 0].min()) >= 2 for cache in second.targets.values())
+
+
+def test_a_target_that_is_not_finite_is_not_kept(
+    small_settings: GeometrySettings, believes_in_mesh: Any, sick: Any
+) -> None:
+    settings = dataclasses.replace(small_settings, targets=TARGETS)
+    reports: list[str | None] = []
+    end = sculpt(
+        fresh(settings), "a ball", settings, normal=sick(believes_in_mesh(ball(0.6)), 2), depth=None,
+        generator=torch.Generator().manual_seed(1), callback=lambda progress: reports.append(progress.rejected),
+    )  # fmt: skip
+    assert reports[0] == "the gradient at step 0 is not finite" and not any(reports[1:])
+    assert bool(end.targets["normal"].latents.isfinite().all())
 
 
 def test_the_input_state_is_left_alone(small_settings: GeometrySettings, believes_in_mesh: Any) -> None:

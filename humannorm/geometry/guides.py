@@ -1,0 +1,169 @@
+"""What a network says of drawn views, as a gradient at their pixels: one look (equation 6), or a multi-step target."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from humannorm.cameras import Cameras
+from humannorm.geometry.settings import GeometrySettings, TargetSettings
+from humannorm.guidance import Denoiser, sds_gradient
+from humannorm.guidance.targets import TargetCache, make_targets, with_targets
+from humannorm.prompts import Modality, Prompts
+
+__all__ = ["GuideSource", "Opinion", "SdsGuide", "TargetGuide", "View", "make_guide"]
+
+GuideSource = Denoiser | Callable[[], Denoiser]
+"""A network, or how to load it: what is loaded here is also let go here when it is no longer needed."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a step looks from."""
+
+    cameras: Cameras
+    index: list[int]  # places of the cameras among those that keep a target, if any do
+
+
+@dataclass(frozen=True, eq=False)
+class Opinion:
+    """What a guide says of a step's pictures."""
+
+    gradient: Float[Tensor, "B S S 3"]  # at the pictures, weighted, of the mean over the views
+    loss: float  # for the history, see `LOSS_NAMES`
+    targets: TargetCache | None = None  # to be kept when the step is done
+
+
+class _Guide(ABC):
+    """One network with its texts."""
+
+    def __init__(self, source: GuideSource, prompt: str, modality: Modality, settings: GeometrySettings) -> None:
+        is_normal = modality == "normal"
+        text: Modality = settings.normal_text if is_normal else "depth"
+        self.prompts = Prompts(prompt, text, plan=settings.plan, rule=settings.text_rule)
+        self.schedule = settings.normal_weight if is_normal else settings.depth_weight
+        self.guidance_scale = settings.guidance_scale
+        self._source = source
+        self._network: Denoiser | None = None
+
+    @property
+    def network(self) -> Denoiser:
+        if self._network is None:
+            self._network = self._source if isinstance(self._source, Denoiser) else self._source()
+        return self._network
+
+    def weight(self, step: int) -> float:
+        return self.schedule(step)
+
+    def is_over(self, step: int) -> bool:
+        """Whether the weight is zero now and ever after."""
+        return self.schedule(step) == 0 and all(value == 0 for at, value in self.schedule.points if at > step)
+
+    def condition(self, cameras: Cameras) -> Any:
+        return self.network.condition(self.prompts.for_cameras(cameras), guidance_scale=self.guidance_scale)
+
+    @abstractmethod
+    def opinion(
+        self,
+        pictures: Float[Tensor, "B S S 3"],
+        view: View,
+        targets: TargetCache | None,
+        step: int,
+        generator: torch.Generator,
+    ) -> Opinion:
+        """Of these renders, 0..1 on black. targets: what the last opinion left to be kept."""
+
+
+class SdsGuide(_Guide):
+    """Equation 6; the loss is the root mean square of the gradient per latent number."""
+
+    def __init__(self, source: GuideSource, prompt: str, modality: Modality, settings: GeometrySettings) -> None:
+        super().__init__(source, prompt, modality, settings)
+        self.t_range = settings.normal_t_range if modality == "normal" else settings.depth_t_range
+
+    def opinion(
+        self,
+        pictures: Float[Tensor, "B S S 3"],
+        view: View,
+        targets: TargetCache | None,
+        step: int,
+        generator: torch.Generator,
+    ) -> Opinion:
+        condition = self.condition(view.cameras)
+        leaf = pictures.detach().requires_grad_()
+        latents = self.network.encode_images(leaf)
+        low, high = self.t_range
+        result = sds_gradient(self.network, latents, condition, t_range=(low, high(step)), generator=generator)
+        upstream = result.gradient * (self.weight(step) / len(latents))
+        (gradient,) = torch.autograd.grad(latents, leaf, upstream)
+        return Opinion(gradient, float(result.gradient.square().mean().sqrt()))
+
+
+class TargetGuide(_Guide):
+    """The pull of each view to its camera's multi-step target, which is made anew when it is too old."""
+
+    def __init__(
+        self,
+        source: GuideSource,
+        prompt: str,
+        modality: Modality,
+        settings: GeometrySettings,
+        targets: TargetSettings,
+        count: int,
+    ) -> None:
+        super().__init__(source, prompt, modality, settings)
+        self.settings, self.count, self.size = targets, count, settings.render_size
+
+    def opinion(
+        self,
+        pictures: Float[Tensor, "B S S 3"],
+        view: View,
+        targets: TargetCache | None,
+        step: int,
+        generator: torch.Generator,
+    ) -> Opinion:
+        pictures = pictures.detach()
+        if targets is not None and not targets.suits(self.prompts.prompt, self.count, self.size):
+            targets = None
+        places = [place for place, at in enumerate(view.index) if self._is_due(targets, at, step)]
+        if places:
+            level = self.settings.level(step)
+            made = make_targets(
+                self.network,
+                pictures[places],
+                self.condition(view.cameras.select(places)),
+                t_range=(level, level),
+                stride=self.settings.stride,
+                generator=generator,
+            )
+            if not made.is_finite:  # not kept; the step is rejected
+                return Opinion(torch.full_like(pictures, torch.nan), float("nan"), targets)
+            index = [view.index[place] for place in places]
+            prompt = self.prompts.prompt
+            targets = with_targets(targets, index, made, prompt=prompt, count=self.count, step=step)
+        assert targets is not None
+        difference = pictures - targets.get(view.index).images
+        weight = self.weight(step) * self.settings.weight
+        return Opinion(
+            difference * (2 * weight / difference.numel()), float(difference.square().mean().sqrt()), targets
+        )
+
+    def _is_due(self, targets: TargetCache | None, at: int, step: int) -> bool:
+        if targets is None or int(targets.step[at]) < 0:
+            return True
+        return step - int(targets.step[at]) >= self.settings.refresh_every
+
+
+def make_guide(
+    source: GuideSource, prompt: str, modality: Modality, settings: GeometrySettings, count: int
+) -> SdsGuide | TargetGuide:
+    """The kind of guide that the settings ask for. count: of the cameras that keep a target."""
+    if settings.targets is None:
+        return SdsGuide(source, prompt, modality, settings)
+    return TargetGuide(source, prompt, modality, settings, settings.targets, count)
