@@ -18,7 +18,7 @@ from humannorm.mesh import Mesh, vertex_normals
 from humannorm.texture.fields import HashColorSettings, UvColorSettings
 from humannorm.texture.paint import PaintProgress, paint
 from humannorm.texture.perceptual import FeatureDistance, VggFeatures
-from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_part, shortened
+from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_part, fine_part, shortened
 from humannorm.texture.settings import preset as settings_of
 from humannorm.texture.state import TextureState, copy_field, load_state, start_state
 
@@ -215,8 +215,8 @@ class HumanNormTextureRefiner(io.ComfyNode):
         render_size: int = 0,
         learning_rate: float = 1.0,
     ) -> io.NodeOutput:
-        whole = settings_of(preset)
-        settings = replace(whole, coarse_steps=0, steps=steps or whole.steps - whole.coarse_steps)
+        settings = fine_part(settings_of(preset))
+        settings = shortened(settings, steps) if steps else settings
         settings = replace(settings, fine_loss=loss, perceptual_weight=perceptual_weight)  # type: ignore[arg-type]
         if target_views:
             settings = replace(settings, fine_views=target_views)

@@ -206,6 +206,7 @@ class _Run(OptimiserRun[TextureState, PaintProgress]):
     ) -> tuple[Tensor, Tensor, TargetCache | None]:
         """Equation 10 at the pictures, the first target's image, and the targets with those made that were due."""
         settings = self.settings
+        (low, high), fine_step = settings.fine_t_range, self.step - settings.coarse_steps
         due = self.step % settings.refresh_every == 0
         targets = self.targets
         missing = [place for place, at in enumerate(index) if due or targets is None or int(targets.step[at]) < 0]
@@ -214,7 +215,7 @@ class _Run(OptimiserRun[TextureState, PaintProgress]):
                 self.guide,
                 picture.detach()[missing],
                 self._condition(normal[missing], cameras.select(missing)),
-                t_range=settings.fine_t_range,
+                t_range=(low(fine_step), high(fine_step)),
                 stride=settings.target_stride,
                 generator=self.generator,
             )

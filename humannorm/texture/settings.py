@@ -23,6 +23,7 @@ __all__ = [
     "FineLoss",
     "TextureSettings",
     "coarse_part",
+    "fine_part",
     "preset",
     "shortened",
 ]
@@ -57,7 +58,7 @@ class TextureSettings:
 
     fine_loss: FineLoss  # which reading of equation 10, see `humannorm.texture.fine`
     fine_views: int  # cameras of the fine steps, each with one target
-    fine_t_range: tuple[float, float]  # to which targets are noised, fractions of the noise schedule
+    fine_t_range: tuple[Schedule, Schedule]  # to which targets are noised, fractions; over the fine steps, from 0
     target_stride: int  # timesteps between two of a target's DDIM steps
     refresh_every: int  # steps between two renewals of a target that already exists
     fidelity_weight: float  # of the pixels' L1 ("published") or of the latents' squares ("paper")
@@ -75,8 +76,10 @@ class TextureSettings:
         check_range("control_scale", self.control_scale, 0.0, 10.0)
         check_choice("fine_loss", self.fine_loss, FINE_LOSSES)
         check_range("fine_views", self.fine_views, 1, 10_000)
-        check_range("fine_t_range[0]", self.fine_t_range[0], 0.0, 1.0)
-        check_range("fine_t_range[1]", self.fine_t_range[1], self.fine_t_range[0], 1.0)
+        low, high = self.fine_t_range
+        for at in (0, *(at for schedule in self.fine_t_range for at, _ in schedule.points)):
+            check_range("fine_t_range[0]", low(at), 0.0, 1.0)
+            check_range("fine_t_range[1]", high(at), low(at), 1.0)
         check_range("target_stride", self.target_stride, 1, 1000)
         check_range("refresh_every", self.refresh_every, 1, 1_000_000)
         for name in ("fidelity_weight", "perceptual_weight"):
@@ -103,7 +106,7 @@ PAPER = TextureSettings(
     coarse_t_range=(0.02, constant(0.98)),
     fine_loss="published",
     fine_views=120,
-    fine_t_range=(0.50, 0.51),
+    fine_t_range=(constant(0.50), constant(0.51)),
     target_stride=25,
     refresh_every=30,  # per_editing_step
     fidelity_weight=1.0,  # lambda_l1
@@ -146,7 +149,7 @@ QUICK = TextureSettings(
     coarse_t_range=(0.02, constant(0.98)),
     fine_loss="published",
     fine_views=32,
-    fine_t_range=(0.50, 0.51),
+    fine_t_range=(constant(0.50), constant(0.51)),
     target_stride=50,
     refresh_every=30,
     fidelity_weight=1.0,
@@ -172,7 +175,13 @@ def shortened(settings: TextureSettings, steps: int) -> TextureSettings:
         coarse_steps=round(settings.coarse_steps * factor),
         plan_pace=settings.plan_pace / factor,
         coarse_t_range=(low, high.scaled_time(factor)),
+        fine_t_range=(settings.fine_t_range[0].scaled_time(factor), settings.fine_t_range[1].scaled_time(factor)),
     )
+
+
+def fine_part(settings: TextureSettings) -> TextureSettings:
+    """The course's fine steps alone, for a field that has its colours already."""
+    return replace(settings, coarse_steps=0, steps=settings.steps - settings.coarse_steps)
 
 
 def coarse_part(settings: TextureSettings) -> TextureSettings:
