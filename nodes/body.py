@@ -9,9 +9,8 @@ from humannorm.body import POSES, BodyShape, load_body
 from .host_denoiser import ordinary_tensors
 from .host_mesh import to_host
 from .schema import CATEGORY, Body, schema
-from .views import framed_cameras, rendered
+from .views import four_sides
 
-PREVIEW_SIZE = 512  # pixels
 ADULT = 0.667
 
 
@@ -75,6 +74,4 @@ class HumanNormBody(io.ComfyNode):
             shape = BodyShape(sex, youngest if age <= ADULT else age, weight, muscle, height, proportions)
             body = load_body(shape, pose)
             mesh = body.to_mesh(uvs=True)
-            cameras = framed_cameras(None, "full", (0.0, 90.0, 180.0, -90.0), 0.0)
-            preview = rendered(body.to_mesh(), cameras, PREVIEW_SIZE).normal
-            return io.NodeOutput(body, to_host(mesh), preview)
+            return io.NodeOutput(body, to_host(mesh), four_sides(body.to_mesh()).normal)

@@ -9,8 +9,7 @@ from comfy.cli_args import args
 from comfy_api.latest import io
 
 from humannorm.cameras import TEXTURE_CAMERA_PLANS
-from humannorm.checks import InputError
-from humannorm.export import FORMATS, ExportSettings, bake, color_vertices, write_glb, write_obj, write_ply
+from humannorm.export import FORMATS, ExportSettings, bake_for, write_baked
 from humannorm.geometry.state import GeometryState
 from humannorm.mesh import Mesh
 from humannorm.texture.state import TextureState
@@ -20,8 +19,8 @@ from .files import next_output_file, refused, relative_to_output
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host, to_host
 from .long_work import Progress
-from .schema import CATEGORY, Geometry, Texture, advanced, schema
-from .texture import sculpted_mesh
+from .schema import CATEGORY, advanced, schema
+from .subjects import check_one_connected, sculpted_mesh, subject_inputs
 
 SHARES = 1000  # of the progress bar
 
@@ -40,9 +39,7 @@ class HumanNormMeshExporter(io.ComfyNode):
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
-                Texture.Input("texture", optional=True, tooltip="A painting. Connect one of the three."),
-                Geometry.Input("geometry", optional=True, tooltip="A sculpture. Connect one of the three."),
-                io.Mesh.Input("mesh", optional=True, tooltip="Any mesh. Connect one of the three."),
+                *subject_inputs("texture", "geometry", "mesh"),
                 io.Combo.Input(
                     "format",
                     options=list(FORMATS),
@@ -91,8 +88,7 @@ class HumanNormMeshExporter(io.ComfyNode):
         normal_map: bool = True,
         occlusion: bool = False,
     ) -> io.NodeOutput:
-        if sum(value is not None for value in (mesh, geometry, texture)) != 1:
-            raise InputError("texture, geometry, mesh: expected exactly one of them to be connected")
+        check_one_connected(texture=texture, geometry=geometry, mesh=mesh)
         settings = ExportSettings(
             faces=faces,
             texture_size=texture_size,
@@ -108,14 +104,9 @@ class HumanNormMeshExporter(io.ComfyNode):
 
         with ordinary_tensors():
             surface, field = _subject(texture, geometry, mesh)
-            baked = (color_vertices if format == "ply" else bake)(surface, settings, field, tell)
+            baked = bake_for(format, surface, settings, field, tell)
             try:
-                if format == "glb":
-                    write_glb(target, baked, extras=_workflow(cls.hidden))
-                elif format == "obj":
-                    write_obj(target, baked)
-                else:
-                    write_ply(target, baked)
+                write_baked(target, baked, extras=_workflow(cls.hidden))
             except OSError as error:
                 raise refused(target, error) from error
             path = relative_to_output(target)

@@ -12,34 +12,34 @@ from comfy_api.latest import io, ui
 from humannorm.body import Body as BodyValue
 from humannorm.checks import InputError
 from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
-from humannorm.geometry.sculpt import SculptProgress, sculpt
+from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import GeometrySettings, shortened
 from humannorm.geometry.settings import preset as settings_of
 from humannorm.geometry.start import prepare_start
-from humannorm.geometry.state import GeometryState, extract_mesh, load_state, start_state
-from humannorm.mesh import Mesh, vertex_normals
+from humannorm.geometry.state import GeometryState, load_state, start_state
+from humannorm.mesh import Mesh
 from humannorm.schedules import Schedule, constant
 
+from .course import Course, Run, run_course
 from .devices import moved, rest_device, work_device
-from .host_denoiser import ordinary_tensors, with_denoisers
+from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host, to_host
-from .long_work import Progress, forget_old, unfinished_file
 from .payloads import GuidancePayload
 from .schema import (
     CATEGORY,
     Body,
     Geometry,
     Guidance,
-    advanced,
+    factor_input,
+    override_input,
     preset_input,
+    rendering_inputs,
     schema,
     seed_input,
     steps_input,
 )
-from .views import framed_cameras, rendered
-
-VIEW_SIZE = 512  # pixels of the pictures that show the result
-SHOWN = (0.0, 90.0, 180.0, -90.0)  # degrees
+from .subjects import check_one_connected, sculpted_mesh
+from .views import four_sides
 
 
 class HumanNormGeometryStart(io.ComfyNode):
@@ -88,10 +88,7 @@ class HumanNormGeometryStart(io.ComfyNode):
         body: BodyValue | None = None,
         start_mesh: Any | None = None,
     ) -> io.NodeOutput:
-        if (body is None) == (start_mesh is None):
-            raise InputError(
-                "body, start_mesh: expected one of them to be connected, got " + ("both", "none")[body is None]
-            )
+        check_one_connected(body=body, start_mesh=start_mesh)
         with ordinary_tensors():
             settings = settings_of(preset)
             if field == "hash" and not isinstance(settings.field, HashFieldSettings):
@@ -125,7 +122,7 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
                 Guidance.Input("normal_guidance", tooltip="Guidance with prompts of kind normal."),
                 Guidance.Input("depth_guidance", optional=True, tooltip="Guidance with prompts of kind depth."),
                 preset_input(),
-                steps_input(),
+                steps_input("Length of the whole course in optimiser steps; schedules are stretched with it."),
                 io.Float.Input(
                     "begin",
                     default=0.0,
@@ -137,54 +134,15 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
                 ),
                 io.Float.Input("end", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="Where in the course to stop."),
                 seed_input(),
-                advanced(
-                    io.Int, "views_per_step", default=0, min=0, max=64, tooltip="Cameras per step; 0: the preset's."
-                ),
-                advanced(
-                    io.Int,
-                    "render_size",
-                    default=0,
-                    min=0,
-                    max=2048,
-                    step=8,
-                    tooltip="Pixels a side of the pictures that are judged; 0: the preset's.",
-                ),
-                advanced(
-                    io.Int,
-                    "resolution",
-                    default=0,
-                    min=0,
-                    max=512,
-                    step=8,
-                    tooltip="Cells a side of the lattice throughout; 0: the preset's schedule.",
-                ),
-                advanced(
-                    io.Float,
-                    "learning_rate",
-                    default=1.0,
-                    min=0.01,
-                    max=100.0,
-                    step=0.05,
-                    tooltip="Factor on the preset's learning rate.",
-                ),
-                advanced(
-                    io.Float,
-                    "smoothness",
-                    default=1.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.05,
-                    tooltip="Factor on the preset's weights of the Laplacian and of normal consistency.",
-                ),
+                *rendering_inputs(),
+                override_input("resolution", 512, "Cells a side of the lattice throughout; 0: the preset's schedule."),
+                factor_input("learning_rate", "learning rate"),
+                factor_input("smoothness", "weights of the Laplacian and of normal consistency", least=0.0),
             ],
             outputs=[
                 Geometry.Output("sculpted", display_name="geometry", tooltip="To go on with, to paint or to save."),
                 io.Mesh.Output("mesh", display_name="mesh", tooltip="The surface."),
-                io.Image.Output(
-                    "views",
-                    display_name="views",
-                    tooltip="Normal maps: front, left, back, right.",
-                ),
+                io.Image.Output("views", display_name="views", tooltip="Normal maps: front, left, back, right."),
             ],
         )
 
@@ -221,10 +179,8 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
         first, settings = part_of_course(_for_guide(settings, normal_guidance), begin, end)
         with ordinary_tensors():
             state = _run(cls.hidden, geometry, guides, settings, first, seed)
-            surface = extract_mesh(state).mesh
-            surface = surface.replace(normals=vertex_normals(surface.vertices, surface.faces))
-            cameras = framed_cameras(normal_guidance.plan, "full", SHOWN, 0.0)
-            views = rendered(surface, cameras, VIEW_SIZE).normal
+            surface = sculpted_mesh(state)
+            views = four_sides(surface, normal_guidance.plan).normal
             assert views is not None
             views = views.to(rest_device())
             return io.NodeOutput(
@@ -252,35 +208,26 @@ def _run(
     first: int,
     seed: int,
 ) -> GeometryState:
-    generator = torch.Generator().manual_seed(seed % 2**63)
-    unfinished = unfinished_file("geometry", hidden.unique_id, hidden.prompt, geometry)
-    if unfinished.is_file():
-        state = load_state(unfinished, generator, work_device())
-    else:
-        state = replace(moved(geometry, work_device()), step=first)
-    progress = Progress(hidden.unique_id, settings.steps - first, "Sculpting")
+    def begin(state: GeometryState, generator: torch.Generator) -> GeometryState:
+        return replace(state, step=first)
 
-    def tell(now: SculptProgress) -> None:
-        progress.update(now.step - first, now.normal_map, now.seconds_left)
-
-    def work(denoisers: list[Any]) -> GeometryState:
-        named = dict(zip(guides, denoisers, strict=True))
+    def optimise(state: GeometryState, run: Run) -> GeometryState:
+        named = dict(zip(guides, run.denoisers, strict=True))
         return sculpt(
             state,
             guides["normal"].prompts.prompts.prompt,
             settings,
             normal=named["normal"],
             depth=named.get("depth"),
-            generator=generator,
-            callback=tell,
-            checkpoint=unfinished,
+            generator=run.generator,
+            callback=lambda now: run.tell(now.step, now.normal_map, now.seconds_left),
+            checkpoint=run.checkpoint,
         )
 
-    if state.step < settings.steps:
-        state = with_denoisers(list(guides.values()), settings.views, seed, work)
-    unfinished.unlink(missing_ok=True)
-    forget_old(unfinished.parent)
-    return state
+    course = Course("geometry", "Sculpting", first, settings.steps, settings.views)
+    return run_course(
+        hidden, course, geometry, list(guides.values()), seed, load=load_state, begin=begin, optimise=optimise
+    )
 
 
 def _check_guides(guides: dict[str, GuidancePayload]) -> None:

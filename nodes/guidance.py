@@ -10,7 +10,7 @@ from humannorm.checks import InputError
 
 from .host_denoiser import check_fit, native_resolution
 from .payloads import GuidancePayload, PromptSet
-from .schema import CATEGORY, Guidance, Prompts, advanced, schema
+from .schema import CATEGORY, Guidance, Prompts, override_input, schema, vae_input
 
 
 class HumanNormGuidance(io.ComfyNode):
@@ -26,7 +26,7 @@ class HumanNormGuidance(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model: normal, depth or image, as the prompts' kind says."),
                 Prompts.Input("prompts", tooltip="From HumanNorm Prompts, of the kind that the model draws."),
-                io.Vae.Input("vae", tooltip="Autoencoder that belongs to the model."),
+                vae_input(),
                 io.Float.Input(
                     "cfg",
                     default=10.0,
@@ -47,14 +47,8 @@ class HumanNormGuidance(io.ComfyNode):
                     step=0.05,
                     tooltip="How strictly the pictures follow the normals of the surface.",
                 ),
-                advanced(
-                    io.Int,
-                    "resolution",
-                    default=0,
-                    min=0,
-                    max=2048,
-                    step=8,
-                    tooltip="Pixels a side that the network sees; 0 is what the model was made for.",
+                override_input(
+                    "resolution", 2048, "Pixels a side that the network sees; 0 is what the model was made for."
                 ),
             ],
             outputs=[Guidance.Output("guidance", display_name="guidance", tooltip="For the optimisers.")],

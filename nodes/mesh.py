@@ -13,7 +13,7 @@ from humannorm.mesh_io import MESH_SUFFIXES, convert_trimesh, load_mesh
 from .files import existing_file, file_fingerprint
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host, to_host
-from .schema import CATEGORY, Trimesh, schema
+from .schema import CATEGORY, Trimesh, file_input, schema
 
 
 class HumanNormLoadMesh(io.ComfyNode):
@@ -26,10 +26,8 @@ class HumanNormLoadMesh(io.ComfyNode):
             description="A GLB, glTF, OBJ or PLY file as native MESH, with its UVs, texture and colours.",
             search_aliases=["load glb", "load obj", "import mesh"],
             inputs=[
-                io.String.Input(
-                    "file",
-                    default="3d/person.glb",
-                    tooltip="A file of the input or output folder: its name, or the mesh_path of Load 3D.",
+                file_input(
+                    "3d/person.glb", "A file of the input or output folder: its name, or the mesh_path of Load 3D."
                 )
             ],
             outputs=[io.Mesh.Output("mesh", display_name="mesh", tooltip="A native MESH.")],

@@ -6,7 +6,6 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from humannorm.checks import InputError
 from humannorm.geometry.state import GeometryState
 from humannorm.mesh import Mesh
 from humannorm.models import bundled_folder, camera_plan
@@ -16,8 +15,8 @@ from humannorm.texture.state import TextureState
 from .devices import rest_device, work_device
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host
-from .schema import CATEGORY, Geometry, Texture, part_input, schema, views_input
-from .texture import sculpted_mesh
+from .schema import CATEGORY, part_input, schema, views_input
+from .subjects import check_one_connected, sculpted_mesh, subject_inputs
 from .views import chosen_views, framed_cameras, rendered
 
 FRAMINGS = ("published", "bundled")
@@ -34,9 +33,7 @@ class HumanNormRenderViews(io.ComfyNode):
             " in the encodings that the models know.",
             search_aliases=["render normal map", "render depth", "turntable"],
             inputs=[
-                io.Mesh.Input("mesh", optional=True, tooltip="Any mesh. Connect one of the three."),
-                Geometry.Input("geometry", optional=True, tooltip="A sculpture. Connect one of the three."),
-                Texture.Input("texture", optional=True, tooltip="A painting. Connect one of the three."),
+                *subject_inputs("mesh", "geometry", "texture"),
                 views_input(),
                 part_input(),
                 io.Combo.Input(
@@ -76,8 +73,7 @@ class HumanNormRenderViews(io.ComfyNode):
         texture: TextureState | None = None,
     ) -> io.NodeOutput:
         azimuths = chosen_views(views).azimuths
-        if sum(value is not None for value in (mesh, geometry, texture)) != 1:
-            raise InputError("mesh, geometry, texture: expected exactly one of them to be connected")
+        check_one_connected(mesh=mesh, geometry=geometry, texture=texture)
         with ordinary_tensors():
             plan = camera_plan(bundled_folder()) if framing == "bundled" else None
             cameras = framed_cameras(plan, part, azimuths, elevation)

@@ -77,11 +77,33 @@ def preset_input() -> io.Input:
     )
 
 
-def steps_input() -> io.Input:
-    return io.Int.Input(
-        "steps",
-        default=0,
-        min=0,
-        max=100_000,
-        tooltip="Length of the whole course in optimiser steps; schedules are stretched with it. 0 takes the preset's.",
+def steps_input(tooltip: str) -> io.Input:
+    return io.Int.Input("steps", default=0, min=0, max=100_000, tooltip=f"{tooltip} 0 takes the preset's.")
+
+
+def vae_input() -> io.Input:
+    return io.Vae.Input("vae", tooltip="Autoencoder that belongs to the model.")
+
+
+def file_input(default: str, tooltip: str) -> io.Input:
+    return io.String.Input("file", default=default, tooltip=tooltip)
+
+
+def override_input(name: str, most: int, tooltip: str, step: int = 8) -> io.Input:
+    """A whole number that stands above the preset or the model where it is not 0."""
+    return advanced(io.Int, name, default=0, min=0, max=most, step=step, tooltip=tooltip)
+
+
+def factor_input(name: str, of: str, least: float = 0.01) -> io.Input:
+    """A factor on numbers of the preset."""
+    return advanced(
+        io.Float, name, default=1.0, min=least, max=100.0, step=0.05, tooltip=f"Factor on the preset's {of}."
     )
+
+
+def rendering_inputs() -> list[io.Input]:
+    """How many pictures an optimiser has judged in a step, and how large they are."""
+    return [
+        override_input("views_per_step", 64, "Cameras per step; 0: the preset's.", step=1),
+        override_input("render_size", 2048, "Pixels a side of the pictures that are judged; 0: the preset's."),
+    ]

@@ -12,7 +12,8 @@ from humannorm.texture import state as texture_state
 from .devices import rest_device
 from .files import existing_file, file_fingerprint, next_output_file, refused, relative_to_output
 from .host_denoiser import ordinary_tensors
-from .schema import CATEGORY, Geometry, Texture, schema
+from .schema import CATEGORY, Geometry, Texture, file_input, schema
+from .subjects import check_one_connected
 
 SUFFIX = ".safetensors"
 
@@ -44,10 +45,7 @@ class HumanNormSaveState(io.ComfyNode):
         geometry: geometry_state.GeometryState | None = None,
         texture: texture_state.TextureState | None = None,
     ) -> io.NodeOutput:
-        if (geometry is None) == (texture is None):
-            raise InputError(
-                "geometry, texture: expected one of them to be connected, got " + ("both", "none")[geometry is None]
-            )
+        check_one_connected(geometry=geometry, texture=texture)
         target = next_output_file(filename_prefix, SUFFIX)
         with ordinary_tensors():
             try:
@@ -71,10 +69,8 @@ class HumanNormLoadState(io.ComfyNode):
             description="Reads what Save State wrote, or what an interrupted optimiser left in humannorm/unfinished.",
             search_aliases=["load geometry", "load texture", "resume"],
             inputs=[
-                io.String.Input(
-                    "file",
-                    default="humannorm/state_00001_.safetensors",
-                    tooltip="A file of the output folder, else of the input folder.",
+                file_input(
+                    "humannorm/state_00001_.safetensors", "A file of the output folder, else of the input folder."
                 )
             ],
             outputs=[

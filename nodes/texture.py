@@ -9,29 +9,37 @@ from typing import Any
 import folder_paths
 import torch
 from comfy_api.latest import io, ui
-from torch import Tensor
 
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, target_cameras
 from humannorm.checks import InputError
-from humannorm.geometry.state import GeometryState, extract_mesh
-from humannorm.mesh import Mesh, vertex_normals
+from humannorm.geometry.state import GeometryState
 from humannorm.texture.fields import HashColorSettings, UvColorSettings
-from humannorm.texture.paint import PaintProgress, paint
+from humannorm.texture.paint import paint
 from humannorm.texture.perceptual import FeatureDistance, VggFeatures
 from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_part, fine_part, shortened
 from humannorm.texture.settings import preset as settings_of
 from humannorm.texture.state import TextureState, copy_field, load_state, start_state
 
+from .course import Course, Run, run_course
 from .devices import moved, rest_device, work_device
-from .host_denoiser import ordinary_tensors, with_denoisers
+from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host
-from .long_work import Progress, forget_old, unfinished_file
 from .payloads import GuidancePayload
-from .schema import CATEGORY, Geometry, Guidance, Texture, advanced, preset_input, schema, seed_input
-from .views import framed_cameras, rendered
+from .schema import (
+    CATEGORY,
+    Geometry,
+    Guidance,
+    Texture,
+    factor_input,
+    preset_input,
+    rendering_inputs,
+    schema,
+    seed_input,
+    steps_input,
+)
+from .subjects import check_one_connected, sculpted_mesh
+from .views import four_sides
 
-VIEW_SIZE = 512  # pixels of the pictures that show the result
-SHOWN = (0.0, 90.0, 180.0, -90.0)  # degrees
 MODELS = "humannorm"  # folder in the host's models folder for files that are no diffusion models
 
 
@@ -84,10 +92,7 @@ class HumanNormTextureStart(io.ComfyNode):
         own_mesh: Any | None = None,
         colors_of: TextureState | None = None,
     ) -> io.NodeOutput:
-        if (geometry is None) == (own_mesh is None):
-            raise InputError(
-                "geometry, own_mesh: expected one of them to be connected, got " + ("both", "none")[geometry is None]
-            )
+        check_one_connected(geometry=geometry, own_mesh=own_mesh)
         with ordinary_tensors():
             settings = settings_of(preset)
             if field == "hash":
@@ -97,7 +102,7 @@ class HumanNormTextureStart(io.ComfyNode):
             mesh = sculpted_mesh(geometry) if geometry is not None else from_host(own_mesh, "own_mesh")
             if colors_of is not None:
                 settings = replace(settings, field=colors_of.field.settings)
-            state = start_state(mesh.to(work_device()), settings, torch.Generator().manual_seed(seed % 2**63))
+            state = start_state(mesh.to(work_device()), settings, torch.Generator().manual_seed(seed))
             if colors_of is not None:
                 if isinstance(settings.field, UvColorSettings):
                     raise InputError(
@@ -120,14 +125,10 @@ class HumanNormTextureOptimizer(io.ComfyNode):
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             inputs=[
-                Texture.Input("texture", tooltip="From Texture Start, another optimiser or Load State."),
-                Guidance.Input("guidance", tooltip="Guidance with prompts of kind image and the normal ControlNet."),
-                preset_input(),
-                _steps_input("coarse"),
-                seed_input(),
-                *_numbers_inputs(),
+                *_painter_inputs("From Texture Start, another optimiser or Load State.", "Coarse steps"),
+                *_number_inputs(),
             ],
-            outputs=_outputs(),
+            outputs=_painter_outputs(),
         )
 
     @classmethod
@@ -146,8 +147,7 @@ class HumanNormTextureOptimizer(io.ComfyNode):
         settings = shortened(settings, steps) if steps else settings
         settings = _with_numbers(_for_guide(settings, guidance), views_per_step, render_size, learning_rate)
         with ordinary_tensors():
-            state = _run(cls.hidden, texture, guidance, settings, seed, None)
-            return _shown(cls, state, guidance)
+            return _painted(cls, texture, guidance, settings, seed)
 
 
 class HumanNormTextureRefiner(io.ComfyNode):
@@ -163,11 +163,7 @@ class HumanNormTextureRefiner(io.ComfyNode):
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             inputs=[
-                Texture.Input("texture", tooltip="From the texture optimiser or Load State."),
-                Guidance.Input("guidance", tooltip="Guidance with prompts of kind image and the normal ControlNet."),
-                preset_input(),
-                _steps_input("fine"),
-                seed_input(),
+                *_painter_inputs("From the texture optimiser or Load State.", "Fine steps"),
                 io.Int.Input(
                     "target_views",
                     default=0,
@@ -194,9 +190,9 @@ class HumanNormTextureRefiner(io.ComfyNode):
                     default="",
                     tooltip="File with torchvision's VGG16 weights in models/humannorm; empty: features of the VAE.",
                 ),
-                *_numbers_inputs(),
+                *_number_inputs(),
             ],
-            outputs=_outputs(),
+            outputs=_painter_outputs(),
         )
 
     @classmethod
@@ -223,64 +219,45 @@ class HumanNormTextureRefiner(io.ComfyNode):
         settings = _with_numbers(_for_guide(settings, guidance), views_per_step, render_size, learning_rate)
         with ordinary_tensors():
             features = VggFeatures.load(_vgg_file(vgg_weights)).to(work_device()) if vgg_weights else None
-            state = _run(cls.hidden, texture, guidance, settings, seed, features)
-            return _shown(cls, state, guidance)
+            return _painted(cls, texture, guidance, settings, seed, features)
 
 
-def sculpted_mesh(state: GeometryState) -> Mesh:
-    """The surface of a geometry with smooth normals."""
-    surface = extract_mesh(state).mesh
-    return surface.replace(normals=vertex_normals(surface.vertices, surface.faces))
-
-
-def _run(
-    hidden: Any,
+def _painted(
+    cls: Any,
     texture: TextureState,
     guidance: GuidancePayload,
     settings: TextureSettings,
     seed: int,
-    features: VggFeatures | None,
-) -> TextureState:
+    features: VggFeatures | None = None,
+) -> io.NodeOutput:
+    """The painting after the course, and pictures of it in the node and on its output; inside `ordinary_tensors`."""
     _check_guide(guidance)
-    generator = torch.Generator().manual_seed(seed % 2**63)
     stage = "coarse" if settings.coarse_steps else "fine"
-    unfinished = unfinished_file(f"texture_{stage}", hidden.unique_id, hidden.prompt, texture)
-    if unfinished.is_file():
-        state = load_state(unfinished, generator, work_device())
-    else:
-        state = replace(moved(texture, work_device()), step=0)
+
+    def begin(state: TextureState, generator: torch.Generator) -> TextureState:
+        state = replace(state, step=0)
         if stage == "fine" and state.targets is None:
             cameras = target_cameras(settings.plan, settings.fine_views, generator)
             state = replace(state, cameras=cameras.to(work_device()))
-    progress = Progress(hidden.unique_id, settings.steps, "Painting")
+        return state
 
-    def tell(now: PaintProgress) -> None:
-        progress.update(now.step, now.picture, now.seconds_left)
-
-    def work(denoisers: list[Any]) -> TextureState:
+    def optimise(state: TextureState, run: Run) -> TextureState:
+        (denoiser,) = run.denoisers
         return paint(
             state,
             guidance.prompts.prompts.prompt,
             settings,
-            guide=denoisers[0],
-            perceptual=FeatureDistance(features or denoisers[0].vae.features),
-            generator=generator,
+            guide=denoiser,
+            perceptual=FeatureDistance(features or denoiser.vae.features),
+            generator=run.generator,
             negative=guidance.prompts.prompts.negative,
-            callback=tell,
-            checkpoint=unfinished,
+            callback=lambda now: run.tell(now.step, now.picture, now.seconds_left),
+            checkpoint=run.checkpoint,
         )
 
-    if state.step < settings.steps:
-        state = with_denoisers([guidance], settings.views, seed, work)
-    unfinished.unlink(missing_ok=True)
-    forget_old(unfinished.parent)
-    return state
-
-
-def _shown(cls: Any, state: TextureState, guidance: GuidancePayload) -> io.NodeOutput:
-    """The state, and pictures of it in the node and on its output."""
-    cameras = framed_cameras(guidance.plan, "full", SHOWN, 0.0)
-    views: Tensor | None = rendered(state.mesh, cameras, VIEW_SIZE, state.field).color
+    course = Course(f"texture_{stage}", "Painting", 0, settings.steps, settings.views)
+    state = run_course(cls.hidden, course, texture, [guidance], seed, load=load_state, begin=begin, optimise=optimise)
+    views = four_sides(state.mesh, guidance.plan, state.field).color
     assert views is not None
     views = views.to(rest_device())
     return io.NodeOutput(moved(state, rest_device()), views, ui=ui.PreviewImage(views, cls=cls))
@@ -319,41 +296,23 @@ def _vgg_file(name: str) -> Path:
     return path
 
 
-def _steps_input(stage: str) -> io.Input:
-    return io.Int.Input(
-        "steps",
-        default=0,
-        min=0,
-        max=100_000,
-        tooltip=f"{stage.capitalize()} steps; schedules are stretched with them. 0 takes the preset's.",
-    )
-
-
-def _numbers_inputs() -> list[io.Input]:
+def _painter_inputs(origin: str, steps: str) -> list[io.Input]:
+    """What both painters begin their inputs with."""
     return [
-        advanced(io.Int, "views_per_step", default=0, min=0, max=64, tooltip="Cameras per step; 0: the preset's."),
-        advanced(
-            io.Int,
-            "render_size",
-            default=0,
-            min=0,
-            max=2048,
-            step=8,
-            tooltip="Pixels a side of the pictures that are judged; 0: the preset's.",
-        ),
-        advanced(
-            io.Float,
-            "learning_rate",
-            default=1.0,
-            min=0.01,
-            max=100.0,
-            step=0.05,
-            tooltip="Factor on the preset's learning rates.",
-        ),
+        Texture.Input("texture", tooltip=origin),
+        Guidance.Input("guidance", tooltip="Guidance with prompts of kind image and the normal ControlNet."),
+        preset_input(),
+        steps_input(f"{steps}; schedules are stretched with them."),
+        seed_input(),
     ]
 
 
-def _outputs() -> list[io.Output]:
+def _number_inputs() -> list[io.Input]:
+    """What both end with."""
+    return [*rendering_inputs(), factor_input("learning_rate", "learning rates")]
+
+
+def _painter_outputs() -> list[io.Output]:
     return [
         Texture.Output("painted", display_name="texture", tooltip="To go on with, to export or to save."),
         io.Image.Output("views", display_name="views", tooltip="Pictures: front, left, back, right."),

@@ -101,12 +101,16 @@ class Workflow:
         self._y = TOP
         self.groups.append({"id": len(self.groups) + 1, "title": title, "color": COLORS[color], "flags": {}})
 
+    def opening(self, title: str, height: int = 240) -> None:
+        """The first column, with the note that explains the workflow."""
+        self.group(title, "models")
+        self._place(
+            {"type": "MarkdownNote", "inputs": [], "outputs": [], "widgets_values": [READ_ME[self.name]]}, height
+        )
+        self.nodes[-1] |= {"title": "Read me", "color": "#432", "bgcolor": "#653"}
+
     def _close_group(self) -> None:
         self.groups[-1]["bounding"] = [self._x - 20, TOP - 60, COLUMN + 40, max(self._y - TOP + 50, 100)]
-
-    def note(self, text: str, height: int = 200) -> None:
-        self._place({"type": "MarkdownNote", "inputs": [], "outputs": [], "widgets_values": [text]}, height)
-        self.nodes[-1] |= {"title": "Read me", "color": "#432", "bgcolor": "#653"}
 
     def add(self, kind: str, /, *, title: str | None = None, mode: int = 0, pictures: int = 0, **given: Any) -> int:
         """A node; given: widget values, or links as (node id, output number). pictures: pixels for a preview."""
@@ -211,31 +215,27 @@ def bundled(flow: Workflow) -> dict[str, tuple[int, int]]:
 def sd15(flow: Workflow) -> dict[str, tuple[int, int]]:
     """The published weights through the host's loaders."""
     found: dict[str, tuple[int, int]] = {}
+
+    def load(name: str, kind: str, widget: str, folder: str, repository: str, file: str, **more: Any) -> None:
+        saved_as = f"humannorm/{more.pop('saved_as', repository)}.safetensors"
+        node = flow.add(kind, **{widget: saved_as}, **more)
+        url = f"{WEIGHTS}/{repository}/resolve/main/{file}.safetensors"
+        flow.models(node, (saved_as, url, folder))
+        found[name] = (node, 0)
+
+    network = "diffusion_pytorch_model"
     for name, repository in (
         ("normal", "normal-adapted-sd1.5"),
         ("depth", "depth-adapted-sd1.5"),
         ("image", "normal-aligned-sd1.5"),
     ):
-        file = f"humannorm/{repository}.safetensors"
-        node = flow.add("UNETLoader", title=f"{name} model", unet_name=file, weight_dtype="default")
-        url = f"{WEIGHTS}/{repository}/resolve/main/unet/diffusion_pytorch_model.safetensors"
-        flow.models(node, (file, url, "diffusion_models"))
-        found[name] = (node, 0)
-    file = "humannorm/controlnet-normal-sd1.5.safetensors"
-    node = flow.add("ControlNetLoader", control_net_name=file)
-    url = f"{WEIGHTS}/controlnet-normal-sd1.5/resolve/main/diffusion_pytorch_model.safetensors"
-    flow.models(node, (file, url, "controlnet"))
-    found["control"] = (node, 0)
-    file = "humannorm/sd1.5-text-encoder.safetensors"
-    node = flow.add("CLIPLoader", clip_name=file, type="stable_diffusion", device="default")
-    url = f"{WEIGHTS}/normal-adapted-sd1.5/resolve/main/text_encoder/model.safetensors"
-    flow.models(node, (file, url, "text_encoders"))
-    found["clip"] = (node, 0)
-    file = "humannorm/sd1.5-vae.safetensors"
-    node = flow.add("VAELoader", vae_name=file)
-    url = f"{WEIGHTS}/normal-adapted-sd1.5/resolve/main/vae/diffusion_pytorch_model.safetensors"
-    flow.models(node, (file, url, "vae"))
-    found["vae"] = (node, 0)
+        more = {"title": f"{name} model", "weight_dtype": "default"}
+        load(name, "UNETLoader", "unet_name", "diffusion_models", repository, f"unet/{network}", **more)
+    load("control", "ControlNetLoader", "control_net_name", "controlnet", "controlnet-normal-sd1.5", network)
+    base = "normal-adapted-sd1.5"
+    more = {"saved_as": "sd1.5-text-encoder", "type": "stable_diffusion", "device": "default"}
+    load("clip", "CLIPLoader", "clip_name", "text_encoders", base, "text_encoder/model", **more)
+    load("vae", "VAELoader", "vae_name", "vae", base, f"vae/{network}", saved_as="sd1.5-vae")
     return found
 
 
@@ -267,7 +267,7 @@ def guides(flow: Workflow, models: dict[str, Any], said: dict[str, Any], geometr
     return found
 
 
-def whole_human(flow: Workflow, models: dict[str, Any], preset: str, cfg: float, export: dict[str, Any]) -> None:
+def whole_human(flow: Workflow, models: dict[str, Any], preset: str, cfg: float, file: dict[str, Any]) -> None:
     """Texts to a GLB in the viewer."""
     flow.group("2 Who", "texts")
     said = texts(flow, models["clip"], "normal", "depth", "image")
@@ -288,36 +288,47 @@ def whole_human(flow: Workflow, models: dict[str, Any], preset: str, cfg: float,
         "HumanNormSaveState", title="Save the sculpture", geometry=(sculpt, 0), filename_prefix="humannorm/geometry"
     )
     flow.group("5 Paint", "work")
-    blank = flow.add("HumanNormTextureStart", geometry=(sculpt, 0), preset=preset)
-    coarse = flow.add(
-        "HumanNormTextureOptimizer", texture=(blank, 0), guidance=guide["image"], preset=preset, pictures=300
-    )
-    fine = flow.add(
-        "HumanNormTextureRefiner", texture=(coarse, 0), guidance=guide["image"], preset=preset, pictures=300
-    )
+    fine = paint(flow, guide["image"], {"geometry": (sculpt, 0), "preset": preset}, preset=preset)
     flow.add("HumanNormSaveState", title="Save the painting", texture=(fine, 0), filename_prefix="humannorm/texture")
     flow.group("6 The human", "results")
-    saved = flow.add("HumanNormMeshExporter", texture=(fine, 0), **export)
-    flow.add("Preview3D", model_file=(saved, 1), pictures=400)
+    export(flow, fine, **file)
     render = flow.add("HumanNormRenderViews", texture=(fine, 0), views="front,30,90,180")
-    flow.add("PreviewImage", title="Normals", images=(render, 0), pictures=240)
+    previewed(flow, "Normals", (render, 0), 240)
+
+
+def paint(flow: Workflow, guide: tuple[int, int], start: dict[str, Any], **widgets: Any) -> int:
+    """A colour field and both painters, which share their widgets' values; the refiner's node."""
+    done = flow.add("HumanNormTextureStart", **start)
+    for kind in ("HumanNormTextureOptimizer", "HumanNormTextureRefiner"):
+        done = flow.add(kind, texture=(done, 0), guidance=guide, pictures=300, **widgets)
+    return done
+
+
+def export(flow: Workflow, painting: int, **settings: Any) -> int:
+    """A file and its viewer; the exporter's node."""
+    saved = flow.add("HumanNormMeshExporter", texture=(painting, 0), **settings)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=400)
+    return saved
+
+
+def previewed(flow: Workflow, title: str, images: tuple[int, int], pictures: int = 280) -> None:
+    flow.add("PreviewImage", title=title, images=images, pictures=pictures)
 
 
 def normal_maps_2d(flow: Workflow) -> None:
-    flow.group("1 Models", "models")
-    flow.note(READ_ME["normal_maps_2d"])
+    flow.opening("1 Models", 200)
     models = bundled(flow)
     flow.group("2 Texts", "texts")
     said = texts(flow, models["clip"], "normal", "depth")
     flow.group("3 Whole body", "work")
     for kind, node in (("normal", "HumanNormNormalSampler"), ("depth", "HumanNormDepthSampler")):
         drawn = flow.add(node, model=models[kind], prompts=said[kind], vae=models["vae"], seed=1)
-        flow.add("PreviewImage", title=f"{kind}: front, left, back, right", images=(drawn, 0), pictures=280)
+        previewed(flow, f"{kind}: front, left, back, right", (drawn, 0))
     flow.group("4 Head", "work")
     drawn = flow.add(
         "HumanNormNormalSampler", model=models["normal"], prompts=said["normal"], vae=models["vae"], part="head", seed=1
     )
-    flow.add("PreviewImage", title="heads: front, left, back, right", images=(drawn, 0), pictures=280)
+    previewed(flow, "heads: front, left, back, right", (drawn, 0))
     flow.group("5 Their words", "results")
     for part, view in (("full", "front"), ("full", "back"), ("head", "left")):
         picked = flow.add("HumanNormPickPrompt", title=f"{part}, {view}", prompts=said["normal"], part=part, view=view)
@@ -325,31 +336,17 @@ def normal_maps_2d(flow: Workflow) -> None:
 
 
 def text_to_human(flow: Workflow) -> None:
-    flow.group("1 Models", "models")
-    flow.note(
-        READ_ME["text_to_human"],
-        300,
-    )
-    models = bundled(flow)
-    whole_human(flow, models, "quick", 10.0, {"faces": 20_000, "texture_size": 1024})
+    flow.opening("1 Models", 300)
+    whole_human(flow, bundled(flow), "quick", 10.0, {"faces": 20_000, "texture_size": 1024})
 
 
 def text_to_human_sd15(flow: Workflow) -> None:
-    flow.group("1 Models", "models")
-    flow.note(
-        READ_ME["text_to_human_sd15"],
-        260,
-    )
-    models = sd15(flow)
-    whole_human(flow, models, "standard", 50.0, {"faces": 100_000, "texture_size": 2048})
+    flow.opening("1 Models", 260)
+    whole_human(flow, sd15(flow), "standard", 50.0, {"faces": 100_000, "texture_size": 2048})
 
 
 def paint_my_mesh(flow: Workflow) -> None:
-    flow.group("1 Your mesh", "models")
-    flow.note(
-        READ_ME["paint_my_mesh"],
-        240,
-    )
+    flow.opening("1 Your mesh")
     viewer = flow.add("Load3D", model_file="3d/person.glb", pictures=300)
     mesh = flow.add("HumanNormLoadMesh", file=(viewer, 2))
     flow.group("2 Model and texts", "texts")
@@ -357,23 +354,14 @@ def paint_my_mesh(flow: Workflow) -> None:
     said = texts(flow, models["clip"], "image", prompt="an old woman in a long green coat")
     guide = guides(flow, models, said, 10.0)
     flow.group("3 Paint", "work")
-    blank = flow.add("HumanNormTextureStart", own_mesh=(mesh, 0))
-    coarse = flow.add("HumanNormTextureOptimizer", texture=(blank, 0), guidance=guide["image"], pictures=300)
-    fine = flow.add("HumanNormTextureRefiner", texture=(coarse, 0), guidance=guide["image"], pictures=300)
+    fine = paint(flow, guide["image"], {"own_mesh": (mesh, 0)})
     flow.group("4 The painted mesh", "results")
-    saved = flow.add(
-        "HumanNormMeshExporter", texture=(fine, 0), faces=50_000, texture_size=1024, filename_prefix="humannorm/painted"
-    )
-    flow.add("Preview3D", model_file=(saved, 1), pictures=400)
+    saved = export(flow, fine, faces=50_000, texture_size=1024, filename_prefix="humannorm/painted")
     flow.add("HumanNormMeshToTrimesh", title="For the 3D packs", mesh=(saved, 0))
 
 
 def remix(flow: Workflow) -> None:
-    flow.group("1 Models and texts", "models")
-    flow.note(
-        READ_ME["remix"],
-        260,
-    )
+    flow.opening("1 Models and texts", 260)
     models = bundled(flow)
     said = texts(flow, models["clip"], "normal", "image")
     flow.group("2 Normal maps", "work")
@@ -386,7 +374,7 @@ def remix(flow: Workflow) -> None:
         seed=4,
     )
     larger = flow.add("ImageScaleBy", image=(normals, 0), upscale_method="lanczos", scale_by=3.0)
-    flow.add("PreviewImage", title="Enlarged by an image node", images=(larger, 0), pictures=280)
+    previewed(flow, "Enlarged by an image node", (larger, 0))
     flow.group("3 The host's sampler", "work")
     picked = flow.add("HumanNormPickPrompt", prompts=said["image"], part="full", view="front")
     applied = flow.add(
@@ -410,7 +398,7 @@ def remix(flow: Workflow) -> None:
         scheduler="normal",
     )
     decoded = flow.add("VAEDecode", samples=(sampled, 0), vae=models["vae"])
-    flow.add("PreviewImage", title="By KSampler, along our normals", images=(decoded, 0), pictures=280)
+    previewed(flow, "By KSampler, along our normals", (decoded, 0))
     flow.group("4 A LoRA on the sculptor", "guidance")
     lora = flow.add(
         "LoraLoaderModelOnly",
@@ -427,16 +415,12 @@ def remix(flow: Workflow) -> None:
     )
     flow.group("5 Rendered", "results")
     render = flow.add("HumanNormRenderViews", geometry=(sculpt, 0), framing="bundled", views="front,45,90,180")
-    flow.add("PreviewImage", title="Normals", images=(render, 0), pictures=280)
-    flow.add("PreviewImage", title="Depth", images=(render, 1), pictures=280)
+    previewed(flow, "Normals", (render, 0))
+    previewed(flow, "Depth", (render, 1))
 
 
 def edit(flow: Workflow) -> None:
-    flow.group("1 A saved human", "models")
-    flow.note(
-        READ_ME["edit"],
-        240,
-    )
+    flow.opening("1 A saved human")
     geometry = flow.add("HumanNormLoadState", title="Sculpture", file="humannorm/geometry_00001_.safetensors")
     texture = flow.add("HumanNormLoadState", title="Painting", file="humannorm/texture_00001_.safetensors")
     flow.group("2 New words", "texts")
@@ -449,14 +433,9 @@ def edit(flow: Workflow) -> None:
         "HumanNormGeometryOptimizer", geometry=(geometry, 0), normal_guidance=guide["normal"], begin=0.5, pictures=300
     )
     flow.group("5 Paint on", "work")
-    blank = flow.add("HumanNormTextureStart", geometry=(sculpt, 0), colors_of=(texture, 1))
-    coarse = flow.add("HumanNormTextureOptimizer", texture=(blank, 0), guidance=guide["image"], steps=60, pictures=300)
-    fine = flow.add("HumanNormTextureRefiner", texture=(coarse, 0), guidance=guide["image"], steps=60, pictures=300)
+    fine = paint(flow, guide["image"], {"geometry": (sculpt, 0), "colors_of": (texture, 1)}, steps=60)
     flow.group("6 The changed human", "results")
-    saved = flow.add(
-        "HumanNormMeshExporter", texture=(fine, 0), faces=20_000, texture_size=1024, filename_prefix="humannorm/edited"
-    )
-    flow.add("Preview3D", model_file=(saved, 1), pictures=400)
+    export(flow, fine, faces=20_000, texture_size=1024, filename_prefix="humannorm/edited")
 
 
 WORKFLOWS = (normal_maps_2d, text_to_human, text_to_human_sd15, paint_my_mesh, remix, edit)

@@ -9,7 +9,16 @@ if TYPE_CHECKING:
     from .atlas import Atlas, UnwrapSettings, unwrap
     from .baked import BakedMesh
     from .decimation import decimate
-    from .exporting import FORMATS, ExportSettings, bake, color_vertices, export_mesh, to_metres
+    from .exporting import (
+        FORMATS,
+        ExportSettings,
+        bake,
+        bake_for,
+        color_vertices,
+        export_mesh,
+        to_metres,
+        write_baked,
+    )
     from .gltf import GlbBuilder
     from .tangents import vertex_tangents
     from .writers import add_mesh, write_glb, write_obj, write_ply
@@ -19,7 +28,19 @@ _HOMES = {
     **dict.fromkeys(("Atlas", "UnwrapSettings", "unwrap"), "atlas"),
     "BakedMesh": "baked",
     "decimate": "decimation",
-    **dict.fromkeys(("FORMATS", "ExportSettings", "bake", "color_vertices", "export_mesh", "to_metres"), "exporting"),
+    **dict.fromkeys(
+        (
+            "FORMATS",
+            "ExportSettings",
+            "bake",
+            "bake_for",
+            "color_vertices",
+            "export_mesh",
+            "to_metres",
+            "write_baked",
+        ),
+        "exporting",
+    ),
     "GlbBuilder": "gltf",
     "vertex_tangents": "tangents",
     **dict.fromkeys(("add_mesh", "write_glb", "write_obj", "write_ply"), "writers"),
@@ -34,12 +55,14 @@ __all__ = [
     "UnwrapSettings",
     "add_mesh",
     "bake",
+    "bake_for",
     "color_vertices",
     "decimate",
     "export_mesh",
     "to_metres",
     "unwrap",
     "vertex_tangents",
+    "write_baked",
     "write_glb",
     "write_obj",
     "write_ply",

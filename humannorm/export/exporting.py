@@ -23,7 +23,16 @@ from .decimation import decimate
 from .tangents import vertex_tangents
 from .writers import write_glb, write_obj, write_ply
 
-__all__ = ["FORMATS", "ExportSettings", "bake", "color_vertices", "export_mesh", "to_metres"]
+__all__ = [
+    "FORMATS",
+    "ExportSettings",
+    "bake",
+    "bake_for",
+    "color_vertices",
+    "export_mesh",
+    "to_metres",
+    "write_baked",
+]
 
 FORMATS = ("glb", "obj", "ply")
 Progress = Callable[[str, float], None]
@@ -78,16 +87,39 @@ def export_mesh(
     if target.exists() and not overwrite:  # before any long work; the writers look again
         raise InputError(f"path: expected a new file, got {target}, which exists (overwrite=True replaces it)")
     tell = progress or _say_nothing
-    baked = color_vertices(mesh, settings, field, tell) if kind == "ply" else bake(mesh, settings, field, tell)
+    baked = bake_for(kind, mesh, settings, field, tell)
     tell("write", 0.9)
-    if kind == "glb":
-        done = [write_glb(target, baked, extras=extras, image_format=settings.image_format, overwrite=overwrite)]
-    elif kind == "obj":
-        done = write_obj(target, baked, overwrite=overwrite)
-    else:
-        done = [write_ply(target, baked, overwrite=overwrite)]
+    done = write_baked(target, baked, extras=extras, image_format=settings.image_format, overwrite=overwrite)
     tell("done", 1.0)
     return done
+
+
+def bake_for(
+    kind: str,
+    mesh: Mesh,
+    settings: ExportSettings = ExportSettings(),
+    field: ColorField | None = None,
+    progress: Progress | None = None,
+) -> BakedMesh:
+    """What a file of this kind ("glb", "obj" or "ply") holds: textures, or colours at the vertices."""
+    return (color_vertices if kind == "ply" else bake)(mesh, settings, field, progress)
+
+
+def write_baked(
+    target: Path,
+    baked: BakedMesh,
+    *,
+    extras: Mapping[str, str] | None = None,
+    image_format: str = "png",
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write a GLB, OBJ or PLY, as the path ends; the files written, the named one last."""
+    kind = target.suffix.lower()
+    if kind == ".glb":
+        return [write_glb(target, baked, extras=extras, image_format=image_format, overwrite=overwrite)]
+    if kind == ".obj":
+        return write_obj(target, baked, overwrite=overwrite)
+    return [write_ply(target, baked, overwrite=overwrite)]
 
 
 def bake(
@@ -97,12 +129,8 @@ def bake(
     progress: Progress | None = None,
 ) -> BakedMesh:
     """Unwrapped surface of at most `settings.faces` faces, with base colour and the maps asked for."""
-    _check_settings(settings)
-    check_mesh(mesh)
     tell = progress or _say_nothing
-    source = _single_precision(mesh)
-    tell("decimate", 0.0)
-    surface = decimate(source, settings.faces)
+    source, surface = _reduced(mesh, settings, tell)
     tell("unwrap", 0.1)
     atlas = unwrap(surface, settings.texture_size, settings.padding * settings.texture_size)
     low = Mesh(surface.vertices[atlas.vertex], atlas.faces, uvs=atlas.uvs)
@@ -137,12 +165,8 @@ def color_vertices(
     progress: Progress | None = None,
 ) -> BakedMesh:
     """Surface of at most `settings.faces` faces with a colour at each vertex, without textures."""
-    _check_settings(settings)
-    check_mesh(mesh)
     tell = progress or _say_nothing
-    source = _single_precision(mesh)
-    tell("decimate", 0.0)
-    low = decimate(source, settings.faces)
+    source, low = _reduced(mesh, settings, tell)
     tell("bake colour", 0.5)
     places = locate(SignedDistance(source.vertices, source.faces, inside_out="flip"), low.vertices)
     low = low.replace(colors=_colors(source, field, places), normals=welded_vertex_normals(low.vertices, low.faces))
@@ -187,8 +211,13 @@ def _occlusion(mesh: Mesh, settings: ExportSettings) -> Float[Tensor, " V"]:
     )
 
 
-def _single_precision(mesh: Mesh) -> Mesh:
-    return mesh.to(dtype=torch.float32)
+def _reduced(mesh: Mesh, settings: ExportSettings, tell: Progress) -> tuple[Mesh, Mesh]:
+    """The checked mesh in single precision, and its reduction to the faces asked for."""
+    _check_settings(settings)
+    check_mesh(mesh)
+    source = mesh.to(dtype=torch.float32)
+    tell("decimate", 0.0)
+    return source, decimate(source, settings.faces)
 
 
 def _check_settings(settings: ExportSettings) -> None:

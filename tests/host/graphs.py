@@ -31,8 +31,30 @@ def guidance(model: int, texts: str, cfg: float, **more: Any) -> dict[str, Any]:
     )
 
 
-def sampling(**more: Any) -> dict[str, Any]:
-    return {"seed": 3, "steps": 2, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", **more}
+SAMPLING = {"seed": 3, "steps": 2, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal"}
+SMALL = {"views_per_step": 1, "render_size": 64}  # of the optimisers
+
+
+def sampler(class_type: str, model: int, texts: str, **more: Any) -> dict[str, Any]:
+    """One of our samplers; model: output of the bundled models."""
+    return node(
+        class_type,
+        **{"model": ["models", model], "prompts": [texts, 0], "vae": ["models", 4], "size": 64, **SAMPLING, **more},
+    )
+
+
+def painter(class_type: str, texture: str, steps: int, **more: Any) -> dict[str, Any]:
+    """The texture optimiser or the refiner."""
+    return node(
+        class_type,
+        texture=[texture, 0],
+        guidance=["image_guidance", 0],
+        preset="quick",
+        steps=steps,
+        seed=0,
+        **SMALL,
+        **more,
+    )
 
 
 def sculpting(steps: int = 2) -> Graph:
@@ -58,8 +80,7 @@ def sculpting(steps: int = 2) -> Graph:
             end=1.0,
             seed=0,
             resolution=32,
-            views_per_step=1,
-            render_size=64,
+            **SMALL,
         ),
         "save": node("HumanNormSaveState", geometry=["sculpt", 0], filename_prefix="tests/geometry"),
     }
@@ -74,29 +95,15 @@ def whole_human() -> Graph:
         "paint_start": node(
             "HumanNormTextureStart", geometry=["sculpt", 0], preset="quick", field="preset", uv_size=256, seed=0
         ),
-        "paint": node(
-            "HumanNormTextureOptimizer",
-            texture=["paint_start", 0],
-            guidance=["image_guidance", 0],
-            preset="quick",
-            steps=2,
-            seed=0,
-            views_per_step=1,
-            render_size=64,
-        ),
-        "refine": node(
+        "paint": painter("HumanNormTextureOptimizer", "paint_start", 2),
+        "refine": painter(
             "HumanNormTextureRefiner",
-            texture=["paint", 0],
-            guidance=["image_guidance", 0],
-            preset="quick",
-            steps=1,
-            seed=0,
+            "paint",
+            1,
             target_views=4,
             loss="published",
             perceptual_weight=1.0,
             vgg_weights="",
-            views_per_step=1,
-            render_size=64,
         ),
         "save_paint": node("HumanNormSaveState", texture=["refine", 0], filename_prefix="tests/texture"),
         "export": node(
@@ -117,38 +124,17 @@ def whole_human() -> Graph:
             elevation=0.0,
             size=64,
         ),
-        "normals": node(
-            "HumanNormNormalSampler",
-            model=["models", 0],
-            prompts=["normal_prompts", 0],
-            vae=["models", 4],
-            views="front,back",
-            part="head",
-            size=64,
-            **sampling(),
-        ),
-        "depths": node(
-            "HumanNormDepthSampler",
-            model=["models", 1],
-            prompts=["depth_prompts", 0],
-            vae=["models", 4],
-            views="left",
-            part="full",
-            size=64,
-            **sampling(),
-        ),
-        "aligned": node(
+        "normals": sampler("HumanNormNormalSampler", 0, "normal_prompts", views="front,back", part="head"),
+        "depths": sampler("HumanNormDepthSampler", 1, "depth_prompts", views="left", part="full"),
+        "aligned": sampler(
             "HumanNormNormalAlignedSampler",
-            model=["models", 2],
+            2,
+            "image_prompts",
             control_net=["models", 5],
-            prompts=["image_prompts", 0],
-            vae=["models", 4],
             normal_maps=["normals", 0],
             views="front,back",
             part="head",
             strength=1.0,
-            size=64,
-            **sampling(),
         ),
     }
     for name, source in (("normals", 0), ("depths", 0), ("aligned", 0), ("render", 0), ("render", 2)):

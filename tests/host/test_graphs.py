@@ -11,7 +11,7 @@ import graphs
 import numpy as np
 import pytest
 import torch
-from graphs import changed, node, prompts, sampling
+from graphs import SAMPLING, changed, node, prompts, sampler
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from server import Host
@@ -184,16 +184,7 @@ def running(host: Host, prompt_id: str) -> list[dict]:
 
 
 def test_a_ksampler_on_a_picked_prompt_draws_what_our_sampler_draws(host):
-    ours = node(
-        "HumanNormNormalSampler",
-        model=["models", 0],
-        prompts=["normal_prompts", 0],
-        vae=["models", 4],
-        views="back",
-        part="full",
-        size=64,
-        **sampling(),
-    )
+    ours = sampler("HumanNormNormalSampler", 0, "normal_prompts", views="back", part="full")
     theirs = node(
         "KSampler",
         model=["models", 0],
@@ -201,7 +192,7 @@ def test_a_ksampler_on_a_picked_prompt_draws_what_our_sampler_draws(host):
         negative=["pick", 1],
         latent_image=["empty", 0],
         denoise=1.0,
-        **sampling(),
+        **SAMPLING,
     )
     host.run(
         {

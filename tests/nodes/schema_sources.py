@@ -8,6 +8,7 @@ from pathlib import Path
 
 NODES = Path(__file__).parents[2] / "nodes"
 SCHEMA_CALLS = ("Input", "Output", "schema", "advanced")
+SCHEMA_ENDINGS = ("_input", "_inputs", "_outputs", "_schema")  # names of functions that share parts of schemas
 
 
 def schema_digests() -> dict[str, str]:
@@ -24,9 +25,7 @@ def schema_digests() -> dict[str, str]:
 
 
 def _makes_schema(function: ast.FunctionDef) -> bool:
-    names = {getattr(call.func, "attr", getattr(call.func, "id", "")) for call in _calls(function)}
-    return bool(names & set(SCHEMA_CALLS))
-
-
-def _calls(function: ast.FunctionDef) -> list[ast.Call]:
-    return [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+    calls = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
+    names = {getattr(call, "attr", getattr(call, "id", "")) for call in calls}
+    shared = any(isinstance(call, ast.Name) and call.id.endswith(SCHEMA_ENDINGS) for call in calls)
+    return shared or bool(names & set(SCHEMA_CALLS))
