@@ -106,7 +106,11 @@ class SdsGuide(_Guide):
 
 
 class TargetGuide(_Guide):
-    """The pull of each view to its camera's multi-step target, which is made anew when it is too old."""
+    """The pull of each view to its camera's multi-step target, which is made anew when it is too old.
+
+    A step renews one target at most: so each walk begins at a surface that has already followed the one before, and the
+    views agree on one person instead of each dreaming of its own.
+    """
 
     def __init__(
         self,
@@ -128,9 +132,7 @@ class TargetGuide(_Guide):
         step: int,
         generator: torch.Generator,
     ) -> Opinion:
-        pictures = pictures.detach()
-        if targets is not None and not targets.suits(self.prompts.prompt, self.count, self.size):
-            targets = None
+        pictures, targets = pictures.detach(), self._suiting(targets)
         places = [place for place, at in enumerate(view.index) if self._is_due(targets, at, step)]
         if places:
             level = self.settings.level(step)
@@ -153,6 +155,19 @@ class TargetGuide(_Guide):
         return Opinion(
             difference * (2 * weight / difference.numel()), float(difference.square().mean().sqrt()), targets
         )
+
+    def choose(self, targets: TargetCache | None, step: int, views: int, generator: torch.Generator) -> list[int]:
+        """Cameras of a step: the one whose target is due longest, if any is, and random ones whose targets are not."""
+        targets = self._suiting(targets)
+        order = torch.randperm(self.count, generator=generator).tolist()
+        due = [at for at in order if self._is_due(targets, at, step)]
+        oldest = [due[0] if targets is None else min(due, key=lambda at: int(targets.step[at]))] if due else []
+        others = [at for at in order if at not in due]
+        return oldest + others[: views - len(oldest)]
+
+    def _suiting(self, targets: TargetCache | None) -> TargetCache | None:
+        """The targets if they are of this prompt and these cameras."""
+        return targets if targets is not None and targets.suits(self.prompts.prompt, self.count, self.size) else None
 
     def _is_due(self, targets: TargetCache | None, at: int, step: int) -> bool:
         if targets is None or int(targets.step[at]) < 0:

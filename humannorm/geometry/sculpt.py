@@ -14,7 +14,7 @@ from torch import Tensor
 from humannorm.cameras import CAMERA_PLANS, sample_cameras, target_cameras
 from humannorm.geometry.band import Band, band_at_points, box_field, crossing_points, evaluate, is_torn, settle_band
 from humannorm.geometry.fields import DeformationField, SdfField
-from humannorm.geometry.guides import GuideSource, View, make_guide
+from humannorm.geometry.guides import GuideSource, TargetGuide, View, make_guide
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.losses import SdfRecord, progressive_sdf_loss, record_sdf
 from humannorm.geometry.marching import interpolate_crossings, marching_topology
@@ -227,9 +227,9 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
     def _view(self) -> View:
         """This step's cameras: drawn from the plan, or some of those that keep targets."""
         settings = self.settings
-        if self.fixed is not None:
-            count = min(settings.views, len(self.fixed))
-            index = torch.randperm(len(self.fixed), generator=self.generator)[:count].tolist()
+        lead = next(iter(self.guides.items()), None)
+        if self.fixed is not None and lead is not None and isinstance(lead[1], TargetGuide):
+            index = lead[1].choose(self.targets.get(lead[0]), self.step, settings.views, self.generator)
             return View(self.fixed.select(index).to(self.device), index)
         iteration = self.step * settings.plan_steps / settings.steps
         return View(sample_cameras(self.plan, iteration, settings.views, self.generator).to(self.device), [])

@@ -32,7 +32,7 @@ class TargetSettings:
     """
 
     views: int  # cameras around, each with targets of its own, in equal turns of each of the plan's crops
-    refresh_every: int  # steps between two renewals of a camera's target
+    refresh_every: int  # steps that a target serves before it is due; one is renewed a step
     level: Schedule  # to which renders are noised, fraction of the noise schedule
     stride: int  # timesteps between two of a target's DDIM steps
     weight: float  # of the mean squared difference of the pixels 0..1
