@@ -52,6 +52,7 @@ def small_settings() -> GeometrySettings:
     return dataclasses.replace(
         QUICK,
         steps=12,
+        targets=None,
         learning_rate=ramp(0, 2e-3, 12, 1e-3),
         views=2,
         render_size=SIZE,

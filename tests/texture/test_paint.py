@@ -89,7 +89,7 @@ def test_first_step_is_equation_9(ball: Mesh, small_settings: TextureSettings, t
     )
     side = {"front": "front view", "back": "back view", "left": "left side view", "right": "right side view"}
     condition = guide.condition(
-        [f"{text}, {side[cameras.view_labels()[0]]}"], guidance_scale=7.5, control=passes.normal
+        [f"{text}, {side[cameras.view_labels()[0]]}"], guidance_scale=settings.guidance_scale, control=passes.normal
     )
     with torch.no_grad():
         result = sds_gradient(guide, z, condition, t_range=(0.02, 0.98), generator=draws)
