@@ -24,6 +24,7 @@ from .course import Course, Run, run_course
 from .devices import moved, rest_device, work_device
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host, to_host
+from .long_work import show_result
 from .payloads import GuidancePayload
 from .schema import (
     CATEGORY,
@@ -183,6 +184,7 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
             views = four_sides(surface, normal_guidance.plan).normal
             assert views is not None
             views = views.to(rest_device())
+            show_result(views)
             return io.NodeOutput(
                 moved(state, rest_device()), to_host(surface), views, ui=ui.PreviewImage(views, cls=cls)
             )

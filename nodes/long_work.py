@@ -15,10 +15,12 @@ import folder_paths
 import torch
 from torch import Tensor
 
-from humannorm.images import to_pil
+from humannorm.cameras import VIEW_AZIMUTHS
+from humannorm.images import contact_sheet, to_pil
 
 PREVIEW_SECONDS = 1.0  # at least this long between two previews
 PREVIEW_SIDE = 512  # pixels at most
+RESULT_SIDE = 1024  # of the preview that stays
 KEPT = 8  # unfinished states, the newest
 
 
@@ -49,6 +51,13 @@ class Progress:
         server = getattr(PromptServer, "instance", None)
         if self.node_id is not None and server is not None and hasattr(server, "send_progress_text"):
             server.send_progress_text(text, self.node_id)
+
+
+def show_result(views: Tensor) -> None:
+    """The four sides of a result [4, H, W, 3] as the node's last preview: a canvas goes on showing that in place of
+    what the node hands over, and it would be the picture of some step."""
+    sheet = contact_sheet(views.cpu(), list(VIEW_AZIMUTHS), columns=2)
+    comfy.utils.ProgressBar(1).update_absolute(1, 1, ("JPEG", to_pil(sheet), RESULT_SIDE))
 
 
 def _clock(seconds: float) -> str:

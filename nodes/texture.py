@@ -24,6 +24,7 @@ from .course import Course, Run, run_course
 from .devices import moved, rest_device, work_device
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host
+from .long_work import show_result
 from .payloads import GuidancePayload
 from .schema import (
     CATEGORY,
@@ -260,6 +261,7 @@ def _painted(
     views = four_sides(state.mesh, guidance.plan, state.field).color
     assert views is not None
     views = views.to(rest_device())
+    show_result(views)
     return io.NodeOutput(moved(state, rest_device()), views, ui=ui.PreviewImage(views, cls=cls))
 
 

@@ -15,7 +15,6 @@ from humannorm.rendering.passes import RenderedPasses, render
 MOST_VIEWS = 64
 PLAIN_GREY = 0.7  # sRGB of a mesh that brings no colours
 PREVIEW_SIZE = 512  # pixels a side of the pictures that show a result
-PREVIEW_VIEWS = (0.0, 90.0, 180.0, -90.0)  # degrees: front, left, back, right
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def rendered(mesh: Mesh, cameras: Cameras, size: int, field: object | None = Non
 
 def four_sides(mesh: Mesh, plan: CameraPlan | None = None, field: object | None = None) -> RenderedPasses:
     """The whole body from front, left, back and right, as a node shows its result."""
-    return rendered(mesh, framed_cameras(plan, "full", PREVIEW_VIEWS, 0.0), PREVIEW_SIZE, field)
+    return rendered(mesh, framed_cameras(plan, "full", tuple(VIEW_AZIMUTHS.values()), 0.0), PREVIEW_SIZE, field)
 
 
 def pictures_from(value: Tensor, name: str) -> Tensor:

@@ -2,13 +2,14 @@
 
     python tools/check_canvas.py http://127.0.0.1:8188 OUT [NAME ...] [--steps N] [--no-run]
 
-Needs playwright and a Chromium. Fails where a node is missing, the console has an error that names this pack, or a run
-does not succeed. --steps shortens every optimiser, for a quick look.
+Needs playwright, Pillow and a Chromium. Fails where a node is missing, the console has an error that names this pack, a
+run does not succeed, or a 3D viewer shows nobody. --steps shortens every optimiser, for a quick look.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import shutil
 import sys
@@ -45,6 +46,25 @@ FIT = """() => {
   canvas.setDirty(true, true);
 }"""
 
+# The canvas node fills the window, with the mouse on it: the viewer draws only then.
+CLOSE_UP = """id => {
+  const canvas = window.app.canvas, node = window.app.graph.getNodeById(id);
+  const [width, height] = [canvas.canvas.clientWidth, canvas.canvas.clientHeight];
+  canvas.ds.scale = 0.8 * Math.min(width / node.size[0], height / node.size[1]);
+  canvas.ds.offset = [width / canvas.ds.scale / 2 - node.pos[0] - node.size[0] / 2,
+                      height / canvas.ds.scale / 2 - node.pos[1] - node.size[1] / 2];
+  canvas.setDirty(true, true);
+}"""
+VIEWERS = "() => window.app.graph._nodes.filter(node => node.type === 'Preview3D').map(node => node.id)"
+# Corners of the WebGL picture nearest to the middle of the window.
+VIEWER_BOX = """() => {
+  const far = box => Math.hypot((box.left + box.right - innerWidth) / 2, (box.top + box.bottom - innerHeight) / 2);
+  const boxes = [...document.querySelectorAll('canvas')].filter(canvas => canvas.getContext('webgl2'))
+    .map(canvas => canvas.getBoundingClientRect()).filter(box => box.width > 50).sort((a, b) => far(a) - far(b));
+  return boxes.length ? [boxes[0].left, boxes[0].top, boxes[0].right, boxes[0].bottom] : null;
+}"""
+SOMEBODY = 0.2  # least share of the viewer's middle that is not background: lines of its floor are far less
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -54,6 +74,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="steps of every optimiser")
     parser.add_argument("--no-run", action="store_true", help="only drop and look")
     parser.add_argument("--seconds", type=float, default=1800, help="longest run")
+    parser.add_argument("--viewer-seconds", type=float, default=300, help="longest loading of a 3D viewer")
     args = parser.parse_intermixed_args()
     from playwright.sync_api import sync_playwright
 
@@ -80,6 +101,7 @@ def check(page: Any, name: str, args: argparse.Namespace) -> list[str]:
     """Faults of one workflow; its screenshots are in the folder."""
     text = (ROOT / "workflows" / f"{name}.json").read_text("utf-8")
     errors: list[str] = []
+    page.set_default_timeout(180_000)  # a busy machine draws slowly
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(f"{error}\n{error.stack}"))
     page.goto(args.url, wait_until="domcontentloaded", timeout=180_000)
@@ -97,8 +119,10 @@ def check(page: Any, name: str, args: argparse.Namespace) -> list[str]:
         if args.steps:
             page.evaluate(SHORTEN, args.steps)
         faults += run(page, args)
-        page.wait_for_timeout(8000)  # the 3D viewer loads
+        page.wait_for_timeout(3000)
         page.screenshot(path=args.out / f"{name}_done.png")
+        if not faults:
+            faults += look_at_viewers(page, name, args)
     ours = [error for error in errors if "humannorm" in error.lower()]
     (args.out / f"{name}_console.txt").write_text("\n".join(errors), encoding="utf-8")
     page.close()
@@ -120,6 +144,39 @@ def run(page: Any, args: argparse.Namespace) -> list[str]:
             return [f"run: {told[0]['node_type']}: {told[0]['exception_message']}" if told else "run: no success"]
         page.wait_for_timeout(1000)
     return [f"run: not done in {args.seconds:.0f} s"]
+
+
+def look_at_viewers(page: Any, name: str, args: argparse.Namespace) -> list[str]:
+    """Wait until every 3D viewer shows somebody in its middle; pictures of them are in the folder."""
+    faults = []
+    for node_id in page.evaluate(VIEWERS):
+        page.evaluate(CLOSE_UP, node_id)
+        end = time.monotonic() + args.viewer_seconds
+        filled = 0.0
+        while filled < SOMEBODY and time.monotonic() < end:
+            page.wait_for_timeout(2000)
+            corners = page.evaluate(VIEWER_BOX)
+            if corners is not None:
+                page.mouse.move((corners[0] + corners[2]) / 2 + filled, (corners[1] + corners[3]) / 2)
+                filled = middle_filled(page.screenshot(), corners)
+        page.screenshot(path=args.out / f"{name}_viewer_{node_id}.png")
+        if filled < SOMEBODY:
+            faults.append(f"viewer {node_id}: nobody in it after {args.viewer_seconds:.0f} s")
+    return faults
+
+
+def middle_filled(png: bytes, corners: list[float]) -> float:
+    """Share of the middle fifth of a part of a picture that has not the colour of the part's edge."""
+    from PIL import Image
+
+    left, top, right, bottom = (round(corner) for corner in corners)
+    part = Image.open(io.BytesIO(png)).convert("RGB").crop((left, top, right, bottom))
+    around = part.getpixel((part.width // 2, part.height // 20))
+    width, height = part.width // 5, part.height // 5
+    middle = part.crop((2 * width, 2 * height, 3 * width, 3 * height))
+    colors = middle.getcolors(middle.width * middle.height)
+    filled = sum(count for count, color in colors if max(abs(a - b) for a, b in zip(color, around, strict=True)) > 24)
+    return filled / (middle.width * middle.height)
 
 
 def ask(url: str, path: str) -> Any:

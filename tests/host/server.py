@@ -85,10 +85,11 @@ class Host:
 
 
 @contextlib.contextmanager
-def running_host(comfyui: Path, base: Path, *options: str, pack: Path = ROOT) -> Iterator[Host]:
-    """Start ComfyUI with the pack in `base/custom_nodes`, give it, and stop it."""
+def running_host(comfyui: Path, base: Path, *options: str) -> Iterator[Host]:
+    """Start ComfyUI with this pack and one of hostile nodes in `base/custom_nodes`, give it, and stop it."""
     (base / "custom_nodes").mkdir(parents=True)
-    (base / "custom_nodes" / "humannorm-test-pack").symlink_to(pack, target_is_directory=True)
+    for name, pack in (("humannorm-test-pack", ROOT), ("hostile-test-pack", Path(__file__).parent / "hostile_pack")):
+        (base / "custom_nodes" / name).symlink_to(pack, target_is_directory=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

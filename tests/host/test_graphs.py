@@ -211,11 +211,47 @@ def test_a_ksampler_on_a_picked_prompt_draws_what_our_sampler_draws(host):
     assert mine.shape == (64, 64, 3) and np.array_equal(mine, other)
 
 
+def part_of_human(*names: str, **made: dict) -> graphs.Graph:
+    """Some nodes of the whole graph, and others."""
+    whole = graphs.whole_human()
+    return {name: whole[name] for name in names} | made
+
+
+def from_hostile_nodes() -> dict[str, tuple[graphs.Graph, str]]:
+    """What comes over good wires and is not what it should be."""
+    rendering = part_of_human("render", "save_render_0")
+    larger = part_of_human("models", "normal_prompts", "normals", "save_normals_0", made=node("HostileSDXL"))
+    exporting = part_of_human("body", "export")
+    del exporting["export"]["inputs"]["texture"]
+    exporting["export"]["inputs"]["mesh"] = ["body", 1]
+    return {
+        "SDXL model": (
+            changed(larger, normals__model=["made", 0]),
+            "prompts: expected prompts encoded by the CLIP that belongs to the model (2048 channels), got 192",
+        ),
+        "empty mesh": (
+            changed(rendering | {"made": node("HostileEmptyMesh")}, render__mesh=["made", 0]),
+            "mesh: expected vertices and faces, got 0 and 0",
+        ),
+        "foreign mesh": (
+            changed(rendering | {"made": node("HostileForeignMesh")}, render__mesh=["made", 0]),
+            "mesh: expected ComfyUI's native MESH",
+        ),
+        "two subjects": (
+            changed(exporting | part_of_human("start"), export__geometry=["start", 0]),
+            "texture, geometry, mesh: expected just one of them to be connected, got geometry and mesh",
+        ),
+        "climbing export": (
+            changed(exporting, export__filename_prefix="../../climbed"),
+            "filename_prefix: expected a place inside",
+        ),
+    }
+
+
 def hostile() -> dict[str, tuple[graphs.Graph, str]]:
     """Graphs that must be refused on the node, and what the node must say."""
     base = graphs.whole_human()
-    alpha = dict(base)
-    alpha["rgba"] = node("JoinImageWithAlpha", image=["normals", 0], alpha=["normals", 1])
+    alpha = base | {"rgba": node("JoinImageWithAlpha", image=["normals", 0], alpha=["normals", 1])}
     return {
         "four channels": (changed(alpha, aligned__normal_maps=["rgba", 0]), "normal_maps: expected 3 channels"),
         "zero views": (changed(base, normals__views=" , "), "views: expected at least one"),
@@ -239,9 +275,9 @@ def hostile() -> dict[str, tuple[graphs.Graph, str]]:
     }
 
 
-@pytest.mark.parametrize("case", list(hostile()))
+@pytest.mark.parametrize("case", list(hostile() | from_hostile_nodes()))
 def test_hostile_values_are_refused_on_the_node_and_the_server_lives_on(host, case):
-    graph, said = hostile()[case]
+    graph, said = (hostile() | from_hostile_nodes())[case]
     if case == "no control net":
         graph["bare_guidance"] = graphs.guidance(2, "image_prompts", 7.5)
     if "load" in graph:

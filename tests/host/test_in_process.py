@@ -174,3 +174,18 @@ def test_unfinished_files_are_named_by_what_the_node_depends_on(rooms):
     start = {"a": torch.zeros(3)}
     assert name(1, "", start) == name(1, "7", start)
     assert len({name(1, "", start), name(2, "", start), name(1, "", {"a": torch.ones(3)})}) == 3
+
+
+def test_a_result_is_the_last_preview_of_its_node(rooms, monkeypatch):
+    import comfy.utils
+
+    told = []
+    monkeypatch.setattr(
+        comfy.utils, "PROGRESS_BAR_HOOK", lambda *given, **named: told.append((*given, *named.values()))
+    )
+    views = torch.stack([torch.full((64, 64, 3), level) for level in (0.0, 0.25, 0.5, 1.0)])
+    rooms.long_work.show_result(views)
+    ((value, total, (kind, picture, _), *_),) = told
+    assert (value, total, kind) == (1, 1, "JPEG")
+    greys = [picture.getpixel((x * picture.width // 4, y * picture.height // 4))[0] for y in (1, 3) for x in (1, 3)]
+    assert greys == pytest.approx([0, 64, 128, 255], abs=1)

@@ -1,0 +1,66 @@
+"""A pack of nodes that hand on what ours must refuse; the tests link it into their ComfyUI beside this pack."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.supported_models
+import torch
+
+
+class _Maker:
+    CATEGORY = "tests"
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {}}
+
+
+class EmptyMesh(_Maker):
+    """A native MESH without vertices and faces."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("MESH",)
+
+    def make(self) -> tuple[Any]:
+        try:
+            from comfy_extras.nodes_hunyuan3d import MESH
+        except ImportError:  # newer hosts have it with their types
+            from comfy_api.latest import Types
+
+            MESH = Types.MESH
+        return (MESH(vertices=torch.zeros(1, 0, 3), faces=torch.zeros(1, 0, 3, dtype=torch.long)),)
+
+
+class ForeignMesh(_Maker):
+    """What a pack gives that uses the socket's name for a class of its own."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("MESH",)
+
+    def make(self) -> tuple[Any]:
+        return (SimpleNamespace(v=torch.zeros(3, 3), f=torch.zeros(1, 3, dtype=torch.int32)),)
+
+
+class SmallSDXL(_Maker):
+    """A MODEL of the host's SDXL class with few channels."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("MODEL",)
+
+    def make(self) -> tuple[Any]:
+        layout = {
+            "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 64, "num_res_blocks": [1, 1],
+            "channel_mult": [1, 2], "transformer_depth": [0, 1], "transformer_depth_output": [0, 0, 1, 1],
+            "transformer_depth_middle": 1, "context_dim": 2048, "adm_in_channels": 2816, "num_classes": "sequential",
+            "use_spatial_transformer": True, "use_linear_in_transformer": True,
+        }  # fmt: skip
+        config = comfy.supported_models.SDXL(layout)
+        config.set_inference_dtype(torch.float32, None)
+        device = comfy.model_management.unet_offload_device()
+        model = config.get_model({}, device=device)
+        return (comfy.model_patcher.ModelPatcher(model, comfy.model_management.get_torch_device(), device),)
+
+
+NODE_CLASS_MAPPINGS = {"HostileEmptyMesh": EmptyMesh, "HostileForeignMesh": ForeignMesh, "HostileSDXL": SmallSDXL}
