@@ -201,6 +201,7 @@ def tiny_human() -> HumanSettings:
     )
     painting = dataclasses.replace(
         shorter_painting(PAINT, 6),
+        coarse_steps=2,
         views=1,
         render_size=32,
         field=HashColorSettings(layout, hidden=16),
