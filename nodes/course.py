@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .devices import moved, work_device
 from .host_denoiser import HostDenoiser, with_denoisers
-from .long_work import Progress, forget_old, unfinished_file
+from .long_work import Progress, unfinished_file
 from .payloads import GuidancePayload
 
 
@@ -55,8 +55,9 @@ def run_course(
     load: Callable[[Path, torch.Generator, torch.device], State],
     begin: Callable[[State, torch.Generator], State],
     optimise: Callable[[State, Run], State],
-) -> State:
-    """The state after the course; inside `ordinary_tensors`.
+) -> tuple[State, Path]:
+    """The state after the course, and the file that holds it until the node is done and will `forget` it; inside
+    `ordinary_tensors`.
 
     A run that was interrupted goes on from the file that it left (`load`), any other from `start`, which `begin` makes
     ready on the device that is worked on. hidden: the node's hidden values.
@@ -79,6 +80,4 @@ def run_course(
             seed,
             lambda denoisers: optimise(state, Run(denoisers, generator, tell, unfinished)),
         )
-    unfinished.unlink(missing_ok=True)
-    forget_old(unfinished.parent)
-    return state
+    return state, unfinished

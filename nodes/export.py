@@ -15,7 +15,7 @@ from humannorm.mesh import Mesh
 from humannorm.texture.state import TextureState
 from humannorm.texture.surface import painted_mesh, surface_colors, user_field
 
-from .files import next_output_file, refused, relative_to_output
+from .files import next_output_file, refused, relative_to_output, shown_file
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host, to_host
 from .long_work import Progress
@@ -106,14 +106,12 @@ class HumanNormMeshExporter(io.ComfyNode):
             surface, field = _subject(texture, geometry, mesh)
             baked = bake_for(format, surface, settings, field, tell)
             try:
-                write_baked(target, baked, extras=_workflow(cls.hidden))
+                write_baked(target, baked, extras=workflow_notes(cls.hidden))
             except OSError as error:
                 raise refused(target, error) from error
             path = relative_to_output(target)
-            shown = {"filename": target.name, "subfolder": path.rpartition("/")[0], "type": "output"}
-            return io.NodeOutput(
-                to_host(baked.mesh, baked.normal_map), path, ui={"3d": [shown], "result": [path, None], "text": [path]}
-            )
+            told = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
+            return io.NodeOutput(to_host(baked.mesh, baked.normal_map), path, ui=told)
 
 
 def _subject(texture: TextureState | None, geometry: GeometryState | None, mesh: Any | None) -> tuple[Mesh, Any]:
@@ -126,7 +124,7 @@ def _subject(texture: TextureState | None, geometry: GeometryState | None, mesh:
     return from_host(mesh), None
 
 
-def _workflow(hidden: Any) -> dict[str, str] | None:
+def workflow_notes(hidden: Any) -> dict[str, str] | None:
     """What lets a GLB that is dropped on the canvas restore its graph, unless the host was told to keep it out."""
     if args.disable_metadata:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import body, export, geometry, guidance, mesh, models, prompts, render, samplers, state, texture
+from . import body, edit, export, geometry, guidance, mesh, models, prompts, render, rig, samplers, state, texture
 
 NODES: list[type[io.ComfyNode]] = [
     models.HumanNormBundledModels,
@@ -27,6 +27,10 @@ NODES: list[type[io.ComfyNode]] = [
     mesh.HumanNormLoadMesh,
     mesh.HumanNormMeshToTrimesh,
     mesh.HumanNormTrimeshToMesh,
+    rig.HumanNormRig,
+    rig.HumanNormPose,
+    rig.HumanNormAnimate,
+    edit.HumanNormEdit,
 ]
 
 

@@ -27,6 +27,11 @@ def relative_to_output(path: Path) -> str:
     return path.resolve().relative_to(Path(folder_paths.get_output_directory()).resolve()).as_posix()
 
 
+def shown_file(path: Path) -> dict[str, str]:
+    """A file of the output folder as the canvas asks for it."""
+    return {"filename": path.name, "subfolder": relative_to_output(path).rpartition("/")[0], "type": "output"}
+
+
 def existing_file(name: str, suffixes: Sequence[str]) -> Path:
     """A file of the output folder, else of the input folder: a name in one of them, or a whole path into one."""
     if not name.strip():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
 from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import GeometrySettings, shortened
 from humannorm.geometry.settings import preset as settings_of
-from humannorm.geometry.start import prepare_start
+from humannorm.geometry.start import prepare_start, start_height
 from humannorm.geometry.state import GeometryState, load_state, start_state
 from humannorm.mesh import Mesh
 from humannorm.schedules import Schedule, constant
@@ -24,7 +25,7 @@ from .course import Course, Run, run_course
 from .devices import moved, rest_device, work_device
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host, to_host
-from .long_work import show_result
+from .long_work import forget, show_result
 from .payloads import GuidancePayload
 from .schema import (
     CATEGORY,
@@ -100,7 +101,7 @@ class HumanNormGeometryStart(io.ComfyNode):
                 settings = replace(settings, resolution=constant(resolution))
             mesh = body.to_mesh() if body is not None else from_host(start_mesh, "start_mesh")
             mesh = Mesh(mesh.vertices, mesh.faces)  # closed: colours and seams are of no use here
-            start = prepare_start(mesh.to(work_device()))
+            start = prepare_start(mesh.to(work_device()), start_height(body))
             state, _ = start_state(start, settings, torch.Generator().manual_seed(seed))
             return io.NodeOutput(moved(state, rest_device()))
 
@@ -165,7 +166,6 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
         smoothness: float = 1.0,
     ) -> io.NodeOutput:
         guides = {"normal": normal_guidance} | ({} if depth_guidance is None else {"depth": depth_guidance})
-        _check_guides(guides)
         settings = settings_of(preset)
         settings = shortened(settings, steps) if steps else settings
         settings = replace(
@@ -177,9 +177,10 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
             laplacian_weight=_times(settings.laplacian_weight, smoothness),
             normal_consistency_weight=_times(settings.normal_consistency_weight, smoothness),
         )
-        first, settings = part_of_course(_for_guide(settings, normal_guidance), begin, end)
+        first, settings = part_of_course(for_guide(settings, normal_guidance), begin, end)
         with ordinary_tensors():
-            state = _run(cls.hidden, geometry, guides, settings, first, seed)
+            state, unfinished = sculpt_course(cls.hidden, geometry, guides, settings, first, seed)
+            forget(unfinished)
             surface = sculpted_mesh(state)
             views = four_sides(surface, normal_guidance.plan).normal
             assert views is not None
@@ -202,14 +203,17 @@ def part_of_course(settings: GeometrySettings, begin: float, end: float) -> tupl
     return first, replace(settings, steps=last, plan_steps=round(pace))
 
 
-def _run(
+def sculpt_course(
     hidden: Any,
     geometry: GeometryState,
     guides: dict[str, GuidancePayload],
     settings: GeometrySettings,
     first: int,
     seed: int,
-) -> GeometryState:
+) -> tuple[GeometryState, Path]:
+    """The sculpture from step `first` to the settings' last, see `run_course`."""
+    check_guides(guides)
+
     def begin(state: GeometryState, generator: torch.Generator) -> GeometryState:
         return replace(state, step=first)
 
@@ -232,7 +236,7 @@ def _run(
     )
 
 
-def _check_guides(guides: dict[str, GuidancePayload]) -> None:
+def check_guides(guides: dict[str, GuidancePayload]) -> None:
     for name, guide in guides.items():
         kind = guide.prompts.prompts.modality
         if kind != name:
@@ -244,7 +248,7 @@ def _check_guides(guides: dict[str, GuidancePayload]) -> None:
             raise InputError(f"{name}_guidance: expected prompt, plan and part rule of the normal guidance, got others")
 
 
-def _for_guide(settings: GeometrySettings, guide: GuidancePayload) -> GeometrySettings:
+def for_guide(settings: GeometrySettings, guide: GuidancePayload) -> GeometrySettings:
     """The settings with the cameras and texts that the guide's model and prompts ask for."""
     texts = guide.prompts.prompts
     return replace(

@@ -6,11 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from humannorm.body import Body as BodyValue
 from humannorm.checks import InputError
 
-from .host_denoiser import check_fit, native_resolution
+from .host_denoiser import check_fit, native_resolution, ordinary_tensors
 from .payloads import GuidancePayload, PromptSet
-from .schema import CATEGORY, Guidance, Prompts, override_input, schema, vae_input
+from .schema import CATEGORY, Body, Guidance, Prompts, override_input, schema, vae_input
 
 
 class HumanNormGuidance(io.ComfyNode):
@@ -50,6 +51,11 @@ class HumanNormGuidance(io.ComfyNode):
                 override_input(
                     "resolution", 2048, "Pixels a side that the network sees; 0 is what the model was made for."
                 ),
+                Body.Input(
+                    "body",
+                    optional=True,
+                    tooltip="A posed body: the cameras of head, upper and lower body look where it has them.",
+                ),
             ],
             outputs=[Guidance.Output("guidance", display_name="guidance", tooltip="For the optimisers.")],
         )
@@ -64,6 +70,7 @@ class HumanNormGuidance(io.ComfyNode):
         control_net: Any | None = None,
         control_strength: float = 1.0,
         resolution: int = 0,
+        body: BodyValue | None = None,
     ) -> io.NodeOutput:
         check_fit(model, prompts.width, "prompts")
         latent_channels = model.get_model_object("latent_format").latent_channels
@@ -73,4 +80,6 @@ class HumanNormGuidance(io.ComfyNode):
                 f" {vae.latent_channels}"
             )
         size = resolution or native_resolution(model, vae)
-        return io.NodeOutput(GuidancePayload(model, prompts, vae, cfg, size, control_net, control_strength))
+        with ordinary_tensors():
+            placed = None if body is None else body.in_working_box()
+        return io.NodeOutput(GuidancePayload(model, prompts, vae, cfg, size, control_net, control_strength, placed))

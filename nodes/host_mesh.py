@@ -50,6 +50,12 @@ def from_host(value: Any, name: str = "mesh") -> Mesh:
     return mesh
 
 
+def normal_map_of(value: Any) -> Tensor | None:
+    """The tangent-space normal map [H, W, 3] that `to_host` put on a MESH."""
+    found = getattr(value, "normal_map", None)
+    return found[0].detach().float().clone() if isinstance(found, Tensor) and found.dim() == 4 else None
+
+
 def to_host(mesh: Mesh, normal_map: Tensor | None = None) -> Any:
     """A MESH of one mesh in the class that this host has; what the class has no field for is put on it all the same."""
     extra = {

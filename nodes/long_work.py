@@ -80,9 +80,10 @@ def unfinished_file(kind: str, node_id: str | None, prompt: Mapping[str, Any] | 
     return folder / f"{kind}_{digest.hexdigest()[:16]}.safetensors"
 
 
-def forget_old(folder: Path) -> None:
-    """Keep the newest unfinished states only."""
-    files = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+def forget(unfinished: Path) -> None:
+    """Delete the state of a run that is done; of the others keep the newest only."""
+    unfinished.unlink(missing_ok=True)
+    files = sorted(unfinished.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
     for path in files[:-KEPT]:
         path.unlink(missing_ok=True)
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
-from humannorm.cameras import CameraPlan
+from humannorm.body import Body, plan_for_body
+from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan
 from humannorm.checks import InputError
 from humannorm.prompts import Prompts
+from humannorm.rigging import RiggedHuman
 
 Conditioning = list[list[Any]]
 """The host's CONDITIONING: pairs of a tensor [B, T, C] and a dict."""
@@ -54,12 +56,26 @@ class GuidancePayload:
     resolution: int  # pixels a side that the network sees
     control_net: Any | None = None  # ControlBase
     control_strength: float = 1.0
+    body: Body | None = None  # posed, in the working box: what the parts' cameras look at
 
     @property
     def plan(self) -> CameraPlan | None:
-        """The cameras that the model was trained at, where it says so."""
+        """The cameras that the model was trained at, where it says so; with a body, aimed at its parts."""
         facts = model_facts(self.model)
-        return None if facts is None else facts.plan
+        own = None if facts is None else facts.plan
+        if self.body is None:
+            return own
+        texts = self.prompts.prompts
+        published = TEXTURE_CAMERA_PLANS if texts.modality == "color" else CAMERA_PLANS
+        return plan_for_body(own or published[texts.plan], self.body)
+
+
+@dataclass(frozen=True, eq=False)
+class RiggedPayload:
+    """HUMANNORM_RIGGED: a human with its skeleton, and the detail of its surface that only a texture has."""
+
+    human: RiggedHuman
+    normal_map: torch.Tensor | None = None  # [H, W, 3], tangent space
 
 
 def model_facts(model: Any) -> ModelFacts | None:

@@ -16,6 +16,7 @@ Guidance = io.Custom("HUMANNORM_GUIDANCE")
 Body = io.Custom("HUMANNORM_BODY")
 Geometry = io.Custom("HUMANNORM_GEOMETRY")
 Texture = io.Custom("HUMANNORM_TEXTURE")
+Rigged = io.Custom("HUMANNORM_RIGGED")
 Trimesh = io.Custom("TRIMESH")
 
 PRESETS = ["quick", "standard", "paper"]

@@ -18,13 +18,13 @@ from humannorm.texture.paint import paint
 from humannorm.texture.perceptual import FeatureDistance, VggFeatures
 from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_part, fine_part, shortened
 from humannorm.texture.settings import preset as settings_of
-from humannorm.texture.state import TextureState, copy_field, load_state, start_state
+from humannorm.texture.state import TextureState, load_state, start_state
 
 from .course import Course, Run, run_course
 from .devices import moved, rest_device, work_device
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host
-from .long_work import show_result
+from .long_work import forget, show_result
 from .payloads import GuidancePayload
 from .schema import (
     CATEGORY,
@@ -101,15 +101,11 @@ class HumanNormTextureStart(io.ComfyNode):
             if field == "uv":
                 settings = replace(settings, field=UvColorSettings(uv_size))
             mesh = sculpted_mesh(geometry) if geometry is not None else from_host(own_mesh, "own_mesh")
+            mesh = mesh.to(work_device())
             if colors_of is not None:
-                settings = replace(settings, field=colors_of.field.settings)
-            state = start_state(mesh.to(work_device()), settings, torch.Generator().manual_seed(seed))
-            if colors_of is not None:
-                if isinstance(settings.field, UvColorSettings):
-                    raise InputError(
-                        "colors_of: expected colours in space (a hash field), got a texture of another mesh"
-                    )
-                state = replace(state, field=copy_field(moved(colors_of.field, work_device()), state.mesh))
+                state = moved(colors_of, work_device()).on(mesh)
+            else:
+                state = start_state(mesh, settings, torch.Generator().manual_seed(seed))
             return io.NodeOutput(moved(state, rest_device()))
 
 
@@ -146,7 +142,7 @@ class HumanNormTextureOptimizer(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = coarse_part(settings_of(preset))
         settings = shortened(settings, steps) if steps else settings
-        settings = _with_numbers(_for_guide(settings, guidance), views_per_step, render_size, learning_rate)
+        settings = _with_numbers(for_guide(settings, guidance), views_per_step, render_size, learning_rate)
         with ordinary_tensors():
             return _painted(cls, texture, guidance, settings, seed)
 
@@ -217,7 +213,7 @@ class HumanNormTextureRefiner(io.ComfyNode):
         settings = replace(settings, fine_loss=loss, perceptual_weight=perceptual_weight)  # type: ignore[arg-type]
         if target_views:
             settings = replace(settings, fine_views=target_views)
-        settings = _with_numbers(_for_guide(settings, guidance), views_per_step, render_size, learning_rate)
+        settings = _with_numbers(for_guide(settings, guidance), views_per_step, render_size, learning_rate)
         with ordinary_tensors():
             features = VggFeatures.load(_vgg_file(vgg_weights)).to(work_device()) if vgg_weights else None
             return _painted(cls, texture, guidance, settings, seed, features)
@@ -232,6 +228,23 @@ def _painted(
     features: VggFeatures | None = None,
 ) -> io.NodeOutput:
     """The painting after the course, and pictures of it in the node and on its output; inside `ordinary_tensors`."""
+    state = paint_course(cls.hidden, texture, guidance, settings, seed, features)
+    views = four_sides(state.mesh, guidance.plan, state.field).color
+    assert views is not None
+    views = views.to(rest_device())
+    show_result(views)
+    return io.NodeOutput(moved(state, rest_device()), views, ui=ui.PreviewImage(views, cls=cls))
+
+
+def paint_course(
+    hidden: Any,
+    texture: TextureState,
+    guidance: GuidancePayload,
+    settings: TextureSettings,
+    seed: int,
+    features: VggFeatures | None = None,
+) -> TextureState:
+    """The painting after the settings' coarse steps, fine steps or both, see `run_course`."""
     _check_guide(guidance)
     stage = "coarse" if settings.coarse_steps else "fine"
 
@@ -257,12 +270,11 @@ def _painted(
         )
 
     course = Course(f"texture_{stage}", "Painting", 0, settings.steps, settings.views)
-    state = run_course(cls.hidden, course, texture, [guidance], seed, load=load_state, begin=begin, optimise=optimise)
-    views = four_sides(state.mesh, guidance.plan, state.field).color
-    assert views is not None
-    views = views.to(rest_device())
-    show_result(views)
-    return io.NodeOutput(moved(state, rest_device()), views, ui=ui.PreviewImage(views, cls=cls))
+    state, unfinished = run_course(
+        hidden, course, texture, [guidance], seed, load=load_state, begin=begin, optimise=optimise
+    )
+    forget(unfinished)
+    return state
 
 
 def _check_guide(guidance: GuidancePayload) -> None:
@@ -273,7 +285,7 @@ def _check_guide(guidance: GuidancePayload) -> None:
         raise InputError("guidance: expected one with the normal ControlNet connected, got one without")
 
 
-def _for_guide(settings: TextureSettings, guidance: GuidancePayload) -> TextureSettings:
+def for_guide(settings: TextureSettings, guidance: GuidancePayload) -> TextureSettings:
     """The settings with the cameras and texts that the guide's model and prompts ask for."""
     texts = guidance.prompts.prompts
     plan = guidance.plan or TEXTURE_CAMERA_PLANS[texts.plan]

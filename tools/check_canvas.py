@@ -33,8 +33,8 @@ DROP = """([name, text]) => {
 LOADED = "count => window.app.graph._nodes.length === count"
 MISSING = """() => window.app.graph._nodes.filter(
   node => node.has_errors || !(node.type in window.LiteGraph.registered_node_types)).map(node => node.type)"""
-SHORTEN = """steps => window.app.graph._nodes.filter(node => /Optimizer|Refiner/.test(node.type)).forEach(
-  node => { node.widgets.find(widget => widget.name === 'steps').value = steps; })"""
+SHORTEN = """steps => window.app.graph._nodes.filter(node => /Optimizer|Refiner|Edit/.test(node.type)).forEach(
+  node => node.widgets.filter(widget => /steps$/.test(widget.name)).forEach(widget => { widget.value = steps; }))"""
 FIT = """() => {
   const canvas = window.app.canvas, boxes = window.app.graph._groups.map(group => group._bounding);
   const left = Math.min(...boxes.map(b => b[0])), top = Math.min(...boxes.map(b => b[1]));

@@ -2,8 +2,8 @@
 
     python tools/make_thumbnails.py http://127.0.0.1:8188 [NAME ...] [--steps N]
 
-The graphs are the twins in API format. `paint_my_mesh` needs input/3d/person.glb, `edit` the states that
-`text_to_human` saves; `text_to_human_sd15` needs the published weights. --steps shortens every optimiser.
+The graphs are the twins in API format. `paint_my_mesh` needs input/3d/person.glb, `edit` and `edit_clothes` the
+states that `text_to_human` saves; `text_to_human_sd15` needs the published weights. --steps shortens every optimiser.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ ROOT = Path(__file__).parents[1]
 API = ROOT / "tests" / "nodes" / "api"
 HEIGHT, MOST = 320, 4  # pixels, pictures side by side
 # Nodes whose pictures say best what a workflow is for, best first.
-SHOWN = ("HumanNormTextureRefiner", "PreviewImage", "HumanNormTextureOptimizer", "HumanNormGeometryOptimizer")
+SHOWN = (
+    "HumanNormTextureRefiner", "PreviewImage", "HumanNormAnimate", "HumanNormEdit", "HumanNormTextureOptimizer",
+    "HumanNormGeometryOptimizer",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -34,8 +37,8 @@ def main() -> int:
         begin = time.monotonic()
         graph = json.loads((API / f"{name}.json").read_text("utf-8"))
         for node in graph.values():
-            if args.steps and node["class_type"].endswith(("Optimizer", "Refiner")):
-                node["inputs"]["steps"] = args.steps
+            if args.steps and node["class_type"].endswith(("Optimizer", "Refiner", "Edit")):
+                node["inputs"] |= {name: args.steps for name in node["inputs"] if name.endswith("steps")}
         outputs = run(args.url, graph)
         save_thumbnail(ROOT / "workflows" / f"{name}.jpg", pictures(args.url, graph, outputs))
         print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)

@@ -80,6 +80,23 @@ Run *text_to_human* first: it saves a sculpture and a painting, which are loaded
 *begin* of the optimiser says how much may change: 0.3 a lot, 0.7 a little. The colours go on from the old ones
 (*colors_of*).
 """,
+    "pose_and_animate": """\
+## A human that moves, and one that is sculpted in a pose
+A sculpture gets a skeleton (*Rig*), another pose (*Pose*) and clips (*Animate*): a skinned GLB in the output folder.
+*more_clips* takes more names, and BVH files of the input folder.
+
+In the last group a body is posed first and sculpted from there. The same posed body goes to *Guidance*, so that the
+close-ups look at its head and legs.
+
+For a painted human put *HumanNorm Load Mesh* with its GLB in the place of the sculpture.
+""",
+    "edit_clothes": """\
+## Other clothes for a finished human
+Run *text_to_human* first: it saves a sculpture and a painting, which are loaded here. Say the whole person again with
+the new clothes, and switch on what may change. All else stays.
+
+*strength*: 0.3 details, 0.5 garments, 0.8 almost anew. The pictures in the node show it after the change.
+""",
 }
 
 
@@ -248,8 +265,10 @@ def texts(flow: Workflow, clip: tuple[int, int], *kinds: str, prompt: str = PROM
     }
 
 
-def guides(flow: Workflow, models: dict[str, Any], said: dict[str, Any], geometry_cfg: float) -> dict[str, Any]:
-    """HUMANNORM_GUIDANCE of every kind that there are prompts for."""
+def guides(
+    flow: Workflow, models: dict[str, Any], said: dict[str, Any], geometry_cfg: float, **more: tuple[int, int]
+) -> dict[str, Any]:
+    """HUMANNORM_GUIDANCE of every kind that there are prompts for. more: other links of each."""
     found = {}
     for kind, prompts in said.items():
         given: dict[str, Any] = (
@@ -262,6 +281,7 @@ def guides(flow: Workflow, models: dict[str, Any], said: dict[str, Any], geometr
             prompts=prompts,
             vae=models["vae"],
             **given,
+            **more,
         )
         found[kind] = (node, 0)
     return found
@@ -275,15 +295,7 @@ def whole_human(flow: Workflow, models: dict[str, Any], preset: str, cfg: float,
     guide = guides(flow, models, said, cfg)
     body = flow.add("HumanNormBody")
     flow.group("4 Sculpt", "work")
-    start = flow.add("HumanNormGeometryStart", body=(body, 0), preset=preset)
-    sculpt = flow.add(
-        "HumanNormGeometryOptimizer",
-        geometry=(start, 0),
-        normal_guidance=guide["normal"],
-        depth_guidance=guide["depth"],
-        preset=preset,
-        pictures=300,
-    )
+    sculpt = sculpture(flow, guide, body, preset=preset)
     flow.add(
         "HumanNormSaveState", title="Save the sculpture", geometry=(sculpt, 0), filename_prefix="humannorm/geometry"
     )
@@ -291,9 +303,22 @@ def whole_human(flow: Workflow, models: dict[str, Any], preset: str, cfg: float,
     fine = paint(flow, guide["image"], {"geometry": (sculpt, 0), "preset": preset}, preset=preset)
     flow.add("HumanNormSaveState", title="Save the painting", texture=(fine, 0), filename_prefix="humannorm/texture")
     flow.group("6 The human", "results")
-    export(flow, fine, **file)
+    export(flow, (fine, 0), **file)
     render = flow.add("HumanNormRenderViews", texture=(fine, 0), views="front,30,90,180")
     previewed(flow, "Normals", (render, 0), 240)
+
+
+def sculpture(flow: Workflow, guide: dict[str, Any], body: int, **widgets: Any) -> int:
+    """A field on a body and its optimiser, which share their widgets' values; the optimiser's node."""
+    start = flow.add("HumanNormGeometryStart", body=(body, 0), **widgets)
+    return flow.add(
+        "HumanNormGeometryOptimizer",
+        geometry=(start, 0),
+        normal_guidance=guide["normal"],
+        depth_guidance=guide["depth"],
+        pictures=300,
+        **widgets,
+    )
 
 
 def paint(flow: Workflow, guide: tuple[int, int], start: dict[str, Any], **widgets: Any) -> int:
@@ -304,9 +329,9 @@ def paint(flow: Workflow, guide: tuple[int, int], start: dict[str, Any], **widge
     return done
 
 
-def export(flow: Workflow, painting: int, **settings: Any) -> int:
+def export(flow: Workflow, painting: tuple[int, int], **settings: Any) -> int:
     """A file and its viewer; the exporter's node."""
-    saved = flow.add("HumanNormMeshExporter", texture=(painting, 0), **settings)
+    saved = flow.add("HumanNormMeshExporter", texture=painting, **settings)
     flow.add("Preview3D", model_file=(saved, 1), pictures=400)
     return saved
 
@@ -356,7 +381,7 @@ def paint_my_mesh(flow: Workflow) -> None:
     flow.group("3 Paint", "work")
     fine = paint(flow, guide["image"], {"own_mesh": (mesh, 0)})
     flow.group("4 The painted mesh", "results")
-    saved = export(flow, fine, faces=50_000, texture_size=1024, filename_prefix="humannorm/painted")
+    saved = export(flow, (fine, 0), faces=50_000, texture_size=1024, filename_prefix="humannorm/painted")
     flow.add("HumanNormMeshToTrimesh", title="For the 3D packs", mesh=(saved, 0))
 
 
@@ -435,10 +460,60 @@ def edit(flow: Workflow) -> None:
     flow.group("5 Paint on", "work")
     fine = paint(flow, guide["image"], {"geometry": (sculpt, 0), "colors_of": (texture, 1)}, steps=60)
     flow.group("6 The changed human", "results")
-    export(flow, fine, faces=20_000, texture_size=1024, filename_prefix="humannorm/edited")
+    export(flow, (fine, 0), faces=20_000, texture_size=1024, filename_prefix="humannorm/edited")
 
 
-WORKFLOWS = (normal_maps_2d, text_to_human, text_to_human_sd15, paint_my_mesh, remix, edit)
+def pose_and_animate(flow: Workflow) -> None:
+    flow.opening("1 Models", 320)
+    models = bundled(flow)
+    flow.group("2 Who", "texts")
+    said = texts(flow, models["clip"], "normal", "depth", prompt="a young woman in a red sweater and black leggings")
+    body = flow.add("HumanNormBody", sex=0.9)
+    flow.group("3 Sculpt", "work")
+    sculpt = sculpture(flow, guides(flow, models, said, 10.0), body)
+    flow.group("4 Rig", "work")
+    rig = flow.add("HumanNormRig", mesh=(sculpt, 1), start_body=(body, 0), rig="mixamo")
+    previewed(flow, "Whose joint moves what", (rig, 2), 240)
+    sits = flow.add("HumanNormPose", title="Repose it", human=(rig, 0), pose="sit", head_turn=25.0)
+    previewed(flow, "In another pose", (sits, 2), 240)
+    flow.group("5 Animate", "results")
+    walks = flow.add("HumanNormAnimate", human=(rig, 0), clip="walk", more_clips="wave", pictures=300)
+    flow.add("Preview3D", model_file=(walks, 0), pictures=400)
+    flow.group("6 Or sculpt in a pose", "work")
+    posed = flow.add("HumanNormPose", title="Pose the body", body=(body, 0), pose="fight", head_turn=15.0)
+    sculpture(flow, guides(flow, models, said, 10.0, body=(posed, 0)), posed)
+
+
+def edit_clothes(flow: Workflow) -> None:
+    flow.opening("1 A saved human", 260)
+    geometry = flow.add("HumanNormLoadState", title="Sculpture", file="humannorm/geometry_00001_.safetensors")
+    texture = flow.add("HumanNormLoadState", title="Painting", file="humannorm/texture_00001_.safetensors")
+    flow.group("2 New words", "texts")
+    models = bundled(flow)
+    said = texts(
+        flow, models["clip"], "normal", "depth", "image", prompt="a young man in a green sweater and blue jeans"
+    )
+    flow.group("3 Guidance", "guidance")
+    guide = guides(flow, models, said, 10.0)
+    flow.group("4 Edit", "work")
+    edited = flow.add(
+        "HumanNormEdit",
+        geometry=(geometry, 0),
+        texture=(texture, 1),
+        **{f"{kind}_guidance": guide[kind] for kind in guide},
+        top=True,
+        sculpt_steps=80,
+        paint_steps=120,
+        pictures=400,
+    )
+    flow.group("5 The changed human", "results")
+    export(flow, (edited, 1), faces=20_000, texture_size=1024, filename_prefix="humannorm/other_clothes")
+    previewed(flow, "Before", (edited, 2), 240)
+
+
+WORKFLOWS = (
+    normal_maps_2d, text_to_human, text_to_human_sd15, paint_my_mesh, remix, edit, pose_and_animate, edit_clothes,
+)  # fmt: skip
 
 
 def core_nodes(url: str) -> dict[str, Any]:

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from .options import BODY, add_out, load_subject
 
 if TYPE_CHECKING:
-    from humannorm.body import Body
-    from humannorm.body.clips import Clip
     from humannorm.export.gltf import GlbBuilder
     from humannorm.mesh import Mesh
 
@@ -41,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from humannorm.body import load_body
+    from humannorm.body.clip_names import clips_named
     from humannorm.checks import InputError
     from humannorm.export.skinned import write_skinned_glb
     from humannorm.rigging import rig_human
@@ -53,10 +52,10 @@ def run(args: argparse.Namespace) -> int:
     target = args.out / "animated.glb"
     if target.exists() and not args.overwrite:
         raise InputError(f"--out: expected a folder without animated.glb, got {args.out} (--overwrite replaces it)")
-    make_clips(args.clip, start, args.up)  # wrong names and broken files are refused before long work
+    clips_named(args.clip, start, args.up, argument="--clip")  # refused before long work
     human = rig_human(mesh, args.rig, start)
     rigged = time.monotonic() - begin
-    clips = make_clips(args.clip, human.body, args.up)
+    clips = clips_named(args.clip, human.body, args.up, argument="--clip")
     motions = [human.motion(clip if args.travel else clip.in_place()) for clip in clips]
     write_skinned_glb(target, surface, human.skin, motions, overwrite=args.overwrite)
     print(f"{target}: {len(human.skin.joint_names)} joints, clips {', '.join(motion.name for motion in motions)}")
@@ -108,28 +107,3 @@ def load_human(source: str) -> tuple[Mesh, Mesh | GlbBuilder]:
     if plain.vertices.shape != mesh.vertices.shape or not bool((plain.vertices == mesh.vertices).all()):
         return mesh, mesh
     return mesh, document
-
-
-def make_clips(text: str, body: Body, up: str | None) -> list[Clip]:
-    """'walk,sit,dance.bvh' as clips of a body, each once."""
-    from humannorm.body import POSES, named_pose
-    from humannorm.body.clips import still
-    from humannorm.body.gait import GAITS, make_gait
-    from humannorm.body.retarget import clip_of_bvh
-    from humannorm.checks import InputError
-
-    clips = {}
-    for word in filter(None, (word.strip() for word in text.split(","))):
-        if word in GAITS:
-            clip = make_gait(word, body)
-        elif word in POSES:
-            clip = still(word, named_pose(word), body)
-        elif word.lower().endswith(".bvh"):
-            clip = clip_of_bvh(word, body, up)
-        else:
-            known = ", ".join([*GAITS, *POSES])
-            raise InputError(f"--clip: expected {known} or a .bvh file, got {word!r}")
-        clips[clip.name] = clip
-    if not clips:
-        raise InputError(f"--clip: expected at least one clip, got {text!r}")
-    return list(clips.values())

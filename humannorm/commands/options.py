@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     import torch
 
+    from humannorm.body import Body
     from humannorm.mesh import Mesh
 
 __all__ = [
     "BODY",
     "add_course",
     "add_device",
+    "add_edit",
     "add_models",
     "add_out",
     "add_preset",
     "add_seed",
+    "body_in",
+    "chosen_parts",
     "chosen_settings",
     "load_subject",
     "parse_views",
@@ -66,6 +70,42 @@ def add_course(parser: argparse.ArgumentParser) -> None:
     add_seed(parser)
     add_device(parser)
     add_out(parser)
+
+
+def add_edit(parser: argparse.ArgumentParser) -> None:
+    """--edit and --only."""
+    parser.add_argument(
+        "--edit", type=Path, metavar="FILE", help="a finished state.safetensors to change by the new prompt"
+    )
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="PARTS",
+        help="parts that an edit may change: head, face, top, bottom, shoes, hands",
+    )
+
+
+def chosen_parts(args: argparse.Namespace, *names: str) -> dict[str, list[str]]:
+    """Parts of the body behind the named options, such as `only`; an error where --edit does not fit in."""
+    from humannorm.body.parts import BODY_PARTS
+    from humannorm.checks import InputError, check_choice
+
+    found = {name: [word for word in getattr(args, name).split(",") if word] for name in names}
+    for name, words in found.items():
+        for word in words:
+            check_choice(f"--{name}", word, BODY_PARTS)
+    if found["only"] and args.edit is None:
+        raise InputError("--only: expected --edit FILE with it, got none")
+    if args.edit is not None and args.resume is not None:
+        raise InputError("--edit: expected no --resume beside it, got both")
+    return found
+
+
+def body_in(mesh: Mesh, stated: Body | None = None) -> Body:
+    """The body inside of a figure in the working box: the stated one where the figure grew from it, refined."""
+    from humannorm.rigging import fit_body
+
+    return fit_body(mesh, stated).body
 
 
 def chosen_settings(

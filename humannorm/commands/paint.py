@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 from humannorm.commands.options import (
     BODY,
     add_course,
+    add_edit,
+    body_in,
+    chosen_parts,
     chosen_settings,
     load_subject,
     pick_device,
@@ -44,22 +47,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fine-loss", choices=("published", "paper"), help="equation 10 on pixels, or on latents (the preset's)"
     )
     parser.add_argument("--uv", type=int, metavar="SIZE", help="paint a texture of SIZE texels on the mesh's own UVs")
+    add_edit(parser)
     add_course(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     import torch
 
+    from humannorm.geometry.holding import hold_all_but
     from humannorm.guidance import find_guides
     from humannorm.texture.fields import UvColorSettings
     from humannorm.texture.paint import paint
     from humannorm.texture.perceptual import make_perceptual
-    from humannorm.texture.settings import coarse_part, preset, shortened
+    from humannorm.texture.settings import coarse_part, edit_settings, preset, shortened
     from humannorm.texture.state import load_state, save_state, start_state
     from humannorm.texture.surface import surface_colors
 
     begin = time.monotonic()
     device = pick_device(args.device)
+    parts = chosen_parts(args, "only")["only"]
     settings = chosen_settings(args, preset, shortened)
     if args.fine_loss is not None:
         settings = dataclasses.replace(settings, fine_loss=args.fine_loss)
@@ -67,7 +73,12 @@ def run(args: argparse.Namespace) -> int:
         settings = dataclasses.replace(settings, field=UvColorSettings(args.uv))
     settings = with_plan_of(args.models, settings)
     generator = torch.Generator().manual_seed(args.seed)
-    if args.resume is None:
+    if args.edit is not None:
+        begun = load_state(args.edit, device=device).on(load_subject(args.mesh).to(device))
+        state = begun.edited(hold_all_but(begun.mesh, body_in(begun.mesh), parts) if parts else None)
+        settings = edit_settings(settings)
+        print(f"editing {args.edit}: {', '.join(parts) or 'all of it'}")
+    elif args.resume is None:
         subject = body_with_uvs() if args.mesh == BODY and args.uv is not None else load_subject(args.mesh)
         state = start_state(subject.to(device), settings, torch.Generator(device).manual_seed(args.seed))
     else:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 from humannorm.commands.options import (
     BODY,
     add_course,
+    add_edit,
+    body_in,
+    chosen_parts,
     chosen_settings,
     load_subject,
     pick_device,
@@ -36,15 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hold", default="", metavar="PARTS", help="parts kept as the start has them, such as hands or hands,face"
     )
-    parser.add_argument(
-        "--edit", type=Path, metavar="FILE", help="a finished state.safetensors to change by the new prompt"
-    )
-    parser.add_argument(
-        "--only",
-        default="",
-        metavar="PARTS",
-        help="parts that an edit may change: head, face, top, bottom, shoes, hands",
-    )
+    add_edit(parser)
     add_course(parser)
 
 
@@ -57,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.geometry.pictures import save_sheet, save_turntable
     from humannorm.geometry.sculpt import sculpt
     from humannorm.geometry.settings import preset, shortened
-    from humannorm.geometry.start import BODY_HEIGHT, prepare_start
+    from humannorm.geometry.start import prepare_start, start_height
     from humannorm.geometry.state import LOSS_NAMES, extract_mesh, load_state, start_state
     from humannorm.guidance import find_guides
     from humannorm.mesh import to_trimesh
@@ -69,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
     settings = replace(chosen_settings(args, preset, shortened), camera_plan=camera_plan(args.models))
     parts = check_parts(args)
     mesh, body = start_figure(args)
-    height = BODY_HEIGHT if body is None or body.pose == "a-pose" else float(mesh.vertices[:, 1].max() * 2)
-    start = prepare_start(mesh.to(device), height)
+    start = prepare_start(mesh.to(device), start_height(body))
     for repair in start.repairs:
         print(f"{args.start}: {repair}")
     if body is not None and body.pose != "a-pose":
@@ -139,19 +133,11 @@ def run(args: argparse.Namespace) -> int:
 
 def check_parts(args: argparse.Namespace) -> dict[str, list[str]]:
     """--hold and --only as lists of parts, or an error before long work."""
-    from humannorm.body.parts import BODY_PARTS
-    from humannorm.checks import InputError, check_choice
+    from humannorm.checks import InputError
 
-    found = {name: [word for word in getattr(args, name).split(",") if word] for name in ("hold", "only")}
-    for name, words in found.items():
-        for word in words:
-            check_choice(f"--{name}", word, BODY_PARTS)
-    if found["only"] and args.edit is None:
-        raise InputError("--only: expected --edit FILE with it, got none")
+    found = chosen_parts(args, "hold", "only")
     if found["hold"] and (args.edit is not None or args.resume is not None):
         raise InputError("--hold: expected a run from its start (a resumed one keeps what it holds), got another")
-    if args.edit is not None and args.resume is not None:
-        raise InputError("--edit: expected no --resume beside it, got both")
     return found
 
 
@@ -173,10 +159,3 @@ def start_figure(args: argparse.Namespace) -> tuple[Mesh, Body | None]:
     check_range("--frame", args.frame, 0, clip.num_frames - 1)
     body = rest.posed(clip.rotations[args.frame], Path(args.pose).stem).in_working_box()
     return body.to_mesh(normalized=False), body
-
-
-def body_in(mesh: Mesh, stated: Body | None) -> Body:
-    """The body inside of a figure in the working box: the stated one where the figure grew from it, refined."""
-    from humannorm.rigging import fit_body
-
-    return fit_body(mesh, stated).body

@@ -24,7 +24,7 @@ from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh
 from humannorm.schedules import constant
 
-__all__ = ["Hold", "edit_settings", "hold_all_but", "hold_parts"]
+__all__ = ["Hold", "edit_settings", "hold_all_but", "hold_parts", "share_at"]
 
 CELLS = 48  # of the grid of shares along each side of the box: 0.04 units, finer than the borders are soft
 REACH = 0.10  # world units around a protected part that are held with it
@@ -42,11 +42,8 @@ class Hold:
         return SignedDistance(self.mesh.vertices, self.mesh.faces)
 
     def share_at(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-        """h at points, trilinear."""
-        grid = self.share.to(points)[None, None]
-        places = points.detach()[None, None, None] / BOX
-        found = torch.nn.functional.grid_sample(grid, places, padding_mode="border", align_corners=True)
-        return found[0, 0, 0, 0]
+        """h at points."""
+        return share_at(self.share, points)
 
     def applied(self, field: SignedField) -> SignedField:
         """The field with what is kept blended in."""
@@ -59,6 +56,15 @@ class Hold:
             return (1 - share) * field(points) + share * kept
 
         return blended
+
+
+def share_at(share: Float[Tensor, "Z Y X"], points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+    """A grid over the box at points in it, trilinear, without gradient to the points."""
+    places = points.detach()[None, None, None] / BOX
+    found = torch.nn.functional.grid_sample(
+        share.to(points)[None, None], places, padding_mode="border", align_corners=True
+    )
+    return found[0, 0, 0, 0]
 
 
 def hold_parts(mesh: Mesh, body: Body, parts: Sequence[str]) -> Hold:

@@ -21,12 +21,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from humannorm.body import Body
 from humannorm.checks import InputError, check_range
 from humannorm.geometry.sign_regions import Holes, Topology, caps_of_holes, is_inside_out, topology_of
 from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, check_mesh, connected_components, face_areas
 
-__all__ = ["BODY_HEIGHT", "StartMesh", "prepare_start", "sample_surface"]
+__all__ = ["BODY_HEIGHT", "StartMesh", "prepare_start", "sample_surface", "start_height"]
 
 BODY_HEIGHT = 1.8  # world units, the height of a standing body in the working box
 REACH = 0.95  # farthest coordinate that a start mesh may take, leaving room for clothes and hair
@@ -43,6 +44,14 @@ class StartMesh:
     mesh: Mesh
     signed_distance: SignedDistance
     repairs: tuple[str, ...]  # one sentence per rule applied, empty for a good mesh in place
+
+
+def start_height(body: Body | None) -> float:
+    """World units along y that a start mesh is brought to: a standing body's, less for one that sits or crouches."""
+    if body is None or body.pose == "a-pose":
+        return BODY_HEIGHT
+    heights = body.in_working_box().vertices[:, 1]
+    return min(float(heights.max() - heights.min()), 2 * REACH)
 
 
 def prepare_start(mesh: Mesh, height: float = BODY_HEIGHT) -> StartMesh:

@@ -8,21 +8,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .fitting import BodyFit, BodyFitSettings, fit_body
     from .human import RiggedHuman, rig_human
+    from .relaxation import RelaxationSettings, relaxed_skin
     from .transfer import TransferSettings, transfer_weights
 
 # Name -> module, imported on first use: the transfer needs scipy, which importing the library must not cost.
 _HOMES = {
     **dict.fromkeys(("BodyFit", "BodyFitSettings", "fit_body"), "fitting"),
     **dict.fromkeys(("RiggedHuman", "rig_human"), "human"),
+    **dict.fromkeys(("RelaxationSettings", "relaxed_skin"), "relaxation"),
     **dict.fromkeys(("TransferSettings", "transfer_weights"), "transfer"),
 }
 
 __all__ = [
     "BodyFit",
     "BodyFitSettings",
+    "RelaxationSettings",
     "RiggedHuman",
     "TransferSettings",
     "fit_body",
+    "relaxed_skin",
     "rig_human",
     "transfer_weights",
 ]

@@ -6,6 +6,7 @@ the body, so a body vertex may well be inside the surface, but hardly outside of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -54,8 +55,15 @@ class BodyFit:
     outside: float  # 99th percentile of how far a body vertex stands out of it
 
 
-def fit_body(mesh: Mesh, start: Body | None = None, settings: BodyFitSettings | None = None) -> BodyFit:
+def fit_body(
+    mesh: Mesh,
+    start: Body | None = None,
+    settings: BodyFitSettings | None = None,
+    tell: Callable[[float], None] | None = None,
+) -> BodyFit:
     """The body inside of a human. `start`: shape and pose as far as known (default: the neutral adult's A-pose).
+
+    tell: is told the share of the steps that is done, and may end the work by an exception.
 
     A start whose bounding box is about the mesh's is taken to be in place; else it is scaled to the mesh's height with
     its box on the mesh's.
@@ -72,12 +80,14 @@ def fit_body(mesh: Mesh, start: Body | None = None, settings: BodyFitSettings | 
     normals = face_normals(vertices, faces)
     trial = _Trial(start, settings)
     optimizer = trial.optimizer(settings)
-    for _ in range(settings.steps):
+    for step in range(settings.steps):
         optimizer.zero_grad()
         depth = _depths(trial.points(), surface, normals)
         trial.loss(depth, settings).backward()
         optimizer.step()
         trial.hold_sliders()
+        if tell is not None:
+            tell((step + 1) / settings.steps)
     body = trial.body()
     depth = _depths(body.vertices, surface, normals) / _height(body)
     return BodyFit(body, float(depth.median()), float((-depth).quantile(0.99).clamp_min(0)))

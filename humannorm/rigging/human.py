@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from humannorm.body import Body
-from humannorm.body.clips import Clip, clip_transforms
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from humannorm.body import Body, named_pose
+from humannorm.body.clips import Clip, clip_transforms, still
 from humannorm.body.rigs import Rig, load_rig
 from humannorm.body.skeleton import local_rotations
 from humannorm.body.skin import JointMotion, Skin
 from humannorm.mesh import Mesh
 
 from .fitting import BodyFit, BodyFitSettings, fit_body
+from .relaxation import RelaxationSettings, relaxed_skin
 from .transfer import TransferSettings, transfer_weights
 
-__all__ = ["RiggedHuman", "rig_human"]
+__all__ = ["RiggedHuman", "near_folds", "rig_human"]
+
+FITTING = 0.6  # about the fit's share of the work
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +72,35 @@ def rig_human(
     *,
     fit: BodyFitSettings | None = None,
     transfer: TransferSettings | None = None,
+    relaxation: RelaxationSettings | None = None,
+    tell: Callable[[float], None] | None = None,
 ) -> RiggedHuman:
     """Give a human a skeleton and skin weights.
 
     mesh: any humanoid, +Y up, facing +Z, any unit. rig: one of `RIGS`. start: the body it grew from, see `fit_body`.
+    tell: is told how much of the work is done, 0..1, and may end it by an exception.
     """
     skeleton = load_rig(rig)
-    found = fit_body(mesh, start, fit)
+    found = fit_body(mesh, start, fit, None if tell is None else lambda share: tell(FITTING * share))
     weight_joints, weights = transfer_weights(mesh, found.body, skeleton, transfer)
     skin = Skin(skeleton.joint_names, skeleton.parents, skeleton.heads(found.body), weight_joints, weights)
-    return RiggedHuman(mesh, found, skeleton, skin)
+    human = RiggedHuman(mesh, found, skeleton, skin)
+    skin = _relaxed(human, relaxation or RelaxationSettings())
+    if tell is not None:
+        tell(1.0)
+    return dataclasses.replace(human, skin=skin)
+
+
+def _relaxed(human: RiggedHuman, settings: RelaxationSettings) -> Skin:
+    """The human's skin, smoothed where the settings' poses would tear it."""
+    body = human.body
+    clips = [still(pose, named_pose(pose), body) for pose in settings.poses]
+    frames = [human.skin.transforms(human.motion(clip))[0] for clip in clips]
+    return relaxed_skin(human.mesh, human.skin, frames, near_folds(human.mesh.vertices, body, settings.folds), settings)
+
+
+def near_folds(points: Float[Tensor, "N 3"], body: Body, radius: float) -> Bool[Tensor, " N"]:
+    """Whether points are within a radius (heights of the body) of a shoulder or a hip: at armpits and crotch."""
+    places = torch.stack([body.joint(f"{name}.{side}") for name in ("upperarm01", "upperleg01") for side in "LR"])
+    distance = torch.cdist(points, places.to(points))
+    return (distance <= radius * body.height_m / body.metres_per_unit).any(1)

@@ -1,7 +1,8 @@
 """Colour fields on a frozen surface: the published hash grid with a small network, and a texture in UV space.
 
 Both are unlit and the same from every side: a colour in 0..1 for each surface point. A field draws itself into the
-pictures of its mesh, so that the optimiser knows nothing of its kind.
+pictures of its mesh, so that the optimiser knows nothing of its kind. A third field blends two: what an edit learns,
+and what it leaves as it was.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_range, check_tensor
 from humannorm.geometry.hash_grid import FEATURES, Engine, GridLayout, HashGridEncoding
+from humannorm.geometry.holding import share_at
 from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import Pass, RenderedPasses, render
@@ -27,6 +29,8 @@ __all__ = [
     "ColorFieldSettings",
     "HashColorField",
     "HashColorSettings",
+    "HeldColorField",
+    "HeldColorSettings",
     "UvColorField",
     "UvColorSettings",
     "color_settings_from_dict",
@@ -53,7 +57,16 @@ class UvColorSettings:
         check_range("size", self.size, 4, 8192)
 
 
-ColorFieldSettings = HashColorSettings | UvColorSettings
+@dataclass(frozen=True)
+class HeldColorSettings:
+    """An edit by parts: what is learned, what is kept, and the grid that says where."""
+
+    learned: HashColorSettings | UvColorSettings
+    kept: ColorFieldSettings
+    cells: int  # of the grid along each side of the working box
+
+
+ColorFieldSettings = HashColorSettings | UvColorSettings | HeldColorSettings
 
 
 class ColorField(nn.Module):
@@ -127,6 +140,28 @@ class UvColorField(ColorField):
         return [self.logits]
 
 
+class HeldColorField(ColorField):
+    """c(x) = (1 - h) l(x) + h k(x): learned colours l, kept ones k, and h in 0..1 how far the place x is held.
+
+    The same blend as of the signed distance in `geometry.holding`: where h is 1 no gradient reaches the colours.
+    """
+
+    share: Float[Tensor, "Z Y X"]  # h at the vertices of a regular grid over the box
+
+    def __init__(self, learned: ColorField, kept: ColorField, share: Float[Tensor, "Z Y X"]) -> None:
+        super().__init__()
+        assert not isinstance(learned.settings, HeldColorSettings)
+        self.settings: HeldColorSettings = HeldColorSettings(learned.settings, kept.settings, len(share))
+        self.learned, self.kept = learned, kept.requires_grad_(False)
+        self.register_buffer("share", share)
+
+    def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        return torch.lerp(self.learned(points), self.kept(points), share_at(self.share, points)[:, None])
+
+    def fast_parameters(self) -> list[nn.Parameter]:
+        return self.learned.fast_parameters()
+
+
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """A layer without bias, Xavier-uniform as tiny-cuda-nn starts it."""
     layer = nn.Linear(inputs, outputs, bias=False, device=generator.device)
@@ -138,11 +173,17 @@ def make_color_field(settings: ColorFieldSettings, mesh: Mesh, generator: torch.
     """A fresh field, grey within a thousandth or so, on the generator's device."""
     if isinstance(settings, HashColorSettings):
         return HashColorField(settings, generator)
-    return UvColorField(settings, mesh, generator)
+    if isinstance(settings, UvColorSettings):
+        return UvColorField(settings, mesh, generator)
+    learned, kept = (make_color_field(each, mesh, generator) for each in (settings.learned, settings.kept))
+    return HeldColorField(learned, kept, torch.zeros((settings.cells,) * 3, device=generator.device))
 
 
 def color_settings_to_dict(settings: ColorFieldSettings) -> dict[str, Any]:
     """Plain numbers for a checkpoint's JSON."""
+    if isinstance(settings, HeldColorSettings):
+        parts = {name: color_settings_to_dict(getattr(settings, name)) for name in ("learned", "kept")}
+        return {"kind": "held", **parts, "cells": settings.cells}
     return {"kind": "hash" if isinstance(settings, HashColorSettings) else "uv"} | asdict(settings)
 
 
@@ -153,4 +194,8 @@ def color_settings_from_dict(plain: dict[str, Any]) -> ColorFieldSettings:
         return HashColorSettings(layout=GridLayout(**values["layout"]), hidden=values["hidden"])
     if plain.get("kind") == "uv":
         return UvColorSettings(**values)
-    raise InputError(f"colour field settings: expected kind hash or uv, got {plain.get('kind')!r}")
+    if plain.get("kind") == "held":
+        learned, kept = (color_settings_from_dict(values[name]) for name in ("learned", "kept"))
+        assert not isinstance(learned, HeldColorSettings)
+        return HeldColorSettings(learned, kept, values["cells"])
+    raise InputError(f"colour field settings: expected kind hash, uv or held, got {plain.get('kind')!r}")

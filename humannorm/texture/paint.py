@@ -252,5 +252,6 @@ def _groups(field: ColorField, settings: TextureSettings) -> list[tuple[dict[str
     fast: dict[str, torch.nn.Parameter] = {}
     slow: dict[str, torch.nn.Parameter] = {}
     for name, parameter in field.named_parameters():
-        (fast if id(parameter) in fast_ones else slow)[name] = parameter
+        if parameter.requires_grad:
+            (fast if id(parameter) in fast_ones else slow)[name] = parameter
     return [(fast, settings.encoding_rate), (slow, settings.network_rate)]

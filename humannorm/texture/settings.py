@@ -23,6 +23,7 @@ __all__ = [
     "FineLoss",
     "TextureSettings",
     "coarse_part",
+    "edit_settings",
     "fine_part",
     "preset",
     "shortened",
@@ -184,6 +185,16 @@ def shortened(settings: TextureSettings, steps: int) -> TextureSettings:
 def fine_part(settings: TextureSettings) -> TextureSettings:
     """The course's fine steps alone, for a field that has its colours already."""
     return replace(settings, coarse_steps=0, steps=settings.steps - settings.coarse_steps)
+
+
+def edit_settings(settings: TextureSettings, strength: float = 0.5) -> TextureSettings:
+    """A course for a finished painting under another prompt: coarse steps from moderate noise down.
+
+    strength: where the noise begins, a fraction of the schedule.
+    """
+    low, _ = settings.coarse_t_range
+    check_range("strength", strength, low, 1.0)
+    return replace(settings, coarse_t_range=(low, constant(strength)))
 
 
 def coarse_part(settings: TextureSettings) -> TextureSettings:

@@ -11,11 +11,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import Cameras, target_cameras
+from humannorm.checks import InputError
+from humannorm.geometry.holding import Hold
 from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh
 from humannorm.optimisation import read_state_file, tensors_below, write_state_file
 from humannorm.texture.fields import (
     ColorField,
+    ColorFieldSettings,
+    HeldColorField,
+    HeldColorSettings,
+    UvColorSettings,
     color_settings_from_dict,
     color_settings_to_dict,
     make_color_field,
@@ -45,10 +51,42 @@ class TextureState:
     gradient_scale: float = 0.0  # running mean of the gradient norm, 0 before the first step of a stage
     history: Float[Tensor, "S L"] | None = None  # of every step so far, columns `LOSS_NAMES`
 
+    def on(self, mesh: Mesh) -> TextureState:
+        """The same colours on another surface, in any frame: no step done, nothing remembered."""
+        surface, placement = _placed(mesh)
+        if torch.equal(surface.vertices, self.mesh.vertices) and torch.equal(surface.faces, self.mesh.faces):
+            surface = self.mesh
+        elif _has_texels(self.field.settings):
+            raise InputError("texture: expected colours in space (a hash field), got a texture of another mesh")
+        return TextureState(surface, placement, copy_field(self.field, surface), self.cameras)
+
+    def edited(self, hold: Hold | None) -> TextureState:
+        """The finished painting as the start of an edit: no step done, nothing remembered, `hold` kept in its colours.
+
+        Where an earlier edit has held colours and this one does not, they begin about as they are: the field beneath
+        was not led there, but shares its network with what was.
+        """
+        learned = self.field.learned if isinstance(self.field, HeldColorField) else self.field
+        field = copy_field(learned, self.mesh)
+        if hold is not None:
+            field = HeldColorField(field, copy_field(self.field, self.mesh), hold.share.to(self.mesh.device))
+        return TextureState(self.mesh, self.placement, field, self.cameras)
+
+
+def _placed(mesh: Mesh) -> tuple[Mesh, Placement]:
+    return place(Mesh(mesh.vertices.detach().float(), mesh.faces, mesh.normals, mesh.uvs))
+
+
+def _has_texels(settings: ColorFieldSettings) -> bool:
+    """Whether a field is of one mesh's texture layout alone."""
+    if isinstance(settings, HeldColorSettings):
+        return _has_texels(settings.learned) or _has_texels(settings.kept)
+    return isinstance(settings, UvColorSettings)
+
 
 def start_state(mesh: Mesh, settings: TextureSettings, generator: torch.Generator) -> TextureState:
     """A fresh grey field on any mesh, placed in the working box; colours that the mesh has are not used."""
-    placed, placement = place(Mesh(mesh.vertices.detach().float(), mesh.faces, mesh.normals, mesh.uvs))
+    placed, placement = _placed(mesh)
     field = make_color_field(settings.field, placed, generator)
     cameras = target_cameras(settings.plan, settings.fine_views, generator)
     return TextureState(placed, placement, field, cameras.to(placed.device))

@@ -36,7 +36,19 @@ def test_paint_writes_what_it_names(
     facts = json.loads((out / "paint.json").read_text("utf-8"))
     assert facts["steps"] == 5 and set(facts["mean_chroma"]) == {"coarse", "fine", "model"}
     assert "mean chroma: coarse" in capsys.readouterr().out
-    assert main([*words, "--resume", str(out / "state.safetensors")]) == 0  # nothing left to do but the files
+    resume = ["--resume", str(out / "state.safetensors")]
+    assert main([*words, *resume]) == 0  # nothing left to do but the files
+    edit = ["--edit", str(out / "state.safetensors")]
+    assert main([*words[:2], "a red ball", *words[3:-1], str(tmp_path / "edited"), *edit]) == 0
+    assert json.loads((tmp_path / "edited" / "paint.json").read_text("utf-8"))["steps"] == 5
+    capsys.readouterr()
+    for wrong, said in (
+        (["--only", "top"], "--only: expected --edit FILE"),
+        ([*edit, "--only", "nose"], "--only: expected one of head, face, top, bottom, shoes, hands, got 'nose'"),
+        ([*edit, *resume], "--edit: expected no --resume"),
+    ):
+        assert main([*words, *wrong]) == 1
+        assert said in capsys.readouterr().err
 
 
 def test_errors_are_one_sentence(

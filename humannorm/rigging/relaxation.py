@@ -1,0 +1,114 @@
+"""Skin weights that tear nothing: smoothed on the mesh's own graph where a pose would stretch an edge too far.
+
+Linear blend skinning stretches an edge by the change of the weights along it over its length, times how far the joints
+part. Copied weights jump where cloth ends on skin or two limbs touch. There, and only there, weights are averaged over
+neighbours until poses that bend all large joints no longer stretch the edges beyond a limit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from scipy.sparse import coo_array, csr_array
+from torch import Tensor
+
+from humannorm.body.skin import Skin
+from humannorm.body.skinning import limit_influences
+from humannorm.checks import check_range
+from humannorm.mesh import Mesh, unique_edges, weld
+
+__all__ = ["RelaxationSettings", "relaxed_skin"]
+
+
+@dataclass(frozen=True)
+class RelaxationSettings:
+    """All numbers are ours, found on dressed people."""
+
+    poses: tuple[str, ...] = ("run", "sit", "fight")  # that the stretch is looked at in
+    folds: float = 0.072  # heights around shoulders and hips, where skin has to fold, that are left alone
+    limit: float = 2.6  # times its length that an edge may have
+    rounds: int = 80  # at most; each spreads a weight by about one edge
+    rings: int = 2  # edges around a stretched one that are smoothed with it
+    sliver: float = 0.25  # median lengths below which an edge counts as so long
+
+    def __post_init__(self) -> None:
+        check_range("limit", self.limit, 1.1, 100.0)
+        check_range("rounds", self.rounds, 0, 1000)
+
+
+def relaxed_skin(
+    mesh: Mesh,
+    skin: Skin,
+    frames: Sequence[Float[Tensor, "J 4 4"]],
+    folds: Bool[Tensor, " V"],
+    settings: RelaxationSettings,
+) -> Skin:
+    """The skin with weights that stretch no edge beyond the limit in any frame, as far as the rounds allow.
+
+    frames: matrices that carry the bind pose into poses. folds: vertices whose edges may stretch. Vertices at one place
+    (seams) keep the same weights; four influences a vertex, heaviest first.
+    """
+    kept, inverse = torch.unique(weld(mesh.vertices).cpu(), return_inverse=True)
+    thin = dataclasses.replace(skin, weight_joints=skin.weight_joints[kept], weights=skin.weights[kept])
+    vertices = mesh.vertices.detach().float().cpu()[kept]
+    edges = unique_edges(inverse[mesh.faces.cpu()])
+    length = (vertices[edges[:, 0]] - vertices[edges[:, 1]]).norm(dim=1)
+    length = length.clamp_min(settings.sliver * float(length.median()))
+    free = ~folds.cpu()[kept][edges].any(1)
+    average = _neighbour_average(edges, length, len(vertices))
+    for _ in range(settings.rounds):
+        torn = free & (_stretch(thin, vertices, edges, length, frames) > settings.limit)
+        if not bool(torn.any()):
+            break
+        thin = _smoothed(thin, average, _around(edges[torn], average, settings.rings))
+    return dataclasses.replace(skin, weight_joints=thin.weight_joints[inverse], weights=thin.weights[inverse])
+
+
+def _stretch(
+    skin: Skin, vertices: Tensor, edges: Int64[Tensor, "E 2"], length: Float[Tensor, " E"], frames: Sequence[Tensor]
+) -> Float[Tensor, " E"]:
+    """The most that any of the frames stretches each edge."""
+    worst = torch.zeros_like(length)
+    for frame in frames:
+        posed = skin.moved(vertices, frame)
+        worst = torch.maximum(worst, (posed[edges[:, 0]] - posed[edges[:, 1]]).norm(dim=1) / length)
+    return worst
+
+
+def _neighbour_average(edges: Int64[Tensor, "E 2"], length: Float[Tensor, " E"], count: int) -> csr_array:
+    """Rows of sum 1: a vertex and its neighbours, nearer ones weighing more, since short edges tear first."""
+    low, high = edges.numpy().T
+    near = (1 / length).double().numpy()
+    own = np.bincount(low, near, count) + np.bincount(high, near, count)
+    row, column = np.concatenate([low, high, np.arange(count)]), np.concatenate([high, low, np.arange(count)])
+    values = np.concatenate([near, near, np.maximum(own, 1e-12)])
+    total = np.bincount(row, values, count)
+    return coo_array((values / total[row], (row, column)), shape=(count, count)).tocsr()
+
+
+def _around(torn: Int64[Tensor, "T 2"], average: csr_array, rings: int) -> Int64[Tensor, " R"]:
+    """Vertices within so many edges of the torn ones."""
+    marked = np.zeros(average.shape[0])
+    marked[torn.flatten().numpy()] = 1
+    for _ in range(rings):
+        marked = average @ marked
+    return torch.from_numpy(np.flatnonzero(marked > 0))
+
+
+def _smoothed(skin: Skin, average: csr_array, rows: Int64[Tensor, " R"]) -> Skin:
+    """The skin with the weights of some vertices averaged with their neighbours'."""
+    chosen = average[rows.numpy()]
+    needed = np.unique(chosen.indices)
+    dense = torch.zeros(len(needed), len(skin.joint_names), dtype=torch.float64)
+    dense.scatter_add_(1, skin.weight_joints[needed], skin.weights[needed].double())
+    joints, weights = limit_influences(torch.from_numpy(chosen[:, needed] @ dense.numpy()).float())
+    return dataclasses.replace(
+        skin,
+        weight_joints=skin.weight_joints.index_copy(0, rows, joints),
+        weights=skin.weights.index_copy(0, rows, weights),
+    )

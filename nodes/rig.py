@@ -1,0 +1,273 @@
+"""A skeleton for a finished human: rigging, posing, animating."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from humannorm.body import POSES, named_pose
+from humannorm.body import Body as BodyValue
+from humannorm.body.clip_names import BVH_SUFFIX, CLIP_NAMES, clips_named
+from humannorm.body.clips import Clip, still
+from humannorm.body.retarget import clip_of_bvh
+from humannorm.body.rigs import RIGS
+from humannorm.body.skeleton import local_rotations
+from humannorm.body.turns import JOINT_TURNS, turned
+from humannorm.checks import check_range
+from humannorm.export import BakedMesh
+from humannorm.export.skinned import write_skinned_glb
+from humannorm.mesh import Mesh
+from humannorm.rigging import rig_human
+from humannorm.rigging.film import film_motion, joint_colors
+from humannorm.texture.placing import place
+
+from .export import workflow_notes
+from .files import existing_file, file_fingerprint, next_output_file, refused, relative_to_output, shown_file
+from .host_denoiser import ordinary_tensors
+from .host_mesh import from_host, normal_map_of, to_host
+from .long_work import Progress
+from .payloads import RiggedPayload
+from .schema import CATEGORY, Body, Rigged, advanced, schema
+from .subjects import check_one_connected
+from .views import four_sides
+
+SHARES = 100  # of the progress bar
+AS_IT_IS = "as it is"
+UPS = {"by its joint names": None, "y": "y", "z": "z"}
+
+
+class HumanNormRig(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="HumanNormRig",
+            display_name="HumanNorm Rig",
+            category=f"{CATEGORY}/animation",
+            description="Gives a finished human a skeleton and skin weights: the CC0 body is fitted into the surface,"
+            " and its weights are carried over. No SMPL is needed.",
+            search_aliases=["skeleton", "skinning", "auto rig", "bones", "mixamo"],
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Mesh.Input("mesh", tooltip="Any humanoid, +Y up and facing +Z, in any unit and at any place."),
+                Body.Input(
+                    "start_body",
+                    optional=True,
+                    tooltip="The body that the human began as, in the pose it stands in; without it the neutral adult's"
+                    " A-pose.",
+                ),
+                io.Combo.Input(
+                    "rig",
+                    options=list(RIGS),
+                    default="makehuman",
+                    tooltip="Names and number of joints: makehuman 163, game_engine 53, mixamo 52.",
+                ),
+            ],
+            outputs=[
+                Rigged.Output("rigged", display_name="rigged human", tooltip="For HumanNorm Pose and Animate."),
+                Body.Output("fitted_body", display_name="body", tooltip="The body that was found in the surface."),
+                io.Image.Output(
+                    "weights", display_name="weights", tooltip="Whose joint moves what: front, left, back, right."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, mesh: Any, rig: str, start_body: BodyValue | None = None) -> io.NodeOutput:
+        progress = Progress(cls.hidden.unique_id, SHARES, "Rigging")
+        with ordinary_tensors():
+            surface = from_host(mesh)
+            human = rig_human(surface, rig, start_body, tell=lambda share: progress.update(round(SHARES * share)))
+            painted = Mesh(surface.vertices, surface.faces, colors=joint_colors(human.skin))
+            return io.NodeOutput(RiggedPayload(human, normal_map_of(mesh)), human.body, _four_sides(painted, "color"))
+
+
+class HumanNormPose(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="HumanNormPose",
+            display_name="HumanNorm Pose",
+            category=f"{CATEGORY}/animation",
+            description="Another pose for a body, to sculpt from, or for a rigged human: a named one or a frame of a"
+            " motion file, changed by joint sliders.",
+            search_aliases=["repose", "pose editing", "bvh frame", "joint sliders"],
+            inputs=[
+                Body.Input("body", optional=True, tooltip="From HumanNorm Body. Connect this or a rigged human."),
+                Rigged.Input("human", optional=True, tooltip="From HumanNorm Rig. Connect this or a body."),
+                io.Combo.Input(
+                    "pose",
+                    options=[AS_IT_IS, *POSES],
+                    default=AS_IT_IS,
+                    tooltip="Where the sliders begin, unless a motion file is named.",
+                ),
+                io.String.Input(
+                    "motion_file",
+                    default="",
+                    tooltip="A .bvh file of the input or output folder (joints named as by MakeHuman, Mixamo or CMU);"
+                    " empty: the pose above.",
+                ),
+                io.Int.Input("frame", default=0, min=0, max=1_000_000, tooltip="Which frame of the motion file."),
+                _up_input(),
+                *(
+                    advanced(
+                        io.Float,
+                        name,
+                        default=0.0,
+                        min=turn.low,
+                        max=turn.high,
+                        step=1.0,
+                        display_mode=io.NumberDisplay.slider,
+                        tooltip=f"Degrees: {turn.meaning}.",
+                    )
+                    for name, turn in JOINT_TURNS.items()
+                ),
+            ],
+            outputs=[
+                Body.Output("posed_body", display_name="body", tooltip="Posed: for Geometry Start and Guidance."),
+                io.Mesh.Output("mesh", display_name="mesh", tooltip="The posed human, else the posed body."),
+                io.Image.Output("preview", display_name="preview", tooltip="Normal maps: front, left, back, right."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, motion_file: str = "", **_: Any) -> str:
+        return file_fingerprint(motion_file, [BVH_SUFFIX])
+
+    @classmethod
+    def execute(
+        cls,
+        pose: str,
+        motion_file: str,
+        frame: int,
+        up: str,
+        body: BodyValue | None = None,
+        human: RiggedPayload | None = None,
+        **turns: float,
+    ) -> io.NodeOutput:
+        check_one_connected(body=body, human=human)
+        with ordinary_tensors():
+            stated = body if body is not None else human.human.body  # type: ignore[union-attr]
+            rotations = turned(stated, _first_pose(stated, pose, motion_file, frame, up), turns)
+            posed = stated.posed(rotations)
+            mesh = posed.to_mesh(uvs=True) if human is None else human.human.posed(still("custom", rotations, stated))
+            plain = Mesh(mesh.vertices, mesh.faces)
+            return io.NodeOutput(posed, to_host(mesh), _four_sides(plain, "normal"))
+
+
+class HumanNormAnimate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="HumanNormAnimate",
+            display_name="HumanNorm Animate",
+            category=f"{CATEGORY}/animation",
+            description="A rigged human in motion: a skinned GLB with clips that opens in Blender, Unity, Godot and"
+            " three.js, and a film of it. Clips are a walk and others made here, and any BVH file.",
+            search_aliases=["animation", "walk", "bvh", "retarget", "motion"],
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            inputs=[
+                Rigged.Input("human", tooltip="From HumanNorm Rig."),
+                io.Combo.Input(
+                    "clip", options=list(CLIP_NAMES), default="walk", tooltip="What it does, or how it stands still."
+                ),
+                io.String.Input(
+                    "more_clips",
+                    default="",
+                    tooltip="More clips for the same file, parted by commas: names as above, or .bvh files of the input"
+                    " or output folder (joints named as by MakeHuman, Mixamo or CMU).",
+                ),
+                _up_input(),
+                io.Boolean.Input("travel", default=False, tooltip="Let clips leave the spot; else they stay in place."),
+                io.Int.Input("film_size", default=384, min=64, max=1024, step=8, tooltip="Pixels a side of the film."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="humannorm/animated",
+                    tooltip="Place and name in the output folder; %year% and the like work.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("path", display_name="path", tooltip="From the output folder, for Preview 3D."),
+                io.Image.Output("film", display_name="film", tooltip="Frames of all clips, 15 a second, one batch."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, more_clips: str = "", **_: Any) -> str:
+        return " ".join(file_fingerprint(word.strip(), [BVH_SUFFIX]) for word in more_clips.split(","))
+
+    @classmethod
+    def execute(
+        cls,
+        human: RiggedPayload,
+        clip: str,
+        more_clips: str,
+        up: str,
+        travel: bool,
+        film_size: int,
+        filename_prefix: str,
+    ) -> io.NodeOutput:
+        figure = human.human
+        target = next_output_file(filename_prefix, ".glb")
+        with ordinary_tensors():
+            clips = clips_named(f"{clip},{more_clips}", figure.body, UPS[up], argument="more_clips", find=_motion_file)
+            motions = [figure.motion(each if travel else each.in_place()) for each in clips]
+            progress = Progress(cls.hidden.unique_id, SHARES * len(motions), "Filming")
+            films = []
+            for number, motion in enumerate(motions):
+
+                def tell(done: int, count: int, number: int = number) -> None:
+                    progress.update(SHARES * number + SHARES * done // count)
+
+                films.append(film_motion(figure, motion, film_size, tell))
+            shown = [target.with_name(f"{target.stem}{motion.name}.webp") for motion in motions]
+            try:
+                write_skinned_glb(
+                    target,
+                    BakedMesh(figure.mesh, normal_map=human.normal_map),
+                    figure.skin,
+                    motions,
+                    extras=workflow_notes(cls.hidden),
+                )
+                for film, place_ in zip(films, shown, strict=True):
+                    film.save(place_)
+            except OSError as error:
+                raise refused(target, error) from error
+            path = relative_to_output(target)
+            told = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
+            pictures = torch.stack([picture for film in films for picture in film.pictures])
+            return io.NodeOutput(
+                path, pictures, ui={**told, "images": [shown_file(each) for each in shown], "animated": (True,)}
+            )
+
+
+def _up_input() -> io.Input:
+    return io.Combo.Input(
+        "up", options=list(UPS), default=next(iter(UPS)), tooltip="Vertical axis of motion files, where names mislead."
+    )
+
+
+def _first_pose(body: BodyValue, pose: str, motion_file: str, frame: int, up: str) -> Tensor:
+    """Rotations [J, 3, 3] that the sliders begin from."""
+    if motion_file.strip():
+        clip: Clip = clip_of_bvh(_motion_file(motion_file), body, UPS[up])
+        check_range("frame", frame, 0, clip.num_frames - 1)
+        return clip.rotations[frame]
+    if pose == AS_IT_IS:
+        return local_rotations(body.transforms[:, :3, :3], body.parents)
+    return named_pose(pose)
+
+
+def _motion_file(name: str) -> Path:
+    return existing_file(name, [BVH_SUFFIX])
+
+
+def _four_sides(mesh: Mesh, kind: str) -> Tensor:
+    """Pictures [4, H, W, 3] of a mesh in any frame."""
+    placed, _ = place(mesh)
+    picture: Tensor = getattr(four_sides(placed), kind)
+    return picture
