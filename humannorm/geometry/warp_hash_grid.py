@@ -27,81 +27,124 @@ THREADED_FROM = 2048  # points; with fewer the threads cost more than they gain
 
 PRIME_Y = wp.constant(wp.uint32(2654435761))
 PRIME_Z = wp.constant(wp.uint32(805459861))
+NOT_NEGATIVE = wp.constant(wp.uint32(0x7FFFFFFF))
 
 
 @wp.func
-def entry(x: wp.uint32, y: wp.uint32, z: wp.uint32, side: wp.uint32, size: wp.uint32):
-    """Number of a grid vertex in its level's table: row by row, or if side is 0 Mueller et al. 2022 equation 4."""
-    if side > wp.uint32(0):
-        return wp.int32(x + side * (y + side * z))
-    return wp.int32((x ^ (y * PRIME_Y) ^ (z * PRIME_Z)) & (size - wp.uint32(1)))
+def dense_row(y: wp.uint32, z: wp.uint32, step: wp.uint32):
+    """What all vertices at (y, z) share in a level stored row by row, `step` vertices each way."""
+    return step * (y + step * z)
 
 
-@wp.kernel
-def encode_kernel(
-    points: wp.array(dtype=wp.vec3),
-    table: wp.array(dtype=wp.vec2),
-    level: wp.int32,
-    scale: wp.float32,
-    side: wp.uint32,
-    size: wp.uint32,
-    features: wp.array2d(dtype=wp.float32),
-):
-    """Trilinear interpolation of one level's table; see `GridLayout` for the level's numbers."""
-    n = wp.tid()
-    place = points[n] * scale + wp.vec3(0.5, 0.5, 0.5)
-    x = wp.uint32(wp.int32(place[0]))  # points are not negative, so this is the floor
-    y = wp.uint32(wp.int32(place[1]))
-    z = wp.uint32(wp.int32(place[2]))
-    u = place[0] - wp.float32(x)
-    v = place[1] - wp.float32(y)
-    w = place[2] - wp.float32(z)
-    one = wp.uint32(1)
-    a = table[entry(x, y, z, side, size)] * (1.0 - u) + table[entry(x + one, y, z, side, size)] * u
-    b = table[entry(x, y + one, z, side, size)] * (1.0 - u) + table[entry(x + one, y + one, z, side, size)] * u
-    c = table[entry(x, y, z + one, side, size)] * (1.0 - u) + table[entry(x + one, y, z + one, side, size)] * u
-    d = (
-        table[entry(x, y + one, z + one, side, size)] * (1.0 - u)
-        + table[entry(x + one, y + one, z + one, side, size)] * u
-    )
-    feature = (a * (1.0 - v) + b * v) * (1.0 - w) + (c * (1.0 - v) + d * v) * w
-    features[2 * level, n] = feature[0]
-    features[2 * level + 1, n] = feature[1]
+@wp.func
+def dense_entry(x: wp.uint32, row: wp.uint32, mask: wp.uint32):
+    return wp.int32((x + row) & mask)
 
 
-@wp.kernel
-def encode_gradient_kernel(
-    points: wp.array(dtype=wp.vec3),
-    feature_gradients: wp.array2d(dtype=wp.float32),
-    level: wp.int32,
-    scale: wp.float32,
-    side: wp.uint32,
-    size: wp.uint32,
-    table_gradients: wp.array(dtype=wp.vec2),
-):
-    """Gradient of `encode_kernel` to the table."""
-    n = wp.tid()
-    place = points[n] * scale + wp.vec3(0.5, 0.5, 0.5)
-    x = wp.uint32(wp.int32(place[0]))
-    y = wp.uint32(wp.int32(place[1]))
-    z = wp.uint32(wp.int32(place[2]))
-    u = place[0] - wp.float32(x)
-    v = place[1] - wp.float32(y)
-    w = place[2] - wp.float32(z)
-    one = wp.uint32(1)
-    gradient = wp.vec2(feature_gradients[2 * level, n], feature_gradients[2 * level + 1, n])
-    a = gradient * ((1.0 - v) * (1.0 - w))
-    b = gradient * (v * (1.0 - w))
-    c = gradient * ((1.0 - v) * w)
-    d = gradient * (v * w)
-    wp.atomic_add(table_gradients, entry(x, y, z, side, size), a * (1.0 - u))
-    wp.atomic_add(table_gradients, entry(x + one, y, z, side, size), a * u)
-    wp.atomic_add(table_gradients, entry(x, y + one, z, side, size), b * (1.0 - u))
-    wp.atomic_add(table_gradients, entry(x + one, y + one, z, side, size), b * u)
-    wp.atomic_add(table_gradients, entry(x, y, z + one, side, size), c * (1.0 - u))
-    wp.atomic_add(table_gradients, entry(x + one, y, z + one, side, size), c * u)
-    wp.atomic_add(table_gradients, entry(x, y + one, z + one, side, size), d * (1.0 - u))
-    wp.atomic_add(table_gradients, entry(x + one, y + one, z + one, side, size), d * u)
+@wp.func
+def hashed_row(y: wp.uint32, z: wp.uint32, step: wp.uint32):
+    """The same in a hashed level: Mueller et al. 2022 equation 4 but its first term."""
+    return (y * PRIME_Y) ^ (z * PRIME_Z)
+
+
+@wp.func
+def hashed_entry(x: wp.uint32, row: wp.uint32, mask: wp.uint32):
+    return wp.int32((x ^ row) & mask)
+
+
+def _kernels(row: Any, entry: Any) -> tuple[Any, Any]:
+    """The kernels of levels whose vertex (x, y, z) is table entry `entry(x, row(y, z, step), mask)`.
+
+    What four pairs of vertices share is worked out once for each, and the mask leaves the sign bit out, so that the
+    compiler sees that no index is negative and drops what Warp does for those: half the instructions of the plain form.
+    """
+
+    @wp.kernel
+    def encode_kernel(
+        points: wp.array(dtype=wp.vec3),
+        table: wp.array(dtype=wp.vec2),
+        level: wp.int32,
+        scale: wp.float32,
+        step: wp.uint32,
+        last: wp.uint32,
+        features: wp.array2d(dtype=wp.float32),
+    ):
+        """Trilinear interpolation of one level's table; see `GridLayout` for the level's numbers."""
+        n = wp.tid()
+        place = points[n] * scale + wp.vec3(0.5, 0.5, 0.5)
+        i = wp.int32(place[0])  # points are not negative, so this is the floor
+        j = wp.int32(place[1])
+        k = wp.int32(place[2])
+        u = place[0] - wp.float32(i)
+        v = place[1] - wp.float32(j)
+        w = place[2] - wp.float32(k)
+        x = wp.uint32(i)
+        y = wp.uint32(j)
+        z = wp.uint32(k)
+        one = wp.uint32(1)
+        mask = last & NOT_NEGATIVE
+        a = row(y, z, step)
+        b = row(y + one, z, step)
+        c = row(y, z + one, step)
+        d = row(y + one, z + one, step)
+        at_a = wp.lerp(table[entry(x, a, mask)], table[entry(x + one, a, mask)], u)
+        at_b = wp.lerp(table[entry(x, b, mask)], table[entry(x + one, b, mask)], u)
+        at_c = wp.lerp(table[entry(x, c, mask)], table[entry(x + one, c, mask)], u)
+        at_d = wp.lerp(table[entry(x, d, mask)], table[entry(x + one, d, mask)], u)
+        feature = wp.lerp(wp.lerp(at_a, at_b, v), wp.lerp(at_c, at_d, v), w)
+        features[2 * level, n] = feature[0]
+        features[2 * level + 1, n] = feature[1]
+
+    @wp.kernel
+    def encode_gradient_kernel(
+        points: wp.array(dtype=wp.vec3),
+        feature_gradients: wp.array2d(dtype=wp.float32),
+        level: wp.int32,
+        scale: wp.float32,
+        step: wp.uint32,
+        last: wp.uint32,
+        table_gradients: wp.array(dtype=wp.vec2),
+    ):
+        """Gradient of `encode_kernel` to the table."""
+        n = wp.tid()
+        place = points[n] * scale + wp.vec3(0.5, 0.5, 0.5)
+        i = wp.int32(place[0])
+        j = wp.int32(place[1])
+        k = wp.int32(place[2])
+        u = place[0] - wp.float32(i)
+        v = place[1] - wp.float32(j)
+        w = place[2] - wp.float32(k)
+        x = wp.uint32(i)
+        y = wp.uint32(j)
+        z = wp.uint32(k)
+        one = wp.uint32(1)
+        mask = last & NOT_NEGATIVE
+        gradient = wp.vec2(feature_gradients[2 * level, n], feature_gradients[2 * level + 1, n])
+        far = gradient * w
+        near = gradient - far
+        to_b = near * v
+        to_a = near - to_b
+        to_d = far * v
+        to_c = far - to_d
+        a = row(y, z, step)
+        b = row(y + one, z, step)
+        c = row(y, z + one, step)
+        d = row(y + one, z + one, step)
+        wp.atomic_add(table_gradients, entry(x, a, mask), to_a - to_a * u)
+        wp.atomic_add(table_gradients, entry(x + one, a, mask), to_a * u)
+        wp.atomic_add(table_gradients, entry(x, b, mask), to_b - to_b * u)
+        wp.atomic_add(table_gradients, entry(x + one, b, mask), to_b * u)
+        wp.atomic_add(table_gradients, entry(x, c, mask), to_c - to_c * u)
+        wp.atomic_add(table_gradients, entry(x + one, c, mask), to_c * u)
+        wp.atomic_add(table_gradients, entry(x, d, mask), to_d - to_d * u)
+        wp.atomic_add(table_gradients, entry(x + one, d, mask), to_d * u)
+
+    return encode_kernel, encode_gradient_kernel
+
+
+# Forward and backward.
+DENSE = _kernels(dense_row, dense_entry)
+HASHED = _kernels(hashed_row, hashed_entry)
 
 
 def encode(points: Tensor, tables: Sequence[Tensor], layout: GridLayout, features: Tensor) -> None:
@@ -111,7 +154,8 @@ def encode(points: Tensor, tables: Sequence[Tensor], layout: GridLayout, feature
 
     def run(level: int) -> None:
         inputs = [places, wp.from_torch(tables[level], wp.vec2), *_numbers(layout, level)]
-        wp.launch(encode_kernel, dim=len(points), inputs=inputs, outputs=[written], device=places.device, stream=stream)
+        kernel = (DENSE if layout.sides[level] else HASHED)[0]
+        wp.launch(kernel, dim=len(points), inputs=inputs, outputs=[written], device=places.device, stream=stream)
 
     _for_levels(run, len(tables), points)
 
@@ -125,10 +169,8 @@ def encode_gradient(points: Tensor, feature_gradients: Tensor, layout: GridLayou
     def run(level: int) -> None:
         inputs = [places, gradients, *_numbers(layout, level)]
         written = wp.from_torch(table_gradients[level].zero_(), wp.vec2)
-        wp.launch(
-            encode_gradient_kernel, dim=len(points), inputs=inputs, outputs=[written], device=places.device,
-            stream=stream,
-        )  # fmt: skip
+        kernel = (DENSE if layout.sides[level] else HASHED)[1]
+        wp.launch(kernel, dim=len(points), inputs=inputs, outputs=[written], device=places.device, stream=stream)
 
     _for_levels(run, levels, points)
     return table_gradients
@@ -148,7 +190,9 @@ def _for_levels(run: Callable[[int], None], levels: int, points: Tensor) -> None
 
 
 def _numbers(layout: GridLayout, level: int) -> list[float]:
-    return [level, layout.scales[level], layout.sides[level], layout.sizes[level]]
+    """Arguments of both kernels: level, scale, step, last."""
+    hashed = not layout.sides[level]
+    return [level, layout.scales[level], layout.sides[level], layout.sizes[level] - 1 if hashed else (1 << 31) - 1]
 
 
 def _stream(points: Tensor) -> Any:
