@@ -38,6 +38,10 @@ MOST_PIECES = 2000
 """Every separate piece is at least one chart, and packing takes its time with each."""
 
 
+CHART_TEXELS, LARGEST_TEST = 200, 2048
+"""Side in texels of the picture in which a chart's overlap with itself is looked for, and of all such pictures."""
+
+
 @dataclass(frozen=True)
 class UnwrapSettings:
     proxy_faces: int = 8000
@@ -117,19 +121,25 @@ def _chart_proxy(vertices: Array, faces: Array, settings: UnwrapSettings) -> _Pr
         points, triangles = roughly_decimated(vertices, faces, settings.proxy_faces)
     table = FaceTable.of(points, triangles)
     labels = grow_segments(table, settings.charts)
+    corners = np.empty(triangles.shape, complex)
+    anew = np.ones(len(triangles), bool)  # faces of charts that have not been flattened yet
     for attempt in itertools.count():
-        charts, _ = _split(points, triangles, labels)
-        flat = conformal_map(charts)
-        flat = untangle(charts, rigid_map(charts, flat, settings.rigid_rounds_proxy, direct=True))
-        if attempt == MOST_SPLITS:
-            break
-        poor = _poor_charts(charts, flat, labels, settings.most_distortion)
-        sizes = np.bincount(labels)
-        poor = poor[sizes[poor] > 1]
-        if not len(poor):
-            break
+        names, own = np.unique(labels[anew], return_inverse=True)
+        charts, flat = _flattened(points, triangles[anew], own, settings.rigid_rounds_proxy)
+        corners[anew] = flat[charts.faces]
+        poor = _poor_charts(charts, flat, own, settings.most_distortion)
+        poor = names[poor[np.bincount(own)[poor] > 1]]
+        if not len(poor) or attempt == MOST_SPLITS:
+            return _Proxy(points, triangles, labels, corners)
+        anew = np.isin(labels, poor)
         labels = halve_segments(table, labels, poor)
-    return _Proxy(points, triangles, labels, flat[charts.faces])
+    raise AssertionError("unreachable")
+
+
+def _flattened(vertices: Array, faces: Array, labels: Array, rounds: int) -> tuple[Flattening, Array]:
+    """Charts from scratch: conformal, then as rigid as possible, without folds; their places in the plane."""
+    charts, _ = _split(vertices, faces, labels)
+    return charts, untangle(charts, rigid_map(charts, conformal_map(charts), rounds, direct=True))
 
 
 def _poor_charts(charts: Flattening, flat: Array, labels: Array, most_distortion: float) -> Array:
@@ -141,7 +151,7 @@ def _poor_charts(charts: Flattening, flat: Array, labels: Array, most_distortion
     mean = np.bincount(labels, charts.areas * energy, count) / total
     folded = np.bincount(labels, charts.areas * (small <= 0), count) / total
     stretched = np.bincount(labels, charts.areas * ((large > 2) | (small < 0.5)), count) / total
-    doubled = overlap_by_chart(flat, charts.faces, labels, 1024)
+    doubled = overlap_by_chart(flat[charts.faces], labels)
     return np.flatnonzero((mean > most_distortion) | (stretched > 0.06) | (folded > 2e-3) | (doubled > 5e-3))
 
 
@@ -228,20 +238,22 @@ def _without_overlaps(
     """Split the charts that cover themselves (a fold that only the full surface has), and flatten those anew."""
     labels = labels.astype(np.int64).copy()
     corners = flat[charts.faces]
+    again = np.ones(len(faces), bool)  # faces of charts whose overlap is not known yet
     table: FaceTable | None = None
     for _ in range(8):
-        doubled = overlap_by_chart(flat, charts.faces, labels, 2048)
-        poor = np.flatnonzero((doubled > 2e-3) & (np.bincount(labels) > 1))
+        names, own = np.unique(labels[again], return_inverse=True)
+        poor = names[(overlap_by_chart(corners[again], own) > 2e-3) & (np.bincount(own) > 1)]
         if not len(poor):
             break
         table = FaceTable.of(vertices, faces) if table is None else table
         again = np.isin(labels, poor)
         labels = halve_segments(table, labels, poor)
-        part, _ = _split(vertices, faces[again], np.unique(labels[again], return_inverse=True)[1].ravel())
-        corners[again] = untangle(part, rigid_map(part, conformal_map(part), 20, direct=True))[part.faces]
-        charts, _ = _split(vertices, faces, labels)
-        flat = np.zeros(len(charts.vertices), complex)
-        flat[charts.faces] = corners
+        own = np.unique(labels[again], return_inverse=True)[1]
+        part, placed = _flattened(vertices, faces[again], own, rounds=20)
+        corners[again] = placed[part.faces]
+    charts, _ = _split(vertices, faces, labels)
+    flat = np.zeros(len(charts.vertices), complex)
+    flat[charts.faces] = corners
     origin, split = split_vertices(faces, labels)
     return origin, split, charts.chart, flat, labels
 
@@ -253,21 +265,24 @@ def _split(vertices: Array, faces: Array, labels: Array) -> tuple[Flattening, Ar
     return Flattening(vertices[origin], split, chart), origin
 
 
-def overlap_by_chart(flat: Array, faces: Array, labels: Array, size: int) -> Array:
-    """Share of each chart's area in the plane that it covers more than once; charts side by side in a square grid."""
+def overlap_by_chart(corners: Array, labels: Array) -> Array:
+    """Share of each chart's area in the plane that it covers more than once; charts side by side in a square grid.
+
+    corners: places [F, 3] of the faces' corners, complex.
+    """
     count = int(labels.max()) + 1
     across = math.ceil(math.sqrt(count))
-    chart = np.empty(len(flat), np.int64)
-    chart[faces] = labels[:, None]
+    points = np.stack([corners.real, corners.imag])  # [2, F, 3]
     low, high = np.full((2, count), np.inf), np.full((2, count), -np.inf)
-    for axis, values in enumerate((flat.real, flat.imag)):
-        np.minimum.at(low[axis], chart, values)
-        np.maximum.at(high[axis], chart, values)
+    for axis in range(2):
+        np.minimum.at(low[axis], labels, points[axis].min(1))
+        np.maximum.at(high[axis], labels, points[axis].max(1))
     span = np.maximum((high - low).max(0), 1e-30) * 1.02
     cell = np.array([np.arange(count) % across, np.arange(count) // across])
-    uv = np.stack([flat.real, flat.imag], axis=0)
-    uv = (cell[:, chart] + 0.01 + (uv - low[:, chart]) / span[chart]) / across
-    once, twice = _layers(torch.from_numpy(uv.T), torch.from_numpy(faces), size)
+    uv = (cell[:, labels, None] + 0.01 + (points - low[:, labels, None]) / span[labels, None]) / across
+    size = min(across * CHART_TEXELS, LARGEST_TEST)
+    faces = torch.arange(3 * len(corners)).reshape(-1, 3)
+    once, twice = _layers(torch.from_numpy(uv.reshape(2, -1).T), faces, size)
     single = np.bincount(labels[once[once >= 0].numpy()], minlength=count)
     double = np.bincount(labels[twice[twice >= 0].numpy()], minlength=count)
     return double / np.maximum(single, 1)
