@@ -15,7 +15,7 @@ from humannorm.cli import main
 from humannorm.geometry.fields import HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
 from humannorm.geometry.hash_grid import GridLayout
-from humannorm.geometry.settings import QUICK, shortened
+from humannorm.geometry.settings import PRESETS, QUICK, shortened
 from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
@@ -23,10 +23,22 @@ from humannorm.mesh import is_watertight
 from humannorm.mesh_io import load_mesh
 from humannorm.schedules import constant
 
+SMALL = replace(
+    QUICK,
+    field=HashFieldSettings(GridLayout(levels=6, log2_table=13, base=8, growth=1.5), hidden=16),
+    fit=FitSettings(steps=40, points=2048, pool=20_000),
+    active_levels=constant(6),
+    resolution=constant(48),
+)
+"""The quick course on a small field and a coarse lattice."""
+
 PROMISED = {"state.safetensors", "sculpt.glb", "sheet_sculpt.png", "losses.png", "turntable.gif", "sculpt.json"}
 
 
-def test_sculpt_and_go_on(tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sculpt_and_go_on(
+    tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "quick", SMALL)  # type: ignore[arg-type]
     models = str(tiny_sd("v_prediction"))
     first, second = tmp_path / "first", tmp_path / "second"
     assert main(["sculpt", "a man", "--models", models, "--steps", "2", "--out", str(first)]) == 0
@@ -52,7 +64,10 @@ def test_wrong_calls_are_one_sentence(
     assert "expected a geometry state" in capsys.readouterr().err
 
 
-def test_a_posed_start_with_held_hands(tiny_sd: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_posed_start_with_held_hands(
+    tiny_sd: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "quick", SMALL)  # type: ignore[arg-type]
     words = ["--models", str(tiny_sd("v_prediction")), "--steps", "1", "--pose", "sit", "--hold", "hands"]
     assert main(["sculpt", "a man", *words, "--out", str(tmp_path)]) == 0
     found = load_mesh(tmp_path / "sculpt.glb").vertices
@@ -64,13 +79,7 @@ def test_an_edit_of_one_part(
     tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = ["--models", str(tiny_sd("v_prediction")), "--steps", "1"]
-    small = replace(
-        shortened(QUICK, 1),
-        field=HashFieldSettings(GridLayout(levels=6, log2_table=13, base=8, growth=1.5), hidden=16),
-        fit=FitSettings(steps=40, points=2048, pool=20_000),
-        active_levels=constant(6),
-        resolution=constant(48),
-    )
+    small = shortened(SMALL, 1)
     finished, _ = start_state(prepare_start(load_body().to_mesh()), small, torch.Generator().manual_seed(0))
     save_state(finished, tmp_path / "finished.safetensors")
     edit = ["--edit", str(tmp_path / "finished.safetensors"), "--only", "shoes"]

@@ -31,6 +31,19 @@ NOT_NEGATIVE = wp.constant(wp.uint32(0x7FFFFFFF))
 
 
 @wp.func
+def located(point: wp.vec3, scale: wp.float32):
+    """The cell (x, y, z) of a level that a point lies in, and its place there, 0..1 along each axis."""
+    place = point * scale + wp.vec3(0.5, 0.5, 0.5)
+    i = wp.int32(place[0])  # points are not negative, so this is the floor
+    j = wp.int32(place[1])
+    k = wp.int32(place[2])
+    u = place[0] - wp.float32(i)
+    v = place[1] - wp.float32(j)
+    w = place[2] - wp.float32(k)
+    return wp.uint32(i), wp.uint32(j), wp.uint32(k), u, v, w
+
+
+@wp.func
 def dense_row(y: wp.uint32, z: wp.uint32, step: wp.uint32):
     """What all vertices at (y, z) share in a level stored row by row, `step` vertices each way."""
     return step * (y + step * z)
@@ -71,16 +84,7 @@ def _kernels(row: Any, entry: Any) -> tuple[Any, Any]:
     ):
         """Trilinear interpolation of one level's table; see `GridLayout` for the level's numbers."""
         n = wp.tid()
-        place = points[n] * scale + wp.vec3(0.5, 0.5, 0.5)
-        i = wp.int32(place[0])  # points are not negative, so this is the floor
-        j = wp.int32(place[1])
-        k = wp.int32(place[2])
-        u = place[0] - wp.float32(i)
-        v = place[1] - wp.float32(j)
-        w = place[2] - wp.float32(k)
-        x = wp.uint32(i)
-        y = wp.uint32(j)
-        z = wp.uint32(k)
+        x, y, z, u, v, w = located(points[n], scale)
         one = wp.uint32(1)
         mask = last & NOT_NEGATIVE
         a = row(y, z, step)
@@ -107,16 +111,7 @@ def _kernels(row: Any, entry: Any) -> tuple[Any, Any]:
     ):
         """Gradient of `encode_kernel` to the table."""
         n = wp.tid()
-        place = points[n] * scale + wp.vec3(0.5, 0.5, 0.5)
-        i = wp.int32(place[0])
-        j = wp.int32(place[1])
-        k = wp.int32(place[2])
-        u = place[0] - wp.float32(i)
-        v = place[1] - wp.float32(j)
-        w = place[2] - wp.float32(k)
-        x = wp.uint32(i)
-        y = wp.uint32(j)
-        z = wp.uint32(k)
+        x, y, z, u, v, w = located(points[n], scale)
         one = wp.uint32(1)
         mask = last & NOT_NEGATIVE
         gradient = wp.vec2(feature_gradients[2 * level, n], feature_gradients[2 * level + 1, n])

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import InputError, check_tensor
-from humannorm.guidance.folders import load_component, model_folder, read_config
+from humannorm.guidance.folders import load_component, load_tokenizer, model_folder, read_config
 from humannorm.images import from_network, to_network
 
 TEXTS_KEPT = 256  # embeddings; a person in all parts and views takes 16 for each kind of picture
@@ -77,7 +77,7 @@ class DiffusersGuide:
             unet=load_component(folder, "unet", diffusers.UNet2DConditionModel, **options),
             scheduler_config=read_config(folder, "scheduler"),
             text_encoder=load_component(folder, "text_encoder", transformers.CLIPTextModel, **options),
-            tokenizer=transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+            tokenizer=load_tokenizer(folder),
             vae=load_component(folder, "vae", diffusers.AutoencoderKL, **options),
             controlnet=load_component(folder, "controlnet", diffusers.ControlNetModel, **options) if control else None,
         )

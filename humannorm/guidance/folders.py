@@ -37,6 +37,13 @@ def model_folder(models: str | Path) -> Path:
     for component in COMPONENTS:
         if not (folder / component).is_dir():
             raise InputError(f"{folder / component}: expected in a diffusers folder, got no such folder")
+    width = read_config(folder, "text_encoder").get("hidden_size")
+    read = read_config(folder, "unet").get("cross_attention_dim")
+    if None not in (width, read) and width != read:
+        raise InputError(
+            f"{folder / 'unet' / 'config.json'}: expected a UNet that reads the folder's text encoder"
+            f" (cross_attention_dim {width}), got one for another ({read})"
+        )
     return folder
 
 
@@ -84,6 +91,23 @@ def load_component(folder: Path, component: str, cls: Any, *, device: torch.devi
     module.load_state_dict(weights, strict=False)
     # Not `module.to`: diffusers warns of casts there, whether or not a module minds.
     return torch.nn.Module.to(module, device=device, dtype=dtype)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The CLIP tokenizer of a diffusers folder: tokenizer.json, or the older vocab.json and merges.txt."""
+    from transformers import CLIPTokenizer
+
+    path = folder / "tokenizer"
+    if not (path / "tokenizer.json").is_file():
+        for name in ("vocab.json", "merges.txt"):
+            if not (path / name).is_file():
+                raise InputError(
+                    f"{path / name}: expected the tokenizer's {name} (or a tokenizer.json), got no such file"
+                )
+    try:
+        return CLIPTokenizer.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # transformers raises whatever a broken file leads it to
+        raise InputError(f"{path}: expected the files of a CLIP tokenizer, got some that fail: {error}") from error
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ import torch
 from humannorm.cameras import CameraPlan
 from humannorm.checks import InputError, check_choice, check_range
 from humannorm.guidance.diffusers_guide import DiffusersGuide
-from humannorm.guidance.folders import load_component, model_folder, read_config
+from humannorm.guidance.folders import load_component, load_tokenizer, model_folder, read_config
 from humannorm.models import write_card
 from humannorm.training.attributes import AttributeTask
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
@@ -114,7 +114,7 @@ def fine_tune(
     vae = load_component(folder, "vae", diffusers.AutoencoderKL, **place)
     unet = load_component(folder, "unet", diffusers.UNet2DConditionModel, **place)
     text_encoder = load_component(folder, "text_encoder", transformers.CLIPTextModel, **place)
-    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    tokenizer = load_tokenizer(folder)
     encode(vae, data, out / "latents", kinds=(kind,), device=device)
     unet.requires_grad_(recipe != "aligned" and not config.lora_rank)
     text_encoder.requires_grad_(False)

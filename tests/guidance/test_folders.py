@@ -66,6 +66,28 @@ def test_broken_config(folder):
         DiffusersGuide.load(folder)
 
 
+def test_no_vocabulary(folder):
+    for file in (folder / "tokenizer").iterdir():
+        file.unlink()
+    with pytest.raises(InputError, match=r"tokenizer.vocab\.json: expected the tokenizer's vocab\.json"):
+        DiffusersGuide.load(folder)
+
+
+def test_broken_vocabulary(folder):
+    for file in (folder / "tokenizer").glob("*.json"):
+        file.write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"tokenizer: expected the files of a CLIP tokenizer"):
+        DiffusersGuide.load(folder)
+
+
+def test_unet_for_another_text_encoder(folder):
+    path = folder / "unet" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "cross_attention_dim": 1024}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"unet.config\.json: expected a UNet .*cross_attention_dim 32.*\(1024\)"):
+        DiffusersGuide.load(folder)
+
+
 def test_weights_of_another_model(folder):
     from safetensors.torch import load_file, save_file
 
