@@ -203,6 +203,7 @@ def tiny_human() -> HumanSettings:
         shorter_painting(PAINT, 6),
         coarse_steps=2,
         views=1,
+        perceptual_weight=1.0,
         render_size=32,
         field=HashColorSettings(layout, hidden=16),
         fine_views=3,

@@ -65,5 +65,6 @@ def small_settings() -> TextureSettings:
         render_size=SIZE,
         field=HashColorSettings(GridLayout(levels=6, log2_table=13, base=8, growth=1.4), hidden=16),
         fine_views=4,
+        perceptual_weight=1.0,
         refresh_every=5,
     )
