@@ -190,8 +190,10 @@ def tiny_human() -> HumanSettings:
     from humannorm.texture.settings import shortened as shorter_painting
 
     layout = GridLayout(levels=6, log2_table=13, base=8, growth=1.4)
+    assert SCULPT.targets is not None
     sculpting = dataclasses.replace(
         shorter_sculpting(SCULPT, 5),
+        targets=dataclasses.replace(SCULPT.targets, views=4, refresh_every=2, level=constant(0.9), stride=400),
         views=1,
         render_size=32,
         field=HashFieldSettings(layout, hidden=16),
@@ -207,6 +209,6 @@ def tiny_human() -> HumanSettings:
         render_size=32,
         field=HashColorSettings(layout, hidden=16),
         fine_views=3,
-        target_stride=250,
+        target_stride=400,
     )
     return HumanSettings(sculpting, painting, ExportSettings(faces=800, texture_size=64, height_m=1.75))
