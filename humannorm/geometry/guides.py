@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from humannorm.cameras import Cameras
 from humannorm.geometry.settings import GeometrySettings, TargetSettings
@@ -19,6 +19,7 @@ from humannorm.prompts import Modality, Prompts
 
 __all__ = ["GuideSource", "Opinion", "SdsGuide", "TargetGuide", "View", "make_guide"]
 
+Pictures = Float[Tensor, "B S S 3"]
 GuideSource = Denoiser | Callable[[], Denoiser]
 """A network, or how to load it: what is loaded here is also let go here when it is no longer needed."""
 
@@ -27,6 +28,7 @@ GuideSource = Denoiser | Callable[[], Denoiser]
 class View:
     """What a step looks from."""
 
+    step: int  # steps done
     cameras: Cameras
     index: list[int]  # places of the cameras among those that keep a target, if any do
 
@@ -35,7 +37,7 @@ class View:
 class Opinion:
     """What a guide says of a step's pictures."""
 
-    gradient: Float[Tensor, "B S S 3"]  # at the pictures, weighted, of the mean over the views
+    gradient: Pictures  # at the pictures, weighted, of the mean over the views
     loss: float  # for the history, see `LOSS_NAMES`
     targets: TargetCache | None = None  # to be kept when the step is done
 
@@ -69,14 +71,7 @@ class _Guide(ABC):
         return self.network.condition(self.prompts.for_cameras(cameras), guidance_scale=self.guidance_scale)
 
     @abstractmethod
-    def opinion(
-        self,
-        pictures: Float[Tensor, "B S S 3"],
-        view: View,
-        targets: TargetCache | None,
-        step: int,
-        generator: torch.Generator,
-    ) -> Opinion:
+    def opinion(self, pictures: Pictures, view: View, targets: TargetCache | None, generator: Generator) -> Opinion:
         """Of these renders, 0..1 on black. targets: what the last opinion left to be kept."""
 
 
@@ -87,20 +82,13 @@ class SdsGuide(_Guide):
         super().__init__(source, prompt, modality, settings)
         self.t_range = settings.normal_t_range if modality == "normal" else settings.depth_t_range
 
-    def opinion(
-        self,
-        pictures: Float[Tensor, "B S S 3"],
-        view: View,
-        targets: TargetCache | None,
-        step: int,
-        generator: torch.Generator,
-    ) -> Opinion:
+    def opinion(self, pictures: Pictures, view: View, targets: TargetCache | None, generator: Generator) -> Opinion:
         condition = self.condition(view.cameras)
         leaf = pictures.detach().requires_grad_()
         latents = self.network.encode_images(leaf)
         low, high = self.t_range
-        result = sds_gradient(self.network, latents, condition, t_range=(low, high(step)), generator=generator)
-        upstream = result.gradient * (self.weight(step) / len(latents))
+        result = sds_gradient(self.network, latents, condition, t_range=(low, high(view.step)), generator=generator)
+        upstream = result.gradient * (self.weight(view.step) / len(latents))
         (gradient,) = torch.autograd.grad(latents, leaf, upstream)
         return Opinion(gradient, float(result.gradient.square().mean().sqrt()))
 
@@ -124,18 +112,11 @@ class TargetGuide(_Guide):
         super().__init__(source, prompt, modality, settings)
         self.settings, self.count, self.size = targets, count, settings.render_size
 
-    def opinion(
-        self,
-        pictures: Float[Tensor, "B S S 3"],
-        view: View,
-        targets: TargetCache | None,
-        step: int,
-        generator: torch.Generator,
-    ) -> Opinion:
+    def opinion(self, pictures: Pictures, view: View, targets: TargetCache | None, generator: Generator) -> Opinion:
         pictures, targets = pictures.detach(), self._suiting(targets)
-        places = [place for place, at in enumerate(view.index) if self._is_due(targets, at, step)]
+        places = [place for place, at in enumerate(view.index) if self._is_due(targets, at, view.step)]
         if places:
-            level = self.settings.level(step)
+            level = self.settings.level(view.step)
             made = make_targets(
                 self.network,
                 pictures[places],
@@ -148,15 +129,15 @@ class TargetGuide(_Guide):
                 return Opinion(torch.full_like(pictures, torch.nan), float("nan"), targets)
             index = [view.index[place] for place in places]
             prompt = self.prompts.prompt
-            targets = with_targets(targets, index, made, prompt=prompt, count=self.count, step=step)
+            targets = with_targets(targets, index, made, prompt=prompt, count=self.count, step=view.step)
         assert targets is not None
         difference = pictures - targets.get(view.index).images
-        weight = self.weight(step) * self.settings.weight
+        weight = self.weight(view.step) * self.settings.weight
         return Opinion(
             difference * (2 * weight / difference.numel()), float(difference.square().mean().sqrt()), targets
         )
 
-    def choose(self, targets: TargetCache | None, step: int, views: int, generator: torch.Generator) -> list[int]:
+    def choose(self, targets: TargetCache | None, step: int, views: int, generator: Generator) -> list[int]:
         """Cameras of a step: the one whose target is due longest, if any is, and random ones whose targets are not."""
         targets = self._suiting(targets)
         order = torch.randperm(self.count, generator=generator).tolist()

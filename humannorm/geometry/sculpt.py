@@ -162,7 +162,7 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         for name, guide in wanted.items():
             picture = getattr(passes, name)
             with self.times.measure("networks"):
-                opinion = guide.opinion(picture, view, targets.get(name), step, self.generator)
+                opinion = guide.opinion(picture, view, targets.get(name), self.generator)
             losses[f"{name}_sds"] = opinion.loss
             if opinion.targets is not None:
                 targets[name] = opinion.targets
@@ -230,9 +230,9 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         lead = next(iter(self.guides.items()), None)
         if self.fixed is not None and lead is not None and isinstance(lead[1], TargetGuide):
             index = lead[1].choose(self.targets.get(lead[0]), self.step, settings.views, self.generator)
-            return View(self.fixed.select(index).to(self.device), index)
+            return View(self.step, self.fixed.select(index).to(self.device), index)
         iteration = self.step * settings.plan_steps / settings.steps
-        return View(sample_cameras(self.plan, iteration, settings.views, self.generator).to(self.device), [])
+        return View(self.step, sample_cameras(self.plan, iteration, settings.views, self.generator).to(self.device), [])
 
     def _regularisers(self, mesh: Mesh, losses: dict[str, float]) -> Tensor | None:
         """The weighted sum of the terms whose weight is above zero; `losses` gets them unweighted."""
