@@ -172,10 +172,13 @@ def shortened(settings: TextureSettings, steps: int) -> TextureSettings:
     """The same course in another number of steps: coarse part and schedules are stretched or pressed with it."""
     factor = steps / settings.steps
     low, high = settings.coarse_t_range
+    coarse = round(settings.coarse_steps * factor)
+    if settings.coarse_steps and steps > 1:
+        coarse = max(coarse, 1)  # a course of two stages keeps both
     return replace(
         settings,
         steps=steps,
-        coarse_steps=round(settings.coarse_steps * factor),
+        coarse_steps=coarse,
         plan_pace=settings.plan_pace / factor,
         coarse_t_range=(low, high.scaled_time(factor)),
         fine_t_range=(settings.fine_t_range[0].scaled_time(factor), settings.fine_t_range[1].scaled_time(factor)),
