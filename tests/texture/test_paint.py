@@ -18,7 +18,7 @@ from humannorm.optimisation import RunError
 from humannorm.texture.fields import UvColorSettings
 from humannorm.texture.paint import PaintProgress, paint
 from humannorm.texture.perceptual import make_perceptual
-from humannorm.texture.settings import PAPER, PRESETS, TextureSettings, coarse_part, preset, shortened
+from humannorm.texture.settings import PAPER, PRESETS, QUICK, TextureSettings, coarse_part, fine_part, preset, shortened
 from humannorm.texture.state import LOSS_NAMES, TextureState, load_state, save_state, start_state
 
 RED, BLUE = (0.9, 0.1, 0.1), (0.1, 0.1, 0.9)
@@ -262,6 +262,8 @@ def test_shortened_course_keeps_its_shape() -> None:
     short = shortened(PAPER, 1000)
     assert (short.coarse_steps, short.steps, short.plan_pace) == (200, 1000, 10.0)
     assert coarse_part(short).steps == 200 and coarse_part(short).plan_pace == short.plan_pace
+    assert fine_part(short).steps == 800 and fine_part(short).coarse_steps == 0
+    assert [shortened(QUICK, steps).coarse_steps for steps in (1, 2, 5)] == [0, 1, 1]  # both stages, if there is room
 
 
 def test_bad_input_is_refused_before_any_work(
