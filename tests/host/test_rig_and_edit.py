@@ -159,7 +159,7 @@ def test_an_edit_of_the_top_keeps_the_rest(host, human):
     surface = extract_mesh(old).mesh.vertices
     held = new.hold.share_at(surface)
     kept, free = surface[held > 0.999], surface[held < 0.001]
-    assert len(kept) > 100 and len(free) > 100  # of a coarse lattice's few
+    assert len(kept) > 50 and len(free) > 50  # of the few vertices that a coarse lattice gives
     with torch.no_grad():
         # What is kept is as exact as the old surface's own triangles.
         assert float(new.signed_distance(kept).abs().max()) < 1e-3
