@@ -12,6 +12,7 @@ import json
 import sys
 import urllib.request
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -265,21 +266,25 @@ def texts(flow: Workflow, clip: tuple[int, int], *kinds: str, prompt: str = PROM
     }
 
 
+SMALL_CFG = {"normal": 6.0, "depth": 6.0, "image": 3.0}
+"""Classifier-free guidance of the bundled model, as the preset `quick` has it."""
+PUBLISHED_CFG = {"normal": 50.0, "depth": 50.0, "image": 7.5}
+
+
 def guides(
-    flow: Workflow, models: dict[str, Any], said: dict[str, Any], geometry_cfg: float, **more: tuple[int, int]
+    flow: Workflow, models: dict[str, Any], said: dict[str, Any], cfg: Mapping[str, float], **more: tuple[int, int]
 ) -> dict[str, Any]:
     """HUMANNORM_GUIDANCE of every kind that there are prompts for. more: other links of each."""
     found = {}
     for kind, prompts in said.items():
-        given: dict[str, Any] = (
-            {"cfg": 7.5, "control_net": models["control"]} if kind == "image" else {"cfg": geometry_cfg}
-        )
+        given: dict[str, Any] = {"control_net": models["control"]} if kind == "image" else {}
         node = flow.add(
             "HumanNormGuidance",
             title=f"Guidance: {kind}",
             model=models[kind],
             prompts=prompts,
             vae=models["vae"],
+            cfg=cfg[kind],
             **given,
             **more,
         )
@@ -287,7 +292,9 @@ def guides(
     return found
 
 
-def whole_human(flow: Workflow, models: dict[str, Any], preset: str, cfg: float, file: dict[str, Any]) -> None:
+def whole_human(
+    flow: Workflow, models: dict[str, Any], preset: str, cfg: Mapping[str, float], file: dict[str, Any]
+) -> None:
     """Texts to a GLB in the viewer."""
     flow.group("2 Who", "texts")
     said = texts(flow, models["clip"], "normal", "depth", "image")
@@ -362,12 +369,12 @@ def normal_maps_2d(flow: Workflow) -> None:
 
 def text_to_human(flow: Workflow) -> None:
     flow.opening("1 Models", 300)
-    whole_human(flow, bundled(flow), "quick", 10.0, {"faces": 20_000, "texture_size": 1024})
+    whole_human(flow, bundled(flow), "quick", SMALL_CFG, {"faces": 20_000, "texture_size": 1024})
 
 
 def text_to_human_sd15(flow: Workflow) -> None:
     flow.opening("1 Models", 260)
-    whole_human(flow, sd15(flow), "standard", 50.0, {"faces": 100_000, "texture_size": 2048})
+    whole_human(flow, sd15(flow), "standard", PUBLISHED_CFG, {"faces": 100_000, "texture_size": 2048})
 
 
 def paint_my_mesh(flow: Workflow) -> None:
@@ -377,7 +384,7 @@ def paint_my_mesh(flow: Workflow) -> None:
     flow.group("2 Model and texts", "texts")
     models = bundled(flow)
     said = texts(flow, models["clip"], "image", prompt="an old woman in a long green coat")
-    guide = guides(flow, models, said, 10.0)
+    guide = guides(flow, models, said, SMALL_CFG)
     flow.group("3 Paint", "work")
     fine = paint(flow, guide["image"], {"own_mesh": (mesh, 0)})
     flow.group("4 The painted mesh", "results")
@@ -432,7 +439,7 @@ def remix(flow: Workflow) -> None:
         lora_name="choose one.safetensors",
         strength_model=0.8,
     )
-    guide = flow.add("HumanNormGuidance", model=(lora, 0), prompts=said["normal"], vae=models["vae"], cfg=10.0)
+    guide = flow.add("HumanNormGuidance", model=(lora, 0), prompts=said["normal"], vae=models["vae"], cfg=6.0)
     body = flow.add("HumanNormBody", height=0.7, muscle=0.8)
     start = flow.add("HumanNormGeometryStart", body=(body, 0))
     sculpt = flow.add(
@@ -452,7 +459,7 @@ def edit(flow: Workflow) -> None:
     models = bundled(flow)
     said = texts(flow, models["clip"], "normal", "image", prompt="a young man in a green coat and blue jeans")
     flow.group("3 Guidance", "guidance")
-    guide = guides(flow, models, said, 10.0)
+    guide = guides(flow, models, said, SMALL_CFG)
     flow.group("4 Sculpt on", "work")
     sculpt = flow.add(
         "HumanNormGeometryOptimizer", geometry=(geometry, 0), normal_guidance=guide["normal"], begin=0.5, pictures=300
@@ -470,7 +477,7 @@ def pose_and_animate(flow: Workflow) -> None:
     said = texts(flow, models["clip"], "normal", "depth", prompt="a young woman in a red sweater and black leggings")
     body = flow.add("HumanNormBody", sex=0.9)
     flow.group("3 Sculpt", "work")
-    sculpt = sculpture(flow, guides(flow, models, said, 10.0), body)
+    sculpt = sculpture(flow, guides(flow, models, said, SMALL_CFG), body)
     flow.group("4 Rig", "work")
     rig = flow.add("HumanNormRig", mesh=(sculpt, 1), start_body=(body, 0), rig="mixamo")
     previewed(flow, "Whose joint moves what", (rig, 2), 240)
@@ -481,7 +488,7 @@ def pose_and_animate(flow: Workflow) -> None:
     flow.add("Preview3D", model_file=(walks, 0), pictures=400)
     flow.group("6 Or sculpt in a pose", "work")
     posed = flow.add("HumanNormPose", title="Pose the body", body=(body, 0), pose="fight", head_turn=15.0)
-    sculpture(flow, guides(flow, models, said, 10.0, body=(posed, 0)), posed)
+    sculpture(flow, guides(flow, models, said, SMALL_CFG, body=(posed, 0)), posed)
 
 
 def edit_clothes(flow: Workflow) -> None:
@@ -494,7 +501,7 @@ def edit_clothes(flow: Workflow) -> None:
         flow, models["clip"], "normal", "depth", "image", prompt="a young man in a green sweater and blue jeans"
     )
     flow.group("3 Guidance", "guidance")
-    guide = guides(flow, models, said, 10.0)
+    guide = guides(flow, models, said, SMALL_CFG)
     flow.group("4 Edit", "work")
     edited = flow.add(
         "HumanNormEdit",
