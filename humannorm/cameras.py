@@ -366,15 +366,14 @@ def target_cameras(plan: CameraPlan, count: int, generator: torch.Generator) -> 
     turns = []
     for crop in plan.crops:
         elevations = low + (high - low) * torch.rand(each, generator=generator, device=generator.device)
-        turns.append(
-            orbit(
-                [360.0 * i / each for i in range(each)],
-                elevation=elevations.tolist(),
-                distance=distance,
-                fov_y=fov_y,
-                part=crop.part,
-                zoom=crop.zoom,
-                target_y=crop.target_y,
-            )
+        turn = orbit(
+            [360.0 * i / each for i in range(each)],
+            elevation=elevations.tolist(),
+            distance=distance,
+            fov_y=fov_y,
+            part=crop.part,
+            zoom=crop.zoom,
         )
+        aim = torch.tensor([[crop.target_x, crop.target_y, crop.target_z]])  # off the axis for a posed body's parts
+        turns.append(dataclasses.replace(turn, target=aim.repeat(each, 1)))
     return Cameras.concatenate(turns)

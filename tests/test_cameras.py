@@ -250,3 +250,10 @@ def test_targets_of_a_models_own_plan_keep_its_crops():
     assert float(cameras.elevation.abs().max()) <= 10
     moved = dataclasses.replace(TEXTURE_CAMERA_PLANS["full_body"], elevation=(0.0, 0.0))
     assert float(target_cameras(moved, 8, torch.Generator().manual_seed(0)).elevation.abs().max()) == 0
+
+
+def test_targets_look_where_a_posed_plan_aims():
+    plan = TEXTURE_CAMERA_PLANS["full_body"].aimed(lambda part, at: (at[0] + 0.2, at[1], at[2] - 0.1))
+    cameras = target_cameras(plan, 8, torch.Generator().manual_seed(0))
+    wanted = [[0.2, crop.target_y, -0.1] for crop in plan.crops for _ in range(2)]
+    torch.testing.assert_close(cameras.target, torch.tensor(wanted))
