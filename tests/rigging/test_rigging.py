@@ -78,7 +78,7 @@ def test_poses_tear_nothing_and_leave_nothing_behind(rigged: RiggedHuman, model:
     body = stretch[long & ~folds & ~skirt]
     assert float((body > 3).float().mean()) < 5e-4 and float(body.max()) < 4
     # A wide skirt has to give where it bridges two legs that part.
-    assert float((stretch[long & skirt] > 3).float().mean()) < 0.02 and float(stretch[long & skirt].max()) < 12
+    assert float((stretch[long & skirt] > 3).float().mean()) < 0.01 and float(stretch[long & skirt].max()) < 4.5
     # Against the true body's own motion: the skin stays as far off it as the clothes do.
     truth = linear_blend_skinning(
         model.vertices,
