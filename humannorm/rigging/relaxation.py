@@ -32,8 +32,8 @@ class RelaxationSettings:
     poses: tuple[str, ...] = ("run", "sit", "fight")  # that the stretch is looked at in
     folds: float = 0.072  # heights around shoulders and hips, where skin has to fold, that are left alone
     limit: float = 2.6  # times its length that an edge may have
-    rounds: int = 80  # at most; each spreads a weight by about one edge
-    rings: int = 2  # edges around a stretched one that are smoothed with it
+    rounds: int = 200  # at most; each spreads a weight by about one edge
+    rings: int = 4  # edges around a stretched one that are smoothed with it
     sliver: float = 0.25  # median lengths below which an edge counts as so long
 
     def __post_init__(self) -> None:
@@ -68,7 +68,9 @@ def relaxed_skin(
             break
         changed = _around(edges[torn], average, settings.rings)
         thin = _smoothed(thin, average, changed)
-        near = torch.isin(edges, changed).any(1)
+        moved = torch.zeros(len(vertices), dtype=torch.bool)
+        moved[changed] = True
+        near = moved[edges].any(1)
         stretch[near] = _stretch(thin, vertices, edges[near], length[near], frames)
     return dataclasses.replace(skin, weight_joints=thin.weight_joints[inverse], weights=thin.weights[inverse])
 
