@@ -23,16 +23,15 @@ from humannorm.body.clips import clip_transforms, still
 from humannorm.body.skinning import linear_blend_skinning
 from humannorm.cameras import orbit
 from humannorm.commands.animate import find_human, load_human
-from humannorm.export.showing import film_views, to_working_box
-from humannorm.geometry.pictures import shaded_views
+from humannorm.export.showing import to_working_box
 from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh import Mesh, unique_edges, weld
-from humannorm.rigging import RiggedHuman, rig_human
+from humannorm.rigging import RelaxationSettings, RiggedHuman, rig_human
+from humannorm.rigging.film import view_as_made
 from humannorm.rigging.human import near_folds
 
-FOLDS = 0.072  # heights around shoulders and hips, where skin has to fold
-SLIVER = 0.25  # median lengths; the stretch of shorter edges is not seen
+SETTINGS = RelaxationSettings()
 SIDE = 35.0  # degrees that the sheet looks from
 
 
@@ -40,7 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("humans", nargs="+", metavar="HUMAN")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--poses", default="run,sit,fight", help="named poses, several parted by commas")
+    parser.add_argument("--poses", default=",".join(SETTINGS.poses), help="named poses, several parted by commas")
     parser.add_argument("--faces", type=int, default=0, help="least faces to rig")
     parser.add_argument("--size", type=int, default=256, help="side of a picture in pixels")
     args = parser.parse_args()
@@ -55,14 +54,16 @@ def main() -> int:
         human = rig_human(mesh)
         seconds = time.monotonic() - begin
         print(f"{text}: {mesh.num_faces} faces rigged in {seconds:.1f} s", flush=True)
+        as_made = distance_to_body(mesh.vertices, mesh, human.body.vertices)
+        print(f"  as made: {json.dumps(as_made)}", flush=True)
+        rows.append({"human": text, "faces": mesh.num_faces, "rig_seconds": round(seconds, 1), **as_made})
         tiles.append(picture(mesh, args.size))
         labels.append("as made")
         for pose in poses:
             posed, body = posed_with_body(human, pose)
-            row = {"human": text, "faces": mesh.num_faces, "rig_seconds": round(seconds, 1), "pose": pose}
-            row |= stretch(human, posed) | distance_to_body(human, posed, body)
-            rows.append(row)
-            print(f"  {pose}: {json.dumps({k: row[k] for k in list(row)[4:]})}", flush=True)
+            figures = stretch(human, posed) | distance_to_body(posed.vertices, mesh, body.vertices)
+            rows.append({"human": text, "pose": pose, **figures})
+            print(f"  {pose}: {json.dumps(figures)}", flush=True)
             tiles += [picture(posed, args.size), picture(body, args.size)]
             labels += [pose, "the body"]
     args.out.mkdir(parents=True, exist_ok=True)
@@ -99,8 +100,8 @@ def stretch(human: RiggedHuman, posed: Mesh) -> dict[str, float]:
         (vertices[edges[:, 0]] - vertices[edges[:, 1]]).norm(dim=1)
         for vertices in (human.mesh.vertices, posed.vertices)
     )
-    folds = near_folds(human.mesh.vertices, human.body, FOLDS)[edges].any(1)
-    times = (after / before)[~folds & (before > SLIVER * before.median())]
+    folds = near_folds(human.mesh.vertices, human.body, SETTINGS.folds)[edges].any(1)
+    times = (after / before)[~folds & (before > SETTINGS.sliver * before.median())]
     return {
         "edges": len(times),
         "edges_over_3x": int((times > 3).sum()),
@@ -109,27 +110,19 @@ def stretch(human: RiggedHuman, posed: Mesh) -> dict[str, float]:
     }
 
 
-def distance_to_body(human: RiggedHuman, posed: Mesh, body: Mesh) -> dict[str, float]:
-    """From the body's vertices to the surface, posed and as made, in per cent of the height."""
-    height = float(human.mesh.vertices[:, 1].max() - human.mesh.vertices[:, 1].min())
-    figures = {}
-    for name, surface, points in (
-        ("as_made", human.mesh.vertices, human.body.vertices),
-        ("posed", posed.vertices, body.vertices),
-    ):
-        closest = SignedDistance(surface, human.mesh.faces, inside_out="flip").closest(points)
-        away = 100 * (closest.point - points).norm(dim=1) / height
-        figures[f"{name}_95_per_cent"] = round(float(away.quantile(0.95)), 2)
-        figures[f"{name}_farthest"] = round(float(away.max()), 2)
-    return figures
+def distance_to_body(surface: Tensor, as_made: Mesh, body: Tensor) -> dict[str, float]:
+    """From the body's vertices to the surface with the faces of the mesh, in per cent of the mesh's height."""
+    height = float(as_made.vertices[:, 1].max() - as_made.vertices[:, 1].min())
+    closest = SignedDistance(surface, as_made.faces, inside_out="flip").closest(body)
+    away = 100 * (closest.point - body).norm(dim=1) / height
+    return {"off_95_per_cent": round(float(away.quantile(0.95)), 2), "off_farthest": round(float(away.max()), 2)}
 
 
 @torch.no_grad()
 def picture(mesh: Mesh, size: int) -> Tensor:
-    """In its own colours where it has any."""
-    mesh, camera = to_working_box(mesh.replace(normals=None)), orbit([SIDE], elevation=5.0, zoom=1.15)
-    colored = mesh.colors is not None or (mesh.texture is not None and mesh.uvs is not None)
-    return film_views(mesh, camera, size)[0] if colored else shaded_views(mesh, camera, size)[1][0]
+    """From three quarters."""
+    camera = orbit([SIDE], elevation=5.0, zoom=1.15)
+    return view_as_made(to_working_box(mesh.replace(normals=None)), camera, size)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from humannorm.mesh import Mesh
 
 from .human import RiggedHuman
 
-__all__ = ["Film", "film_motion", "joint_colors", "save_motion"]
+__all__ = ["Film", "film_motion", "joint_colors", "save_motion", "view_as_made"]
 
 SIDES = (35.0, 90.0)  # degrees: three quarters, and from the side
 SHEET_FRAMES = 8
@@ -54,7 +54,7 @@ def film_motion(
     view = _camera(SIDES[0])
     pictures = []
     for done, frame in enumerate(placed, start=1):
-        pictures.append(_view(frame, view, size))
+        pictures.append(view_as_made(frame, view, size))
         if tell is not None:
             tell(done, len(placed))
     step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
@@ -67,7 +67,7 @@ def save_motion(film: Path, sheet: Path, human: RiggedHuman, motion: JointMotion
     film_motion(human, motion, size).save(film)
     placed, numbers = _placed_frames(human, motion)
     chosen = [round(at * (len(placed) - 1) / max(SHEET_FRAMES - 1, 1)) for at in range(SHEET_FRAMES)]
-    tiles = [_view(placed[at], _camera(side), size) for side in SIDES for at in chosen]
+    tiles = [view_as_made(placed[at], _camera(side), size) for side in SIDES for at in chosen]
     labels = [f"{motion.name} {numbers[at] * motion.frame_time:.2f} s" for _ in SIDES for at in chosen]
     save_png(sheet, contact_sheet(tiles, labels, columns=SHEET_FRAMES))
 
@@ -99,7 +99,8 @@ def _camera(side: float) -> Cameras:
     return orbit([side], elevation=5.0, zoom=seen / (0.95 * MARGIN))
 
 
-def _view(mesh: Mesh, camera: Cameras, size: int) -> Tensor:
+def view_as_made(mesh: Mesh, camera: Cameras, size: int) -> Float[Tensor, "H W 3"]:
+    """A mesh in the working box from one camera: in its own colours where it has any, else matt grey."""
     camera = camera.to(mesh.device)
     colored = mesh.colors is not None or (mesh.texture is not None and mesh.uvs is not None)
     pictures = film_views(mesh, camera, size) if colored else shaded_views(mesh, camera, size)[1]

@@ -67,10 +67,8 @@ def relaxed_skin(
         if not bool(torn.any()):
             break
         changed = _around(edges[torn], average, settings.rings)
-        thin = _smoothed(thin, average, changed)
-        moved = torch.zeros(len(vertices), dtype=torch.bool)
-        moved[changed] = True
-        near = moved[edges].any(1)
+        thin = _smoothed(thin, average, torch.where(changed)[0])
+        near = changed[edges].any(1)
         stretch[near] = _stretch(thin, vertices, edges[near], length[near], frames)
     return dataclasses.replace(skin, weight_joints=thin.weight_joints[inverse], weights=thin.weights[inverse])
 
@@ -99,13 +97,13 @@ def _neighbour_average(edges: Int64[Tensor, "E 2"], length: Float[Tensor, " E"],
     return coo_array((values / total[row], (row, column)), shape=(count, count)).tocsr()
 
 
-def _around(torn: Int64[Tensor, "T 2"], average: csr_array, rings: int) -> Int64[Tensor, " R"]:
-    """Vertices within so many edges of the torn ones."""
+def _around(torn: Int64[Tensor, "T 2"], average: csr_array, rings: int) -> Bool[Tensor, " V"]:
+    """Whether vertices are within so many edges of the torn ones."""
     marked = np.zeros(average.shape[0])
     marked[torn.flatten().numpy()] = 1
     for _ in range(rings):
         marked = average @ marked
-    return torch.from_numpy(np.flatnonzero(marked > 0))
+    return torch.from_numpy(marked > 0)
 
 
 def _smoothed(skin: Skin, average: csr_array, rows: Int64[Tensor, " R"]) -> Skin:
