@@ -100,6 +100,9 @@ class DiffusionConfig:
     """Share of samples trained with the empty prompt, for classifier-free guidance."""
     kinds: tuple[tuple[str, float], ...] = (("normal", 0.4), ("depth", 0.2), ("color", 0.4))
     """What is drawn, and how often."""
+    parts: tuple[tuple[str, float], ...] = ()
+    """How often each body part is drawn, "full" included; empty: as often as the dataset shows it. Heads can be the
+    larger share of the last steps, since faces are learnt last and a small model has seen few of them."""
     pure_noise: float = 0.0
     """Share of samples at the last timestep whose input is noise alone, as it is when sampling starts (v-prediction
     only). Stable Diffusion's schedule leaves a little signal there, and in a small picture its mean shows through 1000

@@ -45,6 +45,7 @@ class Shards:
         self.maps = tuple(maps)
         self.shards: list[Shard] = []
         self.rows: list[tuple[int, int]] = []
+        self._rows_of: dict[str, list[int]] = {}
         self.refresh()
         if not self.rows:
             raise InputError(
@@ -73,6 +74,7 @@ class Shards:
                 if (shot["split"] in HELD_OUT) == (self.split == "held_out")
             ]
             self.shards.append(shard)
+            self._rows_of.clear()
             found += 1
         return found
 
@@ -105,6 +107,13 @@ class Shards:
         """The JSON line of the index-th row of the split."""
         shard, row = self.rows[index]
         return self.shards[shard].shots[row]
+
+    def rows_of(self, part: str) -> list[int]:
+        """Indices of the split's pictures of one body part, "full" included."""
+        if not self._rows_of:
+            for index in range(len(self)):
+                self._rows_of.setdefault(self.shot(index)["part"], []).append(index)
+        return self._rows_of.get(part, [])
 
     def image(self, index: int, kind: str) -> Float[Tensor, "R R 3"]:
         """The index-th picture, 0..1; depth three times the same channel."""
