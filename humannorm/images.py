@@ -13,7 +13,14 @@ from torch import Tensor
 
 from .checks import InputError, check_tensor
 
-__all__ = ["contact_sheet", "from_network", "load_png", "save_png", "to_network", "to_pil"]
+__all__ = ["contact_sheet", "from_network", "lab_from_srgb", "load_png", "save_png", "to_network", "to_pil"]
+
+# IEC 61966-2-1 primaries to CIE XYZ, and the white D65 that they add up to.
+_XYZ_FROM_RGB = (
+    (0.4124564, 0.3575761, 0.1804375),
+    (0.2126729, 0.7151522, 0.0721750),
+    (0.0193339, 0.1191920, 0.9503041),
+)
 
 
 def to_network(images: Float[Tensor, "B H W C"]) -> Float[Tensor, "B C H W"]:
@@ -26,6 +33,18 @@ def from_network(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B H W C"]:
     """A network's [B,C,H,W] in -1..1 to [B,H,W,C] in 0..1, clamped to the range."""
     check_tensor("images", images, "B C H W")
     return (images.permute(0, 2, 3, 1) / 2.0 + 0.5).clamp(0.0, 1.0)
+
+
+def lab_from_srgb(colors: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 3"]:
+    """CIELAB (L* in 0..100, a*, b*) of sRGB colours in 0..1, white point D65."""
+    check_tensor("colors", colors, "* 3")
+    linear = torch.where(colors <= 0.04045, colors / 12.92, ((colors.clamp_min(0) + 0.055) / 1.055) ** 2.4)
+    matrix = colors.new_tensor(_XYZ_FROM_RGB)
+    relative = linear @ matrix.T / matrix.sum(1)
+    root, line = relative.clamp_min(1e-12) ** (1 / 3), relative * (29 / 6) ** 2 / 3 + 4 / 29
+    f = torch.where(relative > (6 / 29) ** 3, root, line)
+    x, y, z = f.unbind(-1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
 def to_pil(image: Float[Tensor, "H W *C"]) -> Any:

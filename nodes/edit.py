@@ -123,7 +123,7 @@ class HumanNormEdit(io.ComfyNode):
         with ordinary_tensors():
             old = _shown(geometry, texture)
             body = None if start_body is None else start_body.in_working_box()
-            hold = hold_all_but(old.mesh, fit_body(old.mesh, body).body, chosen) if chosen else None
+            hold = hold_all_but(old.mesh, fit_body(old.mesh, body).body, chosen, old.colors()) if chosen else None
             unfinished = None
             if geometry is not None and normal_guidance is not None:
                 sculptors = {"normal": normal_guidance} | ({} if depth_guidance is None else {"depth": depth_guidance})
@@ -156,6 +156,10 @@ class _Shown:
 
     mesh: Mesh
     field: ColorField | None
+
+    def colors(self) -> Tensor | None:
+        """Of the vertices [V, 3], if there are any."""
+        return None if self.field is None else self.field.at(self.mesh.vertices)
 
     def pictures(self) -> Tensor:
         """The four sides [4, H, W, 3]."""

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from humannorm.checks import InputError
-from humannorm.images import contact_sheet, from_network, load_png, save_png, to_network
+from humannorm.images import contact_sheet, from_network, lab_from_srgb, load_png, save_png, to_network
 
 
 def test_network_form_and_back():
@@ -71,3 +71,19 @@ def test_bad_pictures_are_refused(tmp_path):
         load_png(tmp_path / "cut.png")
     with pytest.raises(FileNotFoundError):
         load_png(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("color", "lab"),  # values as tabulated for sRGB and D65
+    [
+        ((1, 1, 1), (100, 0, 0)),
+        ((0, 0, 0), (0, 0, 0)),
+        ((0.5, 0.5, 0.5), (53.39, 0, 0)),
+        ((1, 0, 0), (53.24, 80.09, 67.20)),
+        ((0, 1, 0), (87.73, -86.18, 83.18)),
+        ((0, 0, 1), (32.30, 79.19, -107.86)),
+    ],
+)
+def test_lab_of_known_colours(color, lab):
+    found = lab_from_srgb(torch.tensor([color], dtype=torch.float64))[0]
+    assert found.tolist() == pytest.approx(lab, abs=0.05)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..checks import InputError, check_choice, check_range
 from .body import Body
 
-__all__ = ["BODY_PARTS", "part_vertices", "share_of_parts"]
+__all__ = ["BODY_PARTS", "part_vertices", "share_near", "share_of_parts"]
 
 # Beginnings of the joint names that a part's vertices follow mostly. "face" is cut out of the head.
 _JOINTS = {
@@ -51,18 +51,34 @@ def share_of_parts(
 
     The body stands in the working box. reach: world units from the part beyond which nothing belongs to it.
     """
-    from scipy.spatial import cKDTree
-
-    chosen = part_vertices(body, parts)
-    where = points.detach().cpu().numpy()
-    vertices = body.vertices.numpy()
-    own, other = (torch.from_numpy(cKDTree(vertices[side.numpy()]).query(where)[0]) for side in (chosen, ~chosen))
+    own, other = _distances(points, body.vertices, part_vertices(body, parts))
     # Whole on the part and a grid cell around it; what is sampled more coarsely must not lose the border.
     share = _smooth((other - own) / TRANSITION + 1.5)
     if reach is not None:
         check_range("reach", reach, 0.0, 2.0)
         share = share * _smooth((reach - own) / TRANSITION + 0.5)
     return share.to(points)
+
+
+def share_near(
+    points: Float[Tensor, "N 3"], vertices: Float[Tensor, "V 3"], chosen: Bool[Tensor, " V"]
+) -> Float[Tensor, " N"]:
+    """How far points in space belong to the chosen vertices of a surface, 0..1: a half where the border is."""
+    if not bool(chosen.any()) or bool(chosen.all()):
+        return torch.full_like(points[:, 0], float(chosen.any()))
+    own, other = _distances(points, vertices, chosen)
+    return _smooth((other - own) / TRANSITION + 0.5).to(points)
+
+
+def _distances(
+    points: Float[Tensor, "N 3"], vertices: Float[Tensor, "V 3"], chosen: Bool[Tensor, " V"]
+) -> tuple[Tensor, Tensor]:
+    """From points to the next vertex that is chosen, and to the next that is not."""
+    from scipy.spatial import cKDTree
+
+    where, corners = points.detach().cpu().numpy(), vertices.detach().cpu().numpy()
+    own, other = (torch.from_numpy(cKDTree(corners[side.numpy()]).query(where)[0]) for side in (chosen, ~chosen))
+    return own, other
 
 
 def _smooth(value: Tensor) -> Tensor:

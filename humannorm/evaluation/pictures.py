@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..checks import InputError, check_tensor
+from ..images import lab_from_srgb
 
 __all__ = [
     "color_silhouette",
@@ -97,18 +98,6 @@ def nearest_colour(pixels: Float[Tensor, "N 3"], colours: Mapping[str, tuple[int
     if len(pixels) == 0:
         return None
     names = list(colours)
-    named = srgb_to_lab(torch.tensor([colours[name] for name in names]) / 255.0)
-    seen = srgb_to_lab(pixels.float().median(dim=0).values)
+    named = lab_from_srgb(torch.tensor([colours[name] for name in names]) / 255.0)
+    seen = lab_from_srgb(pixels.float().median(dim=0).values)
     return names[int((named - seen).norm(dim=-1).argmin())]
-
-
-def srgb_to_lab(colors: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
-    """CIE 1976 L*a*b* (D65) of sRGB 0..1 (IEC 61966-2-1)."""
-    linear = torch.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
-    matrix = linear.new_tensor(
-        ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
-    )
-    xyz = linear @ matrix.T / linear.new_tensor((0.95047, 1.0, 1.08883))
-    f = torch.where(xyz > (6 / 29) ** 3, xyz.clamp_min(1e-9) ** (1 / 3), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    x, y, z = f.unbind(-1)
-    return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), dim=-1)

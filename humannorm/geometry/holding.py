@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.body import Body
-from humannorm.body.parts import share_of_parts
+from humannorm.body.parts import share_near, share_of_parts
 from humannorm.checks import check_range
 from humannorm.geometry.band import BOX, SignedField
+from humannorm.geometry.garments import garment_vertices
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh
@@ -27,6 +28,7 @@ from humannorm.schedules import constant
 __all__ = ["Hold", "edit_settings", "hold_all_but", "hold_parts", "share_at"]
 
 CELLS = 48  # of the grid of shares along each side of the box: 0.04 units, finer than the borders are soft
+HANGING = frozenset({"top", "bottom"})  # whose garments end elsewhere than the part of the body
 REACH = 0.10  # world units around a protected part that are held with it
 
 
@@ -70,20 +72,33 @@ def share_at(share: Float[Tensor, "Z Y X"], points: Float[Tensor, "N 3"]) -> Flo
 def hold_parts(mesh: Mesh, body: Body, parts: Sequence[str]) -> Hold:
     """Keep these parts of a surface, such as the hands of the template body, and what is close around them free of
     anything else. body: in the mesh's frame (the working box)."""
-    return _hold(mesh, body, parts, REACH, keep=True)
+    return _held(mesh, share_of_parts(_grid(), body, parts, REACH))
 
 
-def hold_all_but(mesh: Mesh, body: Body, parts: Sequence[str]) -> Hold:
-    """Keep everything of a surface but these parts: what an edit of "top" or "shoes" may change."""
-    return _hold(mesh, body, parts, None, keep=False)
+def hold_all_but(mesh: Mesh, body: Body, parts: Sequence[str], colors: Float[Tensor, "V 3"] | None = None) -> Hold:
+    """Keep everything of a surface but these parts: what an edit of "top" or "shoes" may change.
+
+    colors: sRGB 0..1 of the mesh's vertices, if it is painted. Top and bottom then reach as far as their garments do.
+    """
+    places = _grid()
+    share = share_of_parts(places, body, parts)
+    if colors is not None:
+        for part in sorted(HANGING.intersection(parts)):
+            own = share_of_parts(mesh.vertices, body, [part]).cpu() >= 0.5
+            worn = garment_vertices(mesh, colors, own)
+            share = torch.maximum(share, share_near(places, mesh.vertices.cpu(), worn))
+    return _held(mesh, 1 - share)
 
 
-def _hold(mesh: Mesh, body: Body, parts: Sequence[str], reach: float | None, *, keep: bool) -> Hold:
+def _grid() -> Float[Tensor, "N 3"]:
     line = torch.linspace(-BOX, BOX, CELLS)
     z, y, x = torch.meshgrid(line, line, line, indexing="ij")
-    share = share_of_parts(torch.stack([x, y, z], -1).reshape(-1, 3), body, parts, reach).reshape(z.shape)
+    return torch.stack([x, y, z], -1).reshape(-1, 3)
+
+
+def _held(mesh: Mesh, share: Float[Tensor, " N"]) -> Hold:
     plain = Mesh(mesh.vertices.detach(), mesh.faces)
-    return Hold(plain, (share if keep else 1 - share).to(mesh.device))
+    return Hold(plain, share.reshape(CELLS, CELLS, CELLS).to(mesh.device))
 
 
 def edit_settings(settings: GeometrySettings, levels: int, resolution: int, strength: float = 0.5) -> GeometrySettings:

@@ -1,12 +1,13 @@
 """Fitting the body to a human's surface: shape, pose and place, by closest points.
 
 The human began as this body, or is any humanoid whose body and pose are stated roughly. Clothes and hair lie outside
-the body, so a body vertex may well be inside the surface, but hardly outside of it.
+the body, so a body vertex may well be inside the surface, but hardly outside of it; and all of the surface that is
+thicker than cloth must have body in it, or feet would end in the middle of a trouser leg.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,7 @@ class BodyFitSettings:
     vertices: int = 4000  # of the body, drawn once
     clothes: float = 0.03  # depth below the surface, in heights, beyond which a body vertex hardly counts
     outside: float = 10.0  # weight of a vertex outside of the surface over one inside
+    empty: float = 10.0  # weight of a place on the surface that lies farther than cloth from the body
     slider_prior: float = 2e-4  # of squared slider changes
     turn_prior: float = 4e-3  # of squared turns (radians)
     learning_rate: float = 0.015  # of sliders and turns; place and size take a third of it
@@ -78,13 +80,13 @@ def fit_body(
     start = _placed(load_body() if start is None else start, used)
     surface = SignedDistance(vertices, faces, inside_out="flip")
     normals = face_normals(vertices, faces)
+    places = _drawn(used, settings.vertices)
     trial = _Trial(start, settings)
-    optimizer = trial.optimizer(settings)
+    adam = _Adam(trial.free(settings))
     for step in range(settings.steps):
-        optimizer.zero_grad()
-        depth = _depths(trial.points(), surface, normals)
-        trial.loss(depth, settings).backward()
-        optimizer.step()
+        points = trial.points()
+        loss = trial.loss(_depths(points, surface, normals), _distances(places, points), settings)
+        adam.step(torch.autograd.grad(loss, adam.parameters))
         trial.hold_sliders()
         if tell is not None:
             tell((step + 1) / settings.steps)
@@ -122,6 +124,40 @@ def _depths(
     return -((points - closest.point) * direction).sum(1)
 
 
+def _distances(places: Float[Tensor, "M 3"], points: Float[Tensor, "N 3"]) -> Float[Tensor, " M"]:
+    """From places on the surface to the next points of the body."""
+    from scipy.spatial import cKDTree
+
+    _, nearest = cKDTree(points.detach().numpy()).query(places.numpy())
+    return (places - points[torch.from_numpy(nearest)]).norm(dim=1)
+
+
+def _drawn(rows: Tensor, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)  # which rows are looked at is no part of the result
+    return rows[torch.randperm(len(rows), generator=generator)[:count]]
+
+
+class _Adam:
+    """Kingma and Ba's algorithm 1 with its own numbers. `torch.optim` would bring seconds of imports for it."""
+
+    def __init__(self, rates: Sequence[tuple[Tensor, float]]) -> None:
+        self.parameters = [parameter for parameter, _ in rates]
+        self.rates = [rate for _, rate in rates]
+        self.first = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.second = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.steps = 0
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        self.steps += 1
+        for i, gradient in enumerate(gradients):
+            self.first[i].lerp_(gradient, 1 - 0.9)
+            self.second[i].lerp_(gradient.square(), 1 - 0.999)
+            mean = self.first[i] / (1 - 0.9**self.steps)
+            square = self.second[i] / (1 - 0.999**self.steps)
+            self.parameters[i] -= self.rates[i] * mean / (square.sqrt() + 1e-8)
+
+
 class _Trial:
     """The free numbers of a fit, and the body that they make."""
 
@@ -137,14 +173,12 @@ class _Trial:
         self.growth = torch.zeros((), requires_grad=True)  # logarithm of a scale
         # The root's rest position differs between shapes; where it is in the pose says where the body stands.
         self.place = start.joints[0]
-        count = len(start.rest_vertices)
-        generator = torch.Generator().manual_seed(0)  # which vertices are looked at is no part of the result
-        self.chosen = torch.randperm(count, generator=generator)[: settings.vertices]
+        self.chosen = _drawn(torch.arange(len(start.rest_vertices)), settings.vertices)
 
-    def optimizer(self, settings: BodyFitSettings) -> torch.optim.Optimizer:
+    def free(self, settings: BodyFitSettings) -> list[tuple[Tensor, float]]:
+        """What the fit may change, and how fast."""
         rate = settings.learning_rate
-        fast, slow = [self.sliders, self.turns], [self.shift, self.growth]
-        return torch.optim.Adam([{"params": fast, "lr": rate}, {"params": slow, "lr": rate / 3}])
+        return [(self.sliders, rate), (self.turns, rate), (self.shift, rate / 3), (self.growth, rate / 3)]
 
     def hold_sliders(self) -> None:
         with torch.no_grad():
@@ -166,12 +200,13 @@ class _Trial:
         turns = axis_angle_to_matrix(self.turns + 1e-12)
         return self.rotations.index_copy(0, self.joints, turns @ self.rotations[self.joints])
 
-    def loss(self, depth: Float[Tensor, " N"], settings: BodyFitSettings) -> Tensor:
-        """Geman and McClure's robust square for depth, a plain one for standing out, and the priors."""
+    def loss(self, depth: Float[Tensor, " N"], away: Float[Tensor, " M"], settings: BodyFitSettings) -> Tensor:
+        """Geman and McClure's robust square for depth, plain ones for standing out and for empty places, the priors."""
         relative = depth / self.height
         square = relative.square()
         inside = square / (1 + square / settings.clothes**2)
         data = torch.where(relative > 0, inside, settings.outside * square).mean()
+        data = data + settings.empty * (away / self.height - settings.clothes).clamp_min(0).square().mean()
         sliders = settings.slider_prior * (self.sliders - self.first_sliders).square().sum()
         return 1e3 * data + 1e3 * sliders + settings.turn_prior * self.turns.square().sum() * 1e3 / len(self.turns)
 

@@ -38,6 +38,8 @@ __all__ = [
     "make_color_field",
 ]
 
+CHUNK = 1 << 18  # points at a time, where all of a surface is asked
+
 
 @dataclass(frozen=True)
 class HashColorSettings:
@@ -77,6 +79,11 @@ class ColorField(nn.Module):
     def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Colours in 0..1 of points on the surface (world units), differentiable to the field's parameters."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def at(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Colours of any number of points, as many at a time as memory likes; without gradients."""
+        return torch.cat([self(part) for part in points.split(CHUNK)]) if len(points) else torch.zeros_like(points)
 
     def pictures(self, mesh: Mesh, cameras: Cameras, size: int, passes: Sequence[Pass] = ("color",)) -> RenderedPasses:
         """Square pictures of the mesh with this field as its colour, on white; asked at visible points only."""

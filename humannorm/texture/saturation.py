@@ -12,34 +12,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import Cameras
-from humannorm.checks import check_tensor
 from humannorm.guidance import Denoiser, multistep_target
+from humannorm.images import lab_from_srgb
 from humannorm.mesh import Mesh
 from humannorm.prompts import Prompts
 from humannorm.rendering.passes import render
 from humannorm.texture.fields import ColorField
 
-__all__ = ["SampledPictures", "chroma", "field_chroma", "lab_from_srgb", "mean_chroma", "sample_pictures"]
+__all__ = ["SampledPictures", "chroma", "field_chroma", "mean_chroma", "sample_pictures"]
 
-# IEC 61966-2-1 primaries to CIE XYZ, and the white D65 that they add up to.
-_XYZ_FROM_RGB = (
-    (0.4124564, 0.3575761, 0.1804375),
-    (0.2126729, 0.7151522, 0.0721750),
-    (0.0193339, 0.1191920, 0.9503041),
-)
 INSIDE = 0.99  # coverage from which a pixel counts, so that no background is mixed in
-
-
-def lab_from_srgb(colors: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 3"]:
-    """CIELAB (L* in 0..100, a*, b*) of sRGB colours in 0..1, white point D65."""
-    check_tensor("colors", colors, "* 3")
-    linear = torch.where(colors <= 0.04045, colors / 12.92, ((colors.clamp_min(0) + 0.055) / 1.055) ** 2.4)
-    matrix = colors.new_tensor(_XYZ_FROM_RGB)
-    relative = linear @ matrix.T / matrix.sum(1)
-    root, line = relative.clamp_min(1e-12) ** (1 / 3), relative * (29 / 6) ** 2 / 3 + 4 / 29
-    f = torch.where(relative > (6 / 29) ** 3, root, line)
-    x, y, z = f.unbind(-1)
-    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
 def chroma(colors: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N"]:

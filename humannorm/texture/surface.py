@@ -23,7 +23,6 @@ from humannorm.texture.visibility import plan_cameras, visible_vertices
 
 __all__ = ["SurfaceColors", "fill_unseen", "painted_mesh", "surface_colors", "user_field"]
 
-CHUNK = 1 << 18  # points at a time
 CELLS = 96  # a side of the coarse grid that tells where unseen faces are
 
 
@@ -45,7 +44,7 @@ class SurfaceColors:
     def __call__(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Colours in 0..1 of points on (or near) the surface; without gradient."""
         check_tensor("points", points, "N 3")
-        colors = _evaluate(self.field, points)
+        colors = self.field.at(points)
         x, y, z = _cell(points).unbind(1)
         near = self._near_unseen[x, y, z].nonzero()[:, 0]
         if not len(near):
@@ -58,7 +57,7 @@ class SurfaceColors:
     @torch.no_grad()
     def at(self, points: Float[Tensor, "N 3"], face: Tensor, barycentric: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """The same where the face [N] and the weights of its corners are known: saves the search for them."""
-        return self._blend(_evaluate(self.field, points), face.long(), barycentric)
+        return self._blend(self.field.at(points), face.long(), barycentric)
 
     def _blend(self, colors: Tensor, face: Tensor, barycentric: Tensor) -> Tensor:
         corners = self.mesh.faces[face]
@@ -72,7 +71,7 @@ class SurfaceColors:
 def surface_colors(state: TextureState, plan: CameraPlan, size: int = 512) -> SurfaceColors:
     """The colours of a texture state, filled in where no camera of the plan sees the surface."""
     seen = visible_vertices(state.mesh, plan_cameras(plan), size)
-    colors = _evaluate(state.field, state.mesh.vertices)
+    colors = state.field.at(state.mesh.vertices)
     return SurfaceColors(state.mesh, state.field, seen, fill_unseen(state.mesh, colors, seen))
 
 
@@ -194,7 +193,3 @@ def _cells_near(mesh: Mesh, chosen: Bool[Tensor, " F"]) -> Tensor:
                 sign = torch.full_like(x[:, 0], x_sign * y_sign * z_sign)
                 count.index_put_((x[:, 0], y[:, 1], z[:, 2]), sign, accumulate=True)
     return count.cumsum(0).cumsum(1).cumsum(2)[:CELLS, :CELLS, :CELLS] > 0
-
-
-def _evaluate(field: ColorField, points: Tensor) -> Tensor:
-    return torch.cat([field(part) for part in points.split(CHUNK)]) if len(points) else torch.zeros_like(points)
