@@ -103,6 +103,7 @@ class HumanJob:
     start: Mesh  # what the sculpting begins from, see `prepare_start`
     settings: HumanSettings
     seed: int = 0
+    told: str = ""  # the prompt as the networks hear it; empty: as it is
     notes: Mapping[str, str] = field(default_factory=dict)
     """What the record should say beside: where start and weights come from. A resumed run must have the same."""
 
@@ -201,7 +202,7 @@ class _Run:
         if state.step < settings.steps:
             state = sculpt(
                 state,
-                job.prompt,
+                job.told or job.prompt,
                 settings,
                 normal=self.guides.normal,
                 depth=self.guides.depth,
@@ -238,7 +239,7 @@ class _Run:
             guide = self.guides.aligned()
             state = paint(
                 state,
-                job.prompt,
+                job.told or job.prompt,
                 settings,
                 guide=guide,
                 perceptual=make_perceptual(job.settings.perceptual, guide),
@@ -376,6 +377,7 @@ def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
     return {
         "request": {
             "prompt": job.prompt,
+            "told": job.told,
             "seed": job.seed,
             "device": device.type,
             "start_sha256": start.hexdigest(),

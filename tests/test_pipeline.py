@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from humannorm.body import BodyShape, load_body, shape_of_words
+from humannorm.body import BodyShape, load_body, shape_of_words, with_pose
 from humannorm.checks import InputError
 from humannorm.geometry.settings import QUICK as SCULPT
 from humannorm.guidance import StageGuides, find_guides
@@ -134,3 +134,14 @@ def test_presets_are_those_of_the_stages() -> None:
 )
 def test_the_start_body_is_the_one_that_the_prompt_names(prompt: str, expected: BodyShape) -> None:
     assert shape_of_words(prompt) == expected
+
+
+def test_the_pose_of_the_body_is_said_unless_the_prompt_says_one():
+    assert with_pose("a man in a suit.", "a-pose") == "a man in a suit, standing"
+    assert with_pose("a man in a suit", "run") == "a man in a suit, running"
+    for prompt in ("a woman sitting on air", "A boxer, fighting", "a man in T-pose", "a queen, her arms up"):
+        assert with_pose(prompt, "a-pose") == prompt
+    for prompt in ("a woman in a suit and running shoes", "a standard army uniform", "a boxy posh coat"):
+        assert with_pose(prompt, "sit") == f"{prompt}, sitting"
+    with pytest.raises(InputError, match="pose: expected one of"):
+        with_pose("a man", "handstand")

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "tests" / "nodes"))
 
 from workflow_files import BYPASSED, NOTES, known_nodes, to_api, widgets  # noqa: E402
 
-PROMPT = "a young man in a red t-shirt and blue jeans"
+PROMPT = "a young man in a red t-shirt and blue jeans, standing"
 COLUMN, GAP, TOP = 360, 40, 60  # pixels on the canvas
 CORE = (
     "CLIPLoader", "ControlNetApplyAdvanced", "ControlNetLoader", "EmptyLatentImage", "ImageScaleBy", "KSampler",
@@ -383,7 +383,7 @@ def paint_my_mesh(flow: Workflow) -> None:
     mesh = flow.add("HumanNormLoadMesh", file=(viewer, 2))
     flow.group("2 Model and texts", "texts")
     models = bundled(flow)
-    said = texts(flow, models["clip"], "image", prompt="an old woman in a long green coat")
+    said = texts(flow, models["clip"], "image", prompt="an old woman in a long green coat, standing")
     guide = guides(flow, models, said, SMALL_CFG)
     flow.group("3 Paint", "work")
     fine = paint(flow, guide["image"], {"own_mesh": (mesh, 0)})
@@ -457,7 +457,7 @@ def edit(flow: Workflow) -> None:
     texture = flow.add("HumanNormLoadState", title="Painting", file="humannorm/texture_00001_.safetensors")
     flow.group("2 New words", "texts")
     models = bundled(flow)
-    said = texts(flow, models["clip"], "normal", "image", prompt="a young man in a green coat and blue jeans")
+    said = texts(flow, models["clip"], "normal", "image", prompt="a young man in a green coat and blue jeans, standing")
     flow.group("3 Guidance", "guidance")
     guide = guides(flow, models, said, SMALL_CFG)
     flow.group("4 Sculpt on", "work")
@@ -474,7 +474,9 @@ def pose_and_animate(flow: Workflow) -> None:
     flow.opening("1 Models", 320)
     models = bundled(flow)
     flow.group("2 Who", "texts")
-    said = texts(flow, models["clip"], "normal", "depth", prompt="a young woman in a red sweater and black leggings")
+    said = texts(
+        flow, models["clip"], "normal", "depth", prompt="a young woman in a red sweater and black leggings, standing"
+    )
     body = flow.add("HumanNormBody", sex=0.9)
     flow.group("3 Sculpt", "work")
     sculpt = sculpture(flow, guides(flow, models, said, SMALL_CFG), body)
@@ -487,8 +489,9 @@ def pose_and_animate(flow: Workflow) -> None:
     walks = flow.add("HumanNormAnimate", human=(rig, 0), clip="walk", more_clips="wave", pictures=300)
     flow.add("Preview3D", model_file=(walks, 0), pictures=400)
     flow.group("6 Or sculpt in a pose", "work")
+    fights = texts(flow, models["clip"], "normal", "depth", prompt=f"{who}, fighting")
     posed = flow.add("HumanNormPose", title="Pose the body", body=(body, 0), pose="fight", head_turn=15.0)
-    sculpture(flow, guides(flow, models, said, SMALL_CFG, body=(posed, 0)), posed)
+    sculpture(flow, guides(flow, models, fights, SMALL_CFG, body=(posed, 0)), posed)
 
 
 def edit_clothes(flow: Workflow) -> None:
@@ -498,7 +501,12 @@ def edit_clothes(flow: Workflow) -> None:
     flow.group("2 New words", "texts")
     models = bundled(flow)
     said = texts(
-        flow, models["clip"], "normal", "depth", "image", prompt="a young man in a green sweater and blue jeans"
+        flow,
+        models["clip"],
+        "normal",
+        "depth",
+        "image",
+        prompt="a young man in a green sweater and blue jeans, standing",
     )
     flow.group("3 Guidance", "guidance")
     guide = guides(flow, models, said, SMALL_CFG)

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from .body import POSES, WORKING_HEIGHT, Body, load_body, named_pose, plan_for_body
 from .shape import BodyShape
-from .words import shape_of_words
+from .words import shape_of_words, with_pose
 
-__all__ = ["POSES", "WORKING_HEIGHT", "Body", "BodyShape", "load_body", "named_pose", "plan_for_body", "shape_of_words"]
+__all__ = [
+    "POSES",
+    "WORKING_HEIGHT",
+    "Body",
+    "BodyShape",
+    "load_body",
+    "named_pose",
+    "plan_for_body",
+    "shape_of_words",
+    "with_pose",
+]

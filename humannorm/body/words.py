@@ -1,4 +1,7 @@
-"""The start body that a sentence asks for: sex, age and build are read from its words, the rest stays neutral."""
+"""What a sentence says of the start body, and what the body says to the sentence.
+
+Sex, age and build are read from a prompt's words, the rest stays neutral; the pose of the body goes into the prompt.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from humannorm.body.shape import ADULT, BodyShape
+from humannorm.checks import check_choice
 
-__all__ = ["shape_of_words"]
+__all__ = ["shape_of_words", "with_pose"]
 
 Value = TypeVar("Value")
 
@@ -27,6 +31,30 @@ _BUILD: Mapping[tuple[float, float], str] = {  # weight, muscle
     (0.92, 0.4): "heavy fat overweight stout plump chubby",
     (0.57, 0.92): "muscular athletic bodybuilder",
 }
+
+_POSES: Mapping[str, str] = {  # as the captions of the training data say them
+    "a-pose": "standing",
+    "rest": "standing",
+    "standing": "standing",
+    "t-pose": "in T-pose",
+    "run": "running",
+    "sit": "sitting",
+    "fight": "fighting",
+}
+_SAYS_A_POSE = re.compile(
+    r"\b(stand(s|ing)?|sit(s|ting)?|seated|runs|running(?! shoes)|fight(s|ing)?|boxing|walk(s|ing)|pose|posing|jump(s|ing)"
+    r"|kneel(s|ing)|danc(es|ing)|crouch(es|ing)|squat(s|ting)|lying|arms?|[at]-pose)\b",
+    re.IGNORECASE,
+)
+
+
+def with_pose(prompt: str, pose: str) -> str:
+    """The prompt with the word for a named pose, unless it speaks of a pose itself.
+
+    The small model learnt from captions that mostly end in one, and draws any pose for a prompt without.
+    """
+    check_choice("pose", pose, _POSES)
+    return prompt if _SAYS_A_POSE.search(prompt) else f"{prompt.rstrip(' .,')}, {_POSES[pose]}"
 
 
 def shape_of_words(prompt: str) -> BodyShape:

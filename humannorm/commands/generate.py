@@ -133,6 +133,8 @@ def slug(prompt: str) -> str:
 
 
 def make_job(args: argparse.Namespace, prompt: str, settings: HumanSettings) -> HumanJob:
+    from humannorm.body import with_pose
+    from humannorm.models import names_poses
     from humannorm.pipeline import HumanJob
 
     return HumanJob(
@@ -140,6 +142,7 @@ def make_job(args: argparse.Namespace, prompt: str, settings: HumanSettings) -> 
         start_mesh(args.body, args.pose, prompt),
         settings,
         args.seed,
+        with_pose(prompt, args.pose) if names_poses(args.models) else "",
         notes={"models": args.models, "body": args.body, "pose": args.pose, "preset": args.preset},
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from humannorm.cameras import CameraPlan
 from humannorm.checks import InputError
 
-__all__ = ["CARD", "bundled_folder", "camera_plan", "write_card"]
+__all__ = ["CARD", "bundled_folder", "camera_plan", "names_poses", "write_card"]
 
 CARD = "model_card.json"
 
@@ -29,14 +29,22 @@ def camera_plan(models: str | Path) -> CameraPlan | None:
 
     The small model's are tighter, since at 128 pixels a head at the published cameras is 10 pixels wide.
     """
-    folder = bundled_folder() if str(models) == "bundled" else Path(models)
-    path = folder / CARD
+    path = _card(models)
     if not path.is_file():
         return None
     try:
         return CameraPlan.from_dict(json.loads(path.read_text(encoding="utf-8"))["camera_plan"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: expected a JSON object with a camera_plan, got another ({error})") from error
+
+
+def names_poses(models: str | Path) -> bool:
+    """Whether a model learnt from captions that name the pose, as the small models do and the published ones do not."""
+    return _card(models).is_file()
+
+
+def _card(models: str | Path) -> Path:
+    return (bundled_folder() if str(models) == "bundled" else Path(models)) / CARD
 
 
 def write_card(folder: Path, plan: CameraPlan, **facts: object) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from server import Graph
 
-PROMPT = "a young man in a red t-shirt and blue jeans"
+PROMPT = "a young man in a red t-shirt and blue jeans, standing"
 
 
 def node(class_type: str, /, **inputs: Any) -> dict[str, Any]:
