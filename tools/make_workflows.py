@@ -474,9 +474,8 @@ def pose_and_animate(flow: Workflow) -> None:
     flow.opening("1 Models", 320)
     models = bundled(flow)
     flow.group("2 Who", "texts")
-    said = texts(
-        flow, models["clip"], "normal", "depth", prompt="a young woman in a red sweater and black leggings, standing"
-    )
+    who = "a young woman in a red sweater and black leggings"
+    said = texts(flow, models["clip"], "normal", "depth", prompt=f"{who}, standing")
     body = flow.add("HumanNormBody", sex=0.9)
     flow.group("3 Sculpt", "work")
     sculpt = sculpture(flow, guides(flow, models, said, SMALL_CFG), body)
@@ -500,14 +499,8 @@ def edit_clothes(flow: Workflow) -> None:
     texture = flow.add("HumanNormLoadState", title="Painting", file="humannorm/texture_00001_.safetensors")
     flow.group("2 New words", "texts")
     models = bundled(flow)
-    said = texts(
-        flow,
-        models["clip"],
-        "normal",
-        "depth",
-        "image",
-        prompt="a young man in a green sweater and blue jeans, standing",
-    )
+    who = "a young man in a green sweater and blue jeans, standing"
+    said = texts(flow, models["clip"], "normal", "depth", "image", prompt=who)
     flow.group("3 Guidance", "guidance")
     guide = guides(flow, models, said, SMALL_CFG)
     flow.group("4 Edit", "work")
