@@ -63,6 +63,8 @@ class VaeConfig:
     whole picture nearly every pixel is of the person."""
     whole_every: int = 4
     """Every so-manyth step trains on whole pictures instead (a quarter as many), as the VAE will be used."""
+    decoder_only: bool = False
+    """Keep the encoder, and with it the latents that denoisers have learnt: a finished model's pictures get better."""
     scaling_factor: float = 0.18215
     """Stable Diffusion 1.5's; at export the latents are normalised to fit it, by folding into the 1x1 convolutions."""
 

@@ -152,7 +152,7 @@ class DenoiserTask(Task):
             names[i] for i in torch.multinomial(shares, batch_size, replacement=True, generator=generator).tolist()
         ]
         kinds[:controlled] = ["color"] * controlled
-        indices = self.draw_indices(shards, batch_size, generator)
+        indices = shards.draw(batch_size, generator, self.config.parts)
         latents = torch.stack([shards.latent(index, kind) for index, kind in zip(indices, kinds, strict=True)])
         masks = torch.stack([shards.mask(index) for index in indices])[:, None]
         prompts = [draw_prompt(shards.shot(index), kind, words) for index, kind in zip(indices, kinds, strict=True)]
@@ -168,18 +168,6 @@ class DenoiserTask(Task):
         if controlled:
             batch["hint"] = self.hints(shards, indices[:controlled])
         return batch
-
-    def draw_indices(self, shards: LatentShards, batch_size: int, generator: torch.Generator) -> list[int]:
-        """Rows of `shards`, uniformly, or with `config.parts` in these shares and uniformly within a part."""
-        if not self.config.parts:
-            return torch.randint(len(shards), (batch_size,), generator=generator).tolist()
-        rows = [shards.rows_of(part) for part, _ in self.config.parts]
-        for (part, _), found in zip(self.config.parts, rows, strict=True):
-            if not found:
-                raise InputError(f"parts: expected pictures of {part!r} in {shards.folder}, got none")
-        shares = torch.tensor([share for _, share in self.config.parts])
-        drawn = torch.multinomial(shares, batch_size, replacement=True, generator=generator).tolist()
-        return [rows[i][int(torch.randint(len(rows[i]), (), generator=generator))] for i in drawn]
 
     def hints(self, shards: LatentShards, indices: Sequence[int]) -> Float[Tensor, "B 3 H W"]:
         """Normal maps 0..1 for the ControlNet, at the resolution that the shards' latents were made from."""

@@ -115,6 +115,18 @@ class Shards:
                 self._rows_of.setdefault(self.shot(index)["part"], []).append(index)
         return self._rows_of.get(part, [])
 
+    def draw(self, count: int, generator: torch.Generator, parts: Sequence[tuple[str, float]] = ()) -> list[int]:
+        """Random indices: uniform, or body parts in these shares and uniform within a part."""
+        if not parts:
+            return torch.randint(len(self), (count,), generator=generator).tolist()
+        rows = [self.rows_of(part) for part, _ in parts]
+        for (part, _), found in zip(parts, rows, strict=True):
+            if not found:
+                raise InputError(f"parts: expected pictures of {part!r} in {self.folder}, got none")
+        shares = torch.tensor([share for _, share in parts])
+        drawn = torch.multinomial(shares, count, replacement=True, generator=generator).tolist()
+        return [rows[i][int(torch.randint(len(rows[i]), (), generator=generator))] for i in drawn]
+
     def image(self, index: int, kind: str) -> Float[Tensor, "R R 3"]:
         """The index-th picture, 0..1; depth three times the same channel."""
         shard, row = self.rows[index]

@@ -46,6 +46,10 @@ class VaeTask(Task):
         self.shards = shards
         self.held_out = held_out
         self.config = config
+        if config.decoder_only:
+            vae.encoder.requires_grad_(False)
+            if vae.quant_conv is not None:
+                vae.quant_conv.requires_grad_(False)
 
     def draw(self, generator: torch.Generator, batch_size: int) -> dict[str, Any]:
         whole = int(torch.randint(self.config.whole_every, (), generator=generator)) == 0

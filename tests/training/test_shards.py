@@ -109,3 +109,14 @@ def test_latents_are_encoded_once_and_workers_share(people_shards, tmp_path):
     assert encode_shards(vae, folder, tmp_path) == 0
     latents = np.load(tmp_path / "latent_color_00001.npy")
     assert latents.shape == (12, 4, 8, 8) and latents.dtype == np.float16
+
+
+def test_parts_are_drawn_in_their_shares(people_shards):
+    shards = Shards(people_shards(shards=2))
+    drawn = shards.draw(2000, torch.Generator().manual_seed(0), (("head", 0.75), ("full", 0.25)))
+    heads = sum(shards.shot(index)["part"] == "head" for index in drawn) / len(drawn)
+    assert heads == pytest.approx(0.75, abs=0.04)
+    assert set(drawn) == set(range(len(shards)))  # all pictures of a part
+    assert drawn[:50] != shards.draw(50, torch.Generator().manual_seed(1))
+    with pytest.raises(InputError, match=r"parts: expected pictures of 'upper' in .*, got none"):
+        shards.draw(2, torch.Generator().manual_seed(0), (("upper", 1.0),))
