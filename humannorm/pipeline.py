@@ -40,7 +40,9 @@ from humannorm.prompts import Prompts
 from humannorm.schedules import Schedule
 
 if TYPE_CHECKING:
+    from humannorm.body import Body
     from humannorm.export import ExportSettings
+    from humannorm.geometry.holding import Hold
     from humannorm.geometry.settings import GeometrySettings
     from humannorm.guidance import StageGuides
     from humannorm.texture.settings import TextureSettings
@@ -63,6 +65,8 @@ SAME_BYTES = ("human.glb", "sculpt.glb", "sheet_human.png", "turntable.webp", "i
 """Files of a run that a repeated or resumed one makes again to the byte."""
 RECORD = "run.json"
 FORMAT = "humannorm run 1"
+HELD_BY_QUICK = ("hands", "face")
+"""The bundled model draws neither fingers nor faces yet, so `quick` keeps those of the start body."""
 PREVIEW_SECONDS = 10.0  # at most this long between two previews
 FILM_FRAMES = 36
 PACKAGES = ("torch", "numpy", "scipy", "warp-lang", "diffusers", "transformers", "fast-simplification", "pillow")
@@ -77,6 +81,7 @@ class HumanSettings:
     texture: TextureSettings
     export: ExportSettings
     perceptual: str = "vae"  # see `make_perceptual`; the only engine that needs no file
+    hold: tuple[str, ...] = ()  # parts of the body that stay as the start has them, see `geometry.holding.hold_parts`
 
 
 def preset(name: str, models: str | Path = "bundled", height_m: float = 1.75) -> HumanSettings:
@@ -92,7 +97,8 @@ def preset(name: str, models: str | Path = "bundled", height_m: float = 1.75) ->
     if own is not None:
         geometry = dataclasses.replace(geometry, camera_plan=own)
         texture = dataclasses.replace(texture, plan=own)
-    return HumanSettings(geometry, texture, ExportSettings(height_m=height_m))
+    hold = HELD_BY_QUICK if name == "quick" else ()
+    return HumanSettings(geometry, texture, ExportSettings(height_m=height_m), hold=hold)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +109,7 @@ class HumanJob:
     start: Mesh  # what the sculpting begins from, see `prepare_start`
     settings: HumanSettings
     seed: int = 0
+    body: Body | None = None  # that `start` is the surface of, in the working box; None: a mesh of another kind
     told: str = ""  # the prompt as the networks hear it; empty: as it is
     notes: Mapping[str, str] = field(default_factory=dict)
     """What the record should say beside: where start and weights come from. A resumed run must have the same."""
@@ -170,11 +177,11 @@ class _Run:
         callback: Callback,
         resume: bool,
     ) -> None:
-        from humannorm.geometry.start import prepare_start
+        from humannorm.geometry.start import prepare_start, start_height
 
         self.job, self.guides, self.device, self.callback = job, guides, device, callback
         self.out, self.work = out, out / "work"
-        self.start = prepare_start(job.start.to(device))
+        self.start = prepare_start(job.start.to(device), start_height(job.body))
         self.record = _Record(out, _request(job, device), resume)
         self.preview_file = out / "preview.png"
         self._previewed = time.monotonic()
@@ -199,6 +206,7 @@ class _Run:
             state = load_state(checkpoint, generator, self.device)
         else:
             state, _ = start_state(self.start, settings, generator)
+            state = dataclasses.replace(state, hold=self._hold())
         if state.step < settings.steps:
             state = sculpt(
                 state,
@@ -213,6 +221,16 @@ class _Run:
         surface = extract_mesh(state)
         write_glb(self.out / "sculpt.glb", BakedMesh(surface.mesh), overwrite=True)
         return {"faces": surface.mesh.num_faces, "pieces": surface.pieces, "pieces_dropped": surface.dropped}
+
+    def _hold(self) -> Hold | None:
+        """The parts that are to stay, of the start body or of the one that is found in the start mesh."""
+        from humannorm.geometry.holding import hold_parts
+        from humannorm.rigging import fit_body
+
+        parts, mesh = self.job.settings.hold, self.start.mesh
+        if not parts:
+            return None
+        return hold_parts(mesh, fit_body(mesh).body if self.job.body is None else self.job.body, parts)
 
     def paint(self) -> dict[str, Any]:
         """Equation 9 and 10: colour on the sculpted surface, which stays as it is."""

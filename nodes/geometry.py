@@ -13,12 +13,14 @@ from comfy_api.latest import io, ui
 from humannorm.body import Body as BodyValue
 from humannorm.checks import InputError
 from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
+from humannorm.geometry.holding import hold_parts
 from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import GeometrySettings, shortened
 from humannorm.geometry.settings import preset as settings_of
 from humannorm.geometry.start import prepare_start, start_height
 from humannorm.geometry.state import GeometryState, load_state, start_state
 from humannorm.mesh import Mesh
+from humannorm.rigging import fit_body
 from humannorm.schedules import Schedule, constant
 
 from .course import Course, Run, run_course
@@ -42,6 +44,11 @@ from .schema import (
 )
 from .subjects import check_one_connected, sculpted_mesh
 from .views import four_sides
+
+PROTECTED = (
+    ("hands", "them", "guidance spoils fingers"),
+    ("face", "it", "a small model draws none"),
+)
 
 
 class HumanNormGeometryStart(io.ComfyNode):
@@ -76,6 +83,15 @@ class HumanNormGeometryStart(io.ComfyNode):
                     tooltip="Cells a side of the tetrahedral lattice to begin with; 0 takes the preset's.",
                 ),
                 seed_input(),
+                *(
+                    io.Boolean.Input(
+                        f"hold_{part}",
+                        default=False,
+                        optional=True,
+                        tooltip=f"Keep the {part} as the start has {them}, whatever the guidance wants: {why}.",
+                    )
+                    for part, them, why in PROTECTED
+                ),
             ],
             outputs=[Geometry.Output("geometry", display_name="geometry", tooltip="For the geometry optimiser.")],
         )
@@ -89,8 +105,11 @@ class HumanNormGeometryStart(io.ComfyNode):
         seed: int,
         body: BodyValue | None = None,
         start_mesh: Any | None = None,
+        hold_hands: bool = False,
+        hold_face: bool = False,
     ) -> io.NodeOutput:
         check_one_connected(body=body, start_mesh=start_mesh)
+        parts = [part for part, held in (("hands", hold_hands), ("face", hold_face)) if held]
         with ordinary_tensors():
             settings = settings_of(preset)
             if field == "hash" and not isinstance(settings.field, HashFieldSettings):
@@ -103,6 +122,9 @@ class HumanNormGeometryStart(io.ComfyNode):
             mesh = Mesh(mesh.vertices, mesh.faces)  # closed: colours and seams are of no use here
             start = prepare_start(mesh.to(work_device()), start_height(body))
             state, _ = start_state(start, settings, torch.Generator().manual_seed(seed))
+            if parts:
+                inside = fit_body(start.mesh).body if body is None else body.in_working_box()
+                state = replace(state, hold=hold_parts(start.mesh, inside, parts))
             return io.NodeOutput(moved(state, rest_device()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -13,15 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from humannorm.checks import InputError
 from humannorm.cli import main
-from humannorm.commands.generate import POSES, parse_sliders, read_prompts, slug, start_mesh
+from humannorm.commands.generate import POSES, held_parts, make_job, parse_sliders, read_prompts, slug, start_figure
 from humannorm.commands.live import LiveView
 from humannorm.geometry import settings as geometry_settings
 from humannorm.pipeline import STAGES, HumanSettings, Progress, is_finished
+from humannorm.pipeline import preset as human_preset
 from humannorm.texture import settings as texture_settings
 
-SHORT = ["--sculpt-steps", "2", "--paint-steps", "2", "--faces", "600", "--texture-size", "64"]
+SHORT = ["--sculpt-steps", "2", "--paint-steps", "2", "--faces", "600", "--texture-size", "64", "--hold", "none"]
 
 
 @pytest.fixture
@@ -141,10 +145,26 @@ def test_start_bodies() -> None:
     from humannorm import body
 
     assert body.POSES == POSES
-    neutral, heavy = start_mesh("neutral", "a-pose", "a heavy man"), start_mesh("auto", "a-pose", "a heavy man")
+    neutral, heavy = (start_figure(body, "a-pose", "a heavy man")[1] for body in ("neutral", "auto"))
     assert float(heavy.vertices[:, 2].max()) > float(neutral.vertices[:, 2].max()) + 0.01
-    spread = start_mesh("neutral", "t-pose", "a man")
+    _, spread = start_figure("neutral", "t-pose", "a man")
     assert float(spread.vertices[:, 0].max()) > float(neutral.vertices[:, 0].max()) + 0.1
+
+
+def test_what_is_held_is_the_presets_unless_told() -> None:
+    assert held_parts("none") == () and held_parts("hands, face") == ("hands", "face")
+    assert human_preset("quick").hold == ("hands", "face") and human_preset("standard").hold == ()
+    with pytest.raises(InputError, match="--hold: expected one of head, face"):
+        held_parts("elbow")
+
+
+def test_a_posed_body_comes_with_crops_that_follow_it(tiny_human: HumanSettings) -> None:
+    arguments = argparse.Namespace(body="auto", pose="sit", models="bundled", preset="quick", seed=0)
+    job = make_job(arguments, "an old man", tiny_human)
+    assert job.body is not None and job.told == "an old man, sitting"
+    assert torch.equal(job.start.vertices, job.body.vertices)
+    before, after = (settings.geometry.camera_plan for settings in (tiny_human, job.settings))
+    assert after is not None and after != before
 
 
 class Terminal(io.StringIO):

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "training": GROUND | {"rendering", "body", "guidance", "models", "geometry"},
     # Reads the training data, runs the stages that it measures.
     "evaluation": GROUND | {"rendering", "guidance", "models", "training", "body", "geometry", "texture"},
-    "pipeline": GROUND | {"rendering", "guidance", "body", "geometry", "texture", "export", "models"},
+    "pipeline": GROUND | {"rendering", "guidance", "body", "geometry", "texture", "export", "models", "rigging"},
     "cluster": GROUND | {"pipeline", "guidance", "export"},
     "cli": frozenset({"checks", "commands", "__version__"}),
     "__main__": frozenset({"cli"}),

@@ -268,6 +268,8 @@ def texts(flow: Workflow, clip: tuple[int, int], *kinds: str, prompt: str = PROM
 
 SMALL_CFG = {"normal": 6.0, "depth": 6.0, "image": 3.0}
 """Classifier-free guidance of the bundled model, as the preset `quick` has it."""
+HELD = {"hold_hands": True, "hold_face": True}
+"""The bundled model draws neither fingers nor faces yet, see the preset `quick`."""
 PUBLISHED_CFG = {"normal": 50.0, "depth": 50.0, "image": 7.5}
 
 
@@ -302,7 +304,7 @@ def whole_human(
     guide = guides(flow, models, said, cfg)
     body = flow.add("HumanNormBody")
     flow.group("4 Sculpt", "work")
-    sculpt = sculpture(flow, guide, body, preset=preset)
+    sculpt = sculpture(flow, guide, body, HELD if preset == "quick" else {}, preset=preset)
     flow.add(
         "HumanNormSaveState", title="Save the sculpture", geometry=(sculpt, 0), filename_prefix="humannorm/geometry"
     )
@@ -315,9 +317,9 @@ def whole_human(
     previewed(flow, "Normals", (render, 0), 240)
 
 
-def sculpture(flow: Workflow, guide: dict[str, Any], body: int, **widgets: Any) -> int:
+def sculpture(flow: Workflow, guide: dict[str, Any], body: int, held: Mapping[str, bool], **widgets: Any) -> int:
     """A field on a body and its optimiser, which share their widgets' values; the optimiser's node."""
-    start = flow.add("HumanNormGeometryStart", body=(body, 0), **widgets)
+    start = flow.add("HumanNormGeometryStart", body=(body, 0), **held, **widgets)
     return flow.add(
         "HumanNormGeometryOptimizer",
         geometry=(start, 0),
@@ -478,7 +480,7 @@ def pose_and_animate(flow: Workflow) -> None:
     said = texts(flow, models["clip"], "normal", "depth", prompt=f"{who}, standing")
     body = flow.add("HumanNormBody", sex=0.9)
     flow.group("3 Sculpt", "work")
-    sculpt = sculpture(flow, guides(flow, models, said, SMALL_CFG), body)
+    sculpt = sculpture(flow, guides(flow, models, said, SMALL_CFG), body, HELD)
     flow.group("4 Rig", "work")
     rig = flow.add("HumanNormRig", mesh=(sculpt, 1), start_body=(body, 0), rig="mixamo")
     previewed(flow, "Whose joint moves what", (rig, 2), 240)
@@ -490,7 +492,7 @@ def pose_and_animate(flow: Workflow) -> None:
     flow.group("6 Or sculpt in a pose", "work")
     fights = texts(flow, models["clip"], "normal", "depth", prompt=f"{who}, fighting")
     posed = flow.add("HumanNormPose", title="Pose the body", body=(body, 0), pose="fight", head_turn=15.0)
-    sculpture(flow, guides(flow, models, fights, SMALL_CFG, body=(posed, 0)), posed)
+    sculpture(flow, guides(flow, models, fights, SMALL_CFG, body=(posed, 0)), posed, HELD)
 
 
 def edit_clothes(flow: Workflow) -> None:

@@ -16,7 +16,7 @@ from .options import add_device, add_models, add_out, add_preset, add_seed, load
 if TYPE_CHECKING:
     import torch
 
-    from humannorm.body import BodyShape
+    from humannorm.body import Body, BodyShape
     from humannorm.guidance import StageGuides
     from humannorm.mesh import Mesh
     from humannorm.pipeline import HumanJob, HumanSettings
@@ -42,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " as sex=1,age=0.9,weight=0.3 (also muscle, height, proportions), or a mesh",
     )
     parser.add_argument("--pose", default="a-pose", choices=POSES, help="of the start body")
+    parser.add_argument(
+        "--hold",
+        metavar="PARTS|none",
+        help="parts that stay as the start body has them, such as hands or hands,face; quick: hands,face, others: none",
+    )
     add_seed(parser)
     parser.add_argument("--height", type=float, default=1.75, metavar="METRES", help="of the human in the GLB")
     parser.add_argument("--resume", action="store_true", help="go on with what is in DIR, unfinished or not begun")
@@ -111,7 +116,19 @@ def chosen_settings(args: argparse.Namespace) -> HumanSettings:
         check_range("--paint-steps", args.paint_steps, 1, 1_000_000)
         settings = dataclasses.replace(settings, texture=shorter_painting(settings.texture, args.paint_steps))
     export = dataclasses.replace(settings.export, faces=args.faces, texture_size=args.texture_size)
-    return dataclasses.replace(settings, export=export)
+    hold = settings.hold if args.hold is None else held_parts(args.hold)
+    return dataclasses.replace(settings, export=export, hold=hold)
+
+
+def held_parts(text: str) -> tuple[str, ...]:
+    """The parts behind --hold."""
+    from humannorm.body.parts import BODY_PARTS
+    from humannorm.checks import check_choice
+
+    parts = () if text == "none" else tuple(part.strip() for part in text.split(","))
+    for part in parts:
+        check_choice("--hold", part, (*BODY_PARTS, "none"))
+    return parts
 
 
 def read_prompts(file: Path) -> list[str]:
@@ -133,22 +150,32 @@ def slug(prompt: str) -> str:
 
 
 def make_job(args: argparse.Namespace, prompt: str, settings: HumanSettings) -> HumanJob:
-    from humannorm.body import with_pose
+    from humannorm.body import plan_for_body, with_pose
+    from humannorm.cameras import CAMERA_PLANS
     from humannorm.models import names_poses
     from humannorm.pipeline import HumanJob
 
+    body, mesh = start_figure(args.body, args.pose, prompt)
+    if body is not None and args.pose != "a-pose":
+        plan = settings.geometry.camera_plan or CAMERA_PLANS[settings.geometry.plan]
+        settings = dataclasses.replace(
+            settings,
+            geometry=dataclasses.replace(settings.geometry, camera_plan=plan_for_body(plan, body)),
+            texture=dataclasses.replace(settings.texture, plan=plan_for_body(settings.texture.plan, body)),
+        )
     return HumanJob(
         prompt,
-        start_mesh(args.body, args.pose, prompt),
+        mesh,
         settings,
         args.seed,
+        body,
         with_pose(prompt, args.pose) if names_poses(args.models) else "",
         notes={"models": args.models, "body": args.body, "pose": args.pose, "preset": args.preset},
     )
 
 
-def start_mesh(body: str, pose: str, prompt: str) -> Mesh:
-    """The mesh behind --body and --pose."""
+def start_figure(body: str, pose: str, prompt: str) -> tuple[Body | None, Mesh]:
+    """The body behind --body and --pose in the working box, if it is the one that comes along, and its surface."""
     from humannorm.body import BodyShape, load_body, shape_of_words
 
     if body == "auto":
@@ -158,8 +185,9 @@ def start_mesh(body: str, pose: str, prompt: str) -> Mesh:
     elif "=" in body:
         shape = parse_sliders(body)
     else:
-        return load_subject(body)
-    return load_body(shape, pose).to_mesh()
+        return None, load_subject(body)
+    posed = load_body(shape, pose).in_working_box()
+    return posed, posed.to_mesh(normalized=False)
 
 
 def parse_sliders(text: str) -> BodyShape:

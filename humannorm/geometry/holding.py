@@ -29,6 +29,7 @@ __all__ = ["Hold", "edit_settings", "hold_all_but", "hold_parts", "share_at"]
 
 CELLS = 48  # of the grid of shares along each side of the box: 0.04 units, finer than the borders are soft
 HANGING = frozenset({"top", "bottom"})  # whose garments end elsewhere than the part of the body
+FINGERS = 448  # lattice cells a side at which all of a template's fingers show: 0.25 % of the height off at most
 REACH = 0.10  # world units around a protected part that are held with it
 
 
@@ -38,6 +39,7 @@ class Hold:
 
     mesh: Mesh  # plain, closed, in the working box
     share: Float[Tensor, "Z Y X"]  # h at the vertices of a regular grid over the box
+    resolution: int = 0  # lattice cells a side that the finished surface needs to show what is kept; 0: any will do
 
     @cached_property
     def distance(self) -> SignedDistance:
@@ -46,6 +48,11 @@ class Hold:
     def share_at(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
         """h at points."""
         return share_at(self.share, points)
+
+    def kept_points(self) -> Float[Tensor, "N 3"]:
+        """Vertices of what is kept, by which a lattice finds it however thin it is."""
+        vertices = self.mesh.vertices
+        return vertices[self.share_at(vertices) > 0.5]
 
     def applied(self, field: SignedField) -> SignedField:
         """The field with what is kept blended in."""
@@ -72,7 +79,7 @@ def share_at(share: Float[Tensor, "Z Y X"], points: Float[Tensor, "N 3"]) -> Flo
 def hold_parts(mesh: Mesh, body: Body, parts: Sequence[str]) -> Hold:
     """Keep these parts of a surface, such as the hands of the template body, and what is close around them free of
     anything else. body: in the mesh's frame (the working box)."""
-    return _held(mesh, share_of_parts(_grid(), body, parts, REACH))
+    return replace(_held(mesh, share_of_parts(_grid(), body, parts, REACH)), resolution=FINGERS)
 
 
 def hold_all_but(mesh: Mesh, body: Body, parts: Sequence[str], colors: Float[Tensor, "V 3"] | None = None) -> Hold:

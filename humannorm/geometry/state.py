@@ -148,13 +148,18 @@ class ExtractedMesh:
 
 @torch.no_grad()
 def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_piece: float = 0.01) -> ExtractedMesh:
-    """The state's surface, at another lattice resolution if asked for.
+    """The state's surface, at another lattice resolution if asked for; otherwise as fine as it is, or finer where a
+    protected part needs it.
 
     Pieces with less than `smallest_piece` of the largest one's area are left out; a closed surface stays closed.
     """
     band, sdf = settle_band(state.band, state.signed_distance)
-    if resolution is not None and resolution != band.lattice.resolution:
-        band, sdf = band_at_points(Lattice(resolution), crossing_points(band, sdf), state.signed_distance)
+    points = crossing_points(band, sdf)
+    if state.hold is not None and state.hold.resolution:
+        resolution = max(band.lattice.resolution, state.hold.resolution) if resolution is None else resolution
+        points = torch.cat([points, state.hold.kept_points()])
+    if resolution is not None:
+        band, sdf = band_at_points(Lattice(resolution), points, state.signed_distance)
     vertices, faces = marching_tetrahedra(band, sdf, state.moved(band))
     piece = connected_components(faces, len(vertices))[faces[:, 0]]
     areas = vertices.new_zeros(int(piece.max()) + 1).index_add(0, piece, face_areas(vertices, faces))
@@ -193,6 +198,7 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
         "step": state.step,
         "deformation": None if state.deformation is None else _deformation_to_dict(state.deformation),
         "gradient_scale": state.gradient_scale,
+        "hold_resolution": 0 if state.hold is None else state.hold.resolution,
         "target_prompts": {kind: cache.prompt for kind, cache in state.targets.items()},
     }
     write_state_file(path, tensors, numbers)
@@ -228,7 +234,7 @@ def load_state(
         moments=tensors_below("moments.", tensors) or None,
         gradient_scale=numbers["gradient_scale"],
         history=tensors.get("history"),
-        hold=Hold(Mesh(hold["vertices"], hold["faces"]), hold["share"]) if hold else None,
+        hold=Hold(Mesh(hold["vertices"], hold["faces"]), hold["share"], numbers["hold_resolution"]) if hold else None,
         targets={
             kind: TargetCache(prompt, **tensors_below(f"targets.{kind}.", tensors))
             for kind, prompt in numbers.get("target_prompts", {}).items()

@@ -93,6 +93,24 @@ def test_protected_hands_are_the_templates_own(pose: str) -> None:
     assert float(hold.share_at(trunk).max()) == 0
 
 
+def test_fingers_are_found_again_in_the_finished_surface_whatever_the_lattice_lost(
+    small_settings: GeometrySettings,
+) -> None:
+    """At the lattice of the sculpting a finger falls between two vertices; the finished mesh must have it."""
+    body = load_body().in_working_box()
+    start = prepare_start(body.to_mesh(normalized=False))
+    state, _ = start_state(start, small_settings, torch.Generator().manual_seed(0))
+    held = dataclasses.replace(state, hold=hold_parts(start.mesh, body, ["hands"]))
+    hands = body.vertices[part_vertices(body, ["hands"])]
+    lost, found = (
+        (SignedDistance(mesh.vertices, mesh.faces, inside_out="flip").closest(hands).point - hands).norm(dim=1)
+        for mesh in (extract_mesh(state).mesh, extract_mesh(held).mesh)
+    )
+    height = 1.8
+    assert float(lost.max()) > 0.02 * height
+    assert float(found.max()) < 0.005 * height  # half a per cent
+
+
 def test_an_edit_of_the_top_leaves_shoes_and_head_alone() -> None:
     body = load_body().in_working_box()
     hold = hold_all_but(body.to_mesh(normalized=False), body, ["top"])
