@@ -29,7 +29,7 @@ __all__ = ["Hold", "edit_settings", "hold_all_but", "hold_parts", "share_at"]
 
 CELLS = 48  # of the grid of shares along each side of the box: 0.04 units, finer than the borders are soft
 HANGING = frozenset({"top", "bottom"})  # whose garments end elsewhere than the part of the body
-FINGERS = 448  # lattice cells a side at which all of a template's fingers show: 0.25 % of the height off at most
+FINGERS = 448  # lattice cells a side at which all of a template's fingers show: 0.27 % of the height off at most
 REACH = 0.10  # world units around a protected part that are held with it
 
 

@@ -71,9 +71,16 @@ class GeometryState:
         return box_field(held_field(self.field, self.active_levels, self.hold))(points)
 
     def edited(self, hold: Hold | None) -> GeometryState:
-        """The finished surface as the start of an edit: no step done, nothing remembered, `hold` kept as it is."""
-        fresh = GeometryState(self.field, self.active_levels, self.band, step=0, deformation=self.deformation)
-        return dataclasses.replace(fresh, hold=hold)
+        """The finished surface as the start of an edit: no step done, nothing remembered, `hold` kept as it is.
+
+        A protection that the surface was made with stays where all may change, and as fine as it was where parts may.
+        """
+        fine = 0 if self.hold is None else self.hold.resolution
+        if hold is None:
+            hold = self.hold if fine else None
+        else:
+            hold = dataclasses.replace(hold, resolution=max(fine, hold.resolution))
+        return GeometryState(self.field, self.active_levels, self.band, step=0, deformation=self.deformation, hold=hold)
 
     def moved(self, band: Band) -> Float[Tensor, "V 3"]:
         """Where the band's vertices stand."""

@@ -109,6 +109,9 @@ def test_fingers_are_found_again_in_the_finished_surface_whatever_the_lattice_lo
     height = 1.8
     assert float(lost.max()) > 0.02 * height
     assert float(found.max()) < 0.005 * height  # half a per cent
+    assert held.edited(None).hold is held.hold
+    limited = held.edited(hold_all_but(start.mesh, body, ["top"])).hold
+    assert limited is not None and held.hold is not None and limited.resolution == held.hold.resolution
 
 
 def test_an_edit_of_the_top_leaves_shoes_and_head_alone() -> None:
