@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from humannorm.geometry.band import (
@@ -39,7 +39,7 @@ from humannorm.geometry.marching import marching_tetrahedra
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh
 from humannorm.guidance.targets import TargetCache
-from humannorm.mesh import Mesh, connected_components, face_areas
+from humannorm.mesh import Mesh, connected_components, face_areas, unique_edges
 from humannorm.optimisation import read_state_file, tensors_below, write_state_file
 
 __all__ = ["LOSS_NAMES", "GeometryState", "extract_mesh", "load_state", "save_state", "start_state"]
@@ -47,6 +47,7 @@ __all__ = ["LOSS_NAMES", "GeometryState", "extract_mesh", "load_state", "save_st
 # With multi-step targets the first two are the root mean square difference of the pixels to their targets.
 LOSS_NAMES = ("normal_sds", "depth_sds", "sdf", "laplacian", "normal_consistency", "gradient_norm")
 FORMAT = "humannorm geometry 1"
+SMOOTHING_ROUNDS = 30  # takes away waves of a few cells and leaves folds
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +174,28 @@ def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_p
     kept = areas >= smallest_piece * areas.max()
     faces = faces[kept[piece]]
     used, compact = torch.unique(faces, return_inverse=True)
-    return ExtractedMesh(Mesh(vertices[used], compact), len(areas), int((~kept).sum()))
+    vertices = vertices[used]
+    if state.hold is not None and state.hold.resolution > state.band.lattice.resolution:
+        vertices = _smoothed(vertices, compact, 1 - state.hold.share_at(vertices))
+    return ExtractedMesh(Mesh(vertices, compact), len(areas), int((~kept).sum()))
+
+
+def _smoothed(
+    vertices: Float[Tensor, "V 3"], faces: Int64[Tensor, "F 3"], free: Float[Tensor, " V"]
+) -> Float[Tensor, "V 3"]:
+    """Taubin's lambda-mu smoothing ("A signal processing approach to fair surface design", 1995) where free is 1.
+
+    The guidance never saw the field between the vertices of its own lattice; a finer one shows the noise there.
+    """
+    low, high = unique_edges(faces).unbind(1)
+    degree = torch.bincount(torch.cat([low, high]), minlength=len(vertices))
+    step = (free / degree.clamp_min(1))[:, None]
+    for _ in range(SMOOTHING_ROUNDS):
+        for factor in (0.5, -0.53):
+            toward = vertices[high] - vertices[low]
+            mean = torch.zeros_like(vertices).index_add(0, low, toward).index_add(0, high, -toward)
+            vertices = vertices + factor * step * mean
+    return vertices
 
 
 def save_state(state: GeometryState, path: str | Path, generator: torch.Generator | None = None) -> None:
