@@ -127,7 +127,7 @@ def held_parts(text: str) -> tuple[str, ...]:
 
     parts = () if text == "none" else tuple(part.strip() for part in text.split(","))
     for part in parts:
-        check_choice("--hold", part, (*BODY_PARTS, "none"))
+        check_choice("--hold", part, BODY_PARTS)
     return parts
 
 

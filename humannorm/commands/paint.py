@@ -75,8 +75,10 @@ def run(args: argparse.Namespace) -> int:
     generator = torch.Generator().manual_seed(args.seed)
     if args.edit is not None:
         begun = load_state(args.edit, device=device).on(load_subject(args.mesh).to(device))
-        painted = begun.field.at(begun.mesh.vertices)
-        state = begun.edited(hold_all_but(begun.mesh, body_in(begun.mesh), parts, painted) if parts else None)
+        hold = None
+        if parts:
+            hold = hold_all_but(begun.mesh, body_in(begun.mesh), parts, begun.field.at(begun.mesh.vertices))
+        state = begun.edited(hold)
         settings = edit_settings(settings)
         print(f"editing {args.edit}: {', '.join(parts) or 'all of it'}")
     elif args.resume is None:

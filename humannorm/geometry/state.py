@@ -162,11 +162,15 @@ def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_p
     Pieces with less than `smallest_piece` of the largest one's area are left out; a closed surface stays closed.
     """
     band, sdf = settle_band(state.band, state.signed_distance)
-    points = crossing_points(band, sdf)
-    if state.hold is not None and state.hold.resolution:
-        resolution = max(band.lattice.resolution, state.hold.resolution) if resolution is None else resolution
-        points = torch.cat([points, state.hold.kept_points()])
-    if resolution is not None:
+    coarse, protection = band.lattice.resolution, state.hold
+    if protection is not None and not protection.resolution:
+        protection = None
+    if resolution is None and protection is not None:
+        resolution = max(coarse, protection.resolution)
+    if resolution is not None and (protection is not None or resolution != coarse):
+        points = crossing_points(band, sdf)
+        if protection is not None:
+            points = torch.cat([points, protection.kept_points()])
         band, sdf = band_at_points(Lattice(resolution), points, state.signed_distance)
     vertices, faces = marching_tetrahedra(band, sdf, state.moved(band))
     piece = connected_components(faces, len(vertices))[faces[:, 0]]
@@ -175,8 +179,8 @@ def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_p
     faces = faces[kept[piece]]
     used, compact = torch.unique(faces, return_inverse=True)
     vertices = vertices[used]
-    if state.hold is not None and state.hold.resolution > state.band.lattice.resolution:
-        vertices = _smoothed(vertices, compact, 1 - state.hold.share_at(vertices))
+    if protection is not None and band.lattice.resolution > coarse:
+        vertices = _smoothed(vertices, compact, 1 - protection.share_at(vertices))
     return ExtractedMesh(Mesh(vertices, compact), len(areas), int((~kept).sum()))
 
 
@@ -251,6 +255,7 @@ def load_state(
         deformation.load_state_dict(tensors_below("deformation.", tensors))
     record = tensors_below("record.", tensors)
     hold = tensors_below("hold.", tensors)
+    fineness = numbers.get("hold_resolution", 0)  # states from before protections were drawn finer do not say
     if generator is not None and "generator" in tensors:
         generator.set_state(tensors["generator"].cpu())
     return GeometryState(
@@ -263,7 +268,7 @@ def load_state(
         moments=tensors_below("moments.", tensors) or None,
         gradient_scale=numbers["gradient_scale"],
         history=tensors.get("history"),
-        hold=Hold(Mesh(hold["vertices"], hold["faces"]), hold["share"], numbers["hold_resolution"]) if hold else None,
+        hold=Hold(Mesh(hold["vertices"], hold["faces"]), hold["share"], fineness) if hold else None,
         targets={
             kind: TargetCache(prompt, **tensors_below(f"targets.{kind}.", tensors))
             for kind, prompt in numbers.get("target_prompts", {}).items()
