@@ -111,6 +111,7 @@ class HumanJob:
     seed: int = 0
     body: Body | None = None  # that `start` is the surface of, in the working box; None: a mesh of another kind
     told: str = ""  # the prompt as the networks hear it; empty: as it is
+    skin: str = ""  # one of `SKIN_TONES`, which parts held of `body` are painted in; empty: the networks paint them
     notes: Mapping[str, str] = field(default_factory=dict)
     """What the record should say beside: where start and weights come from. A resumed run must have the same."""
 
@@ -239,6 +240,7 @@ class _Run:
         from humannorm.texture.paint import PaintProgress, paint
         from humannorm.texture.perceptual import make_perceptual
         from humannorm.texture.state import load_state, start_state
+        from humannorm.texture.templates import with_painted_template
 
         job, settings, checkpoint = self.job, self.job.settings.texture, self.work / "paint.safetensors"
         generator = torch.Generator().manual_seed(job.seed)
@@ -251,8 +253,11 @@ class _Run:
         if checkpoint.exists():
             state = load_state(checkpoint, generator, self.device)
         else:
-            mesh = extract_mesh(load_sculpted(self.work / "sculpt.safetensors", device=self.device)).mesh
+            sculpted = load_sculpted(self.work / "sculpt.safetensors", device=self.device)
+            mesh = extract_mesh(sculpted).mesh
             state = start_state(mesh, settings, torch.Generator(self.device).manual_seed(job.seed))
+            if job.skin:
+                state = with_painted_template(state, sculpted.hold, job.skin)
         if state.step < settings.steps:
             guide = self.guides.aligned()
             state = paint(
@@ -396,6 +401,7 @@ def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
         "request": {
             "prompt": job.prompt,
             "told": job.told,
+            "skin": job.skin,
             "seed": job.seed,
             "device": device.type,
             "start_sha256": start.hexdigest(),

@@ -10,6 +10,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
+from humannorm.body.skins import SKIN_TONES, tone_of_words
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, target_cameras
 from humannorm.checks import InputError
 from humannorm.geometry.state import GeometryState
@@ -19,6 +20,7 @@ from humannorm.texture.perceptual import FeatureDistance, VggFeatures
 from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_part, fine_part, shortened
 from humannorm.texture.settings import preset as settings_of
 from humannorm.texture.state import TextureState, load_state, start_state
+from humannorm.texture.templates import with_painted_template
 
 from .course import Course, Run, run_course
 from .devices import moved, rest_device, work_device
@@ -78,6 +80,14 @@ class HumanNormTextureStart(io.ComfyNode):
                     optional=True,
                     tooltip="A painting whose colours to begin with: for a surface that was changed a little.",
                 ),
+                io.Combo.Input(
+                    "skin",
+                    options=["any", *SKIN_TONES, "model"],
+                    default="any",
+                    optional=True,
+                    tooltip="Of hands and face that the sculpture holds of its start body: a tone, any by the seed, or"
+                    " whatever the model paints.",
+                ),
             ],
             outputs=[Texture.Output("texture", display_name="texture", tooltip="For the texture optimiser.")],
         )
@@ -92,6 +102,7 @@ class HumanNormTextureStart(io.ComfyNode):
         geometry: GeometryState | None = None,
         own_mesh: Any | None = None,
         colors_of: TextureState | None = None,
+        skin: str = "any",
     ) -> io.NodeOutput:
         check_one_connected(geometry=geometry, own_mesh=own_mesh)
         with ordinary_tensors():
@@ -106,6 +117,9 @@ class HumanNormTextureStart(io.ComfyNode):
                 state = moved(colors_of, work_device()).on(mesh)
             else:
                 state = start_state(mesh, settings, torch.Generator().manual_seed(seed))
+                if geometry is not None and skin != "model":
+                    tone = tone_of_words("", seed) if skin == "any" else skin
+                    state = with_painted_template(state, geometry.hold, tone)
             return io.NodeOutput(moved(state, rest_device()))
 
 

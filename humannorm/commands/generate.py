@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 POSES = ("a-pose", "rest", "t-pose", "standing", "run", "sit", "fight")  # humannorm.body.POSES, which needs torch
+SKIN_TONES = ("fair", "light", "dark")  # humannorm.body.skins.SKIN_TONES
 NAME_LENGTH = 48  # characters of a prompt in its folder's name
 
 
@@ -46,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hold",
         metavar="PARTS|none",
         help="parts that stay as the start body has them, such as hands or hands,face; quick: hands,face, others: none",
+    )
+    parser.add_argument(
+        "--skin",
+        default="auto",
+        choices=("auto", *SKIN_TONES, "model"),
+        help="of held face and hands: the tone that the prompt names (any, by the seed, where it names none), one of"
+        " three, or whatever the model paints",
     )
     add_seed(parser)
     parser.add_argument("--height", type=float, default=1.75, metavar="METRES", help="of the human in the GLB")
@@ -151,6 +159,7 @@ def slug(prompt: str) -> str:
 
 def make_job(args: argparse.Namespace, prompt: str, settings: HumanSettings) -> HumanJob:
     from humannorm.body import plan_for_body, with_pose
+    from humannorm.body.skins import tone_of_words
     from humannorm.cameras import CAMERA_PLANS
     from humannorm.models import names_poses
     from humannorm.pipeline import HumanJob
@@ -170,6 +179,7 @@ def make_job(args: argparse.Namespace, prompt: str, settings: HumanSettings) -> 
         args.seed,
         body,
         with_pose(prompt, args.pose) if names_poses(args.models) else "",
+        "" if args.skin == "model" else tone_of_words(prompt, args.seed) if args.skin == "auto" else args.skin,
         notes={"models": args.models, "body": args.body, "pose": args.pose, "preset": args.preset},
     )
 

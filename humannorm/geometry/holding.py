@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.body import Body
+from humannorm.body import Body, BodyShape, load_body
 from humannorm.body.parts import share_near, share_of_parts
+from humannorm.body.skins import skin_opacity, skin_picture
 from humannorm.checks import check_range
 from humannorm.geometry.band import BOX, SignedField
 from humannorm.geometry.garments import garment_vertices
@@ -25,7 +26,7 @@ from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh
 from humannorm.schedules import constant
 
-__all__ = ["Hold", "edit_settings", "hold_all_but", "hold_parts", "share_at"]
+__all__ = ["Hold", "edit_settings", "hold_all_but", "hold_parts", "share_at", "template_in_skin"]
 
 CELLS = 48  # of the grid of shares along each side of the box: 0.04 units, finer than the borders are soft
 HANGING = frozenset({"top", "bottom"})  # whose garments end elsewhere than the part of the body
@@ -40,6 +41,7 @@ class Hold:
     mesh: Mesh  # plain, closed, in the working box
     share: Float[Tensor, "Z Y X"]  # h at the vertices of a regular grid over the box
     resolution: int = 0  # lattice cells a side that the finished surface needs to show what is kept; 0: any will do
+    shape: BodyShape | None = None  # of the template whose own surface the mesh is, vertex for vertex; None: another
 
     @cached_property
     def distance(self) -> SignedDistance:
@@ -67,6 +69,23 @@ class Hold:
         return blended
 
 
+def template_in_skin(hold: Hold, tone: str) -> tuple[Mesh, Float[Tensor, "S S"]] | None:
+    """The template body that a protection keeps parts of, with its painted skin as the texture, and where it is worn.
+
+    tone: one of `SKIN_TONES`. None where the kept surface is not a template's own.
+    """
+    if hold.shape is None:
+        return None
+    layout, device = load_body(hold.shape, "rest"), hold.mesh.device
+    template = Mesh(
+        hold.mesh.vertices[layout.uv_vertices.to(device)],
+        layout.uv_faces.to(device),
+        uvs=layout.uvs.to(device),
+        texture=skin_picture(hold.shape, tone).to(device),
+    )
+    return template, skin_opacity().to(device)
+
+
 def share_at(share: Float[Tensor, "Z Y X"], points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
     """A grid over the box at points in it, trilinear, without gradient to the points."""
     places = points.detach()[None, None, None] / BOX
@@ -79,7 +98,9 @@ def share_at(share: Float[Tensor, "Z Y X"], points: Float[Tensor, "N 3"]) -> Flo
 def hold_parts(mesh: Mesh, body: Body, parts: Sequence[str]) -> Hold:
     """Keep these parts of a surface, such as the hands of the template body, and what is close around them free of
     anything else. body: in the mesh's frame (the working box)."""
-    return replace(_held(mesh, share_of_parts(_grid(), body, parts, REACH)), resolution=FINGERS)
+    own = mesh.faces.shape == body.faces.shape and torch.equal(mesh.faces.cpu(), body.faces.cpu())
+    hold = _held(mesh, share_of_parts(_grid(), body, parts, REACH))
+    return replace(hold, resolution=FINGERS, shape=body.shape if own else None)
 
 
 def hold_all_but(mesh: Mesh, body: Body, parts: Sequence[str], colors: Float[Tensor, "V 3"] | None = None) -> Hold:

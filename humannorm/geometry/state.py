@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from humannorm.body import BodyShape
 from humannorm.geometry.band import (
     BOX,
     Band,
@@ -232,6 +233,7 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
         "deformation": None if state.deformation is None else _deformation_to_dict(state.deformation),
         "gradient_scale": state.gradient_scale,
         "hold_resolution": 0 if state.hold is None else state.hold.resolution,
+        "hold_shape": None if state.hold is None or state.hold.shape is None else dataclasses.asdict(state.hold.shape),
         "target_prompts": {kind: cache.prompt for kind, cache in state.targets.items()},
     }
     write_state_file(path, tensors, numbers)
@@ -255,7 +257,8 @@ def load_state(
         deformation.load_state_dict(tensors_below("deformation.", tensors))
     record = tensors_below("record.", tensors)
     hold = tensors_below("hold.", tensors)
-    fineness = numbers.get("hold_resolution", 0)  # states from before protections were drawn finer do not say
+    # States from before protections were drawn finer, or could be painted, do not say these.
+    fineness, shape = numbers.get("hold_resolution", 0), numbers.get("hold_shape")
     if generator is not None and "generator" in tensors:
         generator.set_state(tensors["generator"].cpu())
     return GeometryState(
@@ -268,7 +271,14 @@ def load_state(
         moments=tensors_below("moments.", tensors) or None,
         gradient_scale=numbers["gradient_scale"],
         history=tensors.get("history"),
-        hold=Hold(Mesh(hold["vertices"], hold["faces"]), hold["share"], fineness) if hold else None,
+        hold=Hold(
+            Mesh(hold["vertices"], hold["faces"]),
+            hold["share"],
+            fineness,
+            None if shape is None else BodyShape(**shape),
+        )
+        if hold
+        else None,
         targets={
             kind: TargetCache(prompt, **tensors_below(f"targets.{kind}.", tensors))
             for kind, prompt in numbers.get("target_prompts", {}).items()

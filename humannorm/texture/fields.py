@@ -1,8 +1,8 @@
 """Colour fields on a frozen surface: the published hash grid with a small network, and a texture in UV space.
 
 Both are unlit and the same from every side: a colour in 0..1 for each surface point. A field draws itself into the
-pictures of its mesh, so that the optimiser knows nothing of its kind. A third field blends two: what an edit learns,
-and what it leaves as it was.
+pictures of its mesh, so that the optimiser knows nothing of its kind. Two more blend: what is
+learned with the painted skin of a protected template, and what an edit learns with what it leaves as it was.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from humannorm.cameras import Cameras
@@ -31,6 +31,8 @@ __all__ = [
     "HashColorSettings",
     "HeldColorField",
     "HeldColorSettings",
+    "TemplateColorField",
+    "TemplateColorSettings",
     "UvColorField",
     "UvColorSettings",
     "color_settings_from_dict",
@@ -38,6 +40,8 @@ __all__ = [
     "make_color_field",
 ]
 
+SKIN_REACH = 0.025  # world units from a template at which a surface no longer wears its skin
+SKIN_FADE = 0.015  # ... over which it loses it
 CHUNK = 1 << 18  # points at a time, where all of a surface is asked
 
 
@@ -60,6 +64,17 @@ class UvColorSettings:
 
 
 @dataclass(frozen=True)
+class TemplateColorSettings:
+    """Learned colours, and over them the painted skin of a template where it is protected."""
+
+    learned: HashColorSettings | UvColorSettings
+    vertices: int  # of the template, those on seams once for each side
+    faces: int
+    size: int  # texels a side of its picture
+    cells: int  # of the grid along each side of the working box
+
+
+@dataclass(frozen=True)
 class HeldColorSettings:
     """An edit by parts: what is learned, what is kept, and the grid that says where."""
 
@@ -68,7 +83,7 @@ class HeldColorSettings:
     cells: int  # of the grid along each side of the working box
 
 
-ColorFieldSettings = HashColorSettings | UvColorSettings | HeldColorSettings
+ColorFieldSettings = HashColorSettings | UvColorSettings | TemplateColorSettings | HeldColorSettings
 
 
 class ColorField(nn.Module):
@@ -147,6 +162,74 @@ class UvColorField(ColorField):
         return [self.logits]
 
 
+class TemplateColorField(ColorField):
+    """c(x) = (1 - a) l(x) + a p(x): learned colours l, and on a protected template's surface its own painted skin p.
+
+    a is the picture's opacity at the closest place of the template, fading with the distance from it and to where
+    nothing is protected. Where a is 1 no gradient reaches the colours.
+    """
+
+    vertices: Float[Tensor, "V 3"]
+    faces: Int64[Tensor, "F 3"]
+    uvs: Float[Tensor, "V 2"]
+    picture: UInt8[Tensor, "S S 4"]  # sRGB and opacity, row 0 at the top
+    share: Float[Tensor, "Z Y X"]  # how far places are protected, at the vertices of a regular grid over the box
+
+    def __init__(self, settings: TemplateColorSettings, learned: ColorField, device: torch.device | str) -> None:
+        super().__init__()
+        self.settings: TemplateColorSettings = settings
+        self.learned = learned
+        self.register_buffer("vertices", torch.zeros(settings.vertices, 3, device=device))
+        self.register_buffer("faces", torch.zeros(settings.faces, 3, dtype=torch.int64, device=device))
+        self.register_buffer("uvs", torch.zeros(settings.vertices, 2, device=device))
+        self.register_buffer("picture", torch.zeros(settings.size, settings.size, 4, dtype=torch.uint8, device=device))
+        self.register_buffer("share", torch.zeros((settings.cells,) * 3, device=device))
+        self._distance: SignedDistance | None = None
+
+    @staticmethod
+    def over(
+        learned: ColorField, template: Mesh, opacity: Float[Tensor, "S S"], share: Float[Tensor, "Z Y X"]
+    ) -> TemplateColorField:
+        """The skin of a template with uvs and a square texture over learned colours; kept in 8 bits."""
+        assert template.uvs is not None and template.texture is not None
+        assert isinstance(learned.settings, HashColorSettings | UvColorSettings)
+        size = len(template.texture)
+        settings = TemplateColorSettings(
+            learned.settings, template.num_vertices, template.num_faces, size, cells=len(share)
+        )
+        field = TemplateColorField(settings, learned, template.device)
+        picture = (torch.cat([template.texture, opacity[..., None]], -1).clamp(0, 1) * 255).round().byte()
+        for name, value in (("vertices", template.vertices), ("faces", template.faces), ("uvs", template.uvs)):
+            getattr(field, name).copy_(value)
+        field.picture.copy_(picture)
+        field.share.copy_(share)
+        return field
+
+    def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        check_tensor("points", points, "N 3")
+        colors: Tensor = self.learned(points)
+        share = share_at(self.share, points)
+        near = (share > 0).nonzero()[:, 0]
+        if not len(near):
+            return colors
+        skin, opacity = self._skin(points.detach()[near])
+        return colors.index_copy(0, near, torch.lerp(colors[near], skin, (opacity * share[near])[:, None]))
+
+    def _skin(self, points: Tensor) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
+        """Colour and opacity of the template at its places closest to the points."""
+        if self._distance is None:
+            self._distance = SignedDistance(self.vertices, self.faces, inside_out="flip")
+        closest = self._distance.closest(points)
+        corners = self.uvs[self.faces[closest.face.long()]]
+        uv = (corners * closest.barycentric.to(corners)[..., None]).sum(1)
+        found = sample_texture(self.picture.to(points) / 255.0, uv[None, None])[0, 0]
+        away = (closest.point - points).norm(dim=1)
+        return found[:, :3], found[:, 3] * ((SKIN_REACH - away) / SKIN_FADE).clamp(0, 1)
+
+    def fast_parameters(self) -> list[nn.Parameter]:
+        return self.learned.fast_parameters()
+
+
 class HeldColorField(ColorField):
     """c(x) = (1 - h) l(x) + h k(x): learned colours l, kept ones k, and h in 0..1 how far the place x is held.
 
@@ -157,7 +240,7 @@ class HeldColorField(ColorField):
 
     def __init__(self, learned: ColorField, kept: ColorField, share: Float[Tensor, "Z Y X"]) -> None:
         super().__init__()
-        assert not isinstance(learned.settings, HeldColorSettings)
+        assert isinstance(learned.settings, HashColorSettings | UvColorSettings)
         self.settings: HeldColorSettings = HeldColorSettings(learned.settings, kept.settings, len(share))
         self.learned, self.kept = learned, kept.requires_grad_(False)
         self.register_buffer("share", share)
@@ -182,6 +265,8 @@ def make_color_field(settings: ColorFieldSettings, mesh: Mesh, generator: torch.
         return HashColorField(settings, generator)
     if isinstance(settings, UvColorSettings):
         return UvColorField(settings, mesh, generator)
+    if isinstance(settings, TemplateColorSettings):
+        return TemplateColorField(settings, make_color_field(settings.learned, mesh, generator), generator.device)
     learned, kept = (make_color_field(each, mesh, generator) for each in (settings.learned, settings.kept))
     return HeldColorField(learned, kept, torch.zeros((settings.cells,) * 3, device=generator.device))
 
@@ -191,6 +276,8 @@ def color_settings_to_dict(settings: ColorFieldSettings) -> dict[str, Any]:
     if isinstance(settings, HeldColorSettings):
         parts = {name: color_settings_to_dict(getattr(settings, name)) for name in ("learned", "kept")}
         return {"kind": "held", **parts, "cells": settings.cells}
+    if isinstance(settings, TemplateColorSettings):
+        return {"kind": "template"} | asdict(settings) | {"learned": color_settings_to_dict(settings.learned)}
     return {"kind": "hash" if isinstance(settings, HashColorSettings) else "uv"} | asdict(settings)
 
 
@@ -201,8 +288,12 @@ def color_settings_from_dict(plain: dict[str, Any]) -> ColorFieldSettings:
         return HashColorSettings(layout=GridLayout(**values["layout"]), hidden=values["hidden"])
     if plain.get("kind") == "uv":
         return UvColorSettings(**values)
+    if plain.get("kind") == "template":
+        learned = color_settings_from_dict(values.pop("learned"))
+        assert isinstance(learned, HashColorSettings | UvColorSettings)
+        return TemplateColorSettings(learned, **values)
     if plain.get("kind") == "held":
         learned, kept = (color_settings_from_dict(values[name]) for name in ("learned", "kept"))
-        assert not isinstance(learned, HeldColorSettings)
+        assert isinstance(learned, HashColorSettings | UvColorSettings)
         return HeldColorSettings(learned, kept, values["cells"])
-    raise InputError(f"colour field settings: expected kind hash, uv or held, got {plain.get('kind')!r}")
+    raise InputError(f"colour field settings: expected kind hash, uv, template or held, got {plain.get('kind')!r}")

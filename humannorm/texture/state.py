@@ -21,6 +21,7 @@ from humannorm.texture.fields import (
     ColorFieldSettings,
     HeldColorField,
     HeldColorSettings,
+    TemplateColorField,
     UvColorSettings,
     color_settings_from_dict,
     color_settings_to_dict,
@@ -64,17 +65,34 @@ class TextureState:
         """The finished painting as the start of an edit: no step done, nothing remembered, `hold` kept in its colours.
 
         Where an earlier edit has held colours and this one does not, they begin about as they are: the field beneath
-        was not led there, but shares its network with what was.
+        was not led there, but shares its network with what was. A template's skin stays where all may change.
         """
-        learned = self.field.learned if isinstance(self.field, HeldColorField) else self.field
-        field = copy_field(learned, self.mesh)
+        field = copy_field(_learned(self.field), self.mesh)
+        skin = _template(self.field)
         if hold is not None:
             field = HeldColorField(field, copy_field(self.field, self.mesh), hold.share.to(self.mesh.device))
+        elif skin is not None:
+            kept = copy_field(skin, self.mesh)
+            assert isinstance(kept, TemplateColorField)
+            kept.learned.load_state_dict(field.state_dict())
+            field = kept
         return TextureState(self.mesh, self.placement, field, self.cameras)
 
 
 def _placed(mesh: Mesh) -> tuple[Mesh, Placement]:
     return place(Mesh(mesh.vertices.detach().float(), mesh.faces, mesh.normals, mesh.uvs))
+
+
+def _learned(field: ColorField) -> ColorField:
+    """What the last course led: the field beneath a template's skin and what an edit held."""
+    return field.learned if isinstance(field, HeldColorField | TemplateColorField) else field
+
+
+def _template(field: ColorField) -> TemplateColorField | None:
+    """The field with a template's skin, beneath any edits."""
+    while isinstance(field, HeldColorField):
+        field = field.kept
+    return field if isinstance(field, TemplateColorField) else None
 
 
 def _has_texels(settings: ColorFieldSettings) -> bool:
@@ -94,7 +112,7 @@ def start_state(mesh: Mesh, settings: TextureSettings, generator: torch.Generato
 
 def copy_field(field: ColorField, mesh: Mesh) -> ColorField:
     """The same field with parameters of its own."""
-    device = next(field.parameters()).device
+    device = next(iter(field.state_dict().values())).device
     copied = make_color_field(field.settings, mesh, torch.Generator(device))
     copied.load_state_dict(field.state_dict())
     return copied

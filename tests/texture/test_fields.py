@@ -117,5 +117,5 @@ def test_settings_travel_as_plain_numbers(settings):
 
 
 def test_unknown_settings_are_refused():
-    with pytest.raises(InputError, match="expected kind hash, uv or held, got 'voxels'"):
+    with pytest.raises(InputError, match="expected kind hash, uv, template or held, got 'voxels'"):
         color_settings_from_dict({"kind": "voxels"})

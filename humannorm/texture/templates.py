@@ -1,0 +1,25 @@
+"""Protected parts of a template body in their own skin: painted faces and hands beside what a network paints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from humannorm.geometry.holding import Hold, template_in_skin
+from humannorm.texture.fields import TemplateColorField
+from humannorm.texture.state import TextureState
+
+__all__ = ["with_painted_template"]
+
+
+def with_painted_template(state: TextureState, hold: Hold | None, tone: str) -> TextureState:
+    """A fresh texture state in which what the sculpting held of a template body wears that body's skin.
+
+    tone: one of `SKIN_TONES`. The state as it is where nothing was held, or something else than a template body.
+    """
+    found = None if hold is None else template_in_skin(hold, tone)
+    if hold is None or found is None:
+        return state
+    template, opacity = found
+    device = state.mesh.device
+    field = TemplateColorField.over(state.field, template.to(device), opacity.to(device), hold.share.to(device))
+    return replace(state, field=field)
