@@ -32,8 +32,9 @@ class RelaxationSettings:
     poses: tuple[str, ...] = ("run", "sit", "fight")  # that the stretch is looked at in
     folds: float = 0.072  # heights around shoulders and hips, where skin has to fold, that are left alone
     limit: float = 2.6  # times its length that an edge may have
-    rounds: int = 200  # at most; each spreads a weight by about one edge
-    rings: int = 4  # edges around a stretched one that are smoothed with it
+    rounds: int = 200  # at most
+    reach: float = 0.029  # heights around a stretched edge that are smoothed with it
+    spread: float = 0.0072  # heights that a round spreads a weight by
     sliver: float = 0.25  # median lengths below which an edge counts as so long
 
     def __post_init__(self) -> None:
@@ -61,13 +62,15 @@ def relaxed_skin(
     length = length.clamp_min(settings.sliver * float(length.median()))
     free = ~folds.cpu()[kept][edges].any(1)
     average = _neighbour_average(edges, length, len(vertices))
+    edge = float(length.median()) / float(vertices[:, 1].max() - vertices[:, 1].min())
+    rings, sweeps = max(1, round(settings.reach / edge)), max(1, round((settings.spread / edge) ** 2))
     stretch = _stretch(thin, vertices, edges, length, frames)
     for _ in range(settings.rounds):
         torn = free & (stretch > settings.limit)
         if not bool(torn.any()):
             break
-        changed = _around(edges[torn], average, settings.rings)
-        thin = _smoothed(thin, average, torch.where(changed)[0])
+        changed = _around(edges[torn], average, rings)
+        thin = _smoothed(thin, average, torch.where(changed)[0], sweeps)
         near = changed[edges].any(1)
         stretch[near] = _stretch(thin, vertices, edges[near], length[near], frames)
     return dataclasses.replace(skin, weight_joints=thin.weight_joints[inverse], weights=thin.weights[inverse])
@@ -106,13 +109,19 @@ def _around(torn: Int64[Tensor, "T 2"], average: csr_array, rings: int) -> Bool[
     return torch.from_numpy(marked > 0)
 
 
-def _smoothed(skin: Skin, average: csr_array, rows: Int64[Tensor, " R"]) -> Skin:
-    """The skin with the weights of some vertices averaged with their neighbours'."""
+def _smoothed(skin: Skin, average: csr_array, rows: Int64[Tensor, " R"], sweeps: int) -> Skin:
+    """The skin with the weights of some vertices averaged with their neighbours', as often as there are sweeps."""
     chosen = average[rows.numpy()]
-    needed = np.unique(chosen.indices)
+    needed = np.unique(np.concatenate([chosen.indices, rows.numpy()]))
+    own = np.searchsorted(needed, rows.numpy())
     dense = torch.zeros(len(needed), len(skin.joint_names), dtype=torch.float64)
-    dense.scatter_add_(1, skin.weight_joints[needed], skin.weights[needed].double())
-    joints, weights = _four_influences(torch.from_numpy(chosen[:, needed] @ dense.numpy()).float())
+    dense = dense.scatter_add_(1, skin.weight_joints[needed], skin.weights[needed].double()).numpy()
+    used = np.flatnonzero(dense.any(axis=0))
+    local, mixed = chosen[:, needed], dense[:, used]
+    for _ in range(sweeps):
+        mixed[own] = local @ mixed
+    dense[:, used] = mixed
+    joints, weights = _four_influences(torch.from_numpy(dense[own]).float())
     return dataclasses.replace(
         skin,
         weight_joints=skin.weight_joints.index_copy(0, rows, joints),
