@@ -115,13 +115,13 @@ def _smoothed(skin: Skin, average: csr_array, rows: Int64[Tensor, " R"], sweeps:
     needed = np.unique(np.concatenate([chosen.indices, rows.numpy()]))
     own = np.searchsorted(needed, rows.numpy())
     dense = torch.zeros(len(needed), len(skin.joint_names), dtype=torch.float64)
-    dense = dense.scatter_add_(1, skin.weight_joints[needed], skin.weights[needed].double()).numpy()
-    used = np.flatnonzero(dense.any(axis=0))
-    local, mixed = chosen[:, needed], dense[:, used]
+    dense.scatter_add_(1, skin.weight_joints[needed], skin.weights[needed].double())
+    used = dense.any(0)
+    local, mixed = chosen[:, needed], dense[:, used].numpy()
     for _ in range(sweeps):
         mixed[own] = local @ mixed
-    dense[:, used] = mixed
-    joints, weights = _four_influences(torch.from_numpy(dense[own]).float())
+    dense[:, used] = torch.from_numpy(mixed)
+    joints, weights = _four_influences(dense[own].float())
     return dataclasses.replace(
         skin,
         weight_joints=skin.weight_joints.index_copy(0, rows, joints),
