@@ -35,6 +35,8 @@ MISSING = """() => window.app.graph._nodes.filter(
   node => node.has_errors || !(node.type in window.LiteGraph.registered_node_types)).map(node => node.type)"""
 SHORTEN = """steps => window.app.graph._nodes.filter(node => /Optimizer|Refiner|Edit/.test(node.type)).forEach(
   node => node.widgets.filter(widget => /steps$/.test(widget.name)).forEach(widget => { widget.value = steps; }))"""
+SET = """([name, value]) => window.app.graph._nodes.forEach(node => (node.widgets || [])
+  .filter(widget => widget.name === name).forEach(widget => { widget.value = value; }))"""
 FIT = """() => {
   const canvas = window.app.canvas, boxes = window.app.graph._groups.map(group => group._bounding);
   const left = Math.min(...boxes.map(b => b[0])), top = Math.min(...boxes.map(b => b[1]));
@@ -72,6 +74,9 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="folder for the screenshots")
     parser.add_argument("names", nargs="*", help="workflows (default: all)")
     parser.add_argument("--steps", type=int, help="steps of every optimiser")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="WIDGET=NUMBER", help="a widget of all nodes that have it"
+    )
     parser.add_argument("--no-run", action="store_true", help="only drop and look")
     parser.add_argument("--seconds", type=float, default=1800, help="longest run")
     parser.add_argument("--viewer-seconds", type=float, default=300, help="longest loading of a 3D viewer")
@@ -118,6 +123,9 @@ def check(page: Any, name: str, args: argparse.Namespace) -> list[str]:
     if not args.no_run:
         if args.steps:
             page.evaluate(SHORTEN, args.steps)
+        for setting in args.set:
+            widget, _, number = setting.partition("=")
+            page.evaluate(SET, [widget, float(number)])
         faults += run(page, args)
         page.wait_for_timeout(3000)
         page.screenshot(path=args.out / f"{name}_done.png")

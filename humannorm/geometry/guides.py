@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from humannorm.cameras import Cameras
 from humannorm.geometry.settings import GeometrySettings, TargetSettings
-from humannorm.guidance import Denoiser, sds_gradient
+from humannorm.guidance import Denoiser, sds_at_pictures
 from humannorm.guidance.targets import TargetCache, make_targets, with_targets
 from humannorm.prompts import Modality, Prompts
 
@@ -83,14 +83,15 @@ class SdsGuide(_Guide):
         self.t_range = settings.normal_t_range if modality == "normal" else settings.depth_t_range
 
     def opinion(self, pictures: Pictures, view: View, targets: TargetCache | None, generator: Generator) -> Opinion:
-        condition = self.condition(view.cameras)
-        leaf = pictures.detach().requires_grad_()
-        latents = self.network.encode_images(leaf)
         low, high = self.t_range
-        result = sds_gradient(self.network, latents, condition, t_range=(low, high(view.step)), generator=generator)
-        upstream = result.gradient * (self.weight(view.step) / len(latents))
-        (gradient,) = torch.autograd.grad(latents, leaf, upstream)
-        return Opinion(gradient, float(result.gradient.square().mean().sqrt()))
+        gradient, size = sds_at_pictures(
+            self.network,
+            pictures,
+            lambda numbers: self.condition(view.cameras.select(numbers)),
+            t_range=(low, high(view.step)),
+            generator=generator,
+        )
+        return Opinion(gradient * self.weight(view.step), size)
 
 
 class TargetGuide(_Guide):

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from humannorm.guidance.denoiser import Denoiser
 from humannorm.guidance.diffusers_guide import DiffusersCondition, DiffusersGuide, to_denoised
-from humannorm.guidance.distillation import SdsResult, multistep_target, sds_gradient, sds_loss, sds_weight
+from humannorm.guidance.distillation import (
+    SdsResult,
+    multistep_target,
+    portions,
+    sds_at_pictures,
+    sds_gradient,
+    sds_loss,
+    sds_weight,
+)
 from humannorm.guidance.stages import PUBLISHED_FOLDERS, StageGuides, find_guides
 
 __all__ = [
@@ -16,6 +24,8 @@ __all__ = [
     "StageGuides",
     "find_guides",
     "multistep_target",
+    "portions",
+    "sds_at_pictures",
     "sds_gradient",
     "sds_loss",
     "sds_weight",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,6 +14,9 @@ from torch import Tensor
 
 from humannorm.checks import check_range
 from humannorm.guidance.denoiser import Denoiser
+
+PIXELS_AT_ONCE = 2**18
+"""One picture of 512 pixels, for which the graph of SD1.5's encoder takes gigabytes, or sixteen of 128."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,35 @@ def sds_gradient(
     wide = sigma[:, None, None, None]
     denoised = denoiser.denoise(z + wide * noise, sigma, condition)
     return SdsResult(sds_weight(wide) * (z - denoised) / wide, denoised, timestep)
+
+
+def sds_at_pictures(
+    denoiser: Denoiser,
+    pictures: Float[Tensor, "B H W 3"],
+    condition: Callable[[list[int]], Any],
+    *,
+    t_range: tuple[float, float] = (0.02, 0.8),
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "B H W 3"], float]:
+    """The SDS gradient at pictures, of the mean over them, and its root mean square per latent number.
+
+    condition: of the pictures with these numbers. Large pictures are looked at one after the other, each `portions`
+    with a timestep of its own, so that memory need not grow with the number of views.
+    """
+    gradient, squares, numbers = torch.zeros_like(pictures), 0.0, 0
+    for at in portions(len(pictures), denoiser):
+        leaf = pictures.detach()[at].requires_grad_()
+        latents = denoiser.encode_images(leaf)
+        result = sds_gradient(denoiser, latents, condition(at), t_range=t_range, generator=generator)
+        (gradient[at],) = torch.autograd.grad(latents, leaf, result.gradient / len(pictures))
+        squares, numbers = squares + float(result.gradient.square().sum()), numbers + result.gradient.numel()
+    return gradient, math.sqrt(squares / numbers) if math.isfinite(squares) else math.nan
+
+
+def portions(count: int, denoiser: Denoiser) -> list[list[int]]:
+    """The numbers 0 .. count - 1 in groups whose pictures the encoder's graph may be held of at once."""
+    size = max(1, PIXELS_AT_ONCE // denoiser.resolution**2)
+    return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
 
 
 def sds_weight(sigma: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import CAMERA_PLANS, Cameras, sample_cameras
-from humannorm.guidance import Denoiser, sds_gradient
+from humannorm.guidance import Denoiser, portions, sds_at_pictures
 from humannorm.guidance.targets import TargetCache, make_targets, with_targets
 from humannorm.optimisation import GuardedAdamW, OptimiserRun, StageTimes
 from humannorm.prompts import Prompts
@@ -189,17 +189,13 @@ class _Run(OptimiserRun[TextureState, PaintProgress]):
     def _coarse_gradient(self, picture: Tensor, normal: Tensor, cameras: Cameras) -> tuple[Tensor, float]:
         """Equation 9 at the pictures, and the gradient's root mean square per latent number."""
         low, high = self.settings.coarse_t_range
-        leaf = picture.detach().requires_grad_()
-        latents = self.guide.encode_images(leaf)
-        result = sds_gradient(
+        return sds_at_pictures(
             self.guide,
-            latents,
-            self._condition(normal, cameras),
+            picture,
+            lambda numbers: self._condition(normal[numbers], cameras.select(numbers)),
             t_range=(low, high(self.step)),
             generator=self.generator,
         )
-        (gradient,) = torch.autograd.grad(latents, leaf, result.gradient / len(latents))
-        return gradient, float(result.gradient.square().mean().sqrt())
 
     def _fine_gradient(
         self, picture: Tensor, normal: Tensor, cameras: Cameras, index: list[int], losses: dict[str, float]
@@ -230,20 +226,23 @@ class _Run(OptimiserRun[TextureState, PaintProgress]):
                 step=self.step,
             )
         assert targets is not None
-        target = targets.get(index)
-        leaf = picture.detach().requires_grad_()
-        total, terms = fine_loss(
-            settings.fine_loss,
-            self.guide,
-            leaf,
-            target,
-            self.perceptual,
-            fidelity_weight=settings.fidelity_weight,
-            perceptual_weight=settings.perceptual_weight,
-        )
-        losses.update(terms)
-        (gradient,) = torch.autograd.grad(total, leaf)
-        return gradient, target.images[0], targets
+        gradient = torch.zeros_like(picture)
+        for at in portions(len(picture), self.guide):
+            share = len(at) / len(picture)
+            leaf = picture.detach()[at].requires_grad_()
+            total, terms = fine_loss(
+                settings.fine_loss,
+                self.guide,
+                leaf,
+                targets.get([index[number] for number in at]),
+                self.perceptual,
+                fidelity_weight=settings.fidelity_weight,
+                perceptual_weight=settings.perceptual_weight,
+            )
+            for name, value in terms.items():
+                losses[name] += share * value
+            (gradient[at],) = torch.autograd.grad(share * total, leaf)
+        return gradient, targets.get(index[:1]).images[0], targets
 
 
 def _groups(field: ColorField, settings: TextureSettings) -> list[tuple[dict[str, torch.nn.Parameter], float]]:

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from humannorm.checks import InputError
-from humannorm.guidance import DiffusersGuide, multistep_target, sds_gradient, sds_loss, sds_weight
+from humannorm.guidance import (
+    DiffusersGuide,
+    multistep_target,
+    portions,
+    sds_at_pictures,
+    sds_gradient,
+    sds_loss,
+    sds_weight,
+)
 from humannorm.guidance.distillation import timestep_bounds
 from humannorm.guidance.samplers import sample_latents
 from humannorm.training.diffusion import SCHEDULE
@@ -150,3 +158,39 @@ def test_ddim_agrees_with_diffusers_on_a_real_network(guide):
 def test_unknown_sampler(guide):
     with pytest.raises(InputError, match="sampler: expected one of dpm, ddim"):
         sample_latents(guide, None, torch.zeros(1, 4, 8, 8), scheduler_config=SCHEDULE, sampler="euler")
+
+
+class KnowsPictures(Knows):
+    """The same with the real encoder, of any stated resolution."""
+
+    def __init__(self, guide, truth, resolution):
+        super().__init__(guide, truth)
+        self.resolution, self.encoded = resolution, []
+
+    def encode_images(self, images):
+        self.encoded.append(len(images))
+        return self.guide.encode_images(images)
+
+
+def test_large_pictures_are_looked_at_one_by_one_and_small_ones_together(guide):
+    pictures = torch.rand((5, 64, 64, 3), generator=torch.Generator().manual_seed(1))
+    truth = torch.zeros_like(guide.encode_images(pictures[:1]))
+    found = {}
+    for resolution, expected in ((64, [5]), (256, [4, 1]), (512, [1] * 5), (1024, [1] * 5)):
+        knows = KnowsPictures(guide, truth, resolution)
+        asked = []
+        gradient, size = sds_at_pictures(
+            knows, pictures, asked.extend, t_range=(0.5, 0.5), generator=torch.Generator().manual_seed(0)
+        )
+        assert knows.encoded == expected and asked == list(range(5))
+        assert [len(group) for group in portions(5, knows)] == expected
+        found[resolution] = gradient, size
+    # What the network believes does not hang on the noise here, so all agree; and with the gradient of the sum.
+    leaf = pictures.clone().requires_grad_()
+    z = guide.encode_images(leaf)
+    sigma = guide.sigma(torch.tensor([500.0]))
+    upstream = sds_weight(sigma) / sigma * (z - truth).detach()
+    (expected_gradient,) = torch.autograd.grad(z, leaf, upstream / 5)
+    for gradient, size in found.values():
+        torch.testing.assert_close(gradient, expected_gradient, atol=1e-6, rtol=1e-3)
+        assert size == pytest.approx(float(upstream.square().mean().sqrt()), rel=1e-4)
