@@ -57,6 +57,7 @@ __all__ = [
     "is_finished",
     "make_human",
     "preset",
+    "prompt_of",
 ]
 
 PRESETS = ("quick", "standard", "paper")
@@ -137,6 +138,14 @@ def is_finished(out: Path) -> bool:
         return set(json.loads((out / RECORD).read_text(encoding="utf-8"))["stages"]) == set(STAGES)
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def prompt_of(out: Path) -> str:
+    """Of the run in a folder."""
+    try:
+        return str(json.loads((out / RECORD).read_text(encoding="utf-8"))["request"]["prompt"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{out}: expected a folder of `generate` with its {RECORD}, got another ({error})") from error
 
 
 def make_human(

@@ -1,4 +1,4 @@
-"""`humannorm evaluate samples|meshes|ablations`: what models draw and sculpt, by judges that nobody here trained."""
+"""`humannorm evaluate samples|meshes|humans|ablations`: what models draw and make, by judges that nobody here trained."""
 
 from __future__ import annotations
 
@@ -56,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_judge(meshes, required=True)
     add_out(meshes)
 
+    humans = kinds.add_parser("humans", help="finished people: a person from all sides, one face, the asked colours")
+    humans.add_argument("humans", nargs="+", type=Path, metavar="DIR", help="folders of `generate`")
+    _add_judge(humans, required=True)
+    add_out(humans)
+
     ablations = kinds.add_parser("ablations", help="the geometry stage with one of its ideas left out at a time")
     ablations.add_argument("prompt", metavar="PROMPT", help='the person, such as "an old man in a long coat"')
     ablations.add_argument("--only", metavar="NAMES", help="some of full,no_depth,no_progression,no_sdf_loss,plain")
@@ -78,7 +83,7 @@ def _add_judge(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    verbs = {"samples": run_samples, "meshes": run_meshes, "ablations": run_ablations}
+    verbs = {"samples": run_samples, "meshes": run_meshes, "humans": run_humans, "ablations": run_ablations}
     return verbs[args.what](args)
 
 
@@ -163,6 +168,33 @@ def _judge_meshes(meshes: dict[str, Mesh], judge: str, out: Path) -> str:
     labels = [f"{picture.source}, {picture.part}, {picture.azimuth:.0f}" for picture in gallery.pictures]
     save_png(out / "sheet_meshes.png", contact_sheet(tiles, labels, columns=len(tiles) // len(meshes)))
     return text
+
+
+def run_humans(args: argparse.Namespace) -> int:
+    from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
+    from humannorm.evaluation.painted import add_human, human_figures, human_table
+    from humannorm.images import contact_sheet, save_png
+    from humannorm.mesh_io import load_mesh
+    from humannorm.pipeline import prompt_of
+
+    judge = find_judge(args.judge)
+    prompts = {folder.name: prompt_of(folder) for folder in args.humans}
+    meshes = {folder.name: load_mesh(folder / "human.glb") for folder in args.humans}
+    gallery = Gallery(args.out / "pictures")
+    for name, mesh in meshes.items():
+        add_human(gallery, name, mesh)
+    gallery.save()
+    judged = run_judges(gallery.folder, judge)
+    figures = [human_figures(gallery, judged, name, mesh, prompts[name]) for name, mesh in meshes.items()]
+    text = human_table(figures)
+    (args.out / "figures.md").write_text(text + "\n", encoding="utf-8")
+    plain = [dataclasses.asdict(row) | {"is_human": row.is_human} for row in figures]
+    (args.out / "figures.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    tiles = [gallery.image(picture.id)[::2, ::2] for picture in gallery.pictures]
+    labels = [f"{picture.part}, {picture.azimuth:.0f}" for picture in gallery.pictures]
+    save_png(args.out / "sheet_humans.png", contact_sheet(tiles, labels, columns=len(tiles) // len(meshes)))
+    print(text)
+    return 0
 
 
 def run_ablations(args: argparse.Namespace) -> int:

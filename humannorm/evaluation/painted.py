@@ -1,0 +1,147 @@
+"""Judging finished humans: a person from every side, one face, and the garments in the colours that were asked for.
+
+The judges see the colours as they are in the file, without light, on white.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ..cameras import orbit, wrap_degrees
+from ..checks import InputError
+from ..mesh import Mesh, connected_components, face_areas, is_watertight, weld
+from ..rendering import render
+from ..texture.placing import place
+from ..training.captions import COLOURS, SYNONYMS
+from ..training.dataset import SMALL_MODEL_PLAN
+from .gallery import Gallery, Judgements, Picture
+from .pictures import garment_pixels, nearest_colour
+from .sculpted import AZIMUTHS, ENOUGH, HEAD_VIEWS, SIZE
+
+__all__ = ["HumanFigures", "add_human", "asked_colours", "human_figures", "human_table"]
+
+_WHOLE = ("suit", "dress", "overall", "jumpsuit", "coat")  # worn above and below
+_TOPS = ("t-shirt", "blouse", "sweater", "crop top", "jacket", "suit jacket")  # of the wardrobe
+_BOTTOMS = ("jeans", "trousers", "shorts", "skirt", "leggings")
+
+
+@dataclass(frozen=True)
+class HumanFigures:
+    """What a finished human is, and what the judges said of it."""
+
+    name: str
+    prompt: str
+    found: int  # azimuths of `AZIMUTHS` at which the pose judge sees a person
+    turned_right: int  # those of them whose azimuth the judge gives within 45 degrees
+    face_front: bool
+    face_back: bool
+    asked: Mapping[str, str]  # named colour of "top" and "bottom", where the prompt says one
+    worn: Mapping[str, str | None]  # the named colour nearest to what is seen there
+    closed: bool
+    stray: float  # share of the area that is not of the largest piece
+
+    @property
+    def is_human(self) -> bool:
+        return self.found >= ENOUGH and self.face_front and not self.face_back
+
+    @property
+    def right_colours(self) -> int:
+        return sum(self.worn[garment] == colour for garment, colour in self.asked.items())
+
+
+def asked_colours(prompt: str) -> dict[str, str]:
+    """Named colours that a prompt asks of "top" and "bottom": the colour word that stands before a garment's."""
+    colours = {word: name for name in COLOURS for word in (name, *SYNONYMS.get(name, ()))}
+    words = "|".join(sorted(map(re.escape, colours), key=len, reverse=True))
+    found: dict[str, str] = {}
+    for garment, names in (("top", _TOPS), ("bottom", _BOTTOMS)):
+        known = {word for name in names for word in (name, *SYNONYMS.get(name, ()))} | set(_WHOLE)
+        pieces = "|".join(sorted(map(re.escape, known), key=len, reverse=True))
+        match = re.search(rf"\b({words})(?: [\w-]+)? (?:{pieces})\b", prompt.lower())
+        if match:
+            found[garment] = colours[match.group(1)]
+    return found
+
+
+def add_human(gallery: Gallery, name: str, mesh: Mesh) -> None:
+    """The pictures for the judges: the body from all sides, its head from the front and from behind.
+
+    name: of the human, new to the gallery. mesh: with a texture or colours.
+    """
+    if gallery.select(source=name):
+        raise InputError(f"humans: expected each name once, got {name!r} twice")
+    if mesh.texture is None and mesh.colors is None:
+        raise InputError(f"{name}: expected a painted mesh, got one without texture or colours")
+    placed, _ = place(mesh)
+    head = next(crop for crop in SMALL_MODEL_PLAN.crops if crop.part == "head")
+    body = orbit(AZIMUTHS, elevation=5.0).to(placed.device)
+    heads = orbit(list(HEAD_VIEWS.values()), part="head", zoom=head.zoom, target_y=head.target_y).to(placed.device)
+    for part, judges, cameras in (("full", ("pose",), body), ("head", ("face",), heads)):
+        for at, azimuth in enumerate(cameras.azimuth.tolist()):
+            picture = Picture(
+                id=f"{name}_color_{part}_{round(azimuth % 360):03d}",
+                source=name,
+                kind="color",
+                part=part,
+                azimuth=azimuth,
+                judges=judges,
+            )
+            image = render(placed, cameras.select([at]), (SIZE, SIZE), ("color",)).color
+            assert image is not None
+            gallery.add(picture, image[0].cpu())
+
+
+def human_figures(gallery: Gallery, judged: Judgements, name: str, mesh: Mesh, prompt: str) -> HumanFigures:
+    """The figures of a human that `add_human` put into the judged gallery."""
+    poses = {picture.id: judged.pose(picture.id) for picture in gallery.select(source=name, part="full")}
+    azimuth = {picture.id: picture.azimuth for picture in gallery.select(source=name, part="full")}
+    seen = {id: pose for id, pose in poses.items() if pose is not None}
+    right = [id for id, pose in seen.items() if abs(wrap_degrees(pose["azimuth"] - azimuth[id])) <= 45]
+    heads = {round(picture.azimuth): picture for picture in gallery.select(source=name, part="head")}
+    asked, worn = asked_colours(prompt), {}
+    for garment in asked:
+        pixels = [garment_pixels(gallery.image(id), seen[id]["landmarks"], garment) for id in right]
+        worn[garment] = nearest_colour(torch.cat(pixels), COLOURS) if pixels else None
+    faces = weld(mesh.vertices)[mesh.faces]
+    piece = connected_components(faces, mesh.num_vertices)[faces[:, 0]]
+    area = torch.zeros(mesh.num_vertices).index_add(0, piece.cpu(), face_areas(mesh.vertices, mesh.faces).float().cpu())
+    return HumanFigures(
+        name=name,
+        prompt=prompt,
+        found=len(seen),
+        turned_right=len(right),
+        face_front=judged.face(heads[round(HEAD_VIEWS["front"])].id) is not None,
+        face_back=judged.face(heads[round(HEAD_VIEWS["back"])].id) is not None,
+        asked=asked,
+        worn=worn,
+        closed=is_watertight(faces),
+        stray=1 - float(area.max() / area.sum()),
+    )
+
+
+def human_table(figures: list[HumanFigures]) -> str:
+    """Markdown, a row for a human, and the sums."""
+    lines = [
+        f"| human | person found, of {len(AZIMUTHS)} | azimuth within 45 degrees, of those | face in front "
+        "| face behind | top: asked, worn | bottom: asked, worn | closed | stray pieces, of the area |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    words = {True: "yes", False: "no"}
+    for row in figures:
+        cells = [row.name, row.found, row.turned_right, words[row.face_front], words[row.face_back]]
+        cells += [
+            f"{row.asked[garment]}, {row.worn[garment] or 'not seen'}" if garment in row.asked else "-"
+            for garment in ("top", "bottom")
+        ]
+        cells += [words[row.closed], f"{100 * row.stray:.2f} %"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    asked, right = sum(len(row.asked) for row in figures), sum(row.right_colours for row in figures)
+    human = sum(row.is_human for row in figures)
+    return "\n".join(lines) + (
+        f"\n\n{human} of {len(figures)} are seen as a person from at least {ENOUGH} sides with a face in front alone. "
+        f"{right} of {asked} garments are worn in the colour that was asked for."
+    )
