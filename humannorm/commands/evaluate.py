@@ -1,4 +1,4 @@
-"""`humannorm evaluate samples|meshes|humans|ablations`: what models draw and make, by judges that nobody here trained."""
+"""`humannorm evaluate samples|meshes|humans|ablations`: what is drawn and made, by judges that nobody here trained."""
 
 from __future__ import annotations
 
