@@ -159,12 +159,14 @@ def test_what_is_held_is_the_presets_unless_told() -> None:
 
 
 def test_a_posed_body_comes_with_crops_that_follow_it(tiny_human: HumanSettings) -> None:
-    arguments = argparse.Namespace(body="auto", pose="sit", models="bundled", preset="quick", seed=0)
-    job = make_job(arguments, "an old man", tiny_human)
-    assert job.body is not None and job.told == "an old man, sitting"
+    arguments = argparse.Namespace(body="auto", pose="sit", models="bundled", preset="quick", seed=0, skin="auto")
+    job = make_job(arguments, "an old African man", tiny_human)
+    assert job.body is not None and job.told == "an old African man, sitting" and job.skin == "dark"
     assert torch.equal(job.start.vertices, job.body.vertices)
     before, after = (settings.geometry.camera_plan for settings in (tiny_human, job.settings))
     assert after is not None and after != before
+    arguments.skin = "model"
+    assert make_job(arguments, "an old African man", tiny_human).skin == ""
 
 
 class Terminal(io.StringIO):

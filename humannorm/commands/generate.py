@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .live import LiveView
-from .options import add_device, add_models, add_out, add_preset, add_seed, load_subject, pick_device
+from .options import add_device, add_models, add_out, add_preset, add_seed, following, load_subject, pick_device
 
 if TYPE_CHECKING:
     import torch
@@ -160,18 +160,13 @@ def slug(prompt: str) -> str:
 def make_job(args: argparse.Namespace, prompt: str, settings: HumanSettings) -> HumanJob:
     from humannorm.body import plan_for_body, with_pose
     from humannorm.body.skins import tone_of_words
-    from humannorm.cameras import CAMERA_PLANS
     from humannorm.models import names_poses
     from humannorm.pipeline import HumanJob
 
     body, mesh = start_figure(args.body, args.pose, prompt)
     if body is not None and args.pose != "a-pose":
-        plan = settings.geometry.camera_plan or CAMERA_PLANS[settings.geometry.plan]
-        settings = dataclasses.replace(
-            settings,
-            geometry=dataclasses.replace(settings.geometry, camera_plan=plan_for_body(plan, body)),
-            texture=dataclasses.replace(settings.texture, plan=plan_for_body(settings.texture.plan, body)),
-        )
+        texture = dataclasses.replace(settings.texture, plan=plan_for_body(settings.texture.plan, body))
+        settings = dataclasses.replace(settings, geometry=following(settings.geometry, body), texture=texture)
     return HumanJob(
         prompt,
         mesh,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from humannorm.body import Body
+    from humannorm.geometry.settings import GeometrySettings
     from humannorm.mesh import Mesh
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "body_in",
     "chosen_parts",
     "chosen_settings",
+    "following",
     "load_subject",
     "parse_views",
     "pick_device",
@@ -106,6 +109,17 @@ def body_in(mesh: Mesh, stated: Body | None = None) -> Body:
     from humannorm.rigging import fit_body
 
     return fit_body(mesh, stated).body
+
+
+def following(settings: GeometrySettings, body: Body | None) -> GeometrySettings:
+    """The settings with head, upper and lower crops that follow the joints of a posed start body."""
+    from humannorm.body import plan_for_body
+    from humannorm.cameras import CAMERA_PLANS
+
+    if body is None or body.pose == "a-pose":  # the plans' own
+        return settings
+    plan = settings.camera_plan or CAMERA_PLANS[settings.plan]
+    return dataclasses.replace(settings, camera_plan=plan_for_body(plan, body))
 
 
 def chosen_settings(

@@ -16,6 +16,7 @@ from humannorm.commands.options import (
     body_in,
     chosen_parts,
     chosen_settings,
+    following,
     load_subject,
     pick_device,
 )
@@ -46,8 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from humannorm.body import plan_for_body
-    from humannorm.cameras import CAMERA_PLANS
     from humannorm.geometry.holding import edit_settings, hold_all_but, hold_parts
     from humannorm.geometry.pictures import save_sheet, save_turntable
     from humannorm.geometry.sculpt import sculpt
@@ -67,10 +66,7 @@ def run(args: argparse.Namespace) -> int:
     start = prepare_start(mesh.to(device), start_height(body))
     for repair in start.repairs:
         print(f"{args.start}: {repair}")
-    if body is not None and body.pose != "a-pose":
-        settings = replace(
-            settings, camera_plan=plan_for_body(settings.camera_plan or CAMERA_PLANS[settings.plan], body)
-        )
+    settings = following(settings, body)
     guides = find_guides(args.models, device, paint=False)
     generator = torch.Generator().manual_seed(args.seed)
     before = start.mesh
