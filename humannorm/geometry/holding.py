@@ -2,7 +2,8 @@
 
 The field that is drawn and marched is s(x) = (1 - h) f(x) + h t(x), where f is the field being learned, t the signed
 distance of the surface that is kept and h in 0..1 how far the place x is held. Where h is 1 the surface is the kept one
-whatever the gradients say; the networks see it whole.
+whatever the gradients say; the networks see it whole. Along the arms of a template whose hands are held, s is at most
+t + CORE: a guide may thin a sleeve but not cut the hand off.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from humannorm.body import Body, BodyShape, load_body
@@ -23,7 +24,7 @@ from humannorm.geometry.band import BOX, SignedField
 from humannorm.geometry.garments import garment_vertices
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.signed_distance import SignedDistance
-from humannorm.mesh import Mesh
+from humannorm.mesh import Mesh, vertex_normals
 from humannorm.schedules import constant
 
 __all__ = ["Hold", "edit_settings", "hold_all_but", "hold_parts", "share_at", "template_in_skin"]
@@ -31,6 +32,7 @@ __all__ = ["Hold", "edit_settings", "hold_all_but", "hold_parts", "share_at", "t
 CELLS = 48  # of the grid of shares along each side of the box: 0.04 units, finer than the borders are soft
 HANGING = frozenset({"top", "bottom"})  # whose garments end elsewhere than the part of the body
 FINGERS = 448  # lattice cells a side at which all of a template's fingers show: 0.27 % of the height off at most
+CORE = 0.013  # world units that an arm may lose of its radius, half of a slim wrist's
 REACH = 0.10  # world units around a protected part that are held with it
 
 
@@ -41,6 +43,7 @@ class Hold:
     mesh: Mesh  # plain, closed, in the working box
     share: Float[Tensor, "Z Y X"]  # h at the vertices of a regular grid over the box
     resolution: int = 0  # lattice cells a side that the finished surface needs to show what is kept; 0: any will do
+    core: Bool[Tensor, "Z Y X"] | None = None  # where, on that grid, something of what is kept must stay inside
     shape: BodyShape | None = None  # of the template whose own surface the mesh is, vertex for vertex; None: another
 
     @cached_property
@@ -52,9 +55,13 @@ class Hold:
         return share_at(self.share, points)
 
     def kept_points(self) -> Float[Tensor, "N 3"]:
-        """Vertices of what is kept, by which a lattice finds it however thin it is."""
+        """Points of what is kept, by which a lattice finds it however thin it is."""
         vertices = self.mesh.vertices
-        return vertices[self.share_at(vertices) > 0.5]
+        kept = vertices[self.share_at(vertices) > 0.5]
+        if self.core is None:
+            return kept
+        inner = (share_at(self.core.float(), vertices) > 0).nonzero()[:, 0]
+        return torch.cat([kept, (vertices - CORE * vertex_normals(vertices, self.mesh.faces))[inner]])
 
     def applied(self, field: SignedField) -> SignedField:
         """The field with what is kept blended in."""
@@ -64,9 +71,19 @@ class Hold:
             held = share > 0
             kept = torch.zeros_like(share)
             kept[held] = self.distance(points.detach()[held])
-            return (1 - share) * field(points) + share * kept
+            return self._with_core((1 - share) * field(points) + share * kept, points)
 
         return blended
+
+    def _with_core(self, values: Float[Tensor, " N"], points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        """The values, no larger than those of the kept surface shrunk by CORE where it has to stay."""
+        if self.core is None:
+            return values
+        inner = (share_at(self.core.float(), points) > 0).nonzero()[:, 0]
+        if not len(inner):
+            return values
+        core = self.distance(points.detach()[inner]) + CORE
+        return values.index_copy(0, inner, torch.minimum(values[inner], core))
 
 
 def template_in_skin(hold: Hold, tone: str) -> tuple[Mesh, Float[Tensor, "S S"]] | None:
@@ -100,7 +117,8 @@ def hold_parts(mesh: Mesh, body: Body, parts: Sequence[str]) -> Hold:
     anything else. body: in the mesh's frame (the working box)."""
     own = mesh.faces.shape == body.faces.shape and torch.equal(mesh.faces.cpu(), body.faces.cpu())
     hold = _held(mesh, share_of_parts(_grid(), body, parts, REACH))
-    return replace(hold, resolution=FINGERS, shape=body.shape if own else None)
+    core = _near_arms(body).to(mesh.device) if "hands" in parts else None
+    return replace(hold, resolution=FINGERS, core=core, shape=body.shape if own else None)
 
 
 def hold_all_but(mesh: Mesh, body: Body, parts: Sequence[str], colors: Float[Tensor, "V 3"] | None = None) -> Hold:
@@ -122,6 +140,16 @@ def _grid() -> Float[Tensor, "N 3"]:
     line = torch.linspace(-BOX, BOX, CELLS)
     z, y, x = torch.meshgrid(line, line, line, indexing="ij")
     return torch.stack([x, y, z], -1).reshape(-1, 3)
+
+
+def _near_arms(body: Body) -> Bool[Tensor, "Z Y X"]:
+    """Grid vertices in and around the arms."""
+    from scipy.spatial import cKDTree
+
+    arms = torch.tensor([name.startswith(("upperarm", "lowerarm", "wrist")) for name in body.joint_names])
+    vertices = body.vertices[arms[body.weight_joints[:, 0]]]
+    near = cKDTree(vertices.numpy()).query(_grid().numpy(), distance_upper_bound=4 * BOX / CELLS)[0]
+    return torch.from_numpy(near < 4 * BOX / CELLS).reshape(CELLS, CELLS, CELLS)
 
 
 def _held(mesh: Mesh, share: Float[Tensor, " N"]) -> Hold:

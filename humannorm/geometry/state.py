@@ -220,6 +220,8 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
     if state.hold is not None:
         tensors |= {"hold.share": state.hold.share, "hold.faces": state.hold.mesh.faces}
         tensors["hold.vertices"] = state.hold.mesh.vertices
+        if state.hold.core is not None:
+            tensors["hold.core"] = state.hold.core
     for kind, cache in state.targets.items():
         tensors |= {f"targets.{kind}.{name}": value for name, value in cache.tensors.items()}
     if generator is not None:
@@ -275,6 +277,7 @@ def load_state(
             Mesh(hold["vertices"], hold["faces"]),
             hold["share"],
             fineness,
+            hold.get("core"),
             None if shape is None else BodyShape(**shape),
         )
         if hold

@@ -10,7 +10,7 @@ import pytest
 import torch
 import trimesh
 
-from humannorm.body import load_body
+from humannorm.body import BodyShape, load_body
 from humannorm.body.parts import BODY_PARTS, part_vertices, share_of_parts
 from humannorm.checks import InputError
 from humannorm.geometry.holding import Hold, edit_settings, hold_all_but, hold_parts
@@ -19,7 +19,7 @@ from humannorm.geometry.settings import QUICK, GeometrySettings
 from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
-from humannorm.mesh import Mesh, is_watertight
+from humannorm.mesh import Mesh, is_watertight, vertex_normals
 from humannorm.schedules import constant
 
 
@@ -41,7 +41,8 @@ def test_the_held_half_of_a_ball_stays_while_the_free_half_grows(
     state = start_state(start, settings, generator)[0]
     share = torch.zeros(8, 8, 8)
     share[..., :4] = 1  # x below -1/7; a cell of transition
-    state = dataclasses.replace(state, hold=Hold(start.mesh, share))
+    core = torch.ones(8, 8, 8, dtype=torch.bool)  # of a ball that only grows it takes nothing
+    state = dataclasses.replace(state, hold=Hold(start.mesh, share, core=core))
     guide = believes_in_mesh(ball(0.62))
     done = sculpt(state, "a ball", settings, normal=guide, depth=guide, generator=generator)
     mesh = extract_mesh(done).mesh
@@ -55,6 +56,7 @@ def test_the_held_half_of_a_ball_stays_while_the_free_half_grows(
     again = load_state(tmp_path / "state.safetensors")
     points = torch.rand(500, 3) * 2 - 1
     assert torch.equal(again.signed_distance(points), done.signed_distance(points))
+    assert again.hold is not None and torch.equal(again.hold.core, core)
     assert done.edited(None).hold is None and done.edited(None).step == 0
 
 
@@ -131,3 +133,32 @@ def test_edits_run_at_the_detail_they_find() -> None:
     assert settings.normal_t_range[1](0) == 0.5 and settings.sdf_record_step == 0
     with pytest.raises(InputError, match="strength: expected 0.02 to 1"):
         edit_settings(QUICK, 7, 160, strength=2.0)
+
+
+@pytest.mark.parametrize("pose", ["a-pose", "run"])
+def test_a_guide_that_takes_the_arms_away_leaves_their_core_between_body_and_hands(pose: str) -> None:
+    body = load_body(BodyShape(weight=0.1), pose).in_working_box()
+    mesh = body.to_mesh(normalized=False)
+    hold = hold_parts(mesh, body, ["hands"])
+    trunk = (
+        part_vertices(body, ["hands"])
+        | torch.tensor([name.startswith(("upperarm", "lowerarm", "wrist")) for name in body.joint_names])[
+            body.weight_joints[:, 0]
+        ]
+    )
+    armless = mesh.vertices[~trunk]
+
+    def field(points: torch.Tensor) -> torch.Tensor:
+        """Inside only what is near a vertex of the rest of the body."""
+        return torch.cdist(points, armless[::7]).amin(1) - 0.06
+
+    inside = hold.distance(mesh.vertices - 0.018 * vertex_normals(mesh.vertices, mesh.faces)) < -0.0175
+    deep = (mesh.vertices - 0.018 * vertex_normals(mesh.vertices, mesh.faces))[trunk & inside]
+    assert len(deep) > 200
+    lost, kept = field(deep), hold.applied(field)(deep)
+    assert float((lost > 0).float().mean()) > 0.5 and float(kept.max()) < 0
+    far = mesh.vertices[part_vertices(body, ["shoes"])]
+    assert torch.equal(hold.applied(field)(far), field(far))  # elsewhere nothing is added
+    assert hold_parts(mesh, body, ["face"]).core is None
+    elbow = body.joint("lowerarm01.L")
+    assert float((hold.kept_points() - elbow).norm(dim=1).min()) < 0.06  # the lattice is told where the core runs
