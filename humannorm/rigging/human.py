@@ -100,7 +100,8 @@ def _relaxed(human: RiggedHuman, settings: RelaxationSettings) -> Skin:
 
 
 def near_folds(points: Float[Tensor, "N 3"], body: Body, radius: float) -> Bool[Tensor, " N"]:
-    """Whether points are within a radius (heights of the body) of a shoulder or a hip: at armpits and crotch."""
-    places = torch.stack([body.joint(f"{name}.{side}") for name in ("upperarm01", "upperleg01") for side in "LR"])
+    """Whether points are within a radius (heights of the body) of a shoulder, a hip, or the crotch between the hips."""
+    joints = [body.joint(f"{name}.{side}") for name in ("upperarm01", "upperleg01", "upperleg02") for side in "LR"]
+    places = torch.stack([*joints[:4], (joints[4] + joints[5]) / 2])
     distance = torch.cdist(points, places.to(points))
     return (distance <= radius * body.height_m / body.metres_per_unit).any(1)

@@ -34,6 +34,7 @@ class RelaxationSettings:
     limit: float = 2.6  # times its length that an edge may have
     rounds: int = 200  # at most
     reach: float = 0.029  # heights around a stretched edge that are smoothed with it
+    widening: int = 40  # rounds after which twice as far is smoothed: what is held at the border stretches the inside
     spread: float = 0.0072  # heights that a round spreads a weight by
     sliver: float = 0.25  # median lengths below which an edge counts as so long
 
@@ -63,13 +64,14 @@ def relaxed_skin(
     free = ~folds.cpu()[kept][edges].any(1)
     average = _neighbour_average(edges, length, len(vertices))
     edge = float(length.median()) / float(vertices[:, 1].max() - vertices[:, 1].min())
-    rings, sweeps = max(1, round(settings.reach / edge)), max(1, round((settings.spread / edge) ** 2))
+    sweeps = max(1, round((settings.spread / edge) ** 2))
     stretch = _stretch(thin, vertices, edges, length, frames)
-    for _ in range(settings.rounds):
+    for number in range(settings.rounds):
         torn = free & (stretch > settings.limit)
         if not bool(torn.any()):
             break
-        changed = _around(edges[torn], average, rings)
+        reach = settings.reach * (1 + number / settings.widening)
+        changed = _around(edges[torn], average, max(1, round(reach / edge)))
         thin = _smoothed(thin, average, torch.where(changed)[0], sweeps)
         near = changed[edges].any(1)
         stretch[near] = _stretch(thin, vertices, edges[near], length[near], frames)
