@@ -10,17 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from ..cameras import orbit, wrap_degrees
+from ..cameras import Cameras, wrap_degrees
 from ..checks import InputError
 from ..mesh import Mesh, connected_components, face_areas, is_watertight, weld
 from ..rendering import render
-from ..texture.placing import place
 from ..training.captions import COLOURS, SYNONYMS
-from ..training.dataset import SMALL_MODEL_PLAN
-from .gallery import Gallery, Judgements, Picture
+from .gallery import Gallery, Judgements
 from .pictures import garment_pixels, nearest_colour
-from .sculpted import AZIMUTHS, ENOUGH, HEAD_VIEWS, SIZE
+from .sculpted import AZIMUTHS, ENOUGH, HEAD_VIEWS, SIZE, add_views
 
 __all__ = ["HumanFigures", "add_human", "asked_colours", "human_figures", "human_table"]
 
@@ -68,31 +67,16 @@ def asked_colours(prompt: str) -> dict[str, str]:
 
 
 def add_human(gallery: Gallery, name: str, mesh: Mesh) -> None:
-    """The pictures for the judges: the body from all sides, its head from the front and from behind.
-
-    name: of the human, new to the gallery. mesh: with a texture or colours.
-    """
-    if gallery.select(source=name):
-        raise InputError(f"humans: expected each name once, got {name!r} twice")
+    """The human's colours for the judges, see `add_views`. mesh: with a texture or colours."""
     if mesh.texture is None and mesh.colors is None:
         raise InputError(f"{name}: expected a painted mesh, got one without texture or colours")
-    placed, _ = place(mesh)
-    head = next(crop for crop in SMALL_MODEL_PLAN.crops if crop.part == "head")
-    body = orbit(AZIMUTHS, elevation=5.0).to(placed.device)
-    heads = orbit(list(HEAD_VIEWS.values()), part="head", zoom=head.zoom, target_y=head.target_y).to(placed.device)
-    for part, judges, cameras in (("full", ("pose",), body), ("head", ("face",), heads)):
-        for at, azimuth in enumerate(cameras.azimuth.tolist()):
-            picture = Picture(
-                id=f"{name}_color_{part}_{round(azimuth % 360):03d}",
-                source=name,
-                kind="color",
-                part=part,
-                azimuth=azimuth,
-                judges=judges,
-            )
-            image = render(placed, cameras.select([at]), (SIZE, SIZE), ("color",)).color
-            assert image is not None
-            gallery.add(picture, image[0].cpu())
+    add_views(gallery, name, mesh, "color", _unlit)
+
+
+def _unlit(mesh: Mesh, camera: Cameras) -> Tensor:
+    image = render(mesh, camera, (SIZE, SIZE), ("color",)).color
+    assert image is not None
+    return image[0]
 
 
 def human_figures(gallery: Gallery, judged: Judgements, name: str, mesh: Mesh, prompt: str) -> HumanFigures:

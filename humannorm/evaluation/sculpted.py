@@ -5,9 +5,12 @@ The judges see the bare shape, a matt grey surface under one light on a light gr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..cameras import orbit, wrap_degrees
+from torch import Tensor
+
+from ..cameras import Cameras, orbit, wrap_degrees
 from ..checks import InputError
 from ..geometry.pictures import shaded_views
 from ..mesh import Mesh, connected_components, is_watertight, weld
@@ -15,7 +18,7 @@ from ..texture.placing import place
 from ..training.dataset import SMALL_MODEL_PLAN
 from .gallery import Gallery, Judgements, Picture
 
-__all__ = ["MeshFigures", "add_mesh", "mesh_figures", "mesh_table"]
+__all__ = ["MeshFigures", "add_mesh", "add_views", "mesh_figures", "mesh_table"]
 
 AZIMUTHS = tuple(range(0, 360, 30))  # degrees, of the full body
 HEAD_VIEWS = {"front": 0.0, "back": 180.0}  # where a face must be, and where it must not
@@ -42,9 +45,15 @@ class MeshFigures:
 
 
 def add_mesh(gallery: Gallery, name: str, mesh: Mesh) -> None:
-    """The mesh's pictures for the judges: the body from all sides, its head from the front and from behind.
+    """The mesh's bare shape for the judges, see `add_views`."""
+    add_views(gallery, name, mesh, "shading", lambda placed, camera: shaded_views(placed, camera, SIZE)[1][0])
 
-    name: of the mesh, new to the gallery. The head is sought where a standing body has it.
+
+def add_views(gallery: Gallery, name: str, mesh: Mesh, kind: str, draw: Callable[[Mesh, Cameras], Tensor]) -> None:
+    """Pictures of a mesh for the judges: the body from all sides, its head from the front and from behind.
+
+    name: of the mesh, new to the gallery. draw: the picture [SIZE, SIZE, 3] that one camera takes of the mesh in the
+    working box. The head is sought where a standing body has it.
     """
     if gallery.select(source=name):
         raise InputError(f"meshes: expected each name once, got {name!r} twice")
@@ -55,14 +64,14 @@ def add_mesh(gallery: Gallery, name: str, mesh: Mesh) -> None:
     for part, judges, cameras in (("full", ("pose",), body), ("head", ("face",), heads)):
         for at, azimuth in enumerate(cameras.azimuth.tolist()):
             picture = Picture(
-                id=f"{name}_shading_{part}_{round(azimuth % 360):03d}",
+                id=f"{name}_{kind}_{part}_{round(azimuth % 360):03d}",
                 source=name,
-                kind="shading",
+                kind=kind,
                 part=part,
                 azimuth=azimuth,
                 judges=judges,
             )
-            gallery.add(picture, shaded_views(placed, cameras.select([at]), SIZE)[1][0].cpu())
+            gallery.add(picture, draw(placed, cameras.select([at])).cpu())
 
 
 def mesh_figures(gallery: Gallery, judged: Judgements, name: str, mesh: Mesh) -> MeshFigures:
