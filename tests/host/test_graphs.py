@@ -109,6 +109,33 @@ def test_saved_states_go_on(host, human):
     assert not list(host.output("tests").glob("no_sculpture*"))
 
 
+@pytest.mark.parametrize("skin", ["fair", "dark", "model"])
+def test_a_held_face_wears_the_skin_that_is_asked_for(host, skin):
+    graph = {name: graphs.sculpting()[name] for name in ("body", "start")}
+    graph = changed(graph, start__hold_face=True)
+    graph["paint_start"] = node(
+        "HumanNormTextureStart", geometry=["start", 0], preset="quick", field="hash", uv_size=256, seed=0, skin=skin
+    )
+    graph["render"] = node(
+        "HumanNormRenderViews",
+        texture=["paint_start", 0],
+        views="front",
+        part="head",
+        framing="bundled",
+        elevation=0.0,
+        size=96,
+    )
+    graph["save"] = node("SaveImage", images=["render", 2], filename_prefix=f"tests/skin_{skin}")
+    host.run(graph)
+    face = np.asarray(Image.open(newest(host, f"tests/skin_{skin}_*.png")))[40:60, 40:56] / 255.0
+    red, _, blue = face.reshape(-1, 3).mean(0)
+    if skin == "model":  # nothing is painted yet
+        assert float(np.abs(face - 0.5).max()) < 0.02
+    else:
+        assert red > blue + 0.05 and (red > 0.6 if skin == "fair" else red < 0.5)
+        assert face.std() > 0.02  # eyes, nose, mouth
+
+
 def test_two_prompts_queued_are_both_done(host):
     ids = [host.queue(changed(graphs.sculpting(), sculpt__seed=seed)) for seed in (11, 12)]
     for prompt_id in ids:
