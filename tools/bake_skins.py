@@ -36,14 +36,13 @@ from humannorm.training.assets import CC0_SKINS, default_assets_dir, load_skin_p
 from humannorm.training.people import PeopleMaker, Person, draw_person
 from humannorm.training.people_body import SKIN_VERTICES, Phenotype
 from humannorm.training.people_render import draw_pictures
+from humannorm.training.warp_people import AMBIENT, DIFFUSE, LIGHT
 
 OUTPUT = Path(__file__).parents[1] / "humannorm" / "body" / "data" / "skins.npz"
 QUALITY = 88  # of the JPEG pictures
 EAR, HAIRLINE, SOFT = 0.03, 0.055, 0.01  # metres on the neutral adult: front of the ear's root, its rise, its blur
 FRONT_SIZE = 1024  # pixels of the head seen from the front
 EYES = {"african": 2, "asian": 2, "caucasian": 3}  # numbers of the wardrobe's irises: browns
-
-LIGHT, AMBIENT, DIFFUSE = (0.2425, 0.4851, 0.8402), 0.76, 0.28  # of humannorm.training.warp_people
 
 
 def main() -> None:
@@ -163,7 +162,7 @@ def scale_and_shift(points: np.ndarray, placed: np.ndarray) -> tuple[float, np.n
 
 def light_on(normal: Tensor) -> Tensor:
     """The light that the people renderer shaded a normal map [H, W, 3] in -1..1 with."""
-    return AMBIENT + DIFFUSE * (normal * normal.new_tensor(LIGHT)).sum(-1).clamp_min(0)
+    return AMBIENT + DIFFUSE * (normal * normal.new_tensor(list(LIGHT))).sum(-1).clamp_min(0)
 
 
 if __name__ == "__main__":

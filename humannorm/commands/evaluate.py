@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from humannorm.commands.progress import ProgressLine
 
 if TYPE_CHECKING:
     from humannorm.evaluation.gallery import Gallery
+    from humannorm.evaluation.painted import HumanFigures
+    from humannorm.evaluation.sculpted import MeshFigures
     from humannorm.geometry.sculpt import GuideSource
     from humannorm.mesh import Mesh
 
@@ -152,7 +155,6 @@ def _judge_meshes(meshes: dict[str, Mesh], judge: str, out: Path) -> str:
     """Have them judged in `out`; writes the figures and a sheet of what the judges saw, and returns the table."""
     from humannorm.evaluation.gallery import Gallery, run_judges
     from humannorm.evaluation.sculpted import add_mesh, mesh_figures, mesh_table
-    from humannorm.images import contact_sheet, save_png
 
     gallery = Gallery(out / "pictures")
     for name, mesh in meshes.items():
@@ -161,19 +163,27 @@ def _judge_meshes(meshes: dict[str, Mesh], judge: str, out: Path) -> str:
     judged = run_judges(gallery.folder, judge)
     figures = [mesh_figures(gallery, judged, name, mesh) for name, mesh in meshes.items()]
     text = mesh_table(figures)
+    _save_judged(out, "sheet_meshes.png", gallery, figures, text)
+    return text
+
+
+def _save_judged(
+    out: Path, sheet: str, gallery: Gallery, figures: Sequence[MeshFigures | HumanFigures], text: str
+) -> None:
+    """The table, the figures, and a row of what the judges saw for each."""
+    from humannorm.images import contact_sheet, save_png
+
     (out / "figures.md").write_text(text + "\n", encoding="utf-8")
     plain = [dataclasses.asdict(row) | {"is_human": row.is_human} for row in figures]
     (out / "figures.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
     tiles = [gallery.image(picture.id)[::2, ::2] for picture in gallery.pictures]
     labels = [f"{picture.source}, {picture.part}, {picture.azimuth:.0f}" for picture in gallery.pictures]
-    save_png(out / "sheet_meshes.png", contact_sheet(tiles, labels, columns=len(tiles) // len(meshes)))
-    return text
+    save_png(out / sheet, contact_sheet(tiles, labels, columns=len(tiles) // len(figures)))
 
 
 def run_humans(args: argparse.Namespace) -> int:
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
     from humannorm.evaluation.painted import add_human, human_figures, human_table
-    from humannorm.images import contact_sheet, save_png
     from humannorm.mesh_io import load_mesh
     from humannorm.pipeline import prompt_of
 
@@ -187,12 +197,7 @@ def run_humans(args: argparse.Namespace) -> int:
     judged = run_judges(gallery.folder, judge)
     figures = [human_figures(gallery, judged, name, mesh, prompts[name]) for name, mesh in meshes.items()]
     text = human_table(figures)
-    (args.out / "figures.md").write_text(text + "\n", encoding="utf-8")
-    plain = [dataclasses.asdict(row) | {"is_human": row.is_human} for row in figures]
-    (args.out / "figures.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-    tiles = [gallery.image(picture.id)[::2, ::2] for picture in gallery.pictures]
-    labels = [f"{picture.part}, {picture.azimuth:.0f}" for picture in gallery.pictures]
-    save_png(args.out / "sheet_humans.png", contact_sheet(tiles, labels, columns=len(tiles) // len(meshes)))
+    _save_judged(args.out, "sheet_humans.png", gallery, figures, text)
     print(text)
     return 0
 

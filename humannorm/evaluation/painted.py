@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cameras import Cameras, wrap_degrees
+from ..cameras import Cameras
 from ..checks import InputError
 from ..mesh import Mesh, connected_components, face_areas, is_watertight, weld
 from ..rendering import render
 from ..training.captions import COLOURS, SYNONYMS
 from .gallery import Gallery, Judgements
 from .pictures import garment_pixels, nearest_colour
-from .sculpted import AZIMUTHS, ENOUGH, HEAD_VIEWS, SIZE, add_views
+from .sculpted import AZIMUTHS, ENOUGH, SIZE, add_views, seen_views
 
 __all__ = ["HumanFigures", "add_human", "asked_colours", "human_figures", "human_table"]
 
@@ -81,14 +81,10 @@ def _unlit(mesh: Mesh, camera: Cameras) -> Tensor:
 
 def human_figures(gallery: Gallery, judged: Judgements, name: str, mesh: Mesh, prompt: str) -> HumanFigures:
     """The figures of a human that `add_human` put into the judged gallery."""
-    poses = {picture.id: judged.pose(picture.id) for picture in gallery.select(source=name, part="full")}
-    azimuth = {picture.id: picture.azimuth for picture in gallery.select(source=name, part="full")}
-    seen = {id: pose for id, pose in poses.items() if pose is not None}
-    right = [id for id, pose in seen.items() if abs(wrap_degrees(pose["azimuth"] - azimuth[id])) <= 45]
-    heads = {round(picture.azimuth): picture for picture in gallery.select(source=name, part="head")}
+    views = seen_views(gallery, judged, name)
     asked, worn = asked_colours(prompt), {}
     for garment in asked:
-        pixels = [garment_pixels(gallery.image(id), seen[id]["landmarks"], garment) for id in right]
+        pixels = [garment_pixels(gallery.image(id), views.poses[id]["landmarks"], garment) for id in views.right]
         worn[garment] = nearest_colour(torch.cat(pixels), COLOURS) if pixels else None
     faces = weld(mesh.vertices)[mesh.faces]
     piece = connected_components(faces, mesh.num_vertices)[faces[:, 0]]
@@ -96,10 +92,10 @@ def human_figures(gallery: Gallery, judged: Judgements, name: str, mesh: Mesh, p
     return HumanFigures(
         name=name,
         prompt=prompt,
-        found=len(seen),
-        turned_right=len(right),
-        face_front=judged.face(heads[round(HEAD_VIEWS["front"])].id) is not None,
-        face_back=judged.face(heads[round(HEAD_VIEWS["back"])].id) is not None,
+        found=len(views.poses),
+        turned_right=len(views.right),
+        face_front=views.face["front"],
+        face_back=views.face["back"],
         asked=asked,
         worn=worn,
         closed=is_watertight(faces),

@@ -5,8 +5,9 @@ The judges see the bare shape, a matt grey surface under one light on a light gr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from ..texture.placing import place
 from ..training.dataset import SMALL_MODEL_PLAN
 from .gallery import Gallery, Judgements, Picture
 
-__all__ = ["MeshFigures", "add_mesh", "add_views", "mesh_figures", "mesh_table"]
+__all__ = ["MeshFigures", "add_mesh", "add_views", "mesh_figures", "mesh_table", "seen_views"]
 
 AZIMUTHS = tuple(range(0, 360, 30))  # degrees, of the full body
 HEAD_VIEWS = {"front": 0.0, "back": 180.0}  # where a face must be, and where it must not
@@ -74,20 +75,36 @@ def add_views(gallery: Gallery, name: str, mesh: Mesh, kind: str, draw: Callable
             gallery.add(picture, draw(placed, cameras.select([at])).cpu())
 
 
-def mesh_figures(gallery: Gallery, judged: Judgements, name: str, mesh: Mesh) -> MeshFigures:
-    """The figures of a mesh that `add_mesh` put into the judged gallery."""
-    poses = [(picture, judged.pose(picture.id)) for picture in gallery.select(source=name, part="full")]
-    errors = [abs(wrap_degrees(pose["azimuth"] - picture.azimuth)) for picture, pose in poses if pose is not None]
+@dataclass(frozen=True)
+class SeenViews:
+    """What the judges saw in the pictures of `add_views`."""
+
+    poses: Mapping[str, Any]  # by the picture's id, where a person was found
+    right: Sequence[str]  # ids of those whose azimuth the judge gives within 45 degrees
+    face: Mapping[str, bool]  # by `HEAD_VIEWS`
+
+
+def seen_views(gallery: Gallery, judged: Judgements, name: str) -> SeenViews:
+    """What the judges saw of a mesh that was added by this name."""
+    azimuth = {picture.id: picture.azimuth for picture in gallery.select(source=name, part="full")}
+    poses = {id: pose for id in azimuth if (pose := judged.pose(id)) is not None}
+    right = [id for id, pose in poses.items() if abs(wrap_degrees(pose["azimuth"] - azimuth[id])) <= 45]
     heads = {round(picture.azimuth): picture for picture in gallery.select(source=name, part="head")}
     face = {view: judged.face(heads[round(azimuth)].id) is not None for view, azimuth in HEAD_VIEWS.items()}
+    return SeenViews(poses, right, face)
+
+
+def mesh_figures(gallery: Gallery, judged: Judgements, name: str, mesh: Mesh) -> MeshFigures:
+    """The figures of a mesh that `add_mesh` put into the judged gallery."""
+    views = seen_views(gallery, judged, name)
     faces = weld(mesh.vertices)[mesh.faces]
     pieces = connected_components(faces, mesh.num_vertices)[faces.flatten()].unique()
     return MeshFigures(
         name=name,
-        found=len(errors),
-        turned_right=sum(error <= 45 for error in errors),
-        face_front=face["front"],
-        face_back=face["back"],
+        found=len(views.poses),
+        turned_right=len(views.right),
+        face_front=views.face["front"],
+        face_back=views.face["back"],
         faces=mesh.num_faces,
         pieces=len(pieces),
         closed=is_watertight(faces),

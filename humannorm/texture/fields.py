@@ -1,8 +1,8 @@
 """Colour fields on a frozen surface: the published hash grid with a small network, and a texture in UV space.
 
 Both are unlit and the same from every side: a colour in 0..1 for each surface point. A field draws itself into the
-pictures of its mesh, so that the optimiser knows nothing of its kind. Two more blend: what is
-learned with the painted skin of a protected template, and what an edit learns with what it leaves as it was.
+pictures of its mesh, so that the optimiser knows nothing of its kind. Two more blend: what is learned with the painted
+skin of a protected template, and what an edit learns with what it leaves as it was.
 """
 
 from __future__ import annotations

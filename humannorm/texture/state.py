@@ -22,6 +22,7 @@ from humannorm.texture.fields import (
     HeldColorField,
     HeldColorSettings,
     TemplateColorField,
+    TemplateColorSettings,
     UvColorSettings,
     color_settings_from_dict,
     color_settings_to_dict,
@@ -99,6 +100,8 @@ def _has_texels(settings: ColorFieldSettings) -> bool:
     """Whether a field is of one mesh's texture layout alone."""
     if isinstance(settings, HeldColorSettings):
         return _has_texels(settings.learned) or _has_texels(settings.kept)
+    if isinstance(settings, TemplateColorSettings):
+        return _has_texels(settings.learned)
     return isinstance(settings, UvColorSettings)
 
 

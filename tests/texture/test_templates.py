@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 from humannorm.body import Body, BodyShape, load_body
 from humannorm.body.parts import part_vertices
 from humannorm.body.skins import skin_picture
+from humannorm.checks import InputError
 from humannorm.geometry.holding import Hold, hold_all_but, hold_parts
 from humannorm.mesh import Mesh
-from humannorm.texture.fields import HeldColorField, TemplateColorField
+from humannorm.texture.fields import HeldColorField, TemplateColorField, UvColorSettings
 from humannorm.texture.paint import paint
 from humannorm.texture.settings import TextureSettings
 from humannorm.texture.state import TextureState, load_state, save_state, start_state
@@ -113,3 +115,14 @@ def test_another_start_than_a_template_is_left_to_the_networks(
     other = hold_parts(turned, body, ["face"])
     assert hold.shape == body.shape and other.shape is None
     assert with_painted_template(start, other, "fair") is start
+
+
+def test_skin_over_a_texture_does_not_go_over_to_another_surface(
+    body: Body, hold: Hold, small_settings: TextureSettings
+) -> None:
+    plain = body.to_mesh(normalized=False)
+    mesh = Mesh(plain.vertices, plain.faces, uvs=torch.rand(plain.num_vertices, 2))
+    settings = dataclasses.replace(small_settings, field=UvColorSettings(8))
+    state = with_painted_template(start_state(mesh, settings, torch.Generator().manual_seed(0)), hold, "fair")
+    with pytest.raises(InputError, match="expected colours in space"):
+        state.on(Mesh(0.5 * mesh.vertices, mesh.faces))
