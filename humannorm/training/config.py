@@ -56,6 +56,8 @@ class VaeConfig:
     """Of the L1 of image derivatives: edges and wrinkles are few pixels but carry the look."""
     block_mean_weight: float = 1.0
     """Of the L1 of means over 4 x 4 pixels: what a garment's named colour hangs on is its hue over an area."""
+    square_weight: float = 0.0
+    """Of the mean squared error per pixel element in -1..1, which is what a peak signal to noise ratio counts."""
     background_weight: float = 0.15
     """Of a background pixel; one inside the silhouette weighs 1."""
     crop: int = 64
@@ -63,6 +65,8 @@ class VaeConfig:
     whole picture nearly every pixel is of the person."""
     whole_every: int = 4
     """Every so-manyth step trains on whole pictures instead (a quarter as many), as the VAE will be used."""
+    parts: tuple[tuple[str, float], ...] = ()
+    """How often each body part is drawn, "full" included; empty: as often as the dataset shows it."""
     decoder_only: bool = False
     """Keep the encoder, and with it the latents that denoisers have learnt: a finished model's pictures get better."""
     scaling_factor: float = 0.18215

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from humannorm.checks import check_range
 from humannorm.images import contact_sheet, from_network, save_png, to_network
 from humannorm.training.config import VaeConfig
 from humannorm.training.loop import Task
@@ -37,6 +38,25 @@ def build_vae(config: VaeConfig, resolution: int) -> Any:
     )
 
 
+def deepened(vae: Any, layers_per_block: int) -> Any:
+    """A copy of the VAE with more ResNet blocks a level, which add nothing yet: same latents, same pictures.
+
+    The new blocks' second convolutions are zero. Trained with `decoder_only`, a finished model's decoder gets deeper
+    while the latents that its denoisers have learnt stay. (diffusers gives encoder and decoder one depth.)
+    """
+    from diffusers import AutoencoderKL
+
+    check_range("layers_per_block", layers_per_block, vae.config.layers_per_block, 8)
+    deeper = AutoencoderKL.from_config({**vae.config, "layers_per_block": layers_per_block})
+    state = vae.state_dict()
+    new = [name for name in deeper.load_state_dict(state, strict=False).missing_keys if ".conv2." in name]
+    parameters = dict(deeper.named_parameters())
+    with torch.no_grad():
+        for name in new:
+            parameters[name].zero_()
+    return deeper.to(vae.device, vae.dtype)
+
+
 class VaeTask(Task):
     """Weighted L1 of image and image derivatives plus a light KL, mostly on crops around the person."""
 
@@ -57,8 +77,8 @@ class VaeTask(Task):
         count = max(1, batch_size // (self.shards.resolution // self.config.crop) ** 2) if whole else batch_size
         kinds = torch.multinomial(torch.tensor(KIND_SHARES), count, replacement=True, generator=generator)
         images, masks = [], []
-        for kind in kinds.tolist():
-            index = int(torch.randint(len(self.shards), (), generator=generator))
+        indices = self.shards.draw(count, generator, self.config.parts)
+        for index, kind in zip(indices, kinds.tolist(), strict=True):
             image, mask = self.shards.image(index, KINDS[kind]), self.shards.mask(index)
             top, left = (0, 0) if whole else crop_around(mask, size, generator)
             images.append(image[top : top + size, left : left + size])
@@ -80,6 +100,7 @@ class VaeTask(Task):
         error = decoded - image
         loss = weighted_mean(error.abs(), weight) + self.config.gradient_weight * derivative_l1(error, weight)
         loss = loss + self.config.block_mean_weight * block_mean_l1(error, weight)
+        loss = loss + self.config.square_weight * weighted_mean(error.square(), weight)
         return loss + self.config.kl_weight * kl
 
     @torch.no_grad()
