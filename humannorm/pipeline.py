@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from humannorm import __version__
+from humannorm.body.worn import Worn, solids_of
 from humannorm.checks import InputError, check_choice
 from humannorm.mesh import Mesh
 from humannorm.prompts import Prompts
@@ -83,6 +84,7 @@ class HumanSettings:
     export: ExportSettings
     perceptual: str = "vae"  # see `make_perceptual`; the only engine that needs no file
     hold: tuple[str, ...] = ()  # parts of the body that stay as the start has them, see `geometry.holding.hold_parts`
+    keep_worn: bool = False  # the start's hair and skirt stay, whatever the guidance wants
 
 
 def preset(name: str, models: str | Path = "bundled", height_m: float = 1.75) -> HumanSettings:
@@ -98,8 +100,9 @@ def preset(name: str, models: str | Path = "bundled", height_m: float = 1.75) ->
     if own is not None:
         geometry = dataclasses.replace(geometry, camera_plan=own)
         texture = dataclasses.replace(texture, plan=own)
-    hold = HELD_BY_QUICK if name == "quick" else ()
-    return HumanSettings(geometry, texture, ExportSettings(height_m=height_m), hold=hold)
+    quick = name == "quick"
+    hold = HELD_BY_QUICK if quick else ()
+    return HumanSettings(geometry, texture, ExportSettings(height_m=height_m), hold=hold, keep_worn=quick)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +114,7 @@ class HumanJob:
     settings: HumanSettings
     seed: int = 0
     body: Body | None = None  # that `start` is the surface of, in the working box; None: a mesh of another kind
+    worn: Worn = field(default_factory=Worn)  # hair and skirt that `body` begins with
     told: str = ""  # the prompt as the networks hear it; empty: as it is
     skin: str = ""  # one of `SKIN_TONES`, which parts held of `body` are painted in; empty: the networks paint them
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -187,11 +191,14 @@ class _Run:
         callback: Callback,
         resume: bool,
     ) -> None:
+        from humannorm.geometry.dressing import dressed
         from humannorm.geometry.start import prepare_start, start_height
 
         self.job, self.guides, self.device, self.callback = job, guides, device, callback
         self.out, self.work = out, out / "work"
-        self.start = prepare_start(job.start.to(device), start_height(job.body))
+        self.solids = () if job.body is None else solids_of(job.body, job.worn)
+        self.undressed = prepare_start(job.start.to(device), start_height(job.body))
+        self.start = dressed(self.undressed, self.solids)
         self.record = _Record(out, _request(job, device), resume)
         self.preview_file = out / "preview.png"
         self._previewed = time.monotonic()
@@ -233,14 +240,16 @@ class _Run:
         return {"faces": surface.mesh.num_faces, "pieces": surface.pieces, "pieces_dropped": surface.dropped}
 
     def _hold(self) -> Hold | None:
-        """The parts that are to stay, of the start body or of the one that is found in the start mesh."""
+        """What is to stay: parts of the start body or of the one that is found in the start mesh, and what is worn."""
+        from humannorm.geometry.dressing import united
         from humannorm.geometry.holding import hold_parts
         from humannorm.rigging import fit_body
 
-        parts, mesh = self.job.settings.hold, self.start.mesh
-        if not parts:
+        settings, mesh = self.job.settings, self.undressed.mesh
+        worn = united(self.solids).to(mesh.device) if settings.keep_worn and self.solids else None
+        if not settings.hold and worn is None:
             return None
-        return hold_parts(mesh, fit_body(mesh).body if self.job.body is None else self.job.body, parts)
+        return hold_parts(mesh, fit_body(mesh).body if self.job.body is None else self.job.body, settings.hold, worn)
 
     def paint(self) -> dict[str, Any]:
         """Equation 9 and 10: colour on the sculpted surface, which stays as it is."""
@@ -411,6 +420,7 @@ def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
             "prompt": job.prompt,
             "told": job.told,
             "skin": job.skin,
+            "worn": _plain(job.worn),
             "seed": job.seed,
             "device": device.type,
             "start_sha256": start.hexdigest(),

@@ -55,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of held face and hands: the tone that the prompt names (any, by the seed, where it names none), one of"
         " three, or whatever the model paints",
     )
+    parser.add_argument(
+        "--worn",
+        default="auto",
+        choices=("auto", "none"),
+        help="hair and skirt that the start body wears: those that the prompt names, or none; quick keeps them",
+    )
     add_seed(parser)
     parser.add_argument("--height", type=float, default=1.75, metavar="METRES", help="of the human in the GLB")
     parser.add_argument("--resume", action="store_true", help="go on with what is in DIR, unfinished or not begun")
@@ -160,6 +166,7 @@ def slug(prompt: str) -> str:
 def make_job(args: argparse.Namespace, prompt: str, settings: HumanSettings) -> HumanJob:
     from humannorm.body import plan_for_body, with_pose
     from humannorm.body.skins import tone_of_words
+    from humannorm.body.worn import Worn, worn_of_words
     from humannorm.models import names_poses
     from humannorm.pipeline import HumanJob
 
@@ -173,6 +180,7 @@ def make_job(args: argparse.Namespace, prompt: str, settings: HumanSettings) -> 
         settings,
         args.seed,
         body,
+        worn_of_words(prompt) if args.worn == "auto" and body is not None else Worn(),
         with_pose(prompt, args.pose) if names_poses(args.models) else "",
         "" if args.skin == "model" else tone_of_words(prompt, args.seed) if args.skin == "auto" else args.skin,
         notes={"models": args.models, "body": args.body, "pose": args.pose, "preset": args.preset},

@@ -22,6 +22,8 @@ from humannorm.commands.options import (
 )
 from humannorm.commands.progress import ProgressLine
 
+AUTO = "auto"
+
 if TYPE_CHECKING:
     from humannorm.body import Body
     from humannorm.mesh import Mesh
@@ -29,7 +31,13 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help='the person, such as "an old man in a long coat"')
-    parser.add_argument("--start", default=BODY, metavar=f"{BODY}|FILE", help="what the sculpting begins from")
+    parser.add_argument(
+        "--start",
+        default=AUTO,
+        metavar=f"{AUTO}|{BODY}|FILE",
+        help="what the sculpting begins from: the sex, age, build, hair and skirt that the prompt names (quick keeps"
+        " hair and skirt), the neutral adult, or a mesh",
+    )
     parser.add_argument(
         "--pose",
         default="a-pose",
@@ -47,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
+    from humannorm.body import POSES, with_pose
+    from humannorm.body.worn import solids_of, worn_of_words
+    from humannorm.geometry.dressing import dressed, united
     from humannorm.geometry.holding import edit_settings, hold_all_but, hold_parts
     from humannorm.geometry.pictures import save_sheet, save_turntable
     from humannorm.geometry.sculpt import sculpt
@@ -55,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.geometry.state import LOSS_NAMES, extract_mesh, load_state, start_state
     from humannorm.guidance import find_guides
     from humannorm.mesh import to_trimesh
-    from humannorm.models import camera_plan
+    from humannorm.models import camera_plan, names_poses
     from humannorm.optimisation import save_loss_plot
 
     begin = time.monotonic()
@@ -63,11 +74,16 @@ def run(args: argparse.Namespace) -> int:
     settings = replace(chosen_settings(args, preset, shortened), camera_plan=camera_plan(args.models))
     parts = check_parts(args)
     mesh, body = start_figure(args)
-    start = prepare_start(mesh.to(device), start_height(body))
+    undressed = prepare_start(mesh.to(device), start_height(body))
+    solids = () if body is None or args.start != AUTO else solids_of(body, worn_of_words(args.prompt))
+    start = dressed(undressed, solids)
     for repair in start.repairs:
         print(f"{args.start}: {repair}")
     settings = following(settings, body)
     guides = find_guides(args.models, device, paint=False)
+    told = args.prompt
+    if body is not None and body.pose in POSES and names_poses(args.models):
+        told = with_pose(args.prompt, body.pose)
     generator = torch.Generator().manual_seed(args.seed)
     before = start.mesh
     if args.edit is not None:
@@ -83,8 +99,10 @@ def run(args: argparse.Namespace) -> int:
             f"the field fits the start mesh to {report.mean_error:.1e} on average and {report.max_error:.1e} at worst "
             f"(world units) after {report.seconds:.1f} s"
         )
-        if parts["hold"]:
-            state = replace(state, hold=hold_parts(start.mesh, body_in(start.mesh, body), parts["hold"]))
+        worn = united(solids).to(device) if solids and args.preset == "quick" else None
+        if parts["hold"] or worn is not None:
+            inside = body_in(undressed.mesh, body)
+            state = replace(state, hold=hold_parts(undressed.mesh, inside, parts["hold"], worn))
     else:
         state = load_state(args.resume, generator, device)
         print(f"going on after step {state.step}")
@@ -94,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     bar = ProgressLine(lambda progress: f"{progress.faces} faces")
     state = sculpt(
         state,
-        args.prompt,
+        told,
         settings,
         normal=guides.normal,
         depth=guides.depth,
@@ -139,18 +157,19 @@ def check_parts(args: argparse.Namespace) -> dict[str, list[str]]:
 
 def start_figure(args: argparse.Namespace) -> tuple[Mesh, Body | None]:
     """What the sculpting begins from, and the body if it is the one that comes along, posed, in the working box."""
-    from humannorm.body import load_body
+    from humannorm.body import BodyShape, load_body, shape_of_words
     from humannorm.body.retarget import clip_of_bvh
     from humannorm.checks import InputError, check_range
 
-    if args.start != BODY:
+    if args.start not in (AUTO, BODY):
         if args.pose != "a-pose":
-            raise InputError(f"--pose: expected --start {BODY}, got {args.start}")
+            raise InputError(f"--pose: expected --start {AUTO} or {BODY}, got {args.start}")
         return load_subject(args.start), None
+    shape = shape_of_words(args.prompt) if args.start == AUTO else BodyShape()
     if not args.pose.lower().endswith(".bvh"):
-        body = load_body(pose=args.pose).in_working_box()
-        return (load_subject(BODY) if args.pose == "a-pose" else body.to_mesh(normalized=False)), body
-    rest = load_body(pose="rest")
+        body = load_body(shape, args.pose).in_working_box()
+        return body.to_mesh(normalized=False), body
+    rest = load_body(shape, "rest")
     clip = clip_of_bvh(args.pose, rest)
     check_range("--frame", args.frame, 0, clip.num_frames - 1)
     body = rest.posed(clip.rotations[args.frame], Path(args.pose).stem).in_working_box()

@@ -3,7 +3,8 @@
 The field that is drawn and marched is s(x) = (1 - h) f(x) + h t(x), where f is the field being learned, t the signed
 distance of the surface that is kept and h in 0..1 how far the place x is held. Where h is 1 the surface is the kept one
 whatever the gradients say; the networks see it whole. Along the arms of a template whose hands are held, s is at most
-t + CORE: a guide may thin a sleeve but not cut the hand off.
+t + CORE: a guide may thin a sleeve but not cut the hand off. Likewise f is at most w + WORN, where w is the signed
+distance of what the start wears (hair, skirt): a guide may fold it and add to it, not take it away. It is part of t.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ CELLS = 48  # of the grid of shares along each side of the box: 0.04 units, fine
 HANGING = frozenset({"top", "bottom"})  # whose garments end elsewhere than the part of the body
 FINGERS = 448  # lattice cells a side at which all of a template's fingers show: 0.27 % of the height off at most
 CORE = 0.013  # world units that an arm may lose of its radius, half of a slim wrist's
+WORN = 0.015  # world units that what is worn may lose of its depth
 REACH = 0.10  # world units around a protected part that are held with it
 
 
@@ -45,10 +47,16 @@ class Hold:
     resolution: int = 0  # lattice cells a side that the finished surface needs to show what is kept; 0: any will do
     core: Bool[Tensor, "Z Y X"] | None = None  # where, on that grid, something of what is kept must stay inside
     shape: BodyShape | None = None  # of the template whose own surface the mesh is, vertex for vertex; None: another
+    worn: Mesh | None = None  # hair and skirt of the start, closed, in the working box
 
     @cached_property
     def distance(self) -> SignedDistance:
         return SignedDistance(self.mesh.vertices, self.mesh.faces)
+
+    @cached_property
+    def worn_distance(self) -> SignedDistance:
+        assert self.worn is not None
+        return SignedDistance(self.worn.vertices, self.worn.faces)
 
     def share_at(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
         """h at points."""
@@ -71,9 +79,22 @@ class Hold:
             held = share > 0
             kept = torch.zeros_like(share)
             kept[held] = self.distance(points.detach()[held])
-            return self._with_core((1 - share) * field(points) + share * kept, points)
+            learned, kept = self._with_worn(field(points), kept, points)
+            return self._with_core((1 - share) * learned + share * kept, points)
 
         return blended
+
+    def _with_worn(self, learned: Tensor, kept: Tensor, points: Float[Tensor, "N 3"]) -> tuple[Tensor, Tensor]:
+        """f no larger than the distance of what is worn shrunk by WORN, and t united with what is worn."""
+        if self.worn is None:
+            return learned, kept
+        low, high = self.worn.vertices.amin(0) - WORN, self.worn.vertices.amax(0) + WORN
+        near = ((points > low) & (points < high)).all(1).nonzero()[:, 0]
+        if not len(near):
+            return learned, kept
+        worn = self.worn_distance(points.detach()[near])
+        learned = learned.index_copy(0, near, torch.minimum(learned[near], worn + WORN))
+        return learned, kept.index_copy(0, near, torch.minimum(kept[near], worn))
 
     def _with_core(self, values: Float[Tensor, " N"], points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
         """The values, no larger than those of the kept surface shrunk by CORE where it has to stay."""
@@ -112,13 +133,16 @@ def share_at(share: Float[Tensor, "Z Y X"], points: Float[Tensor, "N 3"]) -> Flo
     return found[0, 0, 0, 0]
 
 
-def hold_parts(mesh: Mesh, body: Body, parts: Sequence[str]) -> Hold:
+def hold_parts(mesh: Mesh, body: Body, parts: Sequence[str], worn: Mesh | None = None) -> Hold:
     """Keep these parts of a surface, such as the hands of the template body, and what is close around them free of
-    anything else. body: in the mesh's frame (the working box)."""
+    anything else. body: in the mesh's frame (the working box). worn: one closed surface of what the start wears over
+    the mesh; elsewhere than on those parts it stays."""
+    if not parts:
+        return replace(_held(mesh, torch.zeros(CELLS**3)), worn=worn)
     own = mesh.faces.shape == body.faces.shape and torch.equal(mesh.faces.cpu(), body.faces.cpu())
     hold = _held(mesh, share_of_parts(_grid(), body, parts, REACH))
     core = _near_arms(body).to(mesh.device) if "hands" in parts else None
-    return replace(hold, resolution=FINGERS, core=core, shape=body.shape if own else None)
+    return replace(hold, resolution=FINGERS, core=core, shape=body.shape if own else None, worn=worn)
 
 
 def hold_all_but(mesh: Mesh, body: Body, parts: Sequence[str], colors: Float[Tensor, "V 3"] | None = None) -> Hold:

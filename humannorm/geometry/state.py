@@ -222,6 +222,8 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
         tensors["hold.vertices"] = state.hold.mesh.vertices
         if state.hold.core is not None:
             tensors["hold.core"] = state.hold.core
+        if state.hold.worn is not None:
+            tensors |= {"hold.worn_vertices": state.hold.worn.vertices, "hold.worn_faces": state.hold.worn.faces}
     for kind, cache in state.targets.items():
         tensors |= {f"targets.{kind}.{name}": value for name, value in cache.tensors.items()}
     if generator is not None:
@@ -259,7 +261,7 @@ def load_state(
         deformation.load_state_dict(tensors_below("deformation.", tensors))
     record = tensors_below("record.", tensors)
     hold = tensors_below("hold.", tensors)
-    # States from before protections were drawn finer, or could be painted, do not say these.
+    # States from before protections were drawn finer, could be painted or worn do not say these.
     fineness, shape = numbers.get("hold_resolution", 0), numbers.get("hold_shape")
     if generator is not None and "generator" in tensors:
         generator.set_state(tensors["generator"].cpu())
@@ -279,6 +281,7 @@ def load_state(
             fineness,
             hold.get("core"),
             None if shape is None else BodyShape(**shape),
+            Mesh(hold["worn_vertices"], hold["worn_faces"]) if "worn_vertices" in hold else None,
         )
         if hold
         else None,

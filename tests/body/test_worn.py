@@ -1,0 +1,81 @@
+"""Hair and skirt of a start body: read from the prompt, closed, on the body, and never over the face."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from humannorm.body import BodyShape, load_body
+from humannorm.body.parts import part_vertices
+from humannorm.body.worn import HAIR_STYLES, Worn, solids_of, worn_of_words
+from humannorm.checks import InputError
+from humannorm.geometry.dressing import dressed
+from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.geometry.start import prepare_start
+from humannorm.mesh import connected_components, is_watertight
+
+
+@pytest.mark.parametrize(
+    ("prompt", "hair", "skirt"),
+    [
+        ("a man in a suit", "none", False),
+        ("a man in a dress shirt, dress shoes and jeans", "none", False),
+        ("a well-dressed woman with long black hair, wearing a red skirt", "long", True),
+        ("a woman with black long hair and blue shorts", "long", False),
+        ("a blond girl's mother in a ponytail, wearing an evening gown", "ponytail", True),
+        ("an old man with short grey hair in a long brown coat", "short", True),
+        ("a bald man in a kilt", "none", True),
+        ("a woman with braids", "braid", False),
+        ("a young man with an afro", "afro", False),
+        ("a long-haired man with a long coat", "long", True),
+        ("a woman in a long red dress, chin-length hair", "bob", True),
+    ],
+)
+def test_hair_and_skirt_are_those_of_the_prompt(prompt, hair, skirt):
+    worn = worn_of_words(prompt)
+    assert (worn.hair, worn.hem > 0) == (hair, skirt)
+
+
+def test_lengths_follow_the_words():
+    ends = [worn_of_words(f"a woman in a {words}").hem for words in ("mini skirt", "skirt", "long coat", "ball gown")]
+    assert ends == sorted(ends) and ends[0] < ends[-1]
+
+
+@pytest.mark.parametrize("style", HAIR_STYLES)
+@pytest.mark.parametrize("sex", [0.05, 0.95])
+def test_solids_are_closed_sit_on_the_body_and_leave_the_face_free(style, sex):
+    body = load_body(BodyShape(sex=sex)).in_working_box()
+    solids = solids_of(body, Worn(style, hem=0.5, flare=0.05))
+    face = body.vertices[part_vertices(body, ["face"])]
+    front = face[(face[:, 2] > face[:, 2].max() - 0.03) & (face[:, 1] < body.joint("eye.L")[1] + 0.02)]
+    outside = SignedDistance(body.vertices, body.faces)
+    for solid in solids:
+        corners = solid.vertices[solid.faces].double()
+        assert is_watertight(solid.faces)
+        assert float(torch.linalg.det(corners).sum()) > 0, "wound outward"
+        around = SignedDistance(solid.vertices, solid.faces)
+        assert bool((around(body.vertices) < 0).any()) and bool((outside(solid.vertices) > 0).any())
+        assert bool((around(front) > 0).all())
+    start = dressed(prepare_start(body.to_mesh(normalized=False)), solids)
+    pieces = connected_components(start.mesh.faces, start.mesh.num_vertices)[start.mesh.faces[:, 0]]
+    assert is_watertight(start.mesh.faces) and len(pieces.unique()) == 1
+
+
+def test_a_skirt_reaches_its_hem_and_covers_both_legs():
+    body = load_body().in_working_box()
+    hips, ankles = float(body.joint("upperleg01.L")[1]), float(body.joint("foot.L")[1])
+    (skirt,) = solids_of(body, Worn(hem=0.5))
+    assert float(skirt.vertices[:, 1].min()) == pytest.approx(hips + 0.5 * (ankles - hips), abs=0.01)
+    distance = SignedDistance(skirt.vertices, skirt.faces)
+    height = hips + 0.3 * (ankles - hips)
+    legs = body.vertices[part_vertices(body, ["bottom"])]
+    assert bool((distance(legs[(legs[:, 1] - height).abs() < 0.05]) < 0).all())
+
+
+def test_nothing_hangs_straight_on_a_body_that_sits():
+    assert solids_of(load_body(pose="sit").in_working_box(), Worn("long", 0.5)) == ()
+
+
+def test_an_unknown_hair_style_is_refused():
+    with pytest.raises(InputError, match="hair"):
+        Worn("mohawk")
