@@ -11,7 +11,9 @@ import torch
 from comfy_api.latest import io, ui
 
 from humannorm.body import Body as BodyValue
+from humannorm.body.worn import solids_of, worn_of_words
 from humannorm.checks import InputError
+from humannorm.geometry.dressing import dressed, united
 from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
 from humannorm.geometry.holding import hold_parts
 from humannorm.geometry.sculpt import sculpt
@@ -92,6 +94,13 @@ class HumanNormGeometryStart(io.ComfyNode):
                     )
                     for part, them, why in PROTECTED
                 ),
+                io.String.Input(
+                    "wears",
+                    default="",
+                    optional=True,
+                    tooltip="Hair and skirt that these words name, such as the prompt's, are put on a standing body;"
+                    " the preset quick keeps them whatever the guidance wants. Empty: the body as it is.",
+                ),
             ],
             outputs=[Geometry.Output("geometry", display_name="geometry", tooltip="For the geometry optimiser.")],
         )
@@ -107,8 +116,11 @@ class HumanNormGeometryStart(io.ComfyNode):
         start_mesh: Any | None = None,
         hold_hands: bool = False,
         hold_face: bool = False,
+        wears: str = "",
     ) -> io.NodeOutput:
         check_one_connected(body=body, start_mesh=start_mesh)
+        if wears and body is None:
+            raise InputError("wears: expected a connected body to put hair and skirt on, got a mesh")
         parts = [part for part, held in (("hands", hold_hands), ("face", hold_face)) if held]
         with ordinary_tensors():
             settings = settings_of(preset)
@@ -121,10 +133,12 @@ class HumanNormGeometryStart(io.ComfyNode):
             mesh = body.to_mesh() if body is not None else from_host(start_mesh, "start_mesh")
             mesh = Mesh(mesh.vertices, mesh.faces)  # closed: colours and seams are of no use here
             start = prepare_start(mesh.to(work_device()), start_height(body))
-            state, _ = start_state(start, settings, torch.Generator().manual_seed(seed))
-            if parts:
+            solids = () if body is None else solids_of(body.in_working_box(), worn_of_words(wears))
+            state, _ = start_state(dressed(start, solids), settings, torch.Generator().manual_seed(seed))
+            worn = united(solids).to(work_device()) if solids and preset == "quick" else None
+            if parts or worn is not None:
                 inside = fit_body(start.mesh).body if body is None else body.in_working_box()
-                state = replace(state, hold=hold_parts(start.mesh, inside, parts))
+                state = replace(state, hold=hold_parts(start.mesh, inside, parts, worn))
             return io.NodeOutput(moved(state, rest_device()))
 
 

@@ -257,11 +257,18 @@ def sd15(flow: Workflow) -> dict[str, tuple[int, int]]:
     return found
 
 
-def texts(flow: Workflow, clip: tuple[int, int], *kinds: str, prompt: str = PROMPT) -> dict[str, tuple[int, int]]:
-    """The person in one place, as prompts of these kinds."""
-    who = flow.add("PrimitiveStringMultiline", title="Who is it?", value=prompt)
+def person(flow: Workflow, prompt: str = PROMPT) -> tuple[int, int]:
+    """The person in one place."""
+    return flow.add("PrimitiveStringMultiline", title="Who is it?", value=prompt), 0
+
+
+def texts(
+    flow: Workflow, clip: tuple[int, int], *kinds: str, prompt: str = PROMPT, who: tuple[int, int] | None = None
+) -> dict[str, tuple[int, int]]:
+    """A person, given in words or as another node's, as prompts of these kinds."""
+    said = person(flow, prompt) if who is None else who
     return {
-        kind: (flow.add("HumanNormPrompts", title=f"Prompts: {kind}", clip=clip, prompt=(who, 0), kind=kind), 0)
+        kind: (flow.add("HumanNormPrompts", title=f"Prompts: {kind}", clip=clip, prompt=said, kind=kind), 0)
         for kind in kinds
     }
 
@@ -299,12 +306,13 @@ def whole_human(
 ) -> None:
     """Texts to a GLB in the viewer."""
     flow.group("2 Who", "texts")
-    said = texts(flow, models["clip"], "normal", "depth", "image")
+    who = person(flow)
+    said = texts(flow, models["clip"], "normal", "depth", "image", who=who)
     flow.group("3 Guidance", "guidance")
     guide = guides(flow, models, said, cfg)
     body = flow.add("HumanNormBody")
     flow.group("4 Sculpt", "work")
-    sculpt = sculpture(flow, guide, body, HELD if preset == "quick" else {}, preset=preset)
+    sculpt = sculpture(flow, guide, body, {**(HELD if preset == "quick" else {}), "wears": who}, preset=preset)
     flow.add(
         "HumanNormSaveState", title="Save the sculpture", geometry=(sculpt, 0), filename_prefix="humannorm/geometry"
     )
@@ -317,9 +325,9 @@ def whole_human(
     previewed(flow, "Normals", (render, 0), 240)
 
 
-def sculpture(flow: Workflow, guide: dict[str, Any], body: int, held: Mapping[str, bool], **widgets: Any) -> int:
+def sculpture(flow: Workflow, guide: dict[str, Any], body: int, start_with: Mapping[str, Any], **widgets: Any) -> int:
     """A field on a body and its optimiser, which share their widgets' values; the optimiser's node."""
-    start = flow.add("HumanNormGeometryStart", body=(body, 0), **held, **widgets)
+    start = flow.add("HumanNormGeometryStart", body=(body, 0), **start_with, **widgets)
     return flow.add(
         "HumanNormGeometryOptimizer",
         geometry=(start, 0),
