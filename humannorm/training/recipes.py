@@ -35,7 +35,7 @@ from humannorm.training.diffusion import (
     build_unet,
     save_folder,
 )
-from humannorm.training.loop import train
+from humannorm.training.loop import autocast_precision, train
 from humannorm.training.shards import KINDS, Shards
 from humannorm.training.text import build_text_encoder, draw_prompt, train_tokenizer
 from humannorm.training.vae import VaeTask, build_vae, encode_shards, latent_statistics, normalise_latents
@@ -217,12 +217,17 @@ def train_small(
 def encode(
     vae: Any, data: str | Path, cache: Path, *, kinds: tuple[str, ...], device: str, size: int | None = None
 ) -> None:
-    """Latents of all shards, of pictures shrunk to `size`; the processes of `accelerate launch` share the work."""
+    """Latents of all shards, of pictures shrunk to `size`; the processes of `accelerate launch` share the work.
+
+    In bf16 where the device computes it natively: twice as fast, and off by half a percent of the latents' spread.
+    """
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu")
     vae.to(state.device)
-    encode_shards(vae, data, cache, kinds=kinds, size=size, worker=state.process_index, workers=state.num_processes)
+    half = autocast_precision("auto", device) == "bf16"
+    with torch.autocast(state.device.type, torch.bfloat16, enabled=half):
+        encode_shards(vae, data, cache, kinds=kinds, size=size, worker=state.process_index, workers=state.num_processes)
     vae.to("cpu")
     state.wait_for_everyone()
 
