@@ -159,7 +159,9 @@ def test_what_is_held_is_the_presets_unless_told() -> None:
 
 
 def test_a_posed_body_comes_with_crops_that_follow_it(tiny_human: HumanSettings) -> None:
-    arguments = argparse.Namespace(body="auto", pose="sit", models="bundled", preset="quick", seed=0, skin="auto")
+    arguments = argparse.Namespace(
+        body="auto", pose="sit", models="bundled", preset="quick", seed=0, skin="auto", worn="auto"
+    )
     job = make_job(arguments, "an old African man", tiny_human)
     assert job.body is not None and job.told == "an old African man, sitting" and job.skin == "dark"
     assert torch.equal(job.start.vertices, job.body.vertices)
@@ -167,6 +169,19 @@ def test_a_posed_body_comes_with_crops_that_follow_it(tiny_human: HumanSettings)
     assert after is not None and after != before
     arguments.skin = "model"
     assert make_job(arguments, "an old African man", tiny_human).skin == ""
+
+
+def test_the_start_body_wears_what_the_prompt_names(tiny_human: HumanSettings) -> None:
+    def worn(body: str, wear: str) -> tuple[str, bool]:
+        arguments = argparse.Namespace(
+            body=body, pose="a-pose", models="bundled", preset="quick", seed=0, skin="auto", worn=wear
+        )
+        found = make_job(arguments, "a woman with long hair, in a skirt", tiny_human).worn
+        return found.hair, found.hem > 0
+
+    assert worn("auto", "auto") == worn("neutral", "auto") == ("long", True)
+    assert worn("auto", "none") == ("none", False)
+    assert human_preset("quick").keep_worn and not human_preset("standard").keep_worn
 
 
 class Terminal(io.StringIO):

@@ -41,9 +41,12 @@ def test_sculpt_and_go_on(
     monkeypatch.setitem(PRESETS, "quick", SMALL)  # type: ignore[arg-type]
     models = str(tiny_sd("v_prediction"))
     first, second = tmp_path / "first", tmp_path / "second"
-    assert main(["sculpt", "a man", "--models", models, "--steps", "2", "--out", str(first)]) == 0
+    person = "a woman with long hair, in a skirt"
+    assert main(["sculpt", person, "--models", models, "--steps", "2", "--out", str(first)]) == 0
     assert {path.name for path in first.iterdir()} == PROMISED
     assert is_watertight(load_mesh(first / "sculpt.glb").faces)
+    hold = load_state(first / "state.safetensors").hold
+    assert hold is not None and hold.worn is not None and bool(hold.share.any())  # quick: hands, face, hair and skirt
     resume = ["--resume", str(first / "state.safetensors"), "--steps", "3"]
     assert main(["sculpt", "a woman", "--models", models, *resume, "--out", str(second)]) == 0
     assert "going on after step 2" in capsys.readouterr().out

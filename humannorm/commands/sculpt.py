@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--frame", type=int, default=0, metavar="N", help="which frame of --pose FILE.bvh")
     parser.add_argument(
-        "--hold", default="", metavar="PARTS", help="parts kept as the start has them, such as hands or hands,face"
+        "--hold",
+        metavar="PARTS|none",
+        help="parts kept as the start has them, such as hands or hands,face; quick from a body: hands,face, else none",
     )
     add_edit(parser)
     add_course(parser)
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         )
         worn = united(solids).to(device) if solids and args.preset == "quick" else None
         if parts["hold"] or worn is not None:
-            inside = body_in(undressed.mesh, body)
+            inside = body_in(undressed.mesh) if body is None else body
             state = replace(state, hold=hold_parts(undressed.mesh, inside, parts["hold"], worn))
     else:
         state = load_state(args.resume, generator, device)
@@ -149,8 +151,12 @@ def check_parts(args: argparse.Namespace) -> dict[str, list[str]]:
     """--hold and --only as lists of parts, or an error before long work."""
     from humannorm.checks import InputError
 
+    fresh = args.edit is None and args.resume is None
+    if args.hold is None:
+        args.hold = "hands,face" if fresh and args.preset == "quick" and args.start in (AUTO, BODY) else "none"
+    args.hold = "" if args.hold == "none" else args.hold
     found = chosen_parts(args, "hold", "only")
-    if found["hold"] and (args.edit is not None or args.resume is not None):
+    if found["hold"] and not fresh:
         raise InputError("--hold: expected a run from its start (a resumed one keeps what it holds), got another")
     return found
 

@@ -46,7 +46,7 @@ class VaeConfig:
     """
 
     channels: tuple[int, ...] = (32, 32, 64)
-    layers_per_block: int = 1
+    layers_per_block: int = 2
     latent_channels: int = 4
     norm_groups: int = 8
     """32 groups of so few channels would normalise each channel alone and lose how bright an image is."""
@@ -56,7 +56,7 @@ class VaeConfig:
     """Of the L1 of image derivatives: edges and wrinkles are few pixels but carry the look."""
     block_mean_weight: float = 1.0
     """Of the L1 of means over 4 x 4 pixels: what a garment's named colour hangs on is its hue over an area."""
-    square_weight: float = 0.0
+    square_weight: float = 4.0
     """Of the mean squared error per pixel element in -1..1, which is what a peak signal to noise ratio counts."""
     background_weight: float = 0.15
     """Of a background pixel; one inside the silhouette weighs 1."""

@@ -12,7 +12,7 @@ from humannorm.training.loop import train
 from humannorm.training.shards import Shards
 from humannorm.training.vae import VaeTask, build_vae, deepened
 
-SMALL = VaeConfig(channels=(8, 8, 8), crop=32)
+SMALL = VaeConfig(channels=(8, 8, 8), layers_per_block=1, crop=32)
 
 
 @pytest.mark.parametrize("decoder_only", [False, True])
