@@ -11,7 +11,8 @@ import torch
 from comfy_api.latest import io, ui
 
 from humannorm.body import Body as BodyValue
-from humannorm.body.worn import solids_of, worn_of_words
+from humannorm.body import worn_of_words
+from humannorm.body.worn import solids_of
 from humannorm.checks import InputError
 from humannorm.geometry.dressing import dressed, united
 from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from humannorm.body import load_body, shape_of_words
-from humannorm.body.worn import solids_of, worn_of_words
+from humannorm.body import load_body, shape_of_words, worn_of_words
+from humannorm.body.worn import solids_of
 from humannorm.cameras import orbit
 from humannorm.geometry.dressing import dressed
 from humannorm.geometry.pictures import shaded_views

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .body import POSES, WORKING_HEIGHT, Body, load_body, named_pose, plan_for_body
 from .shape import BodyShape
-from .words import shape_of_words, with_pose
+from .words import shape_of_words, with_pose, worn_of_words
 
 __all__ = [
     "POSES",
@@ -16,4 +16,5 @@ __all__ = [
     "plan_for_body",
     "shape_of_words",
     "with_pose",
+    "worn_of_words",
 ]

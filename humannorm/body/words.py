@@ -1,6 +1,7 @@
 """What a sentence says of the start body, and what the body says to the sentence.
 
-Sex, age and build are read from a prompt's words, the rest stays neutral; the pose of the body goes into the prompt.
+Sex, age and build, hair and skirt are read from a prompt's words, the rest stays neutral; the pose of the body goes into
+the prompt.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from humannorm.body.shape import ADULT, BodyShape
+from humannorm.body.worn import Worn
 from humannorm.checks import check_choice
 
-__all__ = ["shape_of_words", "with_pose"]
+__all__ = ["shape_of_words", "with_pose", "worn_of_words"]
 
 Value = TypeVar("Value")
 
@@ -46,6 +48,27 @@ _SAYS_A_POSE = re.compile(
     r"|jump(s|ing)|kneel(s|ing)|danc(es|ing)|crouch(es|ing)|squat(s|ting)|lying|arms?|[at]-pose)\b",
     re.IGNORECASE,
 )
+_SKIRTS: Mapping[str, tuple[float, float]] = {  # the first that is found: hem, flare
+    r"mini ?-?skirt|short (\w+ ){0,2}(skirt|dress)": (0.36, 0.05),
+    r"(evening|wedding|ball|long|maxi|floor-length) (\w+ ){0,2}(dress|gown|skirt)|gown|kimono|cassock|abaya": (
+        0.93,
+        0.09,
+    ),
+    r"(long|trench|winter) (\w+ ){0,2}coat|overcoat|robe": (0.66, 0.05),
+    r"pencil skirt": (0.5, 0.0),
+    r"(skirt|kilt|sundress|dress(?! shoes| shirt| pants| trousers))": (0.52, 0.07),
+    r"(lab|rain) ?-?coat": (0.45, 0.03),
+}
+_HAIR: Mapping[str, str] = {
+    r"bald|shaved head|no hair|hijab|headscarf|turban|helmet": "none",
+    r"pony ?-?tail": "ponytail",
+    r"braid(s|ed)?|plait(s|ed)?": "braid",
+    r"(hair )?bun|chignon|updo|topknot": "bun",
+    r"afro|curly (\w+ ){0,2}hair": "afro",
+    r"(bob|shoulder-length|chin-length|medium(-length)?)\b": "bob",
+    r"long(-| )haired|(long|flowing|waist-length) (\w+ ){0,2}hair|hair (that is )?long|\w+ long hair": "long",
+    r"hair(ed)?|blond(e)?|brunette|redhead": "short",
+}
 
 
 def with_pose(prompt: str, pose: str) -> str:
@@ -65,6 +88,14 @@ def shape_of_words(prompt: str) -> BodyShape:
     return BodyShape(
         sex=_first(words, _SEX, neutral.sex), age=_first(words, _AGE, neutral.age), weight=weight, muscle=muscle
     )
+
+
+def worn_of_words(prompt: str) -> Worn:
+    """Hair and skirt that a prompt asks for; `Worn()` where it speaks of neither."""
+    text = prompt.lower()
+    hem, flare = next((size for words, size in _SKIRTS.items() if re.search(rf"\b({words})\b", text)), (0.0, 0.0))
+    hair = next((style for words, style in _HAIR.items() if re.search(rf"\b({words})", text)), "none")
+    return Worn(hair, hem, flare)
 
 
 def _first(words: list[str], table: Mapping[Value, str], otherwise: Value) -> Value:

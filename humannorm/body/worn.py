@@ -8,8 +8,6 @@ body and solids united are one piece. Lengths are world units of the working box
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +19,7 @@ from ..mesh import Mesh
 from .body import Body
 from .parts import part_vertices
 
-__all__ = ["HAIR_STYLES", "STANDING", "Worn", "solids_of", "worn_of_words"]
+__all__ = ["HAIR_STYLES", "STANDING", "Worn", "solids_of"]
 
 STANDING = frozenset({"a-pose", "rest", "t-pose", "standing"})  # the poses in which cloth and hair hang straight
 HAIR_STYLES = ("none", "short", "bob", "long", "ponytail", "braid", "bun", "afro")
@@ -43,37 +41,6 @@ class Worn:
         check_choice("hair", self.hair, HAIR_STYLES)
         check_range("hem", self.hem, 0.0, 1.0)
         check_range("flare", self.flare, 0.0, 0.5)
-
-
-_SKIRTS: Mapping[str, tuple[float, float]] = {  # the first that is found: hem, flare
-    r"mini ?-?skirt|short (\w+ ){0,2}(skirt|dress)": (0.36, 0.05),
-    r"(evening|wedding|ball|long|maxi|floor-length) (\w+ ){0,2}(dress|gown|skirt)|gown|kimono|cassock|abaya": (
-        0.93,
-        0.09,
-    ),
-    r"(long|trench|winter) (\w+ ){0,2}coat|overcoat|robe": (0.66, 0.05),
-    r"pencil skirt": (0.5, 0.0),
-    r"(skirt|kilt|sundress|dress(?! shoes| shirt| pants| trousers))": (0.52, 0.07),
-    r"(lab|rain) ?-?coat": (0.45, 0.03),
-}
-_HAIR: Mapping[str, str] = {
-    r"bald|shaved head|no hair|hijab|headscarf|turban|helmet": "none",
-    r"pony ?-?tail": "ponytail",
-    r"braid(s|ed)?|plait(s|ed)?": "braid",
-    r"(hair )?bun|chignon|updo|topknot": "bun",
-    r"afro|curly (\w+ ){0,2}hair": "afro",
-    r"(bob|shoulder-length|chin-length|medium(-length)?)\b": "bob",
-    r"long(-| )haired|(long|flowing|waist-length) (\w+ ){0,2}hair|hair (that is )?long|\w+ long hair": "long",
-    r"hair(ed)?|blond(e)?|brunette|redhead": "short",
-}
-
-
-def worn_of_words(prompt: str) -> Worn:
-    """Hair and skirt that a prompt asks for; `Worn()` where it speaks of neither."""
-    text = prompt.lower()
-    hem, flare = next((size for words, size in _SKIRTS.items() if re.search(rf"\b({words})\b", text)), (0.0, 0.0))
-    hair = next((style for words, style in _HAIR.items() if re.search(rf"\b({words})", text)), "none")
-    return Worn(hair, hem, flare)
 
 
 def solids_of(body: Body, worn: Worn) -> tuple[Mesh, ...]:
@@ -270,14 +237,3 @@ def _closed(rings: Float[Tensor, "K A 3"]) -> Mesh:
     faces.append(torch.stack([torch.full_like(around, last), end + after, end + around], 1))
     vertices = torch.cat([rings.reshape(-1, 3), rings[[0]].mean(1), rings[[-1]].mean(1)])
     return Mesh(vertices, torch.cat(faces))
-
-
-def joined(meshes: Sequence[Mesh]) -> Mesh:
-    """Plain meshes as one with several pieces."""
-    counts = [0]
-    for mesh in meshes:
-        counts.append(counts[-1] + mesh.num_vertices)
-    return Mesh(
-        torch.cat([mesh.vertices for mesh in meshes]),
-        torch.cat([mesh.faces + first for mesh, first in zip(meshes, counts, strict=False)]),
-    )

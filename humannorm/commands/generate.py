@@ -164,9 +164,9 @@ def slug(prompt: str) -> str:
 
 
 def make_job(args: argparse.Namespace, prompt: str, settings: HumanSettings) -> HumanJob:
-    from humannorm.body import plan_for_body, with_pose
+    from humannorm.body import plan_for_body, with_pose, worn_of_words
     from humannorm.body.skins import tone_of_words
-    from humannorm.body.worn import Worn, worn_of_words
+    from humannorm.body.worn import Worn
     from humannorm.models import names_poses
     from humannorm.pipeline import HumanJob
 

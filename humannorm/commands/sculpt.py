@@ -57,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from humannorm.body import POSES, with_pose
-    from humannorm.body.worn import solids_of, worn_of_words
+    from humannorm.body import POSES, with_pose, worn_of_words
+    from humannorm.body.worn import solids_of
     from humannorm.geometry.dressing import dressed, united
     from humannorm.geometry.holding import edit_settings, hold_all_but, hold_parts
     from humannorm.geometry.pictures import save_sheet, save_turntable

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from humannorm.body import BodyShape, load_body
+from humannorm.body import BodyShape, load_body, worn_of_words
 from humannorm.body.parts import part_vertices
-from humannorm.body.worn import HAIR_STYLES, Worn, solids_of, worn_of_words
+from humannorm.body.worn import HAIR_STYLES, Worn, solids_of
 from humannorm.checks import InputError
 from humannorm.geometry.dressing import dressed
 from humannorm.geometry.signed_distance import SignedDistance
