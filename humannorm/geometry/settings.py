@@ -209,7 +209,7 @@ QUICK = GeometrySettings(
     targets=TargetSettings(
         views=32,  # eight sides of each of the small model's four crops
         refresh_every=48,
-        level=ramp(0, 0.92, 200, 0.40),
+        level=ramp(0, 0.55, 200, 0.40),  # from more noise chests and backs swell, and the start says enough already
         stride=90,
         weight=15_000.0,
     ),
