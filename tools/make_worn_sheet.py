@@ -18,8 +18,8 @@ OUT = Path(__file__).parents[1] / "docs" / "images" / "worn.png"
 PROMPTS = (
     "a woman with long hair and a skirt",
     "a woman with a bob, in a mini skirt",
-    "a woman with short hair, in a ball gown",
-    "a woman with a ponytail, in a long coat",
+    "an old man with short hair, in a long coat",
+    "a woman with a ponytail, in a ball gown",
     "a woman with braids",
     "a woman with a bun, in a pencil skirt",
     "a man with an afro",

@@ -78,7 +78,7 @@ def _hair(body: Body, style: str) -> list[Mesh]:
         return []
     skull = _Skull.of(body)
     unit = skull.unit
-    solids = [_cap(skull, 0.55 * unit if style == "afro" else HAIR * unit)]
+    solids = [_cap(skull, (0.55 if style == "afro" else HAIR) * unit, -0.25 if style == "short" else -0.75)]
     if style in ("bob", "long"):
         solids.append(_curtain(body, skull, HAIR * unit, skull.neck[1] - (0.25 if style == "bob" else 2.6) * unit))
     knot = skull.centre + skull.centre.new_tensor((0.0, 0.55 * unit, -0.85 * unit))
@@ -107,12 +107,13 @@ class _Skull:
         return _Skull(vertices, centre, body.joint("neck02"), float(vertices[:, 1].max() - eyes[1]))
 
 
-def _cap(skull: _Skull, ease: float) -> Mesh:
-    """The convex hull of the hairy part of the skull, moved outward: crown to hairline, behind the ears to the nape."""
+def _cap(skull: _Skull, ease: float, low: float) -> Mesh:
+    """The convex hull of the hairy part of the skull, moved outward: crown to hairline, behind the ears down to `low`
+    (in halves of the head, from the eyes)."""
     from scipy.spatial import ConvexHull
 
     off = (skull.vertices - skull.centre) / skull.unit
-    hairy = (off[:, 1] > 0.55) | ((off[:, 2] < 0.0) & (off[:, 1] > -0.75))
+    hairy = (off[:, 1] > 0.55) | ((off[:, 2] < 0.0) & (off[:, 1] > low))
     points = skull.vertices[hairy] + ease * torch.nn.functional.normalize(off[hairy], dim=1)
     hull = ConvexHull(points.double().numpy())
     used = torch.from_numpy(hull.vertices).long()
