@@ -191,14 +191,12 @@ class _Run:
         callback: Callback,
         resume: bool,
     ) -> None:
-        from humannorm.geometry.dressing import dressed
         from humannorm.geometry.start import prepare_start, start_height
 
         self.job, self.guides, self.device, self.callback = job, guides, device, callback
         self.out, self.work = out, out / "work"
         self.solids = () if job.body is None else solids_of(job.body, job.worn)
-        self.undressed = prepare_start(job.start.to(device), start_height(job.body))
-        self.start = dressed(self.undressed, self.solids)
+        self.start = prepare_start(job.start.to(device), start_height(job.body))
         self.record = _Record(out, _request(job, device), resume)
         self.preview_file = out / "preview.png"
         self._previewed = time.monotonic()
@@ -208,6 +206,7 @@ class _Run:
     def sculpt(self) -> dict[str, Any]:
         """Equation 6 and 7: the field from the start body to the prompt's, and its surface as a file."""
         from humannorm.export import BakedMesh, write_glb
+        from humannorm.geometry.dressing import dressed
         from humannorm.geometry.sculpt import SculptProgress, sculpt
         from humannorm.geometry.state import extract_mesh, load_state, start_state
 
@@ -222,7 +221,7 @@ class _Run:
         if checkpoint.exists():
             state = load_state(checkpoint, generator, self.device)
         else:
-            state, _ = start_state(self.start, settings, generator)
+            state, _ = start_state(dressed(self.start, self.solids), settings, generator)
             state = dataclasses.replace(state, hold=self._hold())
         if state.step < settings.steps:
             state = sculpt(
@@ -245,7 +244,7 @@ class _Run:
         from humannorm.geometry.holding import hold_parts
         from humannorm.rigging import fit_body
 
-        settings, mesh = self.job.settings, self.undressed.mesh
+        settings, mesh = self.job.settings, self.start.mesh
         worn = united(self.solids).to(mesh.device) if settings.keep_worn and self.solids else None
         if not settings.hold and worn is None:
             return None

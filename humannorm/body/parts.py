@@ -11,7 +11,7 @@ from torch import Tensor
 from ..checks import InputError, check_choice, check_range
 from .body import Body
 
-__all__ = ["BODY_PARTS", "part_vertices", "share_near", "share_of_parts"]
+__all__ = ["BODY_PARTS", "following_vertices", "part_vertices", "share_near", "share_of_parts"]
 
 # Beginnings of the joint names that a part's vertices follow mostly. "face" is cut out of the head.
 _JOINTS = {
@@ -24,17 +24,18 @@ BODY_PARTS = ("head", "face", "top", "bottom", "shoes", "hands")
 TRANSITION = 0.06  # world units (working box) over which a part's share falls from 1 to 0 beyond its border
 
 
+def following_vertices(body: Body, starts: str | tuple[str, ...]) -> Bool[Tensor, " V"]:
+    """Vertices of the body that mostly follow a joint whose name begins so."""
+    return torch.tensor([name.startswith(starts) for name in body.joint_names])[body.weight_joints[:, 0]]
+
+
 def part_vertices(body: Body, parts: Sequence[str]) -> Bool[Tensor, " V"]:
     """Vertices of the body that belong to any of the parts. The face is part of the head."""
     if not parts:
         raise InputError("parts: expected at least one part of the body, got none")
     for part in parts:
         check_choice("part", part, BODY_PARTS)
-    follows = body.weight_joints[:, 0]
-    named = {
-        part: torch.tensor([name.startswith(starts) for name in body.joint_names])[follows]
-        for part, starts in _JOINTS.items()
-    }
+    named = {part: following_vertices(body, starts) for part, starts in _JOINTS.items()}
     named["head"] = ~torch.stack(list(named.values())).any(0)  # neck, skull and all joints of the face
     skull = body.rest_joints[body.joint_names.index("head")]
     eyes = (body.rest_joints[[body.joint_names.index(f"eye.{side}") for side in "LR"]]).mean(0)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..checks import check_choice, check_range
 from ..mesh import Mesh
 from .body import Body
-from .parts import part_vertices
+from .parts import following_vertices, part_vertices
 
 __all__ = ["HAIR_STYLES", "STANDING", "Worn", "solids_of"]
 
@@ -53,9 +53,8 @@ def solids_of(body: Body, worn: Worn) -> tuple[Mesh, ...]:
 
 def _skirt(body: Body, hem: float, flare: float) -> Mesh:
     """Rings from the waist down: the hull of torso and legs, never narrower than above, opening toward the hem."""
-    follows = body.weight_joints[:, 0]
     hanging = ("root", "pelvis", "upperleg", "lowerleg", "spine03", "spine04", "spine05")
-    vertices = body.vertices[torch.tensor([name.startswith(hanging) for name in body.joint_names])[follows]]
+    vertices = body.vertices[following_vertices(body, hanging)]
     hips, ankles = (
         float(torch.stack([body.joint(f"{name}.{side}") for side in "LR"]).mean(0)[1])
         for name in ("upperleg01", "foot")
@@ -132,9 +131,8 @@ def _curtain(body: Body, skull: _Skull, ease: float, end: Float[Tensor, ""]) -> 
     off = skull.vertices - skull.centre
     level = off[off[:, 1].abs() < 0.3 * unit]
     half_width, depth = float(level[:, 0].max()) + ease, float(-level[:, 2].min()) + ease
-    trunk = ("neck", "head", "spine", "clavicle", "shoulder")
-    follows = torch.tensor([name.startswith(trunk) for name in body.joint_names])[body.weight_joints[:, 0]]
-    back = body.vertices[follows & (body.vertices[:, 0].abs() < half_width)]
+    trunk = following_vertices(body, ("neck", "head", "spine", "clavicle", "shoulder"))
+    back = body.vertices[trunk & (body.vertices[:, 0].abs() < half_width)]
     heights = torch.linspace(float(skull.centre[1]) + 0.2 * unit, float(end), 32)
     away = _angles()
     away = torch.atan2(away.sin(), away.cos()).abs() / math.pi  # 0 in front, 1 behind

@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     parts = check_parts(args)
     mesh, body = start_figure(args)
     undressed = prepare_start(mesh.to(device), start_height(body))
-    solids = () if body is None or args.start != AUTO else solids_of(body, worn_of_words(args.prompt))
+    dresses = args.start == AUTO and args.edit is None  # an edit begins with a surface of its own
+    solids = solids_of(body, worn_of_words(args.prompt)) if body is not None and dresses else ()
     start = dressed(undressed, solids)
     for repair in start.repairs:
         print(f"{args.start}: {repair}")

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from humannorm.body import Body, BodyShape, load_body
-from humannorm.body.parts import share_near, share_of_parts
+from humannorm.body.parts import following_vertices, share_near, share_of_parts
 from humannorm.body.skins import skin_opacity, skin_picture
 from humannorm.checks import check_range
 from humannorm.geometry.band import BOX, SignedField
@@ -170,8 +170,7 @@ def _near_arms(body: Body) -> Bool[Tensor, "Z Y X"]:
     """Grid vertices in and around the arms."""
     from scipy.spatial import cKDTree
 
-    arms = torch.tensor([name.startswith(("upperarm", "lowerarm", "wrist")) for name in body.joint_names])
-    vertices = body.vertices[arms[body.weight_joints[:, 0]]]
+    vertices = body.vertices[following_vertices(body, ("upperarm", "lowerarm", "wrist"))]
     near = cKDTree(vertices.numpy()).query(_grid().numpy(), distance_upper_bound=4 * BOX / CELLS)[0]
     return torch.from_numpy(near < 4 * BOX / CELLS).reshape(CELLS, CELLS, CELLS)
 
