@@ -23,7 +23,7 @@ from humannorm.guidance.samplers import sample_latents
 from humannorm.images import contact_sheet, save_png
 from humannorm.training.config import DiffusionConfig, TextConfig, UnetConfig
 from humannorm.training.loop import Task
-from humannorm.training.shards import KINDS, Shards
+from humannorm.training.shards import KINDS, Shards, at_size
 from humannorm.training.text import draw_prompt, fixed_prompt, tokenize
 
 SCHEDULE = {
@@ -154,7 +154,7 @@ class DenoiserTask(Task):
         kinds[:controlled] = ["color"] * controlled
         indices = shards.draw(batch_size, generator, self.config.parts)
         latents = torch.stack([shards.latent(index, kind) for index, kind in zip(indices, kinds, strict=True)])
-        masks = torch.stack([shards.mask(index) for index in indices])[:, None]
+        masks = self.sized(shards, indices, torch.stack([shards.mask(index) for index in indices])[:, None], latents)
         prompts = [draw_prompt(shards.shot(index), kind, words) for index, kind in zip(indices, kinds, strict=True)]
         kept = torch.rand(batch_size, generator=generator) >= self.config.prompt_dropout
         batch = {
@@ -172,8 +172,13 @@ class DenoiserTask(Task):
     def hints(self, shards: LatentShards, indices: Sequence[int]) -> Float[Tensor, "B 3 H W"]:
         """Normal maps 0..1 for the ControlNet, at the resolution that the shards' latents were made from."""
         maps = torch.stack([shards.image(index, "normal") for index in indices]).permute(0, 3, 1, 2)
-        size = shards.latent(indices[0], shards.kinds[0]).shape[-1] * self.downscale
-        return maps if maps.shape[-1] == size else torch.nn.functional.interpolate(maps, size, mode="area")
+        return self.sized(shards, indices, maps, shards.latent(indices[0], shards.kinds[0]))
+
+    def sized(self, shards: LatentShards, indices: Sequence[int], maps: Tensor, latents: Tensor) -> Tensor:
+        """Maps [B,C,R,R] of those shots as large as, and cut as, the pictures that the latents were made from."""
+        masks = torch.stack([shards.mask(index) for index in indices])
+        parts = [shards.shot(index)["part"] for index in indices]
+        return at_size(maps, masks, parts, latents.shape[-1] * self.downscale)
 
     def tokenize(self, prompts: Sequence[str]) -> Int[Tensor, "B T"]:
         """Token ids, padded and cut to the text encoder's length."""

@@ -23,6 +23,9 @@ from humannorm.checks import InputError, check_choice
 KINDS = ("normal", "depth", "color")
 """What a network can be asked for: camera-space normals, inverse depth, colour."""
 
+CUT_PARTS = ("head",)
+"""Parts that half-size pictures show at their own scale, cut out, since shrunk faces would have no features left."""
+
 HELD_OUT = ("held_out", "heldout", "held", "test", "val")
 
 
@@ -109,10 +112,12 @@ class Shards:
         return self.shards[shard].shots[row]
 
     def rows_of(self, part: str) -> list[int]:
-        """Indices of the split's pictures of one body part, "full" included."""
+        """Indices of the split's pictures of one body part ("full", "head") or of one from one side ("head front")."""
         if not self._rows_of:
             for index in range(len(self)):
-                self._rows_of.setdefault(self.shot(index)["part"], []).append(index)
+                shot = self.shot(index)
+                for name in (shot["part"], f"{shot['part']} {shot['view']}"):
+                    self._rows_of.setdefault(name, []).append(index)
         return self._rows_of.get(part, [])
 
     def draw(self, count: int, generator: torch.Generator, parts: Sequence[tuple[str, float]] = ()) -> list[int]:
@@ -137,3 +142,35 @@ class Shards:
         """The index-th silhouette, 1 inside."""
         shard, row = self.rows[index]
         return torch.from_numpy(np.array(self.shards[shard].maps["mask"][row])).float() / 255.0
+
+
+def at_size(
+    pictures: Float[Tensor, "B C R R"], masks: Float[Tensor, "B R R"], parts: Sequence[str], size: int
+) -> Float[Tensor, "B C size size"]:
+    """Pictures at a smaller side: shrunk, except that of `CUT_PARTS` a square around the head is cut out."""
+    if size == pictures.shape[-1]:
+        return pictures
+    small = torch.nn.functional.interpolate(pictures, size, mode="area")
+    for index, part in enumerate(parts):
+        if part in CUT_PARTS:
+            top, left = head_corner(masks[index], size)
+            small[index] = pictures[index, :, top : top + size, left : left + size]
+    return small
+
+
+def head_corner(mask: Float[Tensor, "R R"], size: int) -> tuple[int, int]:
+    """Top and left of a square of `size` that has the crown of the head just below its upper edge.
+
+    The crown is looked for in the middle half of the columns: a raised hand is beside it.
+    """
+    side = mask.shape[0]
+    middle = torch.zeros_like(mask)
+    middle[:, side // 4 : side - side // 4] = mask[:, side // 4 : side - side // 4]
+    rows = torch.nonzero(middle.amax(1) > 0.5)
+    if len(rows) == 0:
+        return (side - size) // 2, (side - size) // 2
+    crown = int(rows[0])
+    weight = middle[crown : crown + size // 2].sum(0)
+    centre = float((weight * torch.arange(side).to(weight)).sum() / weight.sum())
+    limit = side - size
+    return min(max(crown - size // 16, 0), limit), min(max(round(centre - size / 2), 0), limit)

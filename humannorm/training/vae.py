@@ -15,7 +15,7 @@ from humannorm.checks import check_range
 from humannorm.images import contact_sheet, from_network, save_png, to_network
 from humannorm.training.config import VaeConfig
 from humannorm.training.loop import Task
-from humannorm.training.shards import KINDS, Shards
+from humannorm.training.shards import KINDS, Shards, at_size
 
 KIND_SHARES = (0.4, 0.2, 0.4)
 """How often normal, depth and colour are drawn: depth is the easiest."""
@@ -216,14 +216,14 @@ def encode_shards(
 ) -> int:
     """Write the scaled latents (means) of every shard that has none yet, as float16 `latent_<kind>_<shard>.npy`.
 
-    `size` shrinks the pictures to that side first. Returns how many shards were encoded; a later call takes in only
+    `size` makes the pictures smaller first (`at_size`). Returns how many shards were encoded; a later call takes in only
     what is new. Of several workers each takes every so-manyth shard.
     """
     import numpy as np
 
     cache = Path(cache)
     cache.mkdir(parents=True, exist_ok=True)
-    shards = Shards(folder, maps=kinds)
+    shards = Shards(folder, maps=(*kinds, "mask"))
     device = next(vae.parameters()).device
     encoded = 0
     for shard in shards.shards[worker::workers]:
@@ -236,7 +236,9 @@ def encode_shards(
                 pixels = torch.from_numpy(np.array(shard.maps[kind][first : first + batch])).float().to(device) / 255.0
                 images = to_network(pixels[..., None].expand(-1, -1, -1, 3) if pixels.ndim == 3 else pixels)
                 if size is not None:
-                    images = torch.nn.functional.interpolate(images, size, mode="area")
+                    masks = torch.from_numpy(np.array(shard.maps["mask"][first : first + batch])).to(images) / 255.0
+                    shots = shard.shots[first : first + batch]
+                    images = at_size(images, masks, [shot["part"] for shot in shots], size)
                 latents = vae.encode(images.to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
                 parts.append(latents.cpu())
             partial = path.with_name(path.name + f".{os.getpid()}.partial")

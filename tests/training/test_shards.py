@@ -8,7 +8,7 @@ import torch
 
 from humannorm.checks import InputError
 from humannorm.training.config import VaeConfig
-from humannorm.training.shards import Shards
+from humannorm.training.shards import Shards, at_size, head_corner
 from humannorm.training.vae import (
     build_vae,
     crop_around,
@@ -118,5 +118,46 @@ def test_parts_are_drawn_in_their_shares(people_shards):
     assert heads == pytest.approx(0.75, abs=0.04)
     assert set(drawn) == set(range(len(shards)))  # all pictures of a part
     assert drawn[:50] != shards.draw(50, torch.Generator().manual_seed(1))
+    fronts = shards.draw(50, torch.Generator().manual_seed(2), (("head front", 1.0),))
+    assert {(shards.shot(index)["part"], shards.shot(index)["view"]) for index in fronts} == {("head", "front")}
     with pytest.raises(InputError, match=r"parts: expected pictures of 'upper' in .*, got none"):
         shards.draw(2, torch.Generator().manual_seed(0), (("upper", 1.0),))
+
+
+def test_smaller_pictures_cut_heads_out_and_shrink_the_rest():
+    pictures = torch.rand(2, 3, 32, 32)
+    masks = torch.zeros(2, 32, 32)
+    masks[:, 6:20, 12:23] = 1.0
+    small = at_size(pictures, masks, ["head", "full"], 16)
+    top, left = head_corner(masks[0], 16)
+    assert (top, left) == (5, 9)  # a sixteenth of 16 above row 6; half of 16 left of column 17
+    torch.testing.assert_close(small[0], pictures[0, :, 5:21, 9:25])
+    torch.testing.assert_close(small[1], torch.nn.functional.avg_pool2d(pictures[1], 2))
+    assert at_size(pictures, masks, ["head", "full"], 32) is pictures
+
+
+def test_a_head_is_found_beside_a_raised_hand_and_its_square_stays_inside():
+    mask = torch.zeros(32, 32)
+    mask[0:10, 0:6] = 1.0  # a hand, in the outer quarter
+    mask[12:32, 10:21] = 1.0
+    assert head_corner(mask, 16) == (11, 7)
+    assert head_corner(torch.zeros(32, 32), 16) == (8, 8)
+    low = torch.zeros(32, 32)
+    low[30:, 22:24] = 1.0
+    top, left = head_corner(low, 16)
+    assert 0 <= top <= 16 and 0 <= left <= 16
+
+
+def test_half_size_latents_of_heads_are_those_of_the_cut(people_shards, tmp_path):
+    folder = people_shards(shards=1)
+    torch.manual_seed(0)
+    vae = build_vae(TINY_VAE, 32).eval()
+    encode_shards(vae, folder, tmp_path, size=16, batch=5)
+    shards = Shards(folder)
+    latents = np.load(tmp_path / "latent_normal_00000.npy")
+    for index in (0, 1):  # a head, a whole body
+        image = shards.image(index, "normal").movedim(-1, 0)[None]
+        small = at_size(image, shards.mask(index)[None], [shards.shot(index)["part"]], 16)
+        with torch.no_grad():
+            expected = vae.encode(small * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
+        torch.testing.assert_close(torch.from_numpy(latents[index]).float(), expected[0], atol=2e-3, rtol=2e-3)
