@@ -43,7 +43,6 @@ from humannorm.schedules import Schedule
 if TYPE_CHECKING:
     from humannorm.body import Body
     from humannorm.export import ExportSettings
-    from humannorm.geometry.holding import Hold
     from humannorm.geometry.settings import GeometrySettings
     from humannorm.guidance import StageGuides
     from humannorm.texture.settings import TextureSettings
@@ -206,9 +205,10 @@ class _Run:
     def sculpt(self) -> dict[str, Any]:
         """Equation 6 and 7: the field from the start body to the prompt's, and its surface as a file."""
         from humannorm.export import BakedMesh, write_glb
-        from humannorm.geometry.dressing import dressed
+        from humannorm.geometry.dressing import dressed, kept_of_start
         from humannorm.geometry.sculpt import SculptProgress, sculpt
         from humannorm.geometry.state import extract_mesh, load_state, start_state
+        from humannorm.rigging import fit_body
 
         job, settings, checkpoint = self.job, self.job.settings.geometry, self.work / "sculpt.safetensors"
         generator = torch.Generator().manual_seed(job.seed)
@@ -222,7 +222,14 @@ class _Run:
             state = load_state(checkpoint, generator, self.device)
         else:
             state, _ = start_state(dressed(self.start, self.solids), settings, generator)
-            state = dataclasses.replace(state, hold=self._hold())
+            hold = kept_of_start(
+                self.start,
+                self.solids,
+                inside=lambda: fit_body(self.start.mesh).body if job.body is None else job.body,
+                parts=job.settings.hold,
+                keep_worn=job.settings.keep_worn,
+            )
+            state = dataclasses.replace(state, hold=hold)
         if state.step < settings.steps:
             state = sculpt(
                 state,
@@ -237,18 +244,6 @@ class _Run:
         surface = extract_mesh(state)
         write_glb(self.out / "sculpt.glb", BakedMesh(surface.mesh), overwrite=True)
         return {"faces": surface.mesh.num_faces, "pieces": surface.pieces, "pieces_dropped": surface.dropped}
-
-    def _hold(self) -> Hold | None:
-        """What is to stay: parts of the start body or of the one that is found in the start mesh, and what is worn."""
-        from humannorm.geometry.dressing import united
-        from humannorm.geometry.holding import hold_parts
-        from humannorm.rigging import fit_body
-
-        settings, mesh = self.job.settings, self.start.mesh
-        worn = united(self.solids).to(mesh.device) if settings.keep_worn and self.solids else None
-        if not settings.hold and worn is None:
-            return None
-        return hold_parts(mesh, fit_body(mesh).body if self.job.body is None else self.job.body, settings.hold, worn)
 
     def paint(self) -> dict[str, Any]:
         """Equation 9 and 10: colour on the sculpted surface, which stays as it is."""

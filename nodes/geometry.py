@@ -14,9 +14,8 @@ from humannorm.body import Body as BodyValue
 from humannorm.body import worn_of_words
 from humannorm.body.worn import solids_of
 from humannorm.checks import InputError
-from humannorm.geometry.dressing import dressed, united
+from humannorm.geometry.dressing import dressed, kept_of_start
 from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
-from humannorm.geometry.holding import hold_parts
 from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import GeometrySettings, shortened
 from humannorm.geometry.settings import preset as settings_of
@@ -134,12 +133,17 @@ class HumanNormGeometryStart(io.ComfyNode):
             mesh = body.to_mesh() if body is not None else from_host(start_mesh, "start_mesh")
             mesh = Mesh(mesh.vertices, mesh.faces)  # closed: colours and seams are of no use here
             start = prepare_start(mesh.to(work_device()), start_height(body))
-            solids = () if body is None else solids_of(body.in_working_box(), worn_of_words(wears))
+            figure = None if body is None else body.in_working_box()
+            solids = () if figure is None else solids_of(figure, worn_of_words(wears))
             state, _ = start_state(dressed(start, solids), settings, torch.Generator().manual_seed(seed))
-            worn = united(solids).to(work_device()) if solids and preset == "quick" else None
-            if parts or worn is not None:
-                inside = fit_body(start.mesh).body if body is None else body.in_working_box()
-                state = replace(state, hold=hold_parts(start.mesh, inside, parts, worn))
+            hold = kept_of_start(
+                start,
+                solids,
+                inside=lambda: fit_body(start.mesh).body if figure is None else figure,
+                parts=parts,
+                keep_worn=preset == "quick",
+            )
+            state = replace(state, hold=hold)
             return io.NodeOutput(moved(state, rest_device()))
 
 

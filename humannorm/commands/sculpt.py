@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
 
     from humannorm.body import POSES, with_pose, worn_of_words
     from humannorm.body.worn import solids_of
-    from humannorm.geometry.dressing import dressed, united
-    from humannorm.geometry.holding import edit_settings, hold_all_but, hold_parts
+    from humannorm.geometry.dressing import dressed, kept_of_start
+    from humannorm.geometry.holding import edit_settings, hold_all_but
     from humannorm.geometry.pictures import save_sheet, save_turntable
     from humannorm.geometry.sculpt import sculpt
     from humannorm.geometry.settings import preset, shortened
@@ -102,10 +102,14 @@ def run(args: argparse.Namespace) -> int:
             f"the field fits the start mesh to {report.mean_error:.1e} on average and {report.max_error:.1e} at worst "
             f"(world units) after {report.seconds:.1f} s"
         )
-        worn = united(solids).to(device) if solids and args.preset == "quick" else None
-        if parts["hold"] or worn is not None:
-            inside = body_in(undressed.mesh) if body is None else body
-            state = replace(state, hold=hold_parts(undressed.mesh, inside, parts["hold"], worn))
+        hold = kept_of_start(
+            undressed,
+            solids,
+            inside=lambda: body_in(undressed.mesh) if body is None else body,
+            parts=parts["hold"],
+            keep_worn=args.preset == "quick",
+        )
+        state = replace(state, hold=hold)
     else:
         state = load_state(args.resume, generator, device)
         print(f"going on after step {state.step}")

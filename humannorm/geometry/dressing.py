@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from humannorm.body import Body
 from humannorm.geometry.band import SignedField, band_at_points, box_field
+from humannorm.geometry.holding import Hold, hold_parts
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.marching import marching_tetrahedra
 from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.geometry.start import StartMesh
 from humannorm.mesh import Mesh
 
-__all__ = ["dressed", "united"]
+__all__ = ["dressed", "kept_of_start", "united"]
 
 RESOLUTION = 256  # lattice cells a side of a united surface: fingers stay apart
 
@@ -29,6 +31,23 @@ def dressed(start: StartMesh, solids: Sequence[Mesh]) -> StartMesh:
     mesh = _surface(_least(fields), torch.cat([start.mesh.vertices, *(solid.vertices for solid in solids)]))
     worn = f"{len(solids)} solid{'s' * (len(solids) > 1)} of hair or skirt united with the start"
     return StartMesh(mesh, SignedDistance(mesh.vertices, mesh.faces), (*start.repairs, worn))
+
+
+def kept_of_start(
+    start: StartMesh,
+    solids: Sequence[Mesh],
+    *,
+    inside: Callable[[], Body],
+    parts: Sequence[str] = (),
+    keep_worn: bool = False,
+) -> Hold | None:
+    """What of an undressed start and the solids that it wears is to stay; None: nothing.
+
+    parts: of the body. keep_worn: the solids as well. inside: finds the body inside the start, in the working box;
+    asked only if something stays.
+    """
+    worn = united(solids).to(start.mesh.device) if solids and keep_worn else None
+    return hold_parts(start.mesh, inside(), parts, worn) if parts or worn is not None else None
 
 
 def united(solids: Sequence[Mesh]) -> Mesh:

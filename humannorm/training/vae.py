@@ -216,8 +216,8 @@ def encode_shards(
 ) -> int:
     """Write the scaled latents (means) of every shard that has none yet, as float16 `latent_<kind>_<shard>.npy`.
 
-    `size` makes the pictures smaller first (`at_size`). Returns how many shards were encoded; a later call takes in only
-    what is new. Of several workers each takes every so-manyth shard.
+    `size` makes the pictures smaller first (`at_size`). Returns how many shards were encoded; a later call takes in
+    only what is new. Of several workers each takes every so-manyth shard.
     """
     import numpy as np
 
