@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=("auto", "bf16", "fp16", "no"), default="auto", help="autocast of the training"
     )
     parser.add_argument("--sheet-steps", type=int, help="steps between sheets of fixed prompts and views")
+    parser.add_argument(
+        "--sheet-prompts", type=int, help="pictures of each kind on a sheet; few keep a slow machine busy less"
+    )
     parser.add_argument("--checkpoint-seconds", type=float, help="a killed run loses at most this")
     parser.add_argument("--vae-steps", type=int, help="`small`: steps of its VAE stage")
     parser.add_argument("--text-steps", type=int, help="`small`: steps of its text encoder on attributes")
@@ -45,7 +48,16 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.training.recipes import FineTuneConfig, SmallModelConfig, fine_tune, train_small
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    for name in ("steps", "batch", "accumulate", "sheet_steps", "vae_steps", "text_steps", "coarse_steps"):
+    for name in (
+        "steps",
+        "batch",
+        "accumulate",
+        "sheet_steps",
+        "sheet_prompts",
+        "vae_steps",
+        "text_steps",
+        "coarse_steps",
+    ):
         if getattr(args, name) is not None:
             check_range("--" + name.replace("_", "-"), getattr(args, name), 1, 10**9)
     given = {
@@ -58,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     changes |= {"seed": args.seed, "precision": args.precision}
+    sheet: dict[str, Any] = {} if args.sheet_prompts is None else {"sheet_prompts": args.sheet_prompts}
     if args.recipe == "small":
         small = SmallModelConfig()
         shared = {name: value for name, value in changes.items() if name != "steps"}
@@ -67,12 +80,13 @@ def run(args: argparse.Namespace) -> int:
             text_loop=replace(small.text_loop, **shared, **_steps(args.text_steps)),
             coarse_loop=replace(small.coarse_loop, **shared, **_steps(args.coarse_steps)),
             fine_loop=replace(small.fine_loop, **changes),
+            diffusion=replace(small.diffusion, **sheet),
         )
         folder = train_small(args.data, args.out, small, start=args.base, device=args.device)
     else:
         if args.base is None:
             raise InputError(f"--base: expected a diffusers folder to fine-tune for `{args.recipe}`, got none")
-        config = FineTuneConfig(lora_rank=args.lora)
+        config = FineTuneConfig(lora_rank=args.lora, **sheet)
         config = replace(config, loop=replace(config.loop, **changes))
         folder = fine_tune(args.recipe, args.base, args.data, args.out, config, device=args.device)
     print(folder)

@@ -108,7 +108,9 @@ def test_a_killed_run_goes_on_with_the_same_losses(tiny_sd, people_shards, tmp_p
     data, base = people_shards(shards=1, size=64), tiny_sd("v_prediction")
     words = ["train", "normal", "--base", str(base), "--data", str(data), "--device", "cpu", "--precision", "no"]
     words += ["--steps", "8", "--batch", "2", "--accumulate", "1", "--rate", "1e-3", "--checkpoint-seconds", "0"]
+    words += ["--sheet-prompts", "3"]
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    assert load_png(tmp_path / "whole" / "sheets" / "step_000008.png").shape[1] < 4 * 64  # three pictures wide
     killed = tmp_path / "killed"
     process = subprocess.Popen(
         [sys.executable, "-m", "humannorm", *words, "--out", str(killed)],
