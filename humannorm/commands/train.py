@@ -26,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="optimiser steps; `small`: of its stage at full resolution")
     parser.add_argument("--batch", type=int, help="samples per process and step")
     parser.add_argument("--accumulate", type=int, help="backward passes per optimiser step")
+    parser.add_argument(
+        "--average-every",
+        type=int,
+        metavar="STEPS",
+        help="of several processes: average weights every so many steps instead of gradients in each",
+    )
     parser.add_argument("--rate", type=float, help="learning rate")
     parser.add_argument(
         "--lora", type=int, default=0, metavar="RANK", help="train adapters of this rank only; 0: the UNet"
@@ -52,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         "steps",
         "batch",
         "accumulate",
+        "average_every",
         "sheet_steps",
         "sheet_prompts",
         "vae_steps",
@@ -64,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         "steps": args.steps,
         "batch_size": args.batch,
         "accumulate": args.accumulate,
+        "average_every": args.average_every,
         "learning_rate": args.rate,
         "sheet_steps": args.sheet_steps,
         "checkpoint_seconds": args.checkpoint_seconds,

@@ -31,6 +31,9 @@ class LoopConfig:
     bf16 instructions emulates them some twenty times slower than fp32. The weights that are trained stay in fp32."""
     accumulate: int = 1
     """Backward passes per optimiser step."""
+    average_every: int = 1
+    """Of several processes. 1: they average gradients in every step. More: each goes its own way, and weights are
+    averaged every so many steps (local SGD, Stich 2019), which pays where exchanging gradients takes long."""
     seed: int = 0
     checkpoint_seconds: float = 55.0
     """A killed run loses at most this (design section 7)."""

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
 
     Writes into the folder: `checkpoint.safetensors` (weights, averages, Adam's moments; replaced atomically),
     `log.jsonl`, `loss.png`, `sheets/` and `model/` (the averaged weights in diffusers layout; returned).
-    Several processes (`accelerate launch`) average their gradients; the first one writes.
+    Several processes (`accelerate launch`) average their gradients, or at times their weights; the first one writes.
     """
     from accelerate import Accelerator
 
@@ -69,7 +69,9 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
     task.to(accelerator.device)
     ema = Ema(task, config.ema_decay)
     first = load_checkpoint(folder / CHECKPOINT, task, ema, optimizer)
-    model, optimizer = accelerator.prepare(task, optimizer)
+    apart = config.average_every > 1 and accelerator.num_processes > 1
+    model = accelerator.prepare_model(task, evaluation_mode=apart)  # not wrapped: no gradients are exchanged
+    optimizer = accelerator.prepare_optimizer(optimizer)
     log = _Log(folder / LOG, first) if accelerator.is_main_process else None
     saved = time.monotonic()
     logger.info("training from step %d to %d on %s", first, config.steps, accelerator.device)
@@ -90,6 +92,8 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
         norm = accelerator.clip_grad_norm_(trained, config.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
+        if apart and (step + 1) % config.average_every == 0:
+            average_weights(trained, accelerator)
         ema.update()
         if log is None:
             continue
@@ -116,6 +120,14 @@ def build_optimizer(task: nn.Module, config: LoopConfig) -> torch.optim.Optimize
     if config.optimizer == "muon":
         return Muon(*hidden_matrices(task, outer=("conv_in", "conv_out")), **settings)
     return torch.optim.AdamW([value for value in task.parameters() if value.requires_grad], fused=True, **settings)
+
+
+@torch.no_grad()
+def average_weights(parameters: Sequence[nn.Parameter], accelerator: Any) -> None:
+    """The mean over all processes, in place."""
+    mean = accelerator.reduce(torch.cat([parameter.flatten() for parameter in parameters]), reduction="mean")
+    for parameter, value in zip(parameters, mean.split([p.numel() for p in parameters]), strict=True):
+        parameter.copy_(value.view_as(parameter))
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
