@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import torch
@@ -148,6 +149,8 @@ def encode(points: Tensor, tables: Sequence[Tensor], layout: GridLayout, feature
     stream = _stream(points)
 
     def run(level: int) -> None:
+        if not layout.sides[level]:
+            _bring_into_cache(tables[level])
         inputs = [places, wp.from_torch(tables[level], wp.vec2), *_numbers(layout, level)]
         kernel = (DENSE if layout.sides[level] else HASHED)[0]
         wp.launch(kernel, dim=len(points), inputs=inputs, outputs=[written], device=places.device, stream=stream)
@@ -179,9 +182,20 @@ def _for_levels(run: Callable[[int], None], levels: int, points: Tensor) -> None
         for level in range(levels):
             run(level)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(run, reversed(range(levels))):  # the large tables first
-            pass
+    for _ in _pool(threads).map(run, reversed(range(levels))):  # the large tables first
+        pass
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that stay: starting them takes as long as two levels."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="hash-grid")
+
+
+def _bring_into_cache(table: Tensor) -> None:
+    """Read a hashed table once in order: main memory streams it, where its random reads would wait for every line."""
+    if not table.is_cuda:
+        table.numpy().max()  # numpy lets other threads run meanwhile, and starts none
 
 
 def _numbers(layout: GridLayout, level: int) -> list[float]:
