@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sheet-prompts", type=int, help="pictures of each kind on a sheet; few keep a slow machine busy less"
     )
+    parser.add_argument(
+        "--parts",
+        type=part_shares,
+        metavar="NAME=SHARE,...",
+        help="`small`: how often body parts, or sides of them, are drawn: `full=0.6,head front=0.3,head=0.1`",
+    )
     parser.add_argument("--checkpoint-seconds", type=float, help="a killed run loses at most this")
     parser.add_argument("--vae-steps", type=int, help="`small`: steps of its VAE stage")
     parser.add_argument("--text-steps", type=int, help="`small`: steps of its text encoder on attributes")
@@ -88,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
             text_loop=replace(small.text_loop, **shared, **_steps(args.text_steps)),
             coarse_loop=replace(small.coarse_loop, **shared, **_steps(args.coarse_steps)),
             fine_loop=replace(small.fine_loop, **changes),
-            diffusion=replace(small.diffusion, **sheet),
+            diffusion=replace(small.diffusion, **sheet, **({"parts": args.parts} if args.parts else {})),
         )
         folder = train_small(args.data, args.out, small, start=args.base, device=args.device)
     else:
@@ -99,6 +105,17 @@ def run(args: argparse.Namespace) -> int:
         folder = fine_tune(args.recipe, args.base, args.data, args.out, config, device=args.device)
     print(folder)
     return 0
+
+
+def part_shares(text: str) -> tuple[tuple[str, float], ...]:
+    """`--parts` as names and shares; an unknown name is told when the dataset is open."""
+    try:
+        pairs = tuple((name.strip(), float(share)) for name, share in (item.split("=") for item in text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected NAME=SHARE,NAME=SHARE, got {text!r}") from None
+    if not all(name and 0 < share < float("inf") for name, share in pairs):
+        raise argparse.ArgumentTypeError(f"expected names with shares above 0, got {text!r}")
+    return pairs
 
 
 def _steps(value: int | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from humannorm.cameras import CAMERA_PLANS
 from humannorm.checks import InputError
 from humannorm.cli import main
+from humannorm.commands.train import part_shares
 from humannorm.guidance import DiffusersGuide
 from humannorm.images import load_png
 from humannorm.models import camera_plan
@@ -191,3 +193,10 @@ def test_wrong_calls(tmp_path, capsys):
     assert "--base: expected a diffusers folder" in capsys.readouterr().err
     assert main(["train", "small", "--data", str(tmp_path), "--steps", "0", "--out", str(tmp_path)]) == 1
     assert "--steps" in capsys.readouterr().err
+
+
+def test_shares_of_parts_are_read_and_others_refused():
+    assert part_shares("full=0.6, head front=0.4") == (("full", 0.6), ("head front", 0.4))
+    for wrong in ("full", "full=much", "full=0", "=1", "full=nan"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected"):
+            part_shares(wrong)
