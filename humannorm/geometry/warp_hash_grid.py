@@ -166,7 +166,8 @@ def encode_gradient(points: Tensor, feature_gradients: Tensor, layout: GridLayou
 
     def run(level: int) -> None:
         inputs = [places, gradients, *_numbers(layout, level)]
-        written = wp.from_torch(table_gradients[level].zero_(), wp.vec2)
+        _zero(table_gradients[level])
+        written = wp.from_torch(table_gradients[level], wp.vec2)
         kernel = (DENSE if layout.sides[level] else HASHED)[1]
         wp.launch(kernel, dim=len(points), inputs=inputs, outputs=[written], device=places.device, stream=stream)
 
@@ -182,14 +183,29 @@ def _for_levels(run: Callable[[int], None], levels: int, points: Tensor) -> None
         for level in range(levels):
             run(level)
         return
-    for _ in _pool(threads).map(run, reversed(range(levels))):  # the large tables first
-        pass
+    left = iter(reversed(range(levels)))  # the large tables first; threads take the next one when they are done
+
+    def work() -> None:
+        for level in left:
+            run(level)
+
+    others = [_pool(threads).submit(work) for _ in range(threads - 1)]
+    work()
+    for other in others:
+        other.result()
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Threads that stay: starting them takes as long as two levels."""
     return ThreadPoolExecutor(threads, thread_name_prefix="hash-grid")
+
+
+def _zero(table: Tensor) -> None:
+    if table.is_cuda:
+        table.zero_()
+    else:
+        table.numpy().fill(0.0)  # as above: torch would share it out among threads that already have work
 
 
 def _bring_into_cache(table: Tensor) -> None:
