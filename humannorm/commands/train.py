@@ -73,34 +73,33 @@ def run(args: argparse.Namespace) -> int:
     ):
         if getattr(args, name) is not None:
             check_range("--" + name.replace("_", "-"), getattr(args, name), 1, 10**9)
-    given = {
-        "steps": args.steps,
-        "batch_size": args.batch,
-        "accumulate": args.accumulate,
-        "average_every": args.average_every,
-        "learning_rate": args.rate,
-        "sheet_steps": args.sheet_steps,
-        "checkpoint_seconds": args.checkpoint_seconds,
-    }
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    changes |= {"seed": args.seed, "precision": args.precision}
-    sheet: dict[str, Any] = {} if args.sheet_prompts is None else {"sheet_prompts": args.sheet_prompts}
+    changes = _given(
+        steps=args.steps,
+        batch_size=args.batch,
+        accumulate=args.accumulate,
+        average_every=args.average_every,
+        learning_rate=args.rate,
+        sheet_steps=args.sheet_steps,
+        checkpoint_seconds=args.checkpoint_seconds,
+        seed=args.seed,
+        precision=args.precision,
+    )
     if args.recipe == "small":
         small = SmallModelConfig()
         shared = {name: value for name, value in changes.items() if name != "steps"}
         small = replace(
             small,
-            vae_loop=replace(small.vae_loop, **shared, **_steps(args.vae_steps)),
-            text_loop=replace(small.text_loop, **shared, **_steps(args.text_steps)),
-            coarse_loop=replace(small.coarse_loop, **shared, **_steps(args.coarse_steps)),
+            vae_loop=replace(small.vae_loop, **shared, **_given(steps=args.vae_steps)),
+            text_loop=replace(small.text_loop, **shared, **_given(steps=args.text_steps)),
+            coarse_loop=replace(small.coarse_loop, **shared, **_given(steps=args.coarse_steps)),
             fine_loop=replace(small.fine_loop, **changes),
-            diffusion=replace(small.diffusion, **sheet, **({"parts": args.parts} if args.parts else {})),
+            diffusion=replace(small.diffusion, **_given(sheet_prompts=args.sheet_prompts, parts=args.parts)),
         )
         folder = train_small(args.data, args.out, small, start=args.base, device=args.device)
     else:
         if args.base is None:
             raise InputError(f"--base: expected a diffusers folder to fine-tune for `{args.recipe}`, got none")
-        config = FineTuneConfig(lora_rank=args.lora, **sheet)
+        config = FineTuneConfig(lora_rank=args.lora, **_given(sheet_prompts=args.sheet_prompts))
         config = replace(config, loop=replace(config.loop, **changes))
         folder = fine_tune(args.recipe, args.base, args.data, args.out, config, device=args.device)
     print(folder)
@@ -118,5 +117,6 @@ def part_shares(text: str) -> tuple[tuple[str, float], ...]:
     return pairs
 
 
-def _steps(value: int | None) -> dict[str, Any]:
-    return {} if value is None else {"steps": value}
+def _given(**values: Any) -> dict[str, Any]:
+    """The settings that the command line gives; others keep their defaults."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -179,17 +179,13 @@ def _for_levels(run: Callable[[int], None], levels: int, points: Tensor) -> None
     """Run all levels; on a CPU on torch's number of threads (a launch releases the GIL). Levels share nothing that is
     written, so that the result does not hang on the number of threads."""
     threads = 1 if points.is_cuda or len(points) < THREADED_FROM else min(torch.get_num_threads(), levels)
-    if threads <= 1:
-        for level in range(levels):
-            run(level)
-        return
     left = iter(reversed(range(levels)))  # the large tables first; threads take the next one when they are done
 
     def work() -> None:
         for level in left:
             run(level)
 
-    others = [_pool(threads).submit(work) for _ in range(threads - 1)]
+    others = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
     work()
     for other in others:
         other.result()
@@ -205,7 +201,7 @@ def _zero(table: Tensor) -> None:
     if table.is_cuda:
         table.zero_()
     else:
-        table.numpy().fill(0.0)  # as above: torch would share it out among threads that already have work
+        table.numpy().fill(0.0)  # torch would share it out among threads that already have work
 
 
 def _bring_into_cache(table: Tensor) -> None:

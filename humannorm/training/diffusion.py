@@ -154,7 +154,9 @@ class DenoiserTask(Task):
         kinds[:controlled] = ["color"] * controlled
         indices = shards.draw(batch_size, generator, self.config.parts)
         latents = torch.stack([shards.latent(index, kind) for index, kind in zip(indices, kinds, strict=True)])
-        masks = self.sized(shards, indices, torch.stack([shards.mask(index) for index in indices])[:, None], latents)
+        whole = torch.stack([shards.mask(index) for index in indices])
+        parts = [shards.shot(index)["part"] for index in indices]
+        masks = at_size(whole[:, None], whole, parts, latents.shape[-1] * self.downscale)
         prompts = [draw_prompt(shards.shot(index), kind, words) for index, kind in zip(indices, kinds, strict=True)]
         kept = torch.rand(batch_size, generator=generator) >= self.config.prompt_dropout
         batch = {
@@ -172,13 +174,11 @@ class DenoiserTask(Task):
     def hints(self, shards: LatentShards, indices: Sequence[int]) -> Float[Tensor, "B 3 H W"]:
         """Normal maps 0..1 for the ControlNet, at the resolution that the shards' latents were made from."""
         maps = torch.stack([shards.image(index, "normal") for index in indices]).permute(0, 3, 1, 2)
-        return self.sized(shards, indices, maps, shards.latent(indices[0], shards.kinds[0]))
-
-    def sized(self, shards: LatentShards, indices: Sequence[int], maps: Tensor, latents: Tensor) -> Tensor:
-        """Maps [B,C,R,R] of those shots as large as, and cut as, the pictures that the latents were made from."""
+        size = shards.latent(indices[0], shards.kinds[0]).shape[-1] * self.downscale
+        if size == maps.shape[-1]:
+            return maps
         masks = torch.stack([shards.mask(index) for index in indices])
-        parts = [shards.shot(index)["part"] for index in indices]
-        return at_size(maps, masks, parts, latents.shape[-1] * self.downscale)
+        return at_size(maps, masks, [shards.shot(index)["part"] for index in indices], size)
 
     def tokenize(self, prompts: Sequence[str]) -> Int[Tensor, "B T"]:
         """Token ids, padded and cut to the text encoder's length."""
