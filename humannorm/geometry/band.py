@@ -98,9 +98,14 @@ def box_field(field: SignedField) -> SignedField:
     """The field cut off at the working box, so that no surface leaves it and none is open there."""
 
     def inside_box(points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-        return torch.maximum(field(points), points.abs().amax(1) - BOX)
+        return cut_to_box(field(points), points)
 
     return inside_box
+
+
+def cut_to_box(values: Float[Tensor, " N"], points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+    """A field's values at points, cut off at the working box."""
+    return torch.maximum(values, points.abs().amax(1) - BOX)
 
 
 def crossing_edges(band: Band, sdf: Float[Tensor, " V"]) -> list[Int[Tensor, "N 2"]]:

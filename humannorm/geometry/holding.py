@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from humannorm.body import Body, BodyShape, load_body
@@ -28,7 +28,16 @@ from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, vertex_normals
 from humannorm.schedules import constant
 
-__all__ = ["Hold", "edit_settings", "hold_all_but", "hold_parts", "share_at", "template_in_skin"]
+__all__ = [
+    "HeldPoints",
+    "Hold",
+    "RememberedHold",
+    "edit_settings",
+    "hold_all_but",
+    "hold_parts",
+    "share_at",
+    "template_in_skin",
+]
 
 CELLS = 48  # of the grid of shares along each side of the box: 0.04 units, finer than the borders are soft
 HANGING = frozenset({"top", "bottom"})  # whose garments end elsewhere than the part of the body
@@ -71,40 +80,81 @@ class Hold:
         inner = (share_at(self.core.float(), vertices) > 0).nonzero()[:, 0]
         return torch.cat([kept, (vertices - CORE * vertex_normals(vertices, self.mesh.faces))[inner]])
 
+    def at(self, points: Float[Tensor, "N 3"]) -> HeldPoints:
+        """What is kept at points: worth keeping where they are asked for again, it takes longer than the field."""
+        points = points.detach()
+        share = self.share_at(points)
+        kept = torch.zeros_like(share)
+        held = share > 0
+        kept[held] = self.distance(points[held])
+        without_end = torch.full_like(share, torch.inf)
+        highest_learned = without_end
+        near = self._near_worn(points)
+        if len(near):
+            worn = self.worn_distance(points[near])
+            highest_learned = without_end.index_copy(0, near, worn + WORN)
+            kept = kept.index_copy(0, near, torch.minimum(kept[near], worn))
+        highest = without_end
+        inner = self._inner(points)
+        if len(inner):
+            highest = without_end.index_copy(0, inner, self.distance(points[inner]) + CORE)
+        return HeldPoints(share, kept, highest_learned, highest)
+
     def applied(self, field: SignedField) -> SignedField:
         """The field with what is kept blended in."""
+        return lambda points: self.at(points).blended(field(points))
 
-        def blended(points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-            share = self.share_at(points)
-            held = share > 0
-            kept = torch.zeros_like(share)
-            kept[held] = self.distance(points.detach()[held])
-            learned, kept = self._with_worn(field(points), kept, points)
-            return self._with_core((1 - share) * learned + share * kept, points)
-
-        return blended
-
-    def _with_worn(self, learned: Tensor, kept: Tensor, points: Float[Tensor, "N 3"]) -> tuple[Tensor, Tensor]:
-        """f no larger than the distance of what is worn shrunk by WORN, and t united with what is worn."""
+    def _near_worn(self, points: Float[Tensor, "N 3"]) -> Int64[Tensor, " M"]:
+        """Points where something that is worn may be, or be missed."""
         if self.worn is None:
-            return learned, kept
+            return torch.empty(0, dtype=torch.int64)
         low, high = self.worn.vertices.amin(0) - WORN, self.worn.vertices.amax(0) + WORN
-        near = ((points > low) & (points < high)).all(1).nonzero()[:, 0]
-        if not len(near):
-            return learned, kept
-        worn = self.worn_distance(points.detach()[near])
-        learned = learned.index_copy(0, near, torch.minimum(learned[near], worn + WORN))
-        return learned, kept.index_copy(0, near, torch.minimum(kept[near], worn))
+        return ((points > low) & (points < high)).all(1).nonzero()[:, 0]
 
-    def _with_core(self, values: Float[Tensor, " N"], points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-        """The values, no larger than those of the kept surface shrunk by CORE where it has to stay."""
+    def _inner(self, points: Float[Tensor, "N 3"]) -> Int64[Tensor, " M"]:
+        """Points where the kept surface shrunk by CORE has to stay."""
         if self.core is None:
-            return values
-        inner = (share_at(self.core.float(), points) > 0).nonzero()[:, 0]
-        if not len(inner):
-            return values
-        core = self.distance(points.detach()[inner]) + CORE
-        return values.index_copy(0, inner, torch.minimum(values[inner], core))
+            return torch.empty(0, dtype=torch.int64)
+        return (share_at(self.core.float(), points) > 0).nonzero()[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldPoints:
+    """What a protection says of the field at some points; nothing of it depends on the field."""
+
+    share: Float[Tensor, " N"]  # h
+    kept: Float[Tensor, " N"]  # t
+    highest_learned: Float[Tensor, " N"]  # of f: w + WORN near what is worn, else infinite
+    highest: Float[Tensor, " N"]  # of s: t + CORE along the arms, else infinite
+
+    def blended(self, learned: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """s from f at these points."""
+        learned = torch.minimum(learned, self.highest_learned)
+        return torch.minimum((1 - self.share) * learned + self.share * self.kept, self.highest)
+
+    def rows(self, index: Int64[Tensor, " M"]) -> HeldPoints:
+        """The same of some of the points."""
+        return HeldPoints(self.share[index], self.kept[index], self.highest_learned[index], self.highest[index])
+
+
+class RememberedHold:
+    """What is kept at points that every step asks for: the same tensor of points is answered from memory."""
+
+    def __init__(self, hold: Hold | None) -> None:
+        self._hold = hold
+        self._points: Tensor | None = None
+        self._held: HeldPoints | None = None
+
+    def blended(
+        self, learned: Float[Tensor, " M"], points: Float[Tensor, "N 3"], rows: Int64[Tensor, " M"] | None = None
+    ) -> Float[Tensor, " M"]:
+        """The learned field's values at these points, or at some rows of them, with what is kept blended in."""
+        if self._hold is None:
+            return learned
+        if self._held is None or self._points is not points:
+            self._points, self._held = points, self._hold.at(points)
+        held = self._held if rows is None else self._held.rows(rows)
+        return held.blended(learned)
 
 
 def template_in_skin(hold: Hold, tone: str) -> tuple[Mesh, Float[Tensor, "S S"]] | None:

@@ -12,9 +12,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import CAMERA_PLANS, sample_cameras, target_cameras
-from humannorm.geometry.band import Band, band_at_points, box_field, crossing_points, evaluate, is_torn, settle_band
+from humannorm.geometry.band import (
+    Band,
+    band_at_points,
+    box_field,
+    crossing_points,
+    cut_to_box,
+    evaluate,
+    is_torn,
+    settle_band,
+)
 from humannorm.geometry.fields import DeformationField, SdfField
 from humannorm.geometry.guides import GuideSource, TargetGuide, View, make_guide
+from humannorm.geometry.holding import RememberedHold
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.losses import SdfRecord, progressive_sdf_loss, record_sdf
 from humannorm.geometry.marching import interpolate_crossings, marching_topology
@@ -90,6 +100,7 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         self.device = next(self.field.parameters()).device
         self.active_levels, self.band, self.record = state.active_levels, state.band, state.record
         self.hold = state.hold
+        self._kept_on_band, self._kept_on_record = RememberedHold(state.hold), RememberedHold(state.hold)
         rate = settings.learning_rate(state.step)
         parameters = _named_parameters(self.field, self.deformation)
         super().__init__(
@@ -136,11 +147,33 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
             targets={kind: cache.clone() for kind, cache in self.targets.items()},
         )
 
-    def distance(self, points: Tensor) -> Tensor:
-        return box_field(self.raw_distance)(points)
+    def learned(self, points: Tensor) -> Tensor:
+        return self.field(points, self.active_levels)
 
     def raw_distance(self, points: Tensor) -> Tensor:
         return held_field(self.field, self.active_levels, self.hold)(points)
+
+    def distance(self, points: Tensor) -> Tensor:
+        return box_field(self.raw_distance)(points)
+
+    def distance_on_band(self) -> Tensor:
+        """`distance` at all vertices of the band, without gradients."""
+        positions = self.band.positions
+        learned = evaluate(self.learned, positions)
+        return cut_to_box(self._kept_on_band.blended(learned, positions), positions)
+
+    def distance_at_vertices(self, index: Tensor) -> Tensor:
+        """`distance` at these vertices of the band."""
+        positions = self.band.positions
+        learned = self.learned(positions[index])
+        return cut_to_box(self._kept_on_band.blended(learned, positions, index), positions[index])
+
+    def recorded_loss(self, record: SdfRecord) -> Tensor:
+        """Equation 7 at some of the recorded points."""
+        count = len(record.points)
+        chosen = torch.randint(count, (self.settings.sdf_points,), generator=self.generator).to(self.device)
+        learned = self.learned(record.points[chosen])
+        return progressive_sdf_loss(self._kept_on_record.blended(learned, record.points, chosen), record.values[chosen])
 
     def advance(self) -> SculptProgress:
         """One step of the optimiser."""
@@ -201,11 +234,11 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         """Levels, lattice and band for this step, and the field's values on the band."""
         settings, step = self.settings, self.step
         if step == settings.sdf_record_step:
-            points = crossing_points(self.band, evaluate(self.distance, self.band.positions))
+            points = crossing_points(self.band, self.distance_on_band())
             self.record = record_sdf(self.raw_distance, points, self.generator)
         self.active_levels = min(int(settings.active_levels(step)), self.field.levels)
         resolution = int(settings.resolution(step))
-        sdf = evaluate(self.distance, self.band.positions)
+        sdf = self.distance_on_band()
         if resolution != self.band.lattice.resolution:
             points = crossing_points(self.band, sdf)
             self.band, sdf = band_at_points(Lattice(resolution), points, self.distance, settings.band_rings)
@@ -222,7 +255,7 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         edges = (used.cumsum(0) - 1)[topology.edges]
         positions = self.band.positions[index]
         moved = moved_positions(positions, self.deformation, self.band.lattice, self.active_levels)
-        return Mesh(interpolate_crossings(edges, self.distance(positions), moved, MARGIN), topology.faces)
+        return Mesh(interpolate_crossings(edges, self.distance_at_vertices(index), moved, MARGIN), topology.faces)
 
     def _view(self) -> View:
         """This step's cameras: drawn from the plan, or some of those that keep targets."""
@@ -247,12 +280,7 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
 
         record = self.record
         if record is not None:
-            count = settings.sdf_points
-            add(
-                "sdf",
-                settings.sdf_weight(step),
-                lambda: progressive_sdf_loss(self.raw_distance, record, count, self.generator),
-            )
+            add("sdf", settings.sdf_weight(step), lambda: self.recorded_loss(record))
         add("laplacian", settings.laplacian_weight(step), lambda: laplacian_smoothness(mesh.vertices, mesh.faces))
         add(
             "normal_consistency",

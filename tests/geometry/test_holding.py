@@ -13,7 +13,7 @@ import trimesh
 from humannorm.body import BodyShape, load_body
 from humannorm.body.parts import BODY_PARTS, part_vertices, share_of_parts
 from humannorm.checks import InputError
-from humannorm.geometry.holding import Hold, edit_settings, hold_all_but, hold_parts
+from humannorm.geometry.holding import Hold, RememberedHold, edit_settings, hold_all_but, hold_parts
 from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import QUICK, GeometrySettings
 from humannorm.geometry.signed_distance import SignedDistance
@@ -162,3 +162,45 @@ def test_a_guide_that_takes_the_arms_away_leaves_their_core_between_body_and_han
     assert hold_parts(mesh, body, ["face"]).core is None
     elbow = body.joint("lowerarm01.L")
     assert float((hold.kept_points() - elbow).norm(dim=1).min()) < 0.06  # the lattice is told where the core runs
+
+
+def test_remembered_protection_is_the_protection_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients at all points and at some, over two tensors of points; distances are asked for once each."""
+    body = load_body().in_working_box()
+    mesh = body.to_mesh(normalized=False)
+    skirt = Mesh(mesh.vertices * 1.2, mesh.faces)
+    hold = hold_parts(mesh, body, ["hands"], worn=skirt)
+    generator = torch.Generator().manual_seed(0)
+    asked: list[int] = []
+    distance = SignedDistance.__call__
+
+    def counted(self: SignedDistance, points: torch.Tensor) -> torch.Tensor:
+        asked.append(len(points))
+        return distance(self, points)
+
+    radius = torch.tensor(0.3, requires_grad=True)
+
+    def field(points: torch.Tensor) -> torch.Tensor:
+        return points.norm(dim=1) - radius
+
+    for points in (2 * torch.rand(9000, 3, generator=generator) - 1 for _ in range(2)):
+        remembered = RememberedHold(hold)
+        rows = torch.randint(9000, (500,), generator=generator)
+        pairs = (
+            (hold.applied(field)(points), remembered.blended(field(points), points)),
+            (hold.applied(field)(points[rows]), remembered.blended(field(points[rows]), points, rows)),
+        )
+        for expected, got in pairs:
+            assert torch.equal(expected, got)
+            want, have = (torch.autograd.grad(values.square().sum(), radius)[0] for values in (expected, got))
+            assert float(want) != 0 and torch.equal(want, have)
+        assert not torch.equal(pairs[0][0], field(points))
+        with monkeypatch.context() as patch:
+            patch.setattr(SignedDistance, "__call__", counted)
+            remembered.blended(field(points), points)
+            assert not asked
+            remembered.blended(field(points), points.clone())
+            assert asked
+        asked.clear()
+    learned = field(points)
+    assert RememberedHold(None).blended(learned, points) is learned
