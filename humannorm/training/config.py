@@ -118,6 +118,9 @@ class DiffusionConfig:
     latent pixels of noise: the network would read kind and part off it and never off the prompt."""
     mask_weight: float = 2.0
     """A latent pixel inside the silhouette weighs 1 + this, one outside 1."""
+    head_weight: float = 0.0
+    """What one in the head of a full body weighs more: a head is a fiftieth of the body's pixels, and tells its front
+    from its back."""
     controlled: float = 0.0
     """Share of the colour samples that are trained with the ControlNet; 1 in its own training."""
     noise_bias: float = 0.0

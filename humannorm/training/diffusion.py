@@ -39,6 +39,8 @@ SCHEDULE = {
 """Stable Diffusion 1.5's noise schedule, which ComfyUI takes for granted."""
 
 VALIDATION_SEED = 1234
+HEAD_SHARE = 0.15
+"""Of a standing body's height: its head, with hair."""
 
 
 def build_unet(config: UnetConfig, text: TextConfig, latent_size: int) -> Any:
@@ -157,11 +159,14 @@ class DenoiserTask(Task):
         whole = torch.stack([shards.mask(index) for index in indices])
         parts = [shards.shot(index)["part"] for index in indices]
         masks = at_size(whole[:, None], whole, parts, latents.shape[-1] * self.downscale)
+        mask = torch.nn.functional.interpolate(masks, latents.shape[-2:], mode="area")
+        full = torch.tensor([part == "full" for part in parts])
         prompts = [draw_prompt(shards.shot(index), kind, words) for index, kind in zip(indices, kinds, strict=True)]
         kept = torch.rand(batch_size, generator=generator) >= self.config.prompt_dropout
         batch = {
             "latents": latents,
-            "mask": torch.nn.functional.interpolate(masks, latents.shape[-2:], mode="area"),
+            "mask": mask,
+            "head": full[:, None, None, None] * uppermost(mask, HEAD_SHARE),
             "tokens": self.tokenize([text if keep else "" for text, keep in zip(prompts, kept.tolist(), strict=True)]),
             "timestep": stratified_timesteps(batch_size, len(self.alphabar), generator, self.config.noise_bias),
             "noise": torch.randn(latents.shape, generator=generator),
@@ -201,7 +206,7 @@ class DenoiserTask(Task):
                 "mid_block_additional_residual": padded(middle, len(latents)),
             }
         predicted = self.unet(noised, timestep, text, **residuals).sample.float()
-        weight = 1.0 + self.config.mask_weight * batch["mask"]
+        weight = 1.0 + self.config.mask_weight * batch["mask"] + self.config.head_weight * batch["head"]
         return ((predicted - target).square() * weight).sum() / (weight.sum() * target.shape[1])
 
     @property
@@ -295,6 +300,15 @@ class LoraTask(DenoiserTask):
 
         layers = {name: value.contiguous() for name, value in get_peft_model_state_dict(self.unet).items()}
         StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, safe_serialization=True)
+
+
+def uppermost(masks: Float[Tensor, "B 1 h w"], share: float) -> Float[Tensor, "B 1 h w"]:
+    """The masks in the upper `share` of the rows that they reach, nothing below."""
+    reached = masks.amax(dim=3, keepdim=True) > 0.5
+    rows = torch.arange(masks.shape[2]).to(masks)[:, None]
+    first = torch.where(reached, rows, torch.inf).amin(dim=2, keepdim=True)
+    last = torch.where(reached, rows, -torch.inf).amax(dim=2, keepdim=True)
+    return masks * (rows < first + share * (last - first + 1))
 
 
 def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator, bias: float = 0.0) -> Int[Tensor, "B"]:

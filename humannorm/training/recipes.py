@@ -59,7 +59,11 @@ orthogonalisation costs a CPU as much as it gains."""
 SMALL_COARSE_LOOP = LoopConfig(steps=6_000, batch_size=32, learning_rate=1e-3, warmup_steps=60, cooldown=0.1)
 SMALL_FINE_LOOP = LoopConfig(steps=20_000, batch_size=16, learning_rate=7e-4, warmup_steps=60, cooldown=0.6)
 SMALL_DIFFUSION = DiffusionConfig(
-    pure_noise=0.08, noise_bias=0.5, controlled=0.375, kinds=(("normal", 0.65), ("depth", 0.28), ("color", 0.07))
+    pure_noise=0.08,
+    noise_bias=0.5,
+    controlled=0.375,
+    kinds=(("normal", 0.65), ("depth", 0.28), ("color", 0.07)),
+    head_weight=4.0,
 )
 """Three eighths of each batch are colour under its normal map; of the rest two thirds are normals, the most wanted."""
 

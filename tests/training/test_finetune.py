@@ -23,7 +23,7 @@ from humannorm.guidance import DiffusersGuide
 from humannorm.images import load_png
 from humannorm.models import camera_plan
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
-from humannorm.training.diffusion import noise_and_target, padded, stratified_timesteps
+from humannorm.training.diffusion import noise_and_target, padded, stratified_timesteps, uppermost
 from humannorm.training.recipes import FineTuneConfig, SmallModelConfig, fine_tune, train_small
 
 LOOP = LoopConfig(
@@ -55,6 +55,18 @@ def test_timesteps_cover_the_schedule_evenly(generator):
     assert sorted((timesteps // 20).tolist()) == list(range(50))
     biased = stratified_timesteps(10_000, 1000, generator, bias=0.5)
     assert float((biased < 250).float().mean()) == pytest.approx(0.25**1.5, abs=1e-3)
+
+
+def test_the_head_of_a_silhouette_is_its_uppermost_rows() -> None:
+    masks = torch.zeros(3, 1, 40, 8)
+    masks[0, :, 10:30, 2:6] = 1.0  # 20 rows
+    masks[0, :, 5, 4] = 0.3  # a hair at the border
+    masks[1, :, :, :] = 1.0
+    heads = uppermost(masks, 0.15)
+    assert heads[0, 0].nonzero()[:, 0].unique().tolist() == [5, 10, 11, 12]
+    assert torch.equal(heads[0, 0, 10:13], masks[0, 0, 10:13])
+    assert heads[1, 0].nonzero()[:, 0].unique().tolist() == [0, 1, 2, 3, 4, 5]
+    assert not bool(heads[2].any())
 
 
 def test_padding_leaves_uncontrolled_samples_alone():
