@@ -190,7 +190,7 @@ def unet_settings(config: dict[str, Any]) -> dict[str, Any]:
         "in_channels": config["in_channels"],
         "out_channels": config["in_channels"],
         "model_channels": channels[0],
-        "channel_mult": [width // channels[0] for width in channels],
+        "channel_mult": [_multiple(width, channels[0]) for width in channels],
         "num_res_blocks": [layers] * len(channels),
         "transformer_depth": [has for has in attends for _ in range(layers)],
         "transformer_depth_middle": 1,
@@ -205,6 +205,19 @@ def unet_settings(config: dict[str, Any]) -> dict[str, Any]:
         "use_temporal_resblock": False,
         "legacy": False,
     }
+
+
+class _Multiple(float):
+    """How many times the finest level's width a level has. The host builds layers of the product, which is whole."""
+
+    def __mul__(self, other: float) -> int:
+        return round(float(self) * other)
+
+    __rmul__ = __mul__
+
+
+def _multiple(width: int, finest: int) -> float:
+    return _Multiple(width / finest) if width % finest else width // finest
 
 
 def vae_downscale(config: dict[str, Any]) -> int:

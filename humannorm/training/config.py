@@ -80,7 +80,7 @@ class VaeConfig:
 class UnetConfig:
     """The small model's UNet: SD1.5's layout, thin, without attention at the finest level."""
 
-    channels: tuple[int, ...] = (32, 96, 160, 224)
+    channels: tuple[int, ...] = (64, 96, 160, 224)
     layers_per_block: int = 1
     norm_groups: int = 8
     """As for the VAE."""

@@ -189,3 +189,36 @@ def test_a_result_is_the_last_preview_of_its_node(rooms, monkeypatch):
     assert (value, total, kind) == (1, 1, "JPEG")
     greys = [picture.getpixel((x * picture.width // 4, y * picture.height // 4))[0] for y in (1, 3) for x in (1, 3)]
     assert greys == pytest.approx([0, 64, 128, 255], abs=1)
+
+
+@torch.no_grad()
+def test_levels_that_are_no_whole_multiples_of_the_finest_are_built(rooms, tmp_path):
+    """64 and 96 channels: the host's UNet and ControlNet give what diffusers' do."""
+    from humannorm.training.config import TextConfig, UnetConfig
+    from humannorm.training.diffusion import build_controlnet, build_unet
+
+    torch.manual_seed(0)
+    unet = build_unet(UnetConfig(channels=(64, 96, 160)), TextConfig(), latent_size=16).eval()
+    control = build_controlnet(unet, 4).eval()
+    for convolution in [*control.controlnet_down_blocks, control.controlnet_mid_block]:
+        torch.nn.init.normal_(convolution.weight, std=0.1)  # zero when new
+    for name, network in (("unet", unet), ("controlnet", control)):
+        network.save_pretrained(tmp_path / name)
+    (tmp_path / "scheduler").mkdir()
+    bundled = bundled_folder()
+    schedule = (bundled / "scheduler" / "scheduler_config.json").read_bytes()
+    (tmp_path / "scheduler" / "scheduler_config.json").write_bytes(schedule)
+
+    latents, text, picture = torch.randn(2, 4, 16, 16), torch.randn(2, 7, 192), torch.rand(2, 3, 64, 64)
+    time = torch.tensor([30, 700])
+    hosted = rooms.host_models.build_model(tmp_path).model.diffusion_model
+    assert hosted.dtype == torch.float32
+    torch.testing.assert_close(
+        hosted(latents, time, context=text), unet(latents, time, text).sample, rtol=1e-3, atol=1e-4
+    )
+    net = rooms.host_models.build_control_net(tmp_path).control_model
+    told = net(x=latents, hint=picture, timesteps=time, context=text)
+    down, middle = control(latents, time, text, controlnet_cond=picture, return_dict=False)
+    torch.testing.assert_close(told["middle"][0], middle, rtol=1e-3, atol=1e-3)
+    for ours, theirs in zip(told["output"], down, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
