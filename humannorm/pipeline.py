@@ -83,7 +83,7 @@ class HumanSettings:
     export: ExportSettings
     perceptual: str = "vae"  # see `make_perceptual`; the only engine that needs no file
     hold: tuple[str, ...] = ()  # parts of the body that stay as the start has them, see `geometry.holding.hold_parts`
-    keep_worn: bool = False  # the start's hair and skirt stay, whatever the guidance wants
+    keep_worn: bool = False  # the start's hair, skirt and shorts stay, whatever the guidance wants
 
 
 def preset(name: str, models: str | Path = "bundled", height_m: float = 1.75) -> HumanSettings:
@@ -113,7 +113,7 @@ class HumanJob:
     settings: HumanSettings
     seed: int = 0
     body: Body | None = None  # that `start` is the surface of, in the working box; None: a mesh of another kind
-    worn: Worn = field(default_factory=Worn)  # hair and skirt that `body` begins with
+    worn: Worn = field(default_factory=Worn)  # hair, skirt and shorts that `body` begins with
     told: str = ""  # the prompt as the networks hear it; empty: as it is
     skin: str = ""  # one of `SKIN_TONES`, which parts held of `body` are painted in; empty: the networks paint them
     notes: Mapping[str, str] = field(default_factory=dict)

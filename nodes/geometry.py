@@ -98,7 +98,7 @@ class HumanNormGeometryStart(io.ComfyNode):
                     "wears",
                     default="",
                     optional=True,
-                    tooltip="Hair and skirt that these words name, such as the prompt's, are put on a standing body;"
+                    tooltip="Hair, skirt and shorts that these words name, such as the prompt's, are put on a standing body;"
                     " the preset quick keeps them whatever the guidance wants. Empty: the body as it is.",
                 ),
             ],
@@ -120,7 +120,7 @@ class HumanNormGeometryStart(io.ComfyNode):
     ) -> io.NodeOutput:
         check_one_connected(body=body, start_mesh=start_mesh)
         if wears and body is None:
-            raise InputError("wears: expected a connected body to put hair and skirt on, got a mesh")
+            raise InputError("wears: expected a connected body to put clothes and hair on, got a mesh")
         parts = [part for part, held in (("hands", hold_hands), ("face", hold_face)) if held]
         with ordinary_tensors():
             settings = settings_of(preset)

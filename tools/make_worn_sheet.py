@@ -23,7 +23,7 @@ PROMPTS = (
     "a woman with braids",
     "a woman with a bun, in a pencil skirt",
     "a man with an afro",
-    "a heavy bald man in a kilt",
+    "a heavy bald man in shorts",
 )
 AZIMUTHS = (0.0, 90.0, 180.0)  # degrees
 

@@ -1,6 +1,6 @@
 """What a sentence says of the start body, and what the body says to the sentence.
 
-Sex, age, build, hair and skirt are read from a prompt's words, the rest stays neutral; the body's pose goes into the
+Sex, age, build, hair, skirt and shorts are read from a prompt's words, the rest stays neutral; the body's pose goes into the
 prompt.
 """
 
@@ -59,6 +59,11 @@ _SKIRTS: Mapping[str, tuple[float, float]] = {  # the first that is found: hem, 
     r"(skirt|kilt|sundress|dress(?! shoes| shirt| pants| trousers))": (0.52, 0.07),
     r"(lab|rain) ?-?coat": (0.45, 0.03),
 }
+_SHORTS: Mapping[str, float] = {  # the first that is found: where the legs end
+    r"bermudas?|(long|knee-length) (\w+ ){0,2}shorts": 0.5,
+    r"(hot|short) ?-?(pants|shorts)": 0.26,
+    r"shorts": 0.42,
+}
 _HAIR: Mapping[str, str] = {
     r"bald|shaved head|no hair|hijab|headscarf|turban|helmet": "none",
     r"pony ?-?tail": "ponytail",
@@ -91,11 +96,12 @@ def shape_of_words(prompt: str) -> BodyShape:
 
 
 def worn_of_words(prompt: str) -> Worn:
-    """Hair and skirt that a prompt asks for; `Worn()` where it speaks of neither."""
+    """Hair, skirt and shorts that a prompt asks for; `Worn()` where it speaks of none."""
     text = prompt.lower()
     hem, flare = next((size for words, size in _SKIRTS.items() if re.search(rf"\b({words})\b", text)), (0.0, 0.0))
     hair = next((style for words, style in _HAIR.items() if re.search(rf"\b({words})", text)), "none")
-    return Worn(hair, hem, flare)
+    legs = next((end for words, end in _SHORTS.items() if re.search(rf"\b({words})\b", text)), 0.0)
+    return Worn(hair, hem, flare, legs)
 
 
 def _first(words: list[str], table: Mapping[Value, str], otherwise: Value) -> Value:

@@ -1,7 +1,7 @@
-"""Solids of the asked hair and skirt around a standing body: what no start body has and a small guide cannot invent.
+"""Solids of the asked hair, skirt or shorts around a standing body: what no start body has and a small guide cannot invent.
 
 Hair is a cap over the skull, a fall of chosen length behind the face, a tail or a knot; a skirt is the hull of hips and
-legs that hangs from its widest ring and opens downward. All are closed surfaces that begin inside the body, so that
+legs that hangs from its widest ring and opens downward; shorts are a tube around each thigh below a short skirt. All are closed surfaces that begin inside the body, so that
 body and solids united are one piece. Lengths are world units of the working box (a standing body is 1.8 tall).
 """
 
@@ -26,21 +26,26 @@ HAIR_STYLES = ("none", "short", "bob", "long", "ponytail", "braid", "bun", "afro
 RING = 64  # points of a ring
 EASE = 0.012  # of cloth over the hull
 HAIR = 0.23  # thickness of a head of hair, in halves of the head: beyond the reach of painted skin
+CROTCH = 0.14  # where the legs part, as `Worn.hem`
+LEG_FLARE = 0.02  # of the hem of shorts
+SEAT_TAPER = -0.03  # of the seat toward the crotch
 SLAB = 0.02  # half height of the slice of vertices behind a ring
 
 
 @dataclass(frozen=True)
 class Worn:
-    """What a prompt says of hair and skirt."""
+    """What a prompt says of hair, skirt and shorts."""
 
     hair: str = "none"  # one of HAIR_STYLES; "none": bald, covered, or not said
     hem: float = 0.0  # where a skirt ends, 0 at the hips, 1 at the ankles; 0: no skirt
     flare: float = 0.0  # how much wider than the hips its hem is, world units to each side
+    legs: float = 0.0  # where the legs of shorts end, as `hem`; 0: no shorts
 
     def __post_init__(self) -> None:
         check_choice("hair", self.hair, HAIR_STYLES)
         check_range("hem", self.hem, 0.0, 1.0)
         check_range("flare", self.flare, 0.0, 0.5)
+        check_range("legs", self.legs, 0.0, 1.0)
 
 
 def solids_of(body: Body, worn: Worn) -> tuple[Mesh, ...]:
@@ -48,6 +53,8 @@ def solids_of(body: Body, worn: Worn) -> tuple[Mesh, ...]:
     if body.pose not in STANDING:
         return ()
     solids = [] if not worn.hem else [_skirt(body, worn.hem, worn.flare)]
+    if worn.legs:
+        solids += [_skirt(body, CROTCH, SEAT_TAPER), *(_leg_of_shorts(body, side, worn.legs) for side in "LR")]
     return (*solids, *_hair(body, worn.hair))
 
 
@@ -72,6 +79,22 @@ def _skirt(body: Body, hem: float, flare: float) -> Mesh:
     return _loft(centre + radii[..., None] * _directions(), heights)
 
 
+def _leg_of_shorts(body: Body, side: str, end: float) -> Mesh:
+    """Rings around one leg from inside the seat down, as wide as the thigh is high up."""
+    vertices = body.vertices[
+        following_vertices(body, (f"upperleg01.{side}", f"upperleg02.{side}", f"lowerleg01.{side}"))
+    ]
+    hip, ankle = (float(body.joint(f"{name}.{side}")[1]) for name in ("upperleg01", "foot"))
+    heights = torch.linspace(hip, hip + end * (ankle - hip), 12)
+    slices = [_slice(vertices, float(y)) for y in heights]
+    centres = torch.stack([(points.amin(0) + points.amax(0)) / 2 for points in slices])
+    hulls = zip(slices, centres, strict=True)
+    radii = _rounded(torch.stack([_hull_radius(points, centre) for points, centre in hulls]))
+    below = torch.linspace(0, 1, len(heights))[:, None]
+    radii = torch.lerp(radii, radii[len(radii) // 4].expand_as(radii), below.clamp(max=0.8)) + EASE + LEG_FLARE * below
+    return _loft(centres[:, None] + radii[..., None] * _directions(), heights)
+
+
 def _hair(body: Body, style: str) -> list[Mesh]:
     if style == "none":
         return []
@@ -84,7 +107,7 @@ def _hair(body: Body, style: str) -> list[Mesh]:
     if style == "bun":
         solids.append(_ball(knot, 0.42 * unit))
     if style in ("ponytail", "braid"):
-        length, thickness = (2.2, 0.34) if style == "ponytail" else (3.0, 0.24)
+        length, thickness = (2.2, 0.46) if style == "ponytail" else (3.0, 0.24)
         solids.append(_tail(body, knot, length * unit, thickness * unit))
     return solids
 

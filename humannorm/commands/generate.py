@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--worn",
         default="auto",
         choices=("auto", "none"),
-        help="hair and skirt that the start body wears: those that the prompt names, or none; quick keeps them",
+        help="hair, skirt and shorts that the start body wears: those that the prompt names, or none; quick keeps them",
     )
     add_seed(parser)
     parser.add_argument("--height", type=float, default=1.75, metavar="METRES", help="of the human in the GLB")

@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start",
         default=AUTO,
         metavar=f"{AUTO}|{BODY}|FILE",
-        help="what the sculpting begins from: the sex, age, build, hair and skirt that the prompt names (quick keeps"
-        " hair and skirt), the neutral adult, or a mesh",
+        help="what the sculpting begins from: the sex, age, build, hair, skirt and shorts that the prompt names (quick"
+        " keeps what is worn), the neutral adult, or a mesh",
     )
     parser.add_argument(
         "--pose",

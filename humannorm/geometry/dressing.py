@@ -29,7 +29,7 @@ def dressed(start: StartMesh, solids: Sequence[Mesh]) -> StartMesh:
     solids = [solid.to(start.mesh.device) for solid in solids]
     fields = [start.signed_distance, *(SignedDistance(solid.vertices, solid.faces) for solid in solids)]
     mesh = _surface(_least(fields), torch.cat([start.mesh.vertices, *(solid.vertices for solid in solids)]))
-    worn = f"{len(solids)} solid{'s' * (len(solids) > 1)} of hair or skirt united with the start"
+    worn = f"{len(solids)} solid{'s' * (len(solids) > 1)} of hair, skirt or shorts united with the start"
     return StartMesh(mesh, SignedDistance(mesh.vertices, mesh.faces), (*start.repairs, worn))
 
 

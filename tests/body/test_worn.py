@@ -1,4 +1,4 @@
-"""Hair and skirt of a start body: read from the prompt, closed, on the body, and never over the face."""
+"""Hair, skirt and shorts of a start body: read from the prompt, closed, on the body, and never over the face."""
 
 from __future__ import annotations
 
@@ -70,6 +70,31 @@ def test_a_skirt_reaches_its_hem_and_covers_both_legs():
     height = hips + 0.3 * (ankles - hips)
     legs = body.vertices[part_vertices(body, ["bottom"])]
     assert bool((distance(legs[(legs[:, 1] - height).abs() < 0.05]) < 0).all())
+
+
+def test_shorts_are_read_and_end_above_the_knees_around_each_leg_alone():
+    assert worn_of_words("a woman with black long hair and blue shorts").legs > 0
+    assert worn_of_words("a man in trousers").legs == 0 == worn_of_words("a woman in a short dress").legs
+    ends = [worn_of_words(f"a man in {words}").legs for words in ("hot pants", "shorts", "bermudas")]
+    assert ends == sorted(ends) and 0 < ends[0] < ends[-1]
+
+    body = load_body(BodyShape(sex=0.05)).in_working_box()
+    hips, knees, ankles = (float(body.joint(f"{name}.L")[1]) for name in ("upperleg01", "lowerleg01", "foot"))
+    solids = solids_of(body, Worn(legs=0.42))
+    assert len(solids) == 3 and all(is_watertight(solid.faces) for solid in solids)
+    for solid in solids:
+        assert float(torch.linalg.det(solid.vertices[solid.faces].double()).sum()) > 0, "wound outward"
+    lowest = min(float(solid.vertices[:, 1].min()) for solid in solids)
+    assert lowest == pytest.approx(hips + 0.42 * (ankles - hips), abs=1e-3) and lowest > knees
+    start = dressed(prepare_start(body.to_mesh(normalized=False)), solids)
+    pieces = connected_components(start.mesh.faces, start.mesh.num_vertices)[start.mesh.faces[:, 0]]
+    assert is_watertight(start.mesh.faces) and len(pieces.unique()) == 1
+    distance = SignedDistance(start.mesh.vertices, start.mesh.faces)
+    between = torch.tensor([[0.0, lowest + 0.02, float(body.joint("lowerleg01.L")[2])]])
+    assert float(distance(between)) > 0
+    thighs = body.vertices[(body.vertices[:, 1] - lowest - 0.08).abs() < 0.03]
+    thighs = thighs[thighs[:, 0].abs() < 0.2]
+    assert len(thighs) and float(distance(thighs).max()) < -0.005  # wider than the leg all around
 
 
 def test_nothing_hangs_straight_on_a_body_that_sits():
