@@ -98,8 +98,8 @@ class HumanNormGeometryStart(io.ComfyNode):
                     "wears",
                     default="",
                     optional=True,
-                    tooltip="Hair, skirt and shorts that these words name, such as the prompt's, are put on a standing body;"
-                    " the preset quick keeps them whatever the guidance wants. Empty: the body as it is.",
+                    tooltip="Hair, skirt and shorts that these words name, such as the prompt's, are put on a standing"
+                    " body; the preset quick keeps them whatever the guidance wants. Empty: the body as it is.",
                 ),
             ],
             outputs=[Geometry.Output("geometry", display_name="geometry", tooltip="For the geometry optimiser.")],

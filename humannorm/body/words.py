@@ -1,7 +1,7 @@
 """What a sentence says of the start body, and what the body says to the sentence.
 
-Sex, age, build, hair, skirt and shorts are read from a prompt's words, the rest stays neutral; the body's pose goes into the
-prompt.
+Sex, age, build, hair, skirt and shorts are read from a prompt, the rest stays neutral; the pose of the body goes into
+the prompt.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Solids of the asked hair, skirt or shorts around a standing body: what no start body has and a small guide cannot invent.
+"""Solids of the asked hair, skirt or shorts around a standing body: what no start body has and no small guide invents.
 
 Hair is a cap over the skull, a fall of chosen length behind the face, a tail or a knot; a skirt is the hull of hips and
-legs that hangs from its widest ring and opens downward; shorts are a tube around each thigh below a short skirt. All are closed surfaces that begin inside the body, so that
-body and solids united are one piece. Lengths are world units of the working box (a standing body is 1.8 tall).
+legs that hangs from its widest ring and opens downward; shorts are a tube around each thigh below a short skirt. All
+are closed surfaces that begin inside the body, so that body and solids united are one piece. Lengths are world units of
+the working box (a standing body is 1.8 tall).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ The field that is drawn and marched is s(x) = (1 - h) f(x) + h t(x), where f is 
 distance of the surface that is kept and h in 0..1 how far the place x is held. Where h is 1 the surface is the kept one
 whatever the gradients say; the networks see it whole. Along the arms of a template whose hands are held, s is at most
 t + CORE: a guide may thin a sleeve but not cut the hand off. Likewise f is at most w + WORN, where w is the signed
-distance of what the start wears (hair, skirt, shorts): a guide may fold it and add to it, not take it away. It is part of t.
+distance of what the start wears (hair, skirt, shorts): a guide may fold it and add to it, not take it away. It is part
+of t.
 """
 
 from __future__ import annotations
