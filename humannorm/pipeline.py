@@ -228,6 +228,7 @@ class _Run:
                 inside=lambda: fit_body(self.start.mesh).body if job.body is None else job.body,
                 parts=job.settings.hold,
                 keep_worn=job.settings.keep_worn,
+                bare=job.worn.bare,
             )
             state = dataclasses.replace(state, hold=hold)
         if state.step < settings.steps:

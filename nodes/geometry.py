@@ -134,7 +134,8 @@ class HumanNormGeometryStart(io.ComfyNode):
             mesh = Mesh(mesh.vertices, mesh.faces)  # closed: colours and seams are of no use here
             start = prepare_start(mesh.to(work_device()), start_height(body))
             figure = None if body is None else body.in_working_box()
-            solids = () if figure is None else solids_of(figure, worn_of_words(wears))
+            worn = worn_of_words(wears)
+            solids = () if figure is None else solids_of(figure, worn)
             state, _ = start_state(dressed(start, solids), settings, torch.Generator().manual_seed(seed))
             hold = kept_of_start(
                 start,
@@ -142,6 +143,7 @@ class HumanNormGeometryStart(io.ComfyNode):
                 inside=lambda: fit_body(start.mesh).body if figure is None else figure,
                 parts=parts,
                 keep_worn=preset == "quick",
+                bare=worn.bare,
             )
             state = replace(state, hold=hold)
             return io.NodeOutput(moved(state, rest_device()))

@@ -11,16 +11,19 @@ from torch import Tensor
 from ..checks import InputError, check_choice, check_range
 from .body import Body
 
-__all__ = ["BODY_PARTS", "following_vertices", "part_vertices", "share_near", "share_of_parts"]
+__all__ = ["BODY_PARTS", "HELD_PARTS", "following_vertices", "part_vertices", "share_near", "share_of_parts"]
 
-# Beginnings of the joint names that a part's vertices follow mostly. "face" is cut out of the head.
+# Beginnings of the joint names that a part's vertices follow mostly. "face" is cut out of the head, "shins" are part of
+# the bottom.
 _JOINTS = {
+    "shins": ("lowerleg",),
     "hands": ("wrist", "metacarpal", "finger"),
     "shoes": ("foot", "toe"),
     "bottom": ("root", "pelvis", "upperleg", "lowerleg", "spine05"),
     "top": ("spine01", "spine02", "spine03", "spine04", "breast", "clavicle", "shoulder", "upperarm", "lowerarm"),
 }
 BODY_PARTS = ("head", "face", "top", "bottom", "shoes", "hands")
+HELD_PARTS = (*BODY_PARTS, "shins")
 TRANSITION = 0.06  # world units (working box) over which a part's share falls from 1 to 0 beyond its border
 
 
@@ -30,11 +33,11 @@ def following_vertices(body: Body, starts: str | tuple[str, ...]) -> Bool[Tensor
 
 
 def part_vertices(body: Body, parts: Sequence[str]) -> Bool[Tensor, " V"]:
-    """Vertices of the body that belong to any of the parts. The face is part of the head."""
+    """Vertices of the body that belong to any of the parts (`HELD_PARTS`). The face is part of the head."""
     if not parts:
         raise InputError("parts: expected at least one part of the body, got none")
     for part in parts:
-        check_choice("part", part, BODY_PARTS)
+        check_choice("part", part, HELD_PARTS)
     named = {part: following_vertices(body, starts) for part, starts in _JOINTS.items()}
     named["head"] = ~torch.stack(list(named.values())).any(0)  # neck, skull and all joints of the face
     skull = body.rest_joints[body.joint_names.index("head")]

@@ -64,6 +64,10 @@ _SHORTS: Mapping[str, float] = {  # the first that is found: where the legs end
     r"(hot|short) ?-?(pants|shorts)": 0.26,
     r"shorts": 0.42,
 }
+_COVERS_SHINS = 0.6  # a hem from here on
+_LEGS_COVERED = re.compile(
+    r"\b(coat|robe|kimono|tights|leggings|stockings|boots|trousers|jeans|(?<!hot )(?<!short )pants)\b"
+)
 _HAIR: Mapping[str, str] = {
     r"bald|shaved head|no hair|hijab|headscarf|turban|helmet": "none",
     r"pony ?-?tail": "ponytail",
@@ -101,7 +105,8 @@ def worn_of_words(prompt: str) -> Worn:
     hem, flare = next((size for words, size in _SKIRTS.items() if re.search(rf"\b({words})\b", text)), (0.0, 0.0))
     hair = next((style for words, style in _HAIR.items() if re.search(rf"\b({words})", text)), "none")
     legs = next((end for words, end in _SHORTS.items() if re.search(rf"\b({words})\b", text)), 0.0)
-    return Worn(hair, hem, flare, legs)
+    bare = (legs > 0 or 0 < hem < _COVERS_SHINS) and not _LEGS_COVERED.search(text)
+    return Worn(hair, hem, flare, legs, bare)
 
 
 def _first(words: list[str], table: Mapping[Value, str], otherwise: Value) -> Value:

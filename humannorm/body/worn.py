@@ -41,6 +41,7 @@ class Worn:
     hem: float = 0.0  # where a skirt ends, 0 at the hips, 1 at the ankles; 0: no skirt
     flare: float = 0.0  # how much wider than the hips its hem is, world units to each side
     legs: float = 0.0  # where the legs of shorts end, as `hem`; 0: no shorts
+    bare: bool = False  # the shins show
 
     def __post_init__(self) -> None:
         check_choice("hair", self.hair, HAIR_STYLES)

@@ -78,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     mesh, body = start_figure(args)
     undressed = prepare_start(mesh.to(device), start_height(body))
     dresses = args.start == AUTO and args.edit is None  # an edit begins with a surface of its own
-    solids = solids_of(body, worn_of_words(args.prompt)) if body is not None and dresses else ()
+    worn = worn_of_words(args.prompt)
+    solids = solids_of(body, worn) if body is not None and dresses else ()
     start = dressed(undressed, solids)
     for repair in start.repairs:
         print(f"{args.start}: {repair}")
@@ -108,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
             inside=lambda: body_in(undressed.mesh) if body is None else body,
             parts=parts["hold"],
             keep_worn=args.preset == "quick",
+            bare=worn.bare,
         )
         state = replace(state, hold=hold)
     else:

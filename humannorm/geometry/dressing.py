@@ -40,13 +40,17 @@ def kept_of_start(
     inside: Callable[[], Body],
     parts: Sequence[str] = (),
     keep_worn: bool = False,
+    bare: bool = False,
 ) -> Hold | None:
     """What of an undressed start and the solids that it wears is to stay; None: nothing.
 
-    parts: of the body. keep_worn: the solids as well. inside: finds the body inside the start, in the working box;
+    parts: of the body. keep_worn: the solids as well, and the shins below them if these are bare: a guide that knows
+    trousers best would put them on. inside: finds the body inside the start, in the working box;
     asked only if something stays.
     """
     worn = united(solids).to(start.mesh.device) if solids and keep_worn else None
+    if worn is not None and bare:
+        parts = (*parts, "shins")
     return hold_parts(start.mesh, inside(), parts, worn) if parts or worn is not None else None
 
 

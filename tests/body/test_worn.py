@@ -97,6 +97,23 @@ def test_shorts_are_read_and_end_above_the_knees_around_each_leg_alone():
     assert len(thighs) and float(distance(thighs).max()) < -0.005  # wider than the leg all around
 
 
+@pytest.mark.parametrize(
+    ("words", "bare"),
+    [
+        ("blue shorts", True),
+        ("hot pants", True),
+        ("red skirt and a white blouse", True),
+        ("short dress", True),
+        ("long blue dress", False),
+        ("long brown coat", False),
+        ("skirt over black leggings", False),
+        ("jeans", False),
+    ],
+)
+def test_shins_show_below_what_ends_above_them(words, bare):
+    assert worn_of_words(f"a person wearing {words}").bare == bare
+
+
 def test_nothing_hangs_straight_on_a_body_that_sits():
     assert solids_of(load_body(pose="sit").in_working_box(), Worn("long", 0.5)) == ()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from humannorm.body import load_body
+from humannorm.body.parts import following_vertices
 from humannorm.body.worn import Worn, solids_of
-from humannorm.geometry.dressing import dressed, united
+from humannorm.geometry.dressing import dressed, kept_of_start, united
 from humannorm.geometry.holding import WORN, hold_parts
 from humannorm.geometry.settings import preset, shortened
 from humannorm.geometry.signed_distance import SignedDistance
@@ -73,3 +74,17 @@ def test_only_what_is_worn_can_be_kept():
     worn = united(solids_of(body, Worn(hem=0.5)))
     hold = hold_parts(body.to_mesh(normalized=False), body, (), worn)
     assert not bool(hold.share.any()) and hold.resolution == 0
+
+
+def test_bare_shins_stay_bare_under_a_guide_that_knows_trousers():
+    body = load_body().in_working_box()
+    undressed = prepare_start(body.to_mesh(normalized=False))
+    solids = solids_of(body, Worn(legs=0.42))
+    shins = body.vertices[following_vertices(body, "lowerleg02")]
+    wide = {
+        bare: kept_of_start(
+            undressed, solids, inside=lambda: body, parts=("hands",), keep_worn=True, bare=bare
+        ).applied(lambda places: undressed.signed_distance(places) - 0.04)(shins)
+        for bare in (True, False)
+    }
+    assert float(wide[True].abs().median()) < 1e-3 and float(wide[False].median()) < -0.039
