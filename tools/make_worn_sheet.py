@@ -20,9 +20,9 @@ PROMPTS = (
     "a woman with a bob, in a mini skirt",
     "an old man with short hair, in a long coat",
     "a woman with a ponytail, in a ball gown",
-    "a woman with braids",
+    "a woman with braids, in a short dress",
     "a woman with a bun, in a pencil skirt",
-    "a man with an afro",
+    "a man with an afro, in bermudas",
     "a heavy bald man in shorts",
 )
 AZIMUTHS = (0.0, 90.0, 180.0)  # degrees
