@@ -85,38 +85,25 @@ class Hold:
         """What is kept at points: worth keeping where they are asked for again, it takes longer than the field."""
         points = points.detach()
         share = self.share_at(points)
+        inner = (
+            torch.zeros_like(share, dtype=torch.bool) if self.core is None else share_at(self.core.float(), points) > 0
+        )
         kept = torch.zeros_like(share)
-        held = share > 0
-        kept[held] = self.distance(points[held])
-        without_end = torch.full_like(share, torch.inf)
-        highest_learned = without_end
-        near = self._near_worn(points)
-        if len(near):
+        asked = (share > 0) | inner
+        kept[asked] = self.distance(points[asked])
+        highest = torch.where(inner, kept + CORE, torch.inf)
+        highest_learned = torch.full_like(share, torch.inf)
+        if self.worn is not None:
+            low, high = self.worn.vertices.amin(0) - WORN, self.worn.vertices.amax(0) + WORN
+            near = ((points > low) & (points < high)).all(1)
             worn = self.worn_distance(points[near])
-            highest_learned = without_end.index_copy(0, near, worn + WORN)
-            kept = kept.index_copy(0, near, torch.minimum(kept[near], worn))
-        highest = without_end
-        inner = self._inner(points)
-        if len(inner):
-            highest = without_end.index_copy(0, inner, self.distance(points[inner]) + CORE)
+            highest_learned[near] = worn + WORN
+            kept[near] = torch.minimum(kept[near], worn)
         return HeldPoints(share, kept, highest_learned, highest)
 
     def applied(self, field: SignedField) -> SignedField:
         """The field with what is kept blended in."""
         return lambda points: self.at(points).blended(field(points))
-
-    def _near_worn(self, points: Float[Tensor, "N 3"]) -> Int64[Tensor, " M"]:
-        """Points where something that is worn may be, or be missed."""
-        if self.worn is None:
-            return torch.empty(0, dtype=torch.int64)
-        low, high = self.worn.vertices.amin(0) - WORN, self.worn.vertices.amax(0) + WORN
-        return ((points > low) & (points < high)).all(1).nonzero()[:, 0]
-
-    def _inner(self, points: Float[Tensor, "N 3"]) -> Int64[Tensor, " M"]:
-        """Points where the kept surface shrunk by CORE has to stay."""
-        if self.core is None:
-            return torch.empty(0, dtype=torch.int64)
-        return (share_at(self.core.float(), points) > 0).nonzero()[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +111,7 @@ class HeldPoints:
     """What a protection says of the field at some points; nothing of it depends on the field."""
 
     share: Float[Tensor, " N"]  # h
-    kept: Float[Tensor, " N"]  # t
+    kept: Float[Tensor, " N"]  # t; anything where h is 0
     highest_learned: Float[Tensor, " N"]  # of f: w + WORN near what is worn, else infinite
     highest: Float[Tensor, " N"]  # of s: t + CORE along the arms, else infinite
 
