@@ -161,12 +161,12 @@ class DenoiserTask(Task):
         masks = at_size(whole[:, None], whole, parts, latents.shape[-1] * self.downscale)
         mask = torch.nn.functional.interpolate(masks, latents.shape[-2:], mode="area")
         full = torch.tensor([part == "full" for part in parts])
+        heads = full[:, None, None, None] * uppermost(mask, HEAD_SHARE)
         prompts = [draw_prompt(shards.shot(index), kind, words) for index, kind in zip(indices, kinds, strict=True)]
         kept = torch.rand(batch_size, generator=generator) >= self.config.prompt_dropout
         batch = {
             "latents": latents,
-            "mask": mask,
-            "head": full[:, None, None, None] * uppermost(mask, HEAD_SHARE),
+            "weight": 1.0 + self.config.mask_weight * mask + self.config.head_weight * heads,
             "tokens": self.tokenize([text if keep else "" for text, keep in zip(prompts, kept.tolist(), strict=True)]),
             "timestep": stratified_timesteps(batch_size, len(self.alphabar), generator, self.config.noise_bias),
             "noise": torch.randn(latents.shape, generator=generator),
@@ -206,7 +206,7 @@ class DenoiserTask(Task):
                 "mid_block_additional_residual": padded(middle, len(latents)),
             }
         predicted = self.unet(noised, timestep, text, **residuals).sample.float()
-        weight = 1.0 + self.config.mask_weight * batch["mask"] + self.config.head_weight * batch["head"]
+        weight = batch["weight"]
         return ((predicted - target).square() * weight).sum() / (weight.sum() * target.shape[1])
 
     @property
