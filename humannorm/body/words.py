@@ -102,11 +102,16 @@ def shape_of_words(prompt: str) -> BodyShape:
 def worn_of_words(prompt: str) -> Worn:
     """Hair, skirt and shorts that a prompt asks for; `Worn()` where it speaks of none."""
     text = prompt.lower()
-    hem, flare = next((size for words, size in _SKIRTS.items() if re.search(rf"\b({words})\b", text)), (0.0, 0.0))
-    hair = next((style for words, style in _HAIR.items() if re.search(rf"\b({words})", text)), "none")
-    legs = next((end for words, end in _SHORTS.items() if re.search(rf"\b({words})\b", text)), 0.0)
+    hem, flare = _said(text, _SKIRTS, (0.0, 0.0))
+    hair = _said(text, _HAIR, "none", end="")  # "haired", "braids"
+    legs = _said(text, _SHORTS, 0.0)
     bare = (legs > 0 or 0 < hem < _COVERS_SHINS) and not _LEGS_COVERED.search(text)
     return Worn(hair, hem, flare, legs, bare)
+
+
+def _said(text: str, table: Mapping[str, Value], otherwise: Value, end: str = r"\b") -> Value:
+    """What the first pattern means that the text has from the beginning of a word."""
+    return next((meaning for words, meaning in table.items() if re.search(rf"\b({words}){end}", text)), otherwise)
 
 
 def _first(words: list[str], table: Mapping[Value, str], otherwise: Value) -> Value:
