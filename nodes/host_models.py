@@ -19,6 +19,7 @@ import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
+import comfy.samplers
 import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models_base
@@ -27,7 +28,8 @@ import folder_paths
 import torch
 
 from humannorm.checks import InputError
-from humannorm.guidance.folders import WEIGHTS, read_config
+from humannorm.guidance.diffusers_guide import AUTOGUIDANCE
+from humannorm.guidance.folders import WEAK_UNET, WEIGHTS, read_config
 from humannorm.models import camera_plan
 
 from .payloads import ModelFacts
@@ -44,10 +46,22 @@ class _SmallConfig(comfy.supported_models_base.BASE):
 
 
 def build_model(folder: Path) -> Any:
-    """MODEL of the folder's UNet, with weights of its own."""
-    config = read_config(folder, "unet")
+    """MODEL of the folder's UNet, with weights of its own; where the folder has a weak UNet, under autoguidance."""
+    model = _build_unet(folder, "unet")
+    plan = camera_plan(folder)
+    if plan is not None:
+        resolution = read_config(folder, "unet")["sample_size"] * vae_downscale(read_config(folder, "vae"))
+        model.model.humannorm_facts = ModelFacts(resolution, plan)
+    if (folder / WEAK_UNET).is_dir():
+        _autoguide(model, _build_unet(folder, WEAK_UNET), AUTOGUIDANCE)
+    return model
+
+
+def _build_unet(folder: Path, component: str) -> Any:
+    """The patcher of one of the folder's UNets."""
+    config = read_config(folder, component)
     scheduler = read_config(folder, "scheduler")
-    weights = _read(folder / "unet")
+    weights = _read(folder / component)
     settings = unet_settings(config)
     load_device = comfy.model_management.get_torch_device()
     dtype = comfy.model_management.unet_dtype(
@@ -67,11 +81,22 @@ def build_model(folder: Path) -> Any:
     names = comfy.utils.unet_to_diffusers(described.unet_config)
     model.diffusion_model.load_state_dict({names[name]: value for name, value in weights.items()})
     _set_norm_groups(model.diffusion_model, config["norm_num_groups"])
-    plan = camera_plan(folder)
-    if plan is not None:
-        resolution = config["sample_size"] * vae_downscale(read_config(folder, "vae"))
-        model.humannorm_facts = ModelFacts(resolution, plan)
     return _patcher(model.eval(), load_device, offload_device)
+
+
+def _autoguide(model: Any, weak: Any, weight: float) -> None:
+    """What `DiffusersGuide.denoise` does with a weak UNet, for all that the host samples with this MODEL."""
+
+    def guided(at: dict[str, Any]) -> torch.Tensor:
+        conds = [{name: value for name, value in cond.items() if name != "control"} for cond in at["cond"]]
+        weak.model.current_patcher = weak  # the host sets it on the model that it samples alone
+        (poor,) = comfy.samplers.calc_cond_batch(
+            weak.model, [conds], at["input"], at["sigma"], {"transformer_options": {}}
+        )
+        return at["denoised"] + (weight - 1.0) * (at["cond_denoised"] - poor)
+
+    model.set_model_sampler_post_cfg_function(guided)
+    model.set_additional_models("humannorm_weak", [weak])  # to be on the device when the model is
 
 
 def build_control_net(folder: Path) -> Any:

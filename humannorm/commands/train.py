@@ -87,13 +87,18 @@ def run(args: argparse.Namespace) -> int:
     if args.recipe == "small":
         small = SmallModelConfig()
         shared = {name: value for name, value in changes.items() if name != "steps"}
+        weak = {name: value for name, value in shared.items() if name != "learning_rate"}  # it learns at its own
+        drawn = _given(sheet_prompts=args.sheet_prompts, parts=args.parts)
         small = replace(
             small,
             vae_loop=replace(small.vae_loop, **shared, **_given(steps=args.vae_steps)),
             text_loop=replace(small.text_loop, **shared, **_given(steps=args.text_steps)),
             coarse_loop=replace(small.coarse_loop, **shared, **_given(steps=args.coarse_steps)),
             fine_loop=replace(small.fine_loop, **changes),
-            diffusion=replace(small.diffusion, **_given(sheet_prompts=args.sheet_prompts, parts=args.parts)),
+            diffusion=replace(small.diffusion, **drawn),
+            weak_coarse_loop=replace(small.weak_coarse_loop, **weak),
+            weak_fine_loop=replace(small.weak_fine_loop, **weak),
+            weak_diffusion=replace(small.weak_diffusion, **drawn),
         )
         folder = train_small(args.data, args.out, small, start=args.base, device=args.device)
     else:

@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.checks import InputError, check_tensor
-from humannorm.guidance.folders import load_component, load_tokenizer, model_folder, read_config
+from humannorm.checks import InputError, check_range, check_tensor
+from humannorm.guidance.folders import WEAK_UNET, load_component, load_tokenizer, model_folder, read_config
 from humannorm.images import from_network, to_network
 
 TEXTS_KEPT = 256  # embeddings; a person in all parts and views takes 16 for each kind of picture
+AUTOGUIDANCE = 3.0  # weight w of autoguidance, where a folder has a weak UNet; PLACEHOLDER
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,10 @@ class DiffusersCondition:
 
 
 class DiffusersGuide:
-    """UNet, text encoder, VAE and, where there is one, the normal ControlNet of a diffusers folder."""
+    """UNet, text encoder, VAE and, where there are such, the normal ControlNet and the weak UNet of a diffusers folder.
+
+    A weak UNet is a smaller one that was trained for a shorter time on the same pictures, for autoguidance.
+    """
 
     def __init__(
         self,
@@ -42,11 +46,15 @@ class DiffusersGuide:
         tokenizer: Any,
         vae: Any,
         controlnet: Any | None = None,
+        weak_unet: Any | None = None,
+        autoguidance: float = AUTOGUIDANCE,
     ) -> None:
         from diffusers import DDPMScheduler
 
+        check_range("autoguidance", autoguidance, 1.0, 100.0)
+
         self.unet, self.text_encoder, self.tokenizer, self.vae = unet, text_encoder, tokenizer, vae
-        self.controlnet = controlnet
+        self.controlnet, self.weak_unet, self.autoguidance = controlnet, weak_unet, autoguidance
         self.scheduler_config = scheduler_config
         self.prediction_type = str(scheduler_config.get("prediction_type", "epsilon"))
         alphabar = DDPMScheduler.from_config(scheduler_config).alphas_cumprod.double()
@@ -63,18 +71,24 @@ class DiffusersGuide:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         control: bool = False,
+        autoguidance: float = AUTOGUIDANCE,
     ) -> DiffusersGuide:
         """From a diffusers folder on disk, or "bundled"; nothing is fetched.
 
-        `control` also loads the ControlNet in its `controlnet` folder. Errors name the file and what was expected.
+        `control` also loads the ControlNet in its `controlnet` folder. A `weak_unet` folder is used if there is one and
+        `autoguidance` is not 1. Errors name the file and what was expected.
         """
         import diffusers
         import transformers
 
         folder = model_folder(models)
         options: dict[str, Any] = {"device": torch.device(device), "dtype": dtype}
+        unets = diffusers.UNet2DConditionModel
+        weak = autoguidance != 1.0 and (folder / WEAK_UNET).is_dir()
         return cls(
-            unet=load_component(folder, "unet", diffusers.UNet2DConditionModel, **options),
+            unet=load_component(folder, "unet", unets, **options),
+            weak_unet=load_component(folder, WEAK_UNET, unets, **options) if weak else None,
+            autoguidance=autoguidance,
             scheduler_config=read_config(folder, "scheduler"),
             text_encoder=load_component(folder, "text_encoder", transformers.CLIPTextModel, **options),
             tokenizer=load_tokenizer(folder),
@@ -84,7 +98,8 @@ class DiffusersGuide:
 
     @property
     def modules(self) -> list[torch.nn.Module]:
-        return [module for module in (self.unet, self.text_encoder, self.vae, self.controlnet) if module is not None]
+        every = (self.unet, self.text_encoder, self.vae, self.controlnet, self.weak_unet)
+        return [module for module in every if module is not None]
 
     @property
     def device(self) -> torch.device:
@@ -166,12 +181,22 @@ class DiffusersGuide:
     def denoise(
         self, x: Float[Tensor, "B C h w"], sigma: Float[Tensor, "B"], condition: DiffusersCondition
     ) -> Float[Tensor, "B C h w"]:
-        """z0 with classifier-free guidance `uncond + s * (cond - uncond)`; at s = 1 the empty prompt is not run."""
+        """z0 with classifier-free guidance `uncond + s * (cond - uncond)`; at s = 1 the empty prompt is not run.
+
+        With a weak UNet the difference from what that one believes is added, `(w - 1) * (cond - weak)`: autoguidance
+        (Karras et al. 2024, eq. 3, beside eq. 4's classifier-free guidance). Errors that the two share, the weak one
+        more of them, are taken back. The weak one sees no control: under one, guidance pulls towards it too.
+        """
         if condition.guidance_scale == 1.0:
-            return self._predict(x, sigma, condition.positive, condition)
-        text = torch.cat([condition.negative.expand_as(condition.positive), condition.positive])
-        unguided, guided = self._predict(x.repeat(2, 1, 1, 1), sigma.repeat(2), text, condition).chunk(2)
-        return unguided + condition.guidance_scale * (guided - unguided)
+            guided = denoised = self._predict(x, sigma, condition.positive, condition)
+        else:
+            text = torch.cat([condition.negative.expand_as(condition.positive), condition.positive])
+            unguided, guided = self._predict(x.repeat(2, 1, 1, 1), sigma.repeat(2), text, condition).chunk(2)
+            denoised = unguided + condition.guidance_scale * (guided - unguided)
+        if self.weak_unet is None:
+            return denoised
+        weak = self._estimate(self.weak_unet, x, sigma, condition.positive)
+        return denoised + (self.autoguidance - 1.0) * (guided - weak)
 
     def _predict(
         self,
@@ -180,23 +205,31 @@ class DiffusersGuide:
         text: Float[Tensor, "B T D"],
         condition: DiffusersCondition,
     ) -> Float[Tensor, "B C h w"]:
-        wide = sigma[:, None, None, None].to(x)
-        scaled = (x * (1 + wide.square()).rsqrt()).to(self.dtype)
-        timestep = self.timestep(sigma)
+        """z0 by the UNet, which follows the ControlNet where there is a control."""
         residuals: dict[str, Any] = {}
         if condition.control is not None and self.controlnet is not None:
             hint = condition.control.repeat(len(x) // len(condition.control), 1, 1, 1)
             down, middle = self.controlnet(
-                scaled,
-                timestep,
+                self._scaled(x, sigma),
+                self.timestep(sigma),
                 text,
                 controlnet_cond=resized(hint, x.shape[-1] * self.downscale),
                 conditioning_scale=condition.control_scale,
                 return_dict=False,
             )
             residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-        output = self.unet(scaled, timestep, text, **residuals).sample.to(x)
-        return to_denoised(output, x, wide, self.prediction_type)
+        return self._estimate(self.unet, x, sigma, text, **residuals)
+
+    def _estimate(
+        self, unet: Any, x: Float[Tensor, "B C h w"], sigma: Float[Tensor, "B"], text: Tensor, **residuals: Any
+    ) -> Float[Tensor, "B C h w"]:
+        """z0 by a UNet."""
+        output = unet(self._scaled(x, sigma), self.timestep(sigma), text, **residuals).sample.to(x)
+        return to_denoised(output, x, sigma[:, None, None, None].to(x), self.prediction_type)
+
+    def _scaled(self, x: Float[Tensor, "B C h w"], sigma: Float[Tensor, "B"]) -> Float[Tensor, "B C h w"]:
+        """What networks read: x in the variance preserving form."""
+        return (x * (1 + sigma[:, None, None, None].to(x).square()).rsqrt()).to(self.dtype)
 
     def encode_images(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B C h w"]:
         """The posterior's mean, scaled; images are resized to the network's resolution. Differentiable."""

@@ -11,6 +11,7 @@ import torch
 from humannorm.checks import InputError
 
 COMPONENTS = ("unet", "scheduler", "text_encoder", "tokenizer", "vae")
+WEAK_UNET = "weak_unet"  # beside them, where a model has one for autoguidance
 WEIGHTS = (
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.fp16.safetensors",

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from humannorm.checks import InputError
 from humannorm.guidance.diffusers_guide import DiffusersGuide
+from humannorm.guidance.folders import WEAK_UNET
 from humannorm.guidance.samplers import sample_latents
 from humannorm.images import contact_sheet, save_png
 from humannorm.training.config import DiffusionConfig, TextConfig, UnetConfig
@@ -354,6 +355,7 @@ def save_folder(
     vae: Any,
     scheduler_config: dict[str, Any],
     controlnet: Any | None = None,
+    weak_unet: Any | None = None,
 ) -> None:
     """Write a Stable Diffusion pipeline folder, safetensors only."""
     unet.save_pretrained(folder / "unet")
@@ -366,6 +368,8 @@ def save_folder(
     vae.save_pretrained(folder / "vae")
     if controlnet is not None:
         controlnet.save_pretrained(folder / "controlnet")
+    if weak_unet is not None:
+        weak_unet.save_pretrained(folder / WEAK_UNET)
     for path in folder.glob("*/config.json"):  # where the weights once lay on the trainer's disk is nobody's business
         config = json.loads(path.read_text(encoding="utf-8"))
         config.pop("_name_or_path", None)

@@ -68,6 +68,16 @@ SMALL_DIFFUSION = DiffusionConfig(
 """Three eighths of each batch are colour under its normal map; of the rest two thirds are normals, the most wanted."""
 
 
+SMALL_WEAK_COARSE_LOOP = LoopConfig(steps=1_200, batch_size=32, learning_rate=2e-3, warmup_steps=60, ema_decay=0.995)
+SMALL_WEAK_FINE_LOOP = LoopConfig(
+    steps=350, batch_size=32, learning_rate=1.5e-3, warmup_steps=60, cooldown=0.6, ema_decay=0.995
+)
+"""Of the weak UNet: a thirtieth of what the UNet of the shipped weights has seen."""
+SMALL_WEAK_DIFFUSION = DiffusionConfig(
+    pure_noise=0.08, noise_bias=0.5, kinds=(("normal", 0.55), ("depth", 0.2), ("color", 0.25)), head_weight=4.0
+)
+
+
 @dataclass(frozen=True)
 class FineTuneConfig:
     """Fine-tuning of an existing Stable Diffusion 1.5-class model; the numbers suit SD1.5 at 512 pixels."""
@@ -96,6 +106,11 @@ class SmallModelConfig:
     fine_loop: LoopConfig = SMALL_FINE_LOOP
     """At full resolution, from the coarse stage's weights."""
     diffusion: DiffusionConfig = SMALL_DIFFUSION
+    weak_unet: UnetConfig = field(default_factory=lambda: UnetConfig(channels=(32, 64, 96, 96)))
+    """For autoguidance: the same errors as the UNet's, but more of them, at a quarter of its parameters and time."""
+    weak_coarse_loop: LoopConfig = SMALL_WEAK_COARSE_LOOP
+    weak_fine_loop: LoopConfig = SMALL_WEAK_FINE_LOOP
+    weak_diffusion: DiffusionConfig = SMALL_WEAK_DIFFUSION
 
 
 def fine_tune(
@@ -171,12 +186,12 @@ def train_small(
     start: str | Path | None = None,
     device: str = "auto",
 ) -> Path:
-    """The small model in four stages, each resumable: VAE; text encoder on attributes; UNet and ControlNet at half
-    resolution; the same at full resolution.
+    """The small model in six stages, each resumable: VAE; text encoder on attributes; UNet and ControlNet at half
+    resolution; the same at full resolution; the weak UNet likewise.
 
-    With `start`, a small model's folder, all stages begin with its weights and its tokenizer. A stage that is at its
-    last step is not run again. Returns the folder of the whole model in half precision, with a card that carries the
-    dataset's camera plan.
+    With `start`, a small model's folder, all stages begin with its weights and its tokenizer, and its weak UNet stays
+    as it is, since it is to be weak. A stage that is at its last step is not run again. Returns the folder of the whole
+    model in half precision, with a card that carries the dataset's camera plan.
     """
     out = Path(out)
     read_plan(data)  # fails now rather than at the end
@@ -197,25 +212,40 @@ def train_small(
     with _seeded(config.coarse_loop.seed):
         unet = build_unet(config.unet, config.text, latent) if begun is None else begun.unet
         controlnet: Any = build_controlnet(unet, downscale(vae)) if begun is None else begun.controlnet
-    for stage, loop, shrink in (("coarse", config.coarse_loop, 2), ("fine", config.fine_loop, 1)):
-        latents = out / f"latents_{stage}"
-        encode(vae, data, latents, kinds=KINDS, device=device, size=shards.resolution // shrink)
-        unet.register_to_config(sample_size=latent // shrink)
-        _suit_attention(unet, controlnet)
-        task = DenoiserTask(
-            unet=unet.train().requires_grad_(True),
-            text_encoder=text_encoder.eval().requires_grad_(False),
-            controlnet=controlnet.train().requires_grad_(True),
-            tokenizer=tokenizer,
-            vae=vae,
-            scheduler_config={**SCHEDULE, "prediction_type": config.diffusion.prediction_type},
-            shards=LatentShards(data, latents, control=True),
-            held_out=LatentShards(data, latents, control=True, split="held_out"),
-            config=config.diffusion,
-        )
-        folder = train(task, loop, out / stage, device=device)
-        unet, controlnet = _trained(folder)
-    return export_half(folder, out / "model", read_plan(data))
+
+    def denoiser(
+        name: str, unet: Any, controlnet: Any, loops: tuple[LoopConfig, LoopConfig], how: DiffusionConfig
+    ) -> Path:
+        """Both resolutions, half and full; the folder of the second."""
+        folder = out
+        for stage, loop, shrink in zip(("coarse", "fine"), loops, (2, 1), strict=True):
+            latents = out / f"latents_{stage}"
+            encode(vae, data, latents, kinds=KINDS, device=device, size=shards.resolution // shrink)
+            unet.register_to_config(sample_size=latent // shrink)
+            _suit_attention(unet, controlnet)
+            task = DenoiserTask(
+                unet=unet.train().requires_grad_(True),
+                text_encoder=text_encoder.eval().requires_grad_(False),
+                controlnet=None if controlnet is None else controlnet.train().requires_grad_(True),
+                tokenizer=tokenizer,
+                vae=vae,
+                scheduler_config={**SCHEDULE, "prediction_type": how.prediction_type},
+                shards=LatentShards(data, latents, control=controlnet is not None),
+                held_out=LatentShards(data, latents, control=controlnet is not None, split="held_out"),
+                config=how,
+            )
+            folder = train(task, loop, out / (name + stage), device=device)
+            unet, controlnet = _trained(folder)
+        return folder
+
+    folder = denoiser("", unet, controlnet, (config.coarse_loop, config.fine_loop), config.diffusion)
+    weak = None if begun is None else begun.weak_unet
+    if weak is None:
+        loops = (config.weak_coarse_loop, config.weak_fine_loop)
+        with _seeded(config.weak_coarse_loop.seed):
+            weak = build_unet(config.weak_unet, config.text, latent)
+        weak, _ = _trained(denoiser("weak_", weak, None, loops, config.weak_diffusion))
+    return export_half(folder, out / "model", read_plan(data), weak_unet=weak)
 
 
 def encode(
@@ -241,9 +271,10 @@ def downscale(vae: Any) -> int:
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
-def export_half(folder: str | Path, out: str | Path, plan: CameraPlan) -> Path:
+def export_half(folder: str | Path, out: str | Path, plan: CameraPlan, *, weak_unet: Any) -> Path:
     """Write a trained small model as it is bundled: float16 safetensors in diffusers layout, and its card."""
     guide = DiffusersGuide.load(folder, dtype=torch.float16, control=True)
+    guide.weak_unet = torch.nn.Module.to(weak_unet, dtype=torch.float16)  # diffusers' own `to` warns of casts
     out = Path(out)
     save_folder(
         out,
@@ -253,6 +284,7 @@ def export_half(folder: str | Path, out: str | Path, plan: CameraPlan) -> Path:
         vae=guide.vae,
         scheduler_config=guide.scheduler_config,
         controlnet=guide.controlnet,
+        weak_unet=guide.weak_unet,
     )
     write_card(out, plan, resolution=guide.resolution, parameters=sum(_count(module) for module in guide.modules))
     return out
@@ -308,10 +340,13 @@ def _suit_attention(*networks: Any) -> None:
             network.set_attn_processor(AttnProcessor())
 
 
-def _trained(folder: Path) -> tuple[Any, Any]:
+def _trained(folder: Path) -> tuple[Any, Any | None]:
+    """UNet and, where there is one, ControlNet."""
     from diffusers import ControlNetModel, UNet2DConditionModel
 
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    if not (folder / "controlnet").is_dir():
+        return unet, None
     return unet, ControlNetModel.from_pretrained(folder / "controlnet", torch_dtype=torch.float32)
 
 

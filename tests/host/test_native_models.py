@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from humannorm.guidance import DiffusersGuide
+from humannorm.guidance.folders import WEAK_UNET
 from humannorm.models import bundled_folder
 
 TEXT = "a young man in a red t-shirt, black background, normal map, full body, front view"
@@ -17,7 +20,7 @@ SIZE = 64  # pixels
 
 @pytest.fixture(scope="module")
 def guide():
-    return DiffusersGuide.load("bundled", control=True)
+    return DiffusersGuide.load("bundled", control=True, autoguidance=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +71,40 @@ def test_unet_and_control_net(builders, guide, generator, timestep):
             residuals = applied.get_control(x, sigma, {"c_crossattn": text}, 1, {})
         found = model.model.apply_model(x, sigma, c_crossattn=text, control=residuals)
         assert torch.allclose(found, expected, atol=TOLERANCE), (picture is not None, (found - expected).abs().max())
+
+
+@torch.no_grad()
+def test_autoguidance(builders, guide, generator, tmp_path):
+    """A weak UNet beside the UNet guides whatever the host samples, as it guides the library's own denoiser."""
+    import comfy.samplers
+
+    folder = tmp_path / "model"
+    shutil.copytree(bundled_folder(), folder)
+    shutil.rmtree(folder / WEAK_UNET, ignore_errors=True)
+    shutil.copytree(folder / "unet", folder / WEAK_UNET)
+    path = folder / WEAK_UNET / "diffusion_pytorch_model.safetensors"
+    weights = {name: 0.9 * value for name, value in load_file(path).items()}
+    save_file(weights, path)
+    guided = DiffusersGuide.load(folder, control=True)
+    model, control_net = builders.build_model(folder), builders.build_control_net(folder)
+    encoded = guide.encode_prompts([TEXT])
+    hint = torch.rand(1, SIZE, SIZE, 3, generator=generator)
+    side = SIZE // guide.downscale
+    noise = torch.randn(1, 4, side, side, generator=generator)
+    for picture in (None, hint):
+        positive = [[encoded, {}]]
+        if picture is not None:
+            control = control_net.copy().set_cond_hint(picture.movedim(-1, 1))
+            positive = [[encoded, {"control": control, "control_apply_to_uncond": True}]]
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(positive, [[guide.encode_prompts([""]), {}]])
+        guider.set_cfg(3.0)
+        sigmas = torch.tensor([guide.sigma(torch.tensor([600.0])).item(), 0.0])
+        found = guider.sample(noise, torch.zeros_like(noise), comfy.samplers.sampler_object("euler"), sigmas, seed=0)
+        condition = guided.condition([TEXT], guidance_scale=3.0, control=picture)
+        x = sigmas[:1, None, None, None] * noise
+        expected = guided.denoise(x, sigmas[:1], condition) / guided.vae.config.scaling_factor
+        assert torch.allclose(found, expected, atol=20 * TOLERANCE), (
+            picture is not None,
+            (found - expected).abs().max(),
+        )

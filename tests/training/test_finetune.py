@@ -162,6 +162,9 @@ def test_small_model_from_nothing(people_shards, tmp_path):
         coarse_loop=replace(LOOP, batch_size=4, optimizer="muon"),
         fine_loop=replace(LOOP, batch_size=4),
         diffusion=DiffusionConfig(pure_noise=0.5, controlled=0.5),
+        weak_unet=UnetConfig(channels=(16, 16), head_channels=16),
+        weak_coarse_loop=replace(LOOP, batch_size=4),
+        weak_fine_loop=replace(LOOP, batch_size=4),
     )
     data = people_shards(shards=2, size=64)
     with pytest.raises(InputError, match=r"dataset\.json: expected beside the shards"):
@@ -174,6 +177,7 @@ def test_small_model_from_nothing(people_shards, tmp_path):
     assert half.stat().st_size < 0.6 * whole.stat().st_size
     guide = DiffusersGuide.load(folder, control=True)
     assert (guide.resolution, guide.downscale, guide.prediction_type) == (64, 4, "v_prediction")
+    assert guide.weak_unet.config.block_out_channels == [16, 16]
     assert (folder / "tokenizer" / "vocab.json").is_file()
     assert camera_plan(folder) == CAMERA_PLANS["full_body"]
     # Asked again, the finished stages are not trained again.
@@ -182,10 +186,11 @@ def test_small_model_from_nothing(people_shards, tmp_path):
     assert whole.stat().st_mtime_ns == before
     # Another run may begin with its weights: after steps at a rate of 0 they are still there, and so is the tokenizer.
     still = replace(LOOP, learning_rate=0.0)
-    again = replace(config, vae_loop=still, text_loop=still, coarse_loop=still, fine_loop=replace(still, batch_size=4))
+    loops = ("vae_loop", "text_loop", "coarse_loop", "fine_loop", "weak_coarse_loop", "weak_fine_loop")
+    again = replace(config, **dict.fromkeys(loops, replace(still, batch_size=4)))
     copy = train_small(data, tmp_path / "again", again, start=folder, device="cpu")
     assert (copy / "tokenizer" / "vocab.json").read_bytes() == (folder / "tokenizer" / "vocab.json").read_bytes()
-    for name in ("unet", "controlnet"):
+    for name in ("unet", "controlnet", "weak_unet"):
         first, second = (load_file(next((place / name).glob("*.safetensors"))) for place in (folder, copy))
         assert all(torch.equal(first[key], second[key]) for key in first)
 
