@@ -24,7 +24,7 @@ from torch import Tensor
 from humannorm.checks import InputError, check_tensor
 from humannorm.guidance.diffusers_guide import resized
 
-from .payloads import Conditioning, GuidancePayload, model_facts
+from .payloads import DISTILLS, Conditioning, GuidancePayload, model_facts
 
 Result = TypeVar("Result")
 NOMINAL_STEPS = 20  # of the schedule that patches may look at; the optimisers draw their own noise levels
@@ -192,16 +192,17 @@ def with_denoisers(
     views: the batch that memory is asked for. seed: what hooks and patches are told.
     """
     _refuse_rival_patches(payloads)
-    models = [payload.model for payload in payloads]
+    models = [payload.model.clone() for payload in payloads]
+    for model in models:
+        model.model_options[DISTILLS] = True
 
     def enter(number: int, ready: list[HostDenoiser]) -> Result:
         if number == len(payloads):
             return work(ready)
         payload = payloads[number]
-        model = payload.model
+        model = models[number]
         if number == 0:
             others = [other for other in models[1:] if other.model is not model.model]
-            model = model.clone()
             model.set_additional_models("humannorm", others)
         guider = comfy.samplers.CFGGuider(model)
         encoded = next(iter(payload.prompts.encoded.values()))

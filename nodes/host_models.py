@@ -32,7 +32,7 @@ from humannorm.guidance.diffusers_guide import AUTOGUIDANCE
 from humannorm.guidance.folders import WEAK_UNET, WEIGHTS, read_config
 from humannorm.models import camera_plan
 
-from .payloads import ModelFacts
+from .payloads import DISTILLS, ModelFacts
 
 Weights = dict[str, torch.Tensor]
 
@@ -85,9 +85,14 @@ def _build_unet(folder: Path, component: str) -> Any:
 
 
 def _autoguide(model: Any, weak: Any, weight: float) -> None:
-    """What `DiffusersGuide.denoise` does with a weak UNet, for all that the host samples with this MODEL."""
+    """What `DiffusersGuide.denoise` does with a weak UNet, for all that the host samples with this MODEL.
+
+    Not for what our optimisers distil from it (`find_guides`).
+    """
 
     def guided(at: dict[str, Any]) -> torch.Tensor:
+        if at["model_options"].get(DISTILLS):
+            return at["denoised"]
         conds = [{name: value for name, value in cond.items() if name != "control"} for cond in at["cond"]]
         weak.model.current_patcher = weak  # the host sets it on the model that it samples alone
         (poor,) = comfy.samplers.calc_cond_batch(

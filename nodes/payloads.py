@@ -15,6 +15,9 @@ from humannorm.checks import InputError
 from humannorm.prompts import Prompts
 from humannorm.rigging import RiggedHuman
 
+DISTILLS = "humannorm_distills"
+"""In a MODEL's options while an optimiser distils from it, for patches that are meant for sampling."""
+
 Conditioning = list[list[Any]]
 """The host's CONDITIONING: pairs of a tensor [B, T, C] and a dict."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import PathFinder
@@ -100,6 +101,20 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def autoguided_sd(tiny_sd: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny v-prediction model with a thinner weak UNet beside its UNet."""
+    from diffusers import UNet2DConditionModel
+
+    folder = tmp_path_factory.mktemp("autoguided") / "model"
+    shutil.copytree(tiny_sd("v_prediction"), folder)
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    torch.manual_seed(1)
+    weak = UNet2DConditionModel.from_config({**unet.config, "block_out_channels": (16, 32)})
+    weak.save_pretrained(folder / "weak_unet")
+    return folder
 
 
 class BelievesIn:

@@ -78,6 +78,17 @@ def test_image_follows_a_given_normal_map(sample, tiny_sd, tmp_path):
         assert (written - drawn[name]).square().mean() < (written - drawn[other]).square().mean()
 
 
+def test_a_weak_unet_guides_but_at_a_weight_of_one(autoguided_sd, sample, tmp_path):
+    words = ["normal", "--prompt", "a man", "--views", "front"]
+    assert sample(*words, out="without") == 0
+    for out, more in {"off": ["--autoguidance", "1"], "on": []}.items():
+        models = ["--models", str(autoguided_sd), "--device", "cpu", "--steps", "2", "--out", str(tmp_path / out)]
+        assert main(["sample", *words, *more, *models]) == 0
+    without, off, on = (load_png(tmp_path / out / "normal_full_front_00.png") for out in ("without", "off", "on"))
+    assert torch.equal(off, without)
+    assert (on - without).abs().max() > 0.01
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

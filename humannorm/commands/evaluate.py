@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from humannorm.commands.options import (
     BODY,
+    add_autoguidance,
     add_device,
     add_models,
     add_out,
@@ -47,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     samples.add_argument(
         "--renders-only", action="store_true", help="judge real renders alone, as a test of the judges"
     )
+    samples.add_argument("--guidance", type=float, default=3.0, help="classifier-free guidance scale")
+    add_autoguidance(samples)
     add_models(samples)
     add_seed(samples)
     add_device(samples)
@@ -95,7 +98,7 @@ def run_samples(args: argparse.Namespace) -> int:
     from humannorm.evaluation.collect import SampleSettings, add_controls, add_reconstructions, add_renders, add_samples
     from humannorm.evaluation.figures import figures_of, table, to_plain
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
-    from humannorm.guidance import DiffusersGuide
+    from humannorm.guidance import AUTOGUIDANCE, DiffusersGuide
     from humannorm.training.shards import Shards
 
     check_range("--count", args.count, 1, 10_000)
@@ -104,10 +107,22 @@ def run_samples(args: argparse.Namespace) -> int:
     judge = find_judge(args.judge)
     people = Shards(args.data, split="held_out")
     kinds = ("normal",) if args.normals_only else ("normal", "color")
-    settings = SampleSettings(args.count, steps=args.steps, batch=args.batch, seed=args.seed, kinds=kinds)
+    settings = SampleSettings(
+        args.count,
+        steps=args.steps,
+        guidance_scale=args.guidance,
+        batch=args.batch,
+        seed=args.seed,
+        kinds=kinds,
+    )
     guide = None
     if not args.renders_only:
-        guide = DiffusersGuide.load(args.models, device=pick_device(args.device), control=not args.normals_only)
+        guide = DiffusersGuide.load(
+            args.models,
+            device=pick_device(args.device),
+            control=not args.normals_only,
+            autoguidance=AUTOGUIDANCE if args.autoguidance is None else args.autoguidance,
+        )
 
     def report(message: str) -> None:
         sys.stderr.write(message + "\n")
@@ -126,6 +141,7 @@ def run_samples(args: argparse.Namespace) -> int:
     text = table(figures)
     (args.out / "figures.md").write_text(text + "\n", encoding="utf-8")
     facts = {"models": str(args.models), "seed": args.seed, "count": args.count, "steps": args.steps}
+    facts |= {"guidance": args.guidance, "autoguidance": None if guide is None else guide.autoguidance}
     (args.out / "figures.json").write_text(
         json.dumps({**facts, "figures": to_plain(figures)}, indent=1) + "\n", encoding="utf-8"
     )

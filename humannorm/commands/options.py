@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BODY",
+    "add_autoguidance",
     "add_course",
     "add_device",
     "add_edit",
@@ -53,6 +54,13 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
 def add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", default="bundled", metavar="bundled|DIR", help="the small model that comes along, or a folder"
+    )
+
+
+def add_autoguidance(parser: argparse.ArgumentParser) -> None:
+    """Not given: the library's weight."""
+    parser.add_argument(
+        "--autoguidance", type=float, metavar="W", help="weight, where a model has a weak UNet (default 3; 1: without)"
     )
 
 

@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from humannorm.commands.options import add_device, add_models, add_out, add_seed, parse_views, pick_device
+from humannorm.commands.options import (
+    add_autoguidance,
+    add_device,
+    add_models,
+    add_out,
+    add_seed,
+    parse_views,
+    pick_device,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default 4)")
+    add_autoguidance(parser)
     parser.add_argument("--sampler", choices=("dpm", "ddim"), default="dpm", help="DPM-Solver++ (2M) or DDIM")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the networks")
     parser.add_argument("--batch", type=int, default=16, help="pictures at a time")
@@ -50,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     from humannorm.cameras import view_label
     from humannorm.checks import InputError, check_range
-    from humannorm.guidance import DiffusersGuide
+    from humannorm.guidance import AUTOGUIDANCE, DiffusersGuide
     from humannorm.images import contact_sheet, load_png, save_png
     from humannorm.prompts import Prompts
 
@@ -62,7 +71,13 @@ def run(args: argparse.Namespace) -> int:
     views = parse_views(args.views)
     given = None if args.normal is None else load_png(args.normal)[..., :3]
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[args.precision]
-    guide = DiffusersGuide.load(args.models, device=pick_device(args.device), dtype=dtype, control=args.kind == "image")
+    guide = DiffusersGuide.load(
+        args.models,
+        device=pick_device(args.device),
+        dtype=dtype,
+        control=args.kind == "image",
+        autoguidance=AUTOGUIDANCE if args.autoguidance is None else args.autoguidance,
+    )
     names = [(view, index) for view in views for index in range(args.count)]
 
     def prompts(kind: str) -> list[str]:

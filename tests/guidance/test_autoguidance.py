@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 
 from humannorm.checks import InputError
 from humannorm.guidance import DiffusersGuide
@@ -12,17 +11,9 @@ from humannorm.guidance import DiffusersGuide
 PROMPTS = ["a young man in a red t-shirt, front view", "a woman"]
 
 
-@pytest.fixture(scope="module")
-def folder(tiny_sd, tmp_path_factory):
-    """A tiny model with a thinner weak UNet beside it."""
-    made = tmp_path_factory.mktemp("weak") / "model"
-    shutil.copytree(tiny_sd("v_prediction"), made)
-    unet = UNet2DConditionModel.from_pretrained(made / "unet")
-    torch.manual_seed(1)
-    UNet2DConditionModel.from_config({**unet.config, "block_out_channels": (16, 32)}).save_pretrained(
-        made / "weak_unet"
-    )
-    return made
+@pytest.fixture
+def folder(autoguided_sd):
+    return autoguided_sd
 
 
 @pytest.fixture

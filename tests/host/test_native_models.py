@@ -73,38 +73,39 @@ def test_unet_and_control_net(builders, guide, generator, timestep):
         assert torch.allclose(found, expected, atol=TOLERANCE), (picture is not None, (found - expected).abs().max())
 
 
+@pytest.mark.parametrize("distils", [False, True])
+@pytest.mark.parametrize("controlled", [False, True])
 @torch.no_grad()
-def test_autoguidance(builders, guide, generator, tmp_path):
-    """A weak UNet beside the UNet guides whatever the host samples, as it guides the library's own denoiser."""
+def test_autoguidance(pack, builders, autoguided, generator, controlled, distils):
+    """A weak UNet guides whatever the host samples as it guides the library's denoiser, but not what is distilled."""
     import comfy.samplers
 
-    folder = tmp_path / "model"
-    shutil.copytree(bundled_folder(), folder)
-    shutil.rmtree(folder / WEAK_UNET, ignore_errors=True)
-    shutil.copytree(folder / "unet", folder / WEAK_UNET)
-    path = folder / WEAK_UNET / "diffusion_pytorch_model.safetensors"
-    weights = {name: 0.9 * value for name, value in load_file(path).items()}
-    save_file(weights, path)
-    guided = DiffusersGuide.load(folder, control=True)
-    model, control_net = builders.build_model(folder), builders.build_control_net(folder)
-    encoded = guide.encode_prompts([TEXT])
-    hint = torch.rand(1, SIZE, SIZE, 3, generator=generator)
+    guide = DiffusersGuide.load(autoguided, control=True, **({"autoguidance": 1.0} if distils else {}))
+    model, control_net = builders.build_model(autoguided), builders.build_control_net(autoguided)
+    if distils:
+        model.model_options[importlib.import_module("humannorm_pack.nodes.payloads").DISTILLS] = True
     side = SIZE // guide.downscale
     noise = torch.randn(1, 4, side, side, generator=generator)
-    for picture in (None, hint):
-        positive = [[encoded, {}]]
-        if picture is not None:
-            control = control_net.copy().set_cond_hint(picture.movedim(-1, 1))
-            positive = [[encoded, {"control": control, "control_apply_to_uncond": True}]]
-        guider = comfy.samplers.CFGGuider(model)
-        guider.set_conds(positive, [[guide.encode_prompts([""]), {}]])
-        guider.set_cfg(3.0)
-        sigmas = torch.tensor([guide.sigma(torch.tensor([600.0])).item(), 0.0])
-        found = guider.sample(noise, torch.zeros_like(noise), comfy.samplers.sampler_object("euler"), sigmas, seed=0)
-        condition = guided.condition([TEXT], guidance_scale=3.0, control=picture)
-        x = sigmas[:1, None, None, None] * noise
-        expected = guided.denoise(x, sigmas[:1], condition) / guided.vae.config.scaling_factor
-        assert torch.allclose(found, expected, atol=20 * TOLERANCE), (
-            picture is not None,
-            (found - expected).abs().max(),
-        )
+    extra, hint = {}, None
+    if controlled:
+        hint = torch.rand(1, SIZE, SIZE, 3, generator=generator)
+        extra = {"control": control_net.copy().set_cond_hint(hint.movedim(-1, 1)), "control_apply_to_uncond": True}
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds([[guide.encode_prompts([TEXT]), extra]], [[guide.encode_prompts([""]), {}]])
+    guider.set_cfg(3.0)
+    sigmas = torch.cat([guide.sigma(torch.tensor([600.0])), torch.zeros(1)])
+    found = guider.sample(noise, torch.zeros_like(noise), comfy.samplers.sampler_object("euler"), sigmas, seed=0)
+    x = sigmas[0] * noise
+    expected = guide.denoise(x, sigmas[:1], guide.condition([TEXT], guidance_scale=3.0, control=hint))
+    assert (found - expected / guide.vae.config.scaling_factor).abs().max() < 20 * TOLERANCE
+
+
+@pytest.fixture
+def autoguided(tmp_path):
+    """The bundled model with a weak UNet that differs from its UNet."""
+    folder = tmp_path / "model"
+    shutil.copytree(bundled_folder(), folder, ignore=shutil.ignore_patterns(WEAK_UNET))
+    shutil.copytree(folder / "unet", folder / WEAK_UNET)
+    path = folder / WEAK_UNET / "diffusion_pytorch_model.safetensors"
+    save_file({name: 0.9 * value for name, value in load_file(path).items()}, path)
+    return folder
