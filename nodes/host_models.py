@@ -87,7 +87,7 @@ def _build_unet(folder: Path, component: str) -> Any:
 def _autoguide(model: Any, weak: Any, weight: float) -> None:
     """What `DiffusersGuide.denoise` does with a weak UNet, for all that the host samples with this MODEL.
 
-    Not for what our optimisers distil from it (`find_guides`).
+    Not for what our optimisers distil from it, as the library's do not ask for it either.
     """
 
     def guided(at: dict[str, Any]) -> torch.Tensor:

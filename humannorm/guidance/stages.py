@@ -36,8 +36,7 @@ def find_guides(models: str | Path, device: torch.device, *, sculpt: bool = True
     """The networks of "bundled", of one diffusers folder, or of a folder with the published ones.
 
     Half precision on CUDA. sculpt, paint: which stages will ask, so that a missing folder is told now and not after the
-    first stage; a single folder's one network is loaded once and shared by all. Without autoguidance: it makes pictures
-    better, but surfaces that are distilled from many of its steps rougher.
+    first stage; a single folder's one network is loaded once and shared by all.
     """
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     folder = Path(models)
@@ -46,7 +45,7 @@ def find_guides(models: str | Path, device: torch.device, *, sculpt: bool = True
     if not there:
         if paint:
             read_config(model_folder(models), "controlnet")
-        guide = DiffusersGuide.load(models, device=device, dtype=dtype, control=paint, autoguidance=1.0)
+        guide = DiffusersGuide.load(models, device=device, dtype=dtype, control=paint)
         return StageGuides(guide, guide, lambda: guide)
     for name in asked:
         if name not in there:
@@ -57,7 +56,7 @@ def find_guides(models: str | Path, device: torch.device, *, sculpt: bool = True
             model_folder(folder / name)
 
     def load(name: str) -> DiffusersGuide:
-        return DiffusersGuide.load(folder / name, device=device, dtype=dtype, autoguidance=1.0)
+        return DiffusersGuide.load(folder / name, device=device, dtype=dtype)
 
     def load_aligned() -> DiffusersGuide:
         import diffusers

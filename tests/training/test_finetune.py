@@ -175,7 +175,7 @@ def test_small_model_from_nothing(people_shards, tmp_path):
     whole = tmp_path / "run" / "fine" / "model" / "unet" / "diffusion_pytorch_model.safetensors"
     half = folder / "unet" / "diffusion_pytorch_model.safetensors"
     assert half.stat().st_size < 0.6 * whole.stat().st_size
-    guide = DiffusersGuide.load(folder, control=True)
+    guide = DiffusersGuide.load(folder, control=True, autoguidance=3.0)
     assert (guide.resolution, guide.downscale, guide.prediction_type) == (64, 4, "v_prediction")
     assert guide.weak_unet.config.block_out_channels == [16, 16]
     assert (folder / "tokenizer" / "vocab.json").is_file()
