@@ -60,7 +60,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
 def add_autoguidance(parser: argparse.ArgumentParser) -> None:
     """Not given: the library's weight."""
     parser.add_argument(
-        "--autoguidance", type=float, metavar="W", help="weight, where a model has a weak UNet (default 3; 1: without)"
+        "--autoguidance", type=float, metavar="W", help="weight where a model has a weak UNet (default 2.5; 1: without)"
     )
 
 

@@ -37,7 +37,7 @@ class SampleSettings:
 
     count: int = 48  # pictures per (kind, part, view)
     steps: int = 20  # DPM-Solver++ (2M)
-    guidance_scale: float = 4.0  # classifier-free, as `humannorm sample` draws
+    guidance_scale: float = 3.0  # classifier-free, as `humannorm sample` draws
     batch: int = 16
     seed: int = 0
     kinds: tuple[str, ...] = ("normal", "color")  # colour pictures follow the normal maps, so never they alone

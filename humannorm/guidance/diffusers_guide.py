@@ -17,7 +17,7 @@ from humannorm.guidance.folders import WEAK_UNET, load_component, load_tokenizer
 from humannorm.images import from_network, to_network
 
 TEXTS_KEPT = 256  # embeddings; a person in all parts and views takes 16 for each kind of picture
-AUTOGUIDANCE = 3.0
+AUTOGUIDANCE = 2.5
 """Weight w of autoguidance that suits sampling with the bundled model. Surfaces distilled with it came out rougher."""
 
 
@@ -76,8 +76,8 @@ class DiffusersGuide:
     ) -> DiffusersGuide:
         """From a diffusers folder on disk, or "bundled"; nothing is fetched.
 
-        `control` also loads the ControlNet in its `controlnet` folder. With an `autoguidance` weight above 1 the UNet in
-        a `weak_unet` folder is used if there is one. Errors name the file and what was expected.
+        `control` also loads the ControlNet in its `controlnet` folder. An `autoguidance` weight above 1 uses the UNet
+        in a `weak_unet` folder if there is one. Errors name the file and what was expected.
         """
         import diffusers
         import transformers
