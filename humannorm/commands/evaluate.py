@@ -18,6 +18,7 @@ from humannorm.commands.options import (
     add_out,
     add_preset,
     add_seed,
+    autoguidance_of,
     chosen_settings,
     load_subject,
     pick_device,
@@ -98,7 +99,7 @@ def run_samples(args: argparse.Namespace) -> int:
     from humannorm.evaluation.collect import SampleSettings, add_controls, add_reconstructions, add_renders, add_samples
     from humannorm.evaluation.figures import figures_of, table, to_plain
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
-    from humannorm.guidance import AUTOGUIDANCE, DiffusersGuide
+    from humannorm.guidance import DiffusersGuide
     from humannorm.training.shards import Shards
 
     check_range("--count", args.count, 1, 10_000)
@@ -121,7 +122,7 @@ def run_samples(args: argparse.Namespace) -> int:
             args.models,
             device=pick_device(args.device),
             control=not args.normals_only,
-            autoguidance=AUTOGUIDANCE if args.autoguidance is None else args.autoguidance,
+            autoguidance=autoguidance_of(args),
         )
 
     def report(message: str) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "add_out",
     "add_preset",
     "add_seed",
+    "autoguidance_of",
     "body_in",
     "chosen_parts",
     "chosen_settings",
@@ -62,6 +63,13 @@ def add_autoguidance(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--autoguidance", type=float, metavar="W", help="weight where a model has a weak UNet (default 2.5; 1: without)"
     )
+
+
+def autoguidance_of(args: argparse.Namespace) -> float:
+    """The weight that `--autoguidance` gives, or the library's."""
+    from humannorm.guidance import AUTOGUIDANCE
+
+    return AUTOGUIDANCE if args.autoguidance is None else float(args.autoguidance)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from humannorm.commands.options import (
     add_models,
     add_out,
     add_seed,
+    autoguidance_of,
     parse_views,
     pick_device,
 )
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
     from humannorm.cameras import view_label
     from humannorm.checks import InputError, check_range
-    from humannorm.guidance import AUTOGUIDANCE, DiffusersGuide
+    from humannorm.guidance import DiffusersGuide
     from humannorm.images import contact_sheet, load_png, save_png
     from humannorm.prompts import Prompts
 
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         device=pick_device(args.device),
         dtype=dtype,
         control=args.kind == "image",
-        autoguidance=AUTOGUIDANCE if args.autoguidance is None else args.autoguidance,
+        autoguidance=autoguidance_of(args),
     )
     names = [(view, index) for view in views for index in range(args.count)]
 
