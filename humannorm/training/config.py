@@ -110,8 +110,9 @@ class DiffusionConfig:
     kinds: tuple[tuple[str, float], ...] = (("normal", 0.4), ("depth", 0.2), ("color", 0.4))
     """What is drawn, and how often."""
     parts: tuple[tuple[str, float], ...] = ()
-    """How often each body part ("full", "head") or one side of it ("head front") is drawn; empty: as often as the
-    dataset shows it. Faces are learnt last, and only a twentieth of a dataset's pictures are heads from the front."""
+    """How often each body part ("full", "head"), one side of it ("head front") or one pose ("full running") is drawn;
+    empty: as often as the dataset shows it. Faces are learnt last, and only a twentieth of a dataset's pictures are
+    heads from the front."""
     pure_noise: float = 0.0
     """Share of samples at the last timestep whose input is noise alone, as it is when sampling starts (v-prediction
     only). Stable Diffusion's schedule leaves a little signal there, and in a small picture its mean shows through 1000

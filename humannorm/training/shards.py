@@ -112,11 +112,16 @@ class Shards:
         return self.shards[shard].shots[row]
 
     def rows_of(self, part: str) -> list[int]:
-        """Indices of the split's pictures of one body part ("full", "head") or of one from one side ("head front")."""
+        """Indices of the split's pictures of one body part ("full", "head"), of one from one side ("head front"), or of
+        one in one pose ("full running").
+        """
         if not self._rows_of:
             for index in range(len(self)):
                 shot = self.shot(index)
-                for name in (shot["part"], f"{shot['part']} {shot['view']}"):
+                names = [shot["part"], f"{shot['part']} {shot['view']}"]
+                if shot["attributes"]:
+                    names.append(f"{shot['part']} {shot['attributes']['pose']}")
+                for name in names:
                     self._rows_of.setdefault(name, []).append(index)
         return self._rows_of.get(part, [])
 
