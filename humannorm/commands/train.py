@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--parts",
         type=part_shares,
         metavar="NAME=SHARE,...",
-        help="`small`: how often body parts, their sides and poses are drawn: `full=0.6,full running=0.1,head front=0.3`",
+        help="`small`: how often parts, their sides and poses are drawn: `full=0.6,full running=0.1,head front=0.3`",
     )
     parser.add_argument("--checkpoint-seconds", type=float, help="a killed run loses at most this")
     parser.add_argument("--vae-steps", type=int, help="`small`: steps of its VAE stage")
