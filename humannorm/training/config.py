@@ -61,6 +61,8 @@ class VaeConfig:
     """Of the L1 of means over 4 x 4 pixels: what a garment's named colour hangs on is its hue over an area."""
     square_weight: float = 4.0
     """Of the mean squared error per pixel element in -1..1, which is what a peak signal to noise ratio counts."""
+    similarity_weight: float = 0.0
+    """Of the structural dissimilarity, 1 - SSIM: an eye is a few pixels of little error, and all of a face's look."""
     background_weight: float = 0.15
     """Of a background pixel; one inside the silhouette weighs 1."""
     crop: int = 64

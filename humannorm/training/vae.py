@@ -101,6 +101,9 @@ class VaeTask(Task):
         loss = weighted_mean(error.abs(), weight) + self.config.gradient_weight * derivative_l1(error, weight)
         loss = loss + self.config.block_mean_weight * block_mean_l1(error, weight)
         loss = loss + self.config.square_weight * weighted_mean(error.square(), weight)
+        if self.config.similarity_weight:
+            dissimilarity = 1.0 - structural_similarity((decoded + 1) / 2, (image + 1) / 2)
+            loss = loss + self.config.similarity_weight * weighted_mean(dissimilarity, weight)
         return loss + self.config.kl_weight * kl
 
     @torch.no_grad()
@@ -155,6 +158,25 @@ def block_mean_l1(error: Float[Tensor, "B C H W"], weight: Float[Tensor, "B 1 H 
     """Weighted mean absolute error of the means over blocks of `side` x `side` pixels."""
     pool = torch.nn.functional.avg_pool2d
     return weighted_mean(pool(error, side).abs(), pool(weight, side))
+
+
+def structural_similarity(
+    images: Float[Tensor, "B C H W"], truth: Float[Tensor, "B C H W"], side: int = 7
+) -> Float[Tensor, "B C H W"]:
+    """SSIM around each pixel, -1..1 (Wang et al. 2004, eq. 13); images 0..1.
+
+    Windows are squares of `side` pixels, all of whose pixels count the same; at the border what lies outside does not.
+    """
+
+    def mean(values: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(values, side, 1, side // 2, count_include_pad=False)
+
+    mean_images, mean_truth = mean(images), mean(truth)
+    variances = mean(images.square()) - mean_images.square() + mean(truth.square()) - mean_truth.square()
+    covariance = mean(images * truth) - mean_images * mean_truth
+    c1, c2 = 0.01**2, 0.03**2
+    brightness = (2 * mean_images * mean_truth + c1) / (mean_images.square() + mean_truth.square() + c1)
+    return brightness * (2 * covariance + c2) / (variances + c2)
 
 
 def psnr_inside(

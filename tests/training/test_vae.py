@@ -10,7 +10,7 @@ import torch
 from humannorm.training.config import LoopConfig, VaeConfig
 from humannorm.training.loop import train
 from humannorm.training.shards import Shards
-from humannorm.training.vae import VaeTask, build_vae, deepened
+from humannorm.training.vae import VaeTask, build_vae, deepened, structural_similarity
 
 SMALL = VaeConfig(channels=(8, 8, 8), layers_per_block=1, crop=32)
 
@@ -49,3 +49,48 @@ def test_a_deepened_vae_gives_the_same_latents_and_pictures_and_its_new_blocks_l
     assert len(added) == len(SMALL.channels) and all(bool(value.any()) for value in added)
     with torch.no_grad():
         torch.testing.assert_close(deeper.encode(images).latent_dist.mode(), latents)
+
+
+def similarity_by_loops(images: torch.Tensor, truth: torch.Tensor, side: int) -> torch.Tensor:
+    """Wang et al. 2004, eq. 13, window by window."""
+    c1, c2, half = 0.01**2, 0.03**2, side // 2
+    result = torch.empty_like(images)
+    for batch, channel, row, column in torch.cartesian_prod(*map(torch.arange, images.shape)).tolist():
+        window = (
+            batch,
+            channel,
+            slice(max(row - half, 0), row + half + 1),
+            slice(max(column - half, 0), column + half + 1),
+        )
+        a, b = images[window].flatten(), truth[window].flatten()
+        covariance = torch.cov(torch.stack([a, b]), correction=0)
+        luminance = (2 * a.mean() * b.mean() + c1) / (a.mean() ** 2 + b.mean() ** 2 + c1)
+        structure = (2 * covariance[0, 1] + c2) / (covariance[0, 0] + covariance[1, 1] + c2)
+        result[batch, channel, row, column] = luminance * structure
+    return result
+
+
+def test_structural_similarity_is_the_one_of_its_paper():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(2, 1, 9, 8, generator=generator, dtype=torch.float64)
+    images = torch.rand(2, 1, 9, 8, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(structural_similarity(images, truth, 5), similarity_by_loops(images, truth, 5))
+    torch.testing.assert_close(structural_similarity(truth, truth), torch.ones_like(truth))
+
+
+def test_structural_similarity_tells_a_lost_structure_from_a_brighter_picture():
+    stripes = 0.5 + 0.2 * torch.arange(16).remainder(2).float().mul(2).sub(1).expand(1, 1, 16, 16)
+    brighter, flat = stripes + 0.1, torch.full_like(stripes, 0.5)
+    assert float(structural_similarity(brighter, stripes).mean()) > 0.9
+    assert float(structural_similarity(flat, stripes).mean()) < 0.1
+
+
+def test_a_vae_learns_under_the_structural_loss(people_shards, tmp_path):
+    data = people_shards(shards=1, size=64)
+    vae = build_vae(SMALL, 64)
+    plain = VaeTask(vae, Shards(data), Shards(data, split="held_out"), SMALL)
+    batch = plain.draw(torch.Generator().manual_seed(0), 2)
+    structural = VaeTask(vae, plain.shards, plain.held_out, replace(SMALL, similarity_weight=0.5))
+    with torch.no_grad():
+        added = float(structural(batch) - plain(batch))
+    assert 0.0 < added < 1.0  # 1 - SSIM is 0..2
