@@ -261,7 +261,8 @@ def encode_shards(
                     masks = torch.from_numpy(np.array(shard.maps["mask"][first : first + batch])).to(images) / 255.0
                     shots = shard.shots[first : first + batch]
                     images = at_size(images, masks, [shot["part"] for shot in shots], size)
-                latents = vae.encode(images.to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
+                images = images.to(vae.dtype, memory_format=torch.channels_last)  # on a CPU half as fast again
+                latents = vae.encode(images).latent_dist.mode().float() * vae.config.scaling_factor
                 parts.append(latents.cpu())
             partial = path.with_name(path.name + f".{os.getpid()}.partial")
             with partial.open("wb") as file:
