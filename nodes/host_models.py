@@ -7,6 +7,7 @@ vocabulary of 49408, an eightfold VAE), it is put right after building.
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +37,8 @@ from .payloads import DISTILLS, ModelFacts
 
 Weights = dict[str, torch.Tensor]
 
+_VAE_LEVEL = re.compile(r"(encoder\.down|decoder\.up)_blocks\.(\d+)\.(?:resnets\.(\d+)|(down|up)samplers\.0)\.(.+)")
+
 
 class _SmallConfig(comfy.supported_models_base.BASE):
     """SD1.5's latents and text conditioning at any size."""
@@ -47,13 +50,24 @@ class _SmallConfig(comfy.supported_models_base.BASE):
 
 def build_model(folder: Path) -> Any:
     """MODEL of the folder's UNet, with weights of its own; where the folder has a weak UNet, under autoguidance."""
+    (model,) = build_models(folder, 1)
+    return model
+
+
+def build_models(folder: Path, count: int) -> list[Any]:
+    """As many MODELs of the folder, each with weights of its own; they share the weak UNet, which nobody patches."""
+    weak = _build_unet(folder, WEAK_UNET) if (folder / WEAK_UNET).is_dir() else None
+    return [_build_model(folder, weak) for _ in range(count)]
+
+
+def _build_model(folder: Path, weak: Any | None) -> Any:
     model = _build_unet(folder, "unet")
     plan = camera_plan(folder)
     if plan is not None:
         resolution = read_config(folder, "unet")["sample_size"] * vae_downscale(read_config(folder, "vae"))
         model.model.humannorm_facts = ModelFacts(resolution, plan)
-    if (folder / WEAK_UNET).is_dir():
-        _autoguide(model, _build_unet(folder, WEAK_UNET), AUTOGUIDANCE)
+    if weak is not None:
+        _autoguide(model, weak, AUTOGUIDANCE)
     return model
 
 
@@ -145,10 +159,8 @@ def build_vae(folder: Path) -> Any:
         "attn_resolutions": [],
         "dropout": 0.0,
     }
-    # The host's table counts the decoder's levels from the fourth: shift those of a shallower one to the end.
-    missing = 4 - len(channels)
-    shifted = {_shift_up_block(name, missing): value for name, value in _read(folder / "vae").items()}
-    weights = comfy.diffusers_convert.convert_vae_state_dict(shifted)
+    named = {_vae_block_name(name, len(channels)): value for name, value in _read(folder / "vae").items()}
+    weights = comfy.diffusers_convert.convert_vae_state_dict(named)
     vae = comfy.sd.VAE(sd=weights, config={"params": {"ddconfig": layout, "embed_dim": config["latent_channels"]}})
     unloaded = set(vae.first_stage_model.state_dict()) ^ set(weights)
     if unloaded:
@@ -282,12 +294,14 @@ def _control_weights(weights: Weights, settings: dict[str, Any], hint_levels: in
     return {names[name]: value for name, value in weights.items()}
 
 
-def _shift_up_block(name: str, by: int) -> str:
-    prefix = "decoder.up_blocks."
-    if not name.startswith(prefix):
+def _vae_block_name(name: str, levels: int) -> str:
+    """The host's name of what is in one of a VAE's levels: its own table knows four levels of SD1.5's depth alone."""
+    found = _VAE_LEVEL.fullmatch(name)
+    if found is None:
         return name
-    number, rest = name.removeprefix(prefix).split(".", 1)
-    return f"{prefix}{int(number) + by}.{rest}"
+    side, level, block, sampler, rest = found.groups()
+    number = int(level) if side == "encoder.down" else levels - 1 - int(level)
+    return f"{side}.{number}." + (f"{sampler}sample." if block is None else f"block.{block}.") + rest
 
 
 def _set_norm_groups(module: torch.nn.Module, groups: int) -> None:

@@ -35,9 +35,9 @@ class HumanNormBundledModels(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        from .host_models import build_clip, build_control_net, build_model, build_vae
+        from .host_models import build_clip, build_control_net, build_models, build_vae
 
         folder = bundled_folder()
         # Three sets of weights, as with the published models: a LoRA on one of them leaves the others alone.
-        models = [build_model(folder) for _ in range(3)]
+        models = build_models(folder, 3)
         return io.NodeOutput(*models, build_clip(folder), build_vae(folder), build_control_net(folder))
