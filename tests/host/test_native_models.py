@@ -47,6 +47,24 @@ def test_vae_both_ways(builders, guide, generator):
     assert torch.allclose(vae.decode(encoded), guide.decode(encoded * scale), atol=TOLERANCE)
 
 
+@torch.no_grad()
+def test_a_vae_with_more_blocks_a_level(builders, guide, generator, tmp_path):
+    from humannorm.training.vae import deepened
+
+    deeper = deepened(guide.vae, 3)
+    for name, value in deeper.named_parameters():
+        if ".conv2." in name:  # what was added adds something
+            value.add_(0.02 * torch.randn(value.shape, generator=generator))
+    deeper.save_pretrained(tmp_path / "vae")
+    vae = builders.build_vae(tmp_path)
+    images = torch.rand(1, SIZE, SIZE, 3, generator=generator)
+    encoded = vae.encode(images)
+    expected = deeper.encode(images.permute(0, 3, 1, 2) * 2 - 1).latent_dist.mode()
+    assert torch.allclose(encoded, expected, atol=TOLERANCE)
+    pictures = deeper.decode(encoded).sample.permute(0, 2, 3, 1) / 2 + 0.5
+    assert torch.allclose(vae.decode(encoded), pictures.clamp(0, 1), atol=TOLERANCE)
+
+
 @pytest.mark.parametrize("timestep", [1, 500, 999])
 @torch.no_grad()
 def test_unet_and_control_net(builders, guide, generator, timestep):
