@@ -85,7 +85,7 @@ def test_structural_similarity_tells_a_lost_structure_from_a_brighter_picture():
     assert float(structural_similarity(flat, stripes).mean()) < 0.1
 
 
-def test_a_vae_learns_under_the_structural_loss(people_shards, tmp_path):
+def test_the_structural_term_adds_to_the_loss(people_shards):
     data = people_shards(shards=1, size=64)
     vae = build_vae(SMALL, 64)
     plain = VaeTask(vae, Shards(data), Shards(data, split="held_out"), SMALL)
