@@ -29,7 +29,7 @@ import folder_paths
 import torch
 
 from humannorm.checks import InputError
-from humannorm.guidance.diffusers_guide import AUTOGUIDANCE
+from humannorm.guidance.diffusers_guide import Autoguidance
 from humannorm.guidance.folders import WEAK_UNET, WEIGHTS, read_config
 from humannorm.models import camera_plan
 
@@ -67,7 +67,7 @@ def _build_model(folder: Path, weak: Any | None) -> Any:
         resolution = read_config(folder, "unet")["sample_size"] * vae_downscale(read_config(folder, "vae"))
         model.model.humannorm_facts = ModelFacts(resolution, plan)
     if weak is not None:
-        _autoguide(model, weak, AUTOGUIDANCE)
+        _autoguide(model, weak, Autoguidance())
     return model
 
 
@@ -98,7 +98,7 @@ def _build_unet(folder: Path, component: str) -> Any:
     return _patcher(model.eval(), load_device, offload_device)
 
 
-def _autoguide(model: Any, weak: Any, weight: float) -> None:
+def _autoguide(model: Any, weak: Any, weights: Autoguidance) -> None:
     """What `DiffusersGuide.denoise` does with a weak UNet, for all that the host samples with this MODEL.
 
     Not for what our optimisers distil from it, as the library's do not ask for it either.
@@ -112,6 +112,7 @@ def _autoguide(model: Any, weak: Any, weight: float) -> None:
         (poor,) = comfy.samplers.calc_cond_batch(
             weak.model, [conds], at["input"], at["sigma"], {"transformer_options": {}}
         )
+        weight = weights.controlled if any(cond.get("control") is not None for cond in at["cond"]) else weights.free
         return at["denoised"] + (weight - 1.0) * (at["cond_denoised"] - poor)
 
     model.set_model_sampler_post_cfg_function(guided)

@@ -1,4 +1,4 @@
-"""``humannorm dataset assets|people|scans``: the training data, from generated people or from the user's own scans."""
+"""``humannorm dataset assets|people|scans|join``: the training data, of generated people or the user's own scans."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     people.add_argument("--people", type=int, default=2500, help="number of people")
     people.add_argument("--shots", type=int, default=12, help="pictures of each person")
     people.add_argument("--size", type=int, default=128, help="side of the square pictures in pixels")
+    people.add_argument("--parts", default="", help="only these body parts, with commas: full, head, upper, lower")
+    people.add_argument(
+        "--poses", default="", help='only these poses, with commas: standing, running, "in T-pose", ...'
+    )
+    people.add_argument(
+        "--front-within", type=float, default=180.0, metavar="DEGREES", help="no shot from further round than this"
+    )
     _add_plan(people)
     _add_assets(people)
     add_seed(people)
@@ -38,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_plan(scans)
     add_seed(scans)
     add_out(scans)
+    join = kinds.add_parser("join", help="several datasets as one, to train on them together")
+    join.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="datasets of one size and camera plan")
+    add_out(join)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,12 +56,25 @@ def run(args: argparse.Namespace) -> int:
     if args.kind == "assets":
         print(f"assets in {fetch_assets(args.assets or default_assets_dir())}")
         return 0
+    if args.kind == "join":
+        from humannorm.training.join import join_datasets
+
+        print(f"{join_datasets(args.folders, args.out)} shots in {args.out}")
+        return 0
     from humannorm.cameras import CAMERA_PLANS
     from humannorm.training.dataset import SMALL_MODEL_PLAN, DatasetSettings, write_people
 
     plan = {SMALL_MODEL_PLAN.name: SMALL_MODEL_PLAN, **CAMERA_PLANS}[args.plan]
     if args.kind == "people":
-        settings = DatasetSettings(size=args.size, people=args.people, shots_per_person=args.shots, seed=args.seed)
+        settings = DatasetSettings(
+            size=args.size,
+            people=args.people,
+            shots_per_person=args.shots,
+            seed=args.seed,
+            parts=_words(args.parts),
+            poses=_words(args.poses),
+            front_within=args.front_within,
+        )
         assets = args.assets or default_assets_dir()
         count = write_people(args.out, assets, settings, plan, _reporter("people"))
     else:
@@ -83,6 +106,11 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         choices=("small_model", "full_body", "half_body", "head_only"),
         help="cameras: the small model's, or a published plan (full_body for networks of Stable Diffusion's size)",
     )
+
+
+def _words(listed: str) -> tuple[str, ...]:
+    """What stands between the commas."""
+    return tuple(word.strip() for word in listed.split(",") if word.strip())
 
 
 def _reporter(noun: str) -> Callable[[int, int], None]:

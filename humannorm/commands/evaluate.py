@@ -142,7 +142,8 @@ def run_samples(args: argparse.Namespace) -> int:
     text = table(figures)
     (args.out / "figures.md").write_text(text + "\n", encoding="utf-8")
     facts = {"models": str(args.models), "seed": args.seed, "count": args.count, "steps": args.steps}
-    facts |= {"guidance": args.guidance, "autoguidance": None if guide is None else guide.autoguidance}
+    weights = None if guide is None else guide.autoguidance
+    facts |= {"guidance": args.guidance, "autoguidance": None if weights is None else dataclasses.asdict(weights)}
     (args.out / "figures.json").write_text(
         json.dumps({**facts, "figures": to_plain(figures)}, indent=1) + "\n", encoding="utf-8"
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from humannorm.body import Body
     from humannorm.geometry.settings import GeometrySettings
+    from humannorm.guidance import Autoguidance
     from humannorm.mesh import Mesh
 
 __all__ = [
@@ -61,15 +62,22 @@ def add_models(parser: argparse.ArgumentParser) -> None:
 def add_autoguidance(parser: argparse.ArgumentParser) -> None:
     """Not given: the library's weight."""
     parser.add_argument(
-        "--autoguidance", type=float, metavar="W", help="weight where a model has a weak UNet (default 2.5; 1: without)"
+        "--autoguidance",
+        type=float,
+        metavar="W",
+        help="weight where a model has a weak UNet (default 2.5, for colours under a normal map 1.7; 1: without)",
     )
 
 
-def autoguidance_of(args: argparse.Namespace) -> float:
-    """The weight that `--autoguidance` gives, or the library's."""
-    from humannorm.guidance import AUTOGUIDANCE
+def autoguidance_of(args: argparse.Namespace) -> Autoguidance | None:
+    """The weight that `--autoguidance` gives for all, or the library's; None at 1."""
+    from humannorm.guidance import Autoguidance
 
-    return AUTOGUIDANCE if args.autoguidance is None else float(args.autoguidance)
+    if args.autoguidance is None:
+        return Autoguidance()
+    if args.autoguidance == 1.0:
+        return None
+    return Autoguidance(free=args.autoguidance, controlled=args.autoguidance)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

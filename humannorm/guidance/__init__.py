@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from humannorm.guidance.denoiser import Denoiser
-from humannorm.guidance.diffusers_guide import AUTOGUIDANCE, DiffusersCondition, DiffusersGuide, to_denoised
+from humannorm.guidance.diffusers_guide import Autoguidance, DiffusersCondition, DiffusersGuide, to_denoised
 from humannorm.guidance.distillation import (
     SdsResult,
     multistep_target,
@@ -16,8 +16,8 @@ from humannorm.guidance.distillation import (
 from humannorm.guidance.stages import PUBLISHED_FOLDERS, StageGuides, find_guides
 
 __all__ = [
-    "AUTOGUIDANCE",
     "PUBLISHED_FOLDERS",
+    "Autoguidance",
     "Denoiser",
     "DiffusersCondition",
     "DiffusersGuide",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from humannorm.cameras import CameraPlan, Cameras, Crop, sample_cameras
-from humannorm.checks import InputError, check_range
+from humannorm.checks import InputError, check_choice, check_range
 from humannorm.schedules import constant
 from humannorm.training.captions import describe
 from humannorm.training.people_render import Pictures, Surface, draw_pictures
@@ -55,9 +55,16 @@ class DatasetSettings:
     shots_per_person: int = 12
     people_per_shard: int = 50
     seed: int = 0
+    parts: tuple[str, ...] = ()
+    """The only body parts shown; empty: those of the camera plan."""
+    poses: tuple[str, ...] = ()
+    """The only poses taken, in the captions' words; empty: all those of `people.POSES`."""
+    front_within: float = 180.0
+    """No shot is taken from further round than this from the front, degrees."""
 
     def __post_init__(self) -> None:
         check_range("size", self.size, 8, 1024)
+        check_range("front_within", self.front_within, 0.0, 180.0)
         for name in ("people", "shots_per_person", "people_per_shard"):
             check_range(name, getattr(self, name), 1, float("inf"))
 
@@ -75,12 +82,26 @@ def split_of(person: int) -> str:
     return "held_out" if person % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 else "train"
 
 
+def only_parts(plan: CameraPlan, parts: Collection[str]) -> CameraPlan:
+    """The plan with the crops of some body parts alone, as often against each other as at its first iteration."""
+    for part in parts:
+        check_choice("parts", part, [crop.part for crop in plan.crops])
+    crops = [crop for crop in plan.crops if crop.part in parts]
+    total = sum(crop.probability(0) for crop in crops)
+    shared = [replace(crop, probability=constant(crop.probability(0) / total)) for crop in crops]
+    return replace(plan, crops=tuple(shared))
+
+
 def only_full_body(plan: CameraPlan) -> CameraPlan:
     """The plan's whole-body crop alone, for poses that leave the other crops empty."""
-    crops = [crop for crop in plan.crops if crop.part == "full"]
-    if not crops:
-        raise InputError(f"plan {plan.name}: expected a crop of the full body, got none")
-    return replace(plan, crops=(replace(crops[0], probability=constant(1.0)),))
+    return only_parts(plan, ("full",))
+
+
+def narrowed(plan: CameraPlan, settings: DatasetSettings) -> CameraPlan:
+    """The plan with the settings' body parts and sides alone."""
+    low, high = plan.azimuth
+    sides = (max(low, -settings.front_within), min(high, settings.front_within))
+    return replace(only_parts(plan, settings.parts) if settings.parts else plan, azimuth=sides)
 
 
 def camera_records(cameras: Cameras) -> list[dict[str, Any]]:
@@ -116,10 +137,15 @@ def people_shots(maker: Any, settings: DatasetSettings, person: int, plan: Camer
     from humannorm.training.people import draw_person
 
     generator = np.random.default_rng([settings.seed, person])
-    drawn = draw_person(generator)
+    drawn = draw_person(generator, settings.poses)
     dressed = maker.dress(drawn)
     shots = torch.Generator().manual_seed(int(generator.integers(2**62)))
-    usable = plan if dressed.parts_in_place else only_full_body(plan)
+    usable = narrowed(plan, settings)
+    if not dressed.parts_in_place:
+        if settings.parts and "full" not in settings.parts:
+            pose, parts = drawn.attributes.pose, ", ".join(settings.parts)
+            raise InputError(f"poses: expected some that leave {parts} in place, such as standing, got {pose}")
+        usable = only_full_body(usable)
     cameras = sample_cameras(usable, 0, settings.shots_per_person, shots)
     facts = {
         "person": f"person{person:06d}",

@@ -6,7 +6,7 @@ and body faces under cloth are not drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from humannorm.checks import InputError
+from humannorm.checks import InputError, check_choice
 from humannorm.training.assets import CC0_SKINS, load_poses, unpacked_dir
 from humannorm.training.captions import COLOURS, HAIR_COLOURS, Attributes
 from humannorm.training.garments import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe
@@ -102,8 +102,10 @@ class Person:
                 raise InputError(f"{slot}: every person wears one, got {key!r}")
 
 
-def draw_person(generator: np.random.Generator) -> Person:
-    """Draw one adult's looks, clothes and pose."""
+def draw_person(generator: np.random.Generator, poses: Sequence[str] = ()) -> Person:
+    """Draw one adult's looks, clothes and pose, one of `poses` (the captions' words) if there are any."""
+    for asked in poses:
+        check_choice("poses", asked, list(dict.fromkeys(known for _, known, _ in POSES)))
 
     def uniform(low: float, high: float) -> float:
         return float(generator.uniform(low, high))
@@ -149,8 +151,8 @@ def draw_person(generator: np.random.Generator) -> Person:
         return names[int(generator.integers(len(names)))]
 
     colours = {slot: colour(slot) for slot in ("top", "bottom", "shoes", "hat")}
-    number = int(generator.choice(len(POSES), p=[chance for _, _, chance in POSES]))
-    pose, pose_words, _ = POSES[number]
+    allowed = [chance if not poses or known in poses else 0.0 for _, known, chance in POSES]
+    pose, pose_words, _ = POSES[int(generator.choice(len(POSES), p=np.asarray(allowed) / sum(allowed)))]
     words = {wear.key: wear.word for wear in WARDROBE}
     attributes = Attributes(
         age=age,

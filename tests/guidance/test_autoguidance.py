@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from humannorm.checks import InputError
-from humannorm.guidance import DiffusersGuide
+from humannorm.guidance import Autoguidance, DiffusersGuide
 
 PROMPTS = ["a young man in a red t-shirt, front view", "a woman"]
 
@@ -36,7 +36,7 @@ def only(guide, unet):
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 @pytest.mark.parametrize("controlled", [False, True])
 def test_is_the_sum_of_both_guidances(folder, noised, scale, controlled, generator):
-    guide = DiffusersGuide.load(folder, control=True, autoguidance=2.5)
+    guide = DiffusersGuide.load(folder, control=True, autoguidance=Autoguidance(free=2.5, controlled=1.5))
     control = torch.rand(2, 64, 64, 3, generator=generator) if controlled else None
 
     def estimate(unet, prompts, control):
@@ -46,28 +46,29 @@ def test_is_the_sum_of_both_guidances(folder, noised, scale, controlled, generat
     conditional = estimate(guide.unet, PROMPTS, control)
     empty = estimate(guide.unet, ["", ""], control)
     weak = estimate(guide.weak_unet, PROMPTS, None)
-    expected = empty + scale * (conditional - empty) + 1.5 * (conditional - weak)
+    expected = empty + scale * (conditional - empty) + (0.5 if controlled else 1.5) * (conditional - weak)
     condition = guide.condition(PROMPTS, guidance_scale=scale, control=control)
     torch.testing.assert_close(guide.denoise(*noised, condition), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_weak_network_as_good_as_the_other_changes_nothing(folder, noised):
-    guide = DiffusersGuide.load(folder, autoguidance=3.0)
+    guide = DiffusersGuide.load(folder, autoguidance=Autoguidance())
     guide.weak_unet = guide.unet
     condition = guide.condition(PROMPTS, guidance_scale=4.0)
     expected = only(guide, guide.unet).denoise(*noised, condition)
     torch.testing.assert_close(guide.denoise(*noised, condition), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_weight_of_one_leaves_the_weak_network_on_the_disk(folder, tmp_path):
+def test_without_it_leaves_the_weak_network_on_the_disk(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "model")
     (tmp_path / "model" / "weak_unet" / "diffusion_pytorch_model.safetensors").unlink()
     assert DiffusersGuide.load(tmp_path / "model").weak_unet is None
     with pytest.raises(InputError, match=r"weak_unet: expected diffusion_pytorch_model\.safetensors"):
-        DiffusersGuide.load(tmp_path / "model", autoguidance=3.0)
+        DiffusersGuide.load(tmp_path / "model", autoguidance=Autoguidance())
 
 
 @pytest.mark.parametrize("weight", [0.0, float("nan")])
-def test_refuses_a_weight_below_one(folder, weight):
-    with pytest.raises(InputError, match="autoguidance: expected 1"):
-        DiffusersGuide.load(folder, autoguidance=weight)
+def test_refuses_a_weight_below_one(weight):
+    for name in ("free", "controlled"):
+        with pytest.raises(InputError, match="autoguidance: expected 1"):
+            Autoguidance(**{name: weight})

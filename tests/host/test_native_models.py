@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from humannorm.guidance import AUTOGUIDANCE, DiffusersGuide
+from humannorm.guidance import Autoguidance, DiffusersGuide
 from humannorm.guidance.folders import WEAK_UNET
 from humannorm.models import bundled_folder
 
@@ -98,7 +98,7 @@ def test_autoguidance(pack, builders, autoguided, generator, controlled, distils
     """A weak UNet guides whatever the host samples as it guides the library's denoiser, but not what is distilled."""
     import comfy.samplers
 
-    guide = DiffusersGuide.load(autoguided, control=True, autoguidance=1.0 if distils else AUTOGUIDANCE)
+    guide = DiffusersGuide.load(autoguided, control=True, autoguidance=None if distils else Autoguidance())
     model, control_net = builders.build_model(autoguided), builders.build_control_net(autoguided)
     if distils:
         model.model_options[importlib.import_module("humannorm_pack.nodes.payloads").DISTILLS] = True

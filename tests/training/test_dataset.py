@@ -21,6 +21,7 @@ from humannorm.training.dataset import (
     Shots,
     count_shots,
     describe_dataset,
+    narrowed,
     only_full_body,
     shoot,
     split_of,
@@ -124,11 +125,22 @@ def test_the_small_models_plan_draws_its_parts_and_can_be_reduced_to_the_full_bo
     assert float(cameras.distance.min()) >= 3.0 and float(cameras.distance.max()) <= 3.2
     full = sample_cameras(only_full_body(SMALL_MODEL_PLAN), 0, 20, torch.Generator().manual_seed(0))
     assert set(full.part) == {"full"}
-    with pytest.raises(InputError, match="expected a crop of the full body"):
+    with pytest.raises(InputError, match="parts: expected one of head, got 'full'"):
         only_full_body(CAMERA_PLANS["head_only"])
 
 
-@pytest.mark.parametrize("wrong", [{"size": 4}, {"people": 0}, {"shots_per_person": -1}])
+def test_a_narrowed_plan_shows_the_parts_and_sides_asked_for_as_often_as_before():
+    narrow = narrowed(SMALL_MODEL_PLAN, DatasetSettings(parts=("head", "full"), front_within=22.0))
+    cameras = sample_cameras(narrow, 0, 2000, torch.Generator().manual_seed(0))
+    assert set(cameras.part) == {"head", "full"}
+    assert cameras.part.count("head") / 2000 == pytest.approx(1 / 3, abs=0.04)  # 0.2 against 0.4
+    assert 21.0 < float(cameras.azimuth.abs().max()) <= 22.0
+    assert narrowed(SMALL_MODEL_PLAN, DatasetSettings()) == SMALL_MODEL_PLAN
+    with pytest.raises(InputError, match="parts: expected one of full, head, upper, lower, got 'hand'"):
+        narrowed(SMALL_MODEL_PLAN, DatasetSettings(parts=("hand",)))
+
+
+@pytest.mark.parametrize("wrong", [{"size": 4}, {"people": 0}, {"shots_per_person": -1}, {"front_within": 181.0}])
 def test_senseless_settings_are_refused(wrong: dict[str, int]):
     with pytest.raises(InputError, match=next(iter(wrong))):
         DatasetSettings(**wrong)
@@ -150,6 +162,24 @@ def test_one_seed_gives_the_same_bytes(tmp_path: Path):
     lines = (tmp_path / "a" / "shots_00001.jsonl").read_text(encoding="utf-8").splitlines()
     record = json.loads(lines[0])
     assert record["caption"] == describe(Attributes.from_dict(record["attributes"]))
+
+
+@needs_assets
+def test_the_command_takes_parts_poses_and_sides(tmp_path: Path):
+    words = ["dataset", "people", "--people", "2", "--shots", "3", "--size", "32", "--seed", "3"]
+    narrow = ["--parts", "head", "--poses", "standing,in T-pose", "--front-within", "10"]
+    assert main([*words, *narrow, "--out", str(tmp_path / "heads")]) == 0
+    shots = Shards(tmp_path / "heads")
+    for shot in map(shots.shot, range(len(shots))):
+        assert shot["part"] == "head" and shot["view"] == "front" and abs(shot["azimuth"]) <= 10.0
+        assert shot["attributes"]["pose"] in ("standing", "in T-pose")
+
+
+@needs_assets
+def test_parts_that_a_pose_moves_away_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["dataset", "people", "--people", "1", "--shots", "1", "--size", "32", "--out", str(tmp_path / "out")]
+    assert main([*words, "--parts", "head", "--poses", "sitting"]) == 1
+    assert "poses: expected some that leave head in place, such as standing, got sitting" in capsys.readouterr().err
 
 
 def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -19,7 +19,7 @@ from humannorm.cameras import CAMERA_PLANS
 from humannorm.checks import InputError
 from humannorm.cli import main
 from humannorm.commands.train import part_shares
-from humannorm.guidance import DiffusersGuide
+from humannorm.guidance import Autoguidance, DiffusersGuide
 from humannorm.images import load_png
 from humannorm.models import camera_plan
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
@@ -175,7 +175,7 @@ def test_small_model_from_nothing(people_shards, tmp_path):
     whole = tmp_path / "run" / "fine" / "model" / "unet" / "diffusion_pytorch_model.safetensors"
     half = folder / "unet" / "diffusion_pytorch_model.safetensors"
     assert half.stat().st_size < 0.6 * whole.stat().st_size
-    guide = DiffusersGuide.load(folder, control=True, autoguidance=3.0)
+    guide = DiffusersGuide.load(folder, control=True, autoguidance=Autoguidance())
     assert (guide.resolution, guide.downscale, guide.prediction_type) == (64, 4, "v_prediction")
     assert guide.weak_unet.config.block_out_channels == [16, 16]
     assert (folder / "tokenizer" / "vocab.json").is_file()

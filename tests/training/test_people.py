@@ -155,6 +155,15 @@ def test_pose_chances_sum_to_one_and_most_people_stand():
     assert sum(chance for _, words, chance in POSES if words.startswith("standing")) >= 0.65
 
 
+def test_poses_asked_for_are_drawn_as_often_against_each_other_as_before():
+    asked = ("sitting", "fighting")  # 0.04 and 4 times 0.0125
+    drawn = [draw_person(np.random.default_rng([9, seed]), asked).attributes.pose for seed in range(300)]
+    assert set(drawn) == set(asked)
+    assert drawn.count("fighting") / 300 == pytest.approx(5 / 9, abs=0.1)
+    with pytest.raises(InputError, match="poses: expected one of standing, .*, got 'dancing'"):
+        draw_person(np.random.default_rng(0), ("dancing",))
+
+
 # --- fitting and skinning ----------------------------------------------------------------------------------------
 
 
