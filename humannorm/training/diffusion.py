@@ -25,7 +25,7 @@ from humannorm.images import contact_sheet, save_png
 from humannorm.training.config import DiffusionConfig, TextConfig, UnetConfig
 from humannorm.training.loop import Task
 from humannorm.training.shards import KINDS, Shards, at_size
-from humannorm.training.text import draw_prompt, fixed_prompt, tokenize
+from humannorm.training.text import draw_prompt, fixed_prompt, tokenize, with_any_pose
 
 SCHEDULE = {
     "_class_name": "DDIMScheduler",
@@ -163,7 +163,8 @@ class DenoiserTask(Task):
         mask = torch.nn.functional.interpolate(masks, latents.shape[-2:], mode="area")
         full = torch.tensor([part == "full" for part in parts])
         heads = full[:, None, None, None] * uppermost(mask, HEAD_SHARE)
-        prompts = [draw_prompt(shards.shot(index), kind, words) for index, kind in zip(indices, kinds, strict=True)]
+        shots = [with_any_pose(shards.shot(index), words) for index in indices]
+        prompts = [draw_prompt(shot, kind, words) for shot, kind in zip(shots, kinds, strict=True)]
         kept = torch.rand(batch_size, generator=generator) >= self.config.prompt_dropout
         batch = {
             "latents": latents,

@@ -24,6 +24,22 @@ END_OF_WORD = "</w>"
 PART_KEPT, VIEW_KEPT = 0.9, 0.95
 """Chances that body part and view are said: the published prompts leave the part out at times."""
 
+MOVING_POSES = ("running", "sitting", "fighting")
+"""They move the head out of its usual crop, so no picture of a head is of one (`people.OUT_OF_PLACE`)."""
+OTHER_POSE = 0.25
+"""Chance that a head is said to be in one of them."""
+
+
+def with_any_pose(shot: Mapping[str, Any], generator: np.random.Generator) -> Mapping[str, Any]:
+    """A head, now and then with another pose said of it; other parts as they are.
+
+    A head shows no pose, but users name one, and a network that has heard of running with whole bodies alone draws
+    broken heads at the word.
+    """
+    if shot["part"] != "head" or shot["attributes"] is None or generator.random() >= OTHER_POSE:
+        return shot
+    return {**shot, "attributes": {**shot["attributes"], "pose": str(generator.choice(MOVING_POSES))}}
+
 
 def draw_prompt(shot: Mapping[str, Any], kind: str, generator: np.random.Generator) -> str:
     """A training prompt of a shot: some wording of its caption, then kind, part and view as when sampling."""
