@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from humannorm.cli import main
-from humannorm.commands.sample import GUIDANCE
 from humannorm.guidance import DiffusersGuide
-from humannorm.guidance.samplers import sample_latents
+from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_latents
 from humannorm.images import load_png, save_png
 from humannorm.prompts import Prompts
 
@@ -69,7 +68,7 @@ def test_image_follows_a_given_normal_map(sample, tiny_sd, tmp_path):
         for control in (name, other):
             condition = guide.condition(
                 [Prompts("a man", "color").text("full", "front")],
-                guidance_scale=GUIDANCE["image"],
+                guidance_scale=GUIDANCE_SCALES["color"],
                 control=load_png(tmp_path / f"{control}.png")[None],
             )
             latents = sample_latents(guide, condition, noise, scheduler_config=guide.scheduler_config, steps=2)

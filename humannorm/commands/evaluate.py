@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     samples.add_argument(
         "--renders-only", action="store_true", help="judge real renders alone, as a test of the judges"
     )
-    samples.add_argument("--guidance", type=float, default=3.0, help="classifier-free guidance scale")
+    samples.add_argument("--guidance", type=float, help="classifier-free guidance scale (default 4, colours 3)")
     add_autoguidance(samples)
     add_models(samples)
     add_seed(samples)
@@ -143,7 +143,8 @@ def run_samples(args: argparse.Namespace) -> int:
     (args.out / "figures.md").write_text(text + "\n", encoding="utf-8")
     facts = {"models": str(args.models), "seed": args.seed, "count": args.count, "steps": args.steps}
     weights = None if guide is None else guide.autoguidance
-    facts |= {"guidance": args.guidance, "autoguidance": None if weights is None else dataclasses.asdict(weights)}
+    facts |= {"guidance": {kind: settings.scale(kind) for kind in kinds}}
+    facts |= {"autoguidance": None if weights is None else dataclasses.asdict(weights)}
     (args.out / "figures.json").write_text(
         json.dumps({**facts, "figures": to_plain(figures)}, indent=1) + "\n", encoding="utf-8"
     )

@@ -65,7 +65,7 @@ def add_autoguidance(parser: argparse.ArgumentParser) -> None:
         "--autoguidance",
         type=float,
         metavar="W",
-        help="weight where a model has a weak UNet (default 2.5, for colours under a normal map 1.7; 1: without)",
+        help="weight where a model has a weak UNet (default 2.75, for colours under a normal map 1.7; 1: without)",
     )
 
 

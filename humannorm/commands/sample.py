@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from humannorm.guidance import DiffusersGuide
 
-GUIDANCE = {"normal": 3.0, "depth": 3.0, "image": 3.0}
-"""Classifier-free guidance scales that suit sampling (distillation uses others)."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -44,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--normal", type=Path, metavar="FILE", help="`image`: the normal map to follow; otherwise one is drawn for each"
     )
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
-    parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default 3)")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default 4, colours 3)")
     add_autoguidance(parser)
     parser.add_argument("--sampler", choices=("dpm", "ddim"), default="dpm", help="DPM-Solver++ (2M) or DDIM")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the networks")
@@ -113,10 +110,10 @@ def _draw(
     """All pictures [N,H,W,3], a batch at a time. Picture i's noise hangs on the seed and i alone."""
     import torch
 
-    from humannorm.guidance.samplers import sample_latents
+    from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_latents
 
     size = guide.resolution // guide.downscale
-    scale = GUIDANCE[kind] if args.guidance is None else args.guidance
+    scale = GUIDANCE_SCALES["color" if kind == "image" else kind] if args.guidance is None else args.guidance
     pictures = []
     for first in range(0, len(prompts), args.batch):
         chosen = range(first, min(first + args.batch, len(prompts)))

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..cameras import VIEW_AZIMUTHS, view_label
 from ..checks import InputError
 from ..guidance.diffusers_guide import DiffusersGuide
-from ..guidance.samplers import sample_latents
+from ..guidance.samplers import GUIDANCE_SCALES, sample_latents
 from ..prompts import Prompts
 from ..training.shards import Shards
 from .gallery import Gallery, Picture
@@ -37,10 +37,14 @@ class SampleSettings:
 
     count: int = 48  # pictures per (kind, part, view)
     steps: int = 20  # DPM-Solver++ (2M)
-    guidance_scale: float = 3.0  # classifier-free, as `humannorm sample` draws
+    guidance_scale: float | None = None  # classifier-free; None is each kind's own, as `humannorm sample` draws
     batch: int = 16
     seed: int = 0
     kinds: tuple[str, ...] = ("normal", "color")  # colour pictures follow the normal maps, so never they alone
+
+    def scale(self, kind: str) -> float:
+        """Classifier-free guidance of pictures of a kind."""
+        return GUIDANCE_SCALES[kind] if self.guidance_scale is None else self.guidance_scale
 
 
 def add_renders(gallery: Gallery, people: Shards, settings: SampleSettings) -> None:
@@ -122,7 +126,7 @@ def add_samples(
                     for shot in shots
                 ]
                 cell = f"{part}_{view}"
-                images = draw(guide, texts, settings, f"{kind}_{cell}", normals)
+                images = draw(guide, texts, settings, kind, cell, normals)
                 for index, (shot, image) in enumerate(zip(shots, images, strict=True)):
                     picture = Picture(
                         id=f"model_{kind}_{cell}_{index:03d}",
@@ -140,11 +144,11 @@ def add_samples(
 
 
 def draw(
-    guide: DiffusersGuide, texts: list[str], settings: SampleSettings, cell: str, control: Tensor | None
+    guide: DiffusersGuide, texts: list[str], settings: SampleSettings, kind: str, cell: str, control: Tensor | None
 ) -> Tensor:
-    """Pictures [N,H,W,3]; the noise of picture i hangs on the seed, its cell and i alone."""
+    """Pictures [N,H,W,3]; the noise of picture i hangs on the seed, kind, cell and i alone."""
     size = guide.resolution // guide.downscale
-    offset = int.from_bytes(cell.encode("ascii"), "big") % 1_000_003
+    offset = int.from_bytes(f"{kind}_{cell}".encode("ascii"), "big") % 1_000_003
     pictures = []
     for first in range(0, len(texts), settings.batch):
         chosen = slice(first, min(first + settings.batch, len(texts)))
@@ -157,7 +161,7 @@ def draw(
         ]
         condition = guide.condition(
             texts[chosen],
-            guidance_scale=settings.guidance_scale,
+            guidance_scale=settings.scale(kind),
             control=None if control is None else control[chosen],
         )
         latents = sample_latents(

@@ -26,7 +26,7 @@ class Autoguidance:
     Surfaces distilled with autoguidance came out rougher, so distillation goes without.
     """
 
-    free: float = 2.5
+    free: float = 2.75
     """Where the text alone is followed."""
     controlled: float = 1.7
     """Under a normal map, which leaves the weak UNet, who does not see it, further behind: 2.5 dyes faces there."""

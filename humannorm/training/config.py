@@ -65,6 +65,8 @@ class VaeConfig:
     """Of the structural dissimilarity, 1 - SSIM: an eye is a few pixels of little error, and all of a face's look."""
     background_weight: float = 0.15
     """Of a background pixel; one inside the silhouette weighs 1."""
+    head_weight: float = 0.0
+    """What one in the head of a full body weighs more: a dozen pixels wide, it tells the front from the back."""
     crop: int = 64
     """Pixels: side of the square crops around the person that most steps train on; at a quarter of the cost of the
     whole picture nearly every pixel is of the person."""

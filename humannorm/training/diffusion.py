@@ -24,7 +24,7 @@ from humannorm.guidance.samplers import sample_latents
 from humannorm.images import contact_sheet, save_png
 from humannorm.training.config import DiffusionConfig, TextConfig, UnetConfig
 from humannorm.training.loop import Task
-from humannorm.training.shards import KINDS, Shards, at_size
+from humannorm.training.shards import HEAD_SHARE, KINDS, Shards, at_size, uppermost
 from humannorm.training.text import draw_prompt, fixed_prompt, tokenize, with_any_pose
 
 SCHEDULE = {
@@ -40,8 +40,6 @@ SCHEDULE = {
 """Stable Diffusion 1.5's noise schedule, which ComfyUI takes for granted."""
 
 VALIDATION_SEED = 1234
-HEAD_SHARE = 0.15
-"""Of a standing body's height: its head, with hair."""
 
 
 def build_unet(config: UnetConfig, text: TextConfig, latent_size: int) -> Any:
@@ -302,15 +300,6 @@ class LoraTask(DenoiserTask):
 
         layers = {name: value.contiguous() for name, value in get_peft_model_state_dict(self.unet).items()}
         StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, safe_serialization=True)
-
-
-def uppermost(masks: Float[Tensor, "B 1 h w"], share: float) -> Float[Tensor, "B 1 h w"]:
-    """The masks in the upper `share` of the rows that they reach, nothing below."""
-    reached = masks.amax(dim=3, keepdim=True) > 0.5
-    rows = torch.arange(masks.shape[2]).to(masks)[:, None]
-    first = torch.where(reached, rows, torch.inf).amin(dim=2, keepdim=True)
-    last = torch.where(reached, rows, -torch.inf).amax(dim=2, keepdim=True)
-    return masks * (rows < first + share * (last - first + 1))
 
 
 def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator, bias: float = 0.0) -> Int[Tensor, "B"]:

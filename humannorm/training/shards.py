@@ -26,6 +26,9 @@ KINDS = ("normal", "depth", "color")
 CUT_PARTS = ("head",)
 """Parts that half-size pictures show at their own scale, cut out, since shrunk faces would have no features left."""
 
+HEAD_SHARE = 0.15
+"""Of a standing body's height: its head, with hair."""
+
 HELD_OUT = ("held_out", "heldout", "held", "test", "val")
 
 
@@ -179,3 +182,12 @@ def head_corner(mask: Float[Tensor, "R R"], size: int) -> tuple[int, int]:
     centre = float((weight * torch.arange(side).to(weight)).sum() / weight.sum())
     limit = side - size
     return min(max(crown - size // 16, 0), limit), min(max(round(centre - size / 2), 0), limit)
+
+
+def uppermost(masks: Float[Tensor, "B 1 h w"], share: float) -> Float[Tensor, "B 1 h w"]:
+    """The masks in the upper `share` of the rows that they reach, nothing below."""
+    reached = masks.amax(dim=3, keepdim=True) > 0.5
+    rows = torch.arange(masks.shape[2]).to(masks)[:, None]
+    first = torch.where(reached, rows, torch.inf).amin(dim=2, keepdim=True)
+    last = torch.where(reached, rows, -torch.inf).amax(dim=2, keepdim=True)
+    return masks * (rows < first + share * (last - first + 1))

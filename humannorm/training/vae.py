@@ -15,7 +15,7 @@ from humannorm.checks import check_range
 from humannorm.images import contact_sheet, from_network, save_png, to_network
 from humannorm.training.config import VaeConfig
 from humannorm.training.loop import Task
-from humannorm.training.shards import KINDS, Shards, at_size
+from humannorm.training.shards import HEAD_SHARE, KINDS, Shards, at_size, uppermost
 
 KIND_SHARES = (0.4, 0.2, 0.4)
 """How often normal, depth and colour are drawn: depth is the easiest."""
@@ -76,17 +76,20 @@ class VaeTask(Task):
         size = self.shards.resolution if whole else self.config.crop
         count = max(1, batch_size // (self.shards.resolution // self.config.crop) ** 2) if whole else batch_size
         kinds = torch.multinomial(torch.tensor(KIND_SHARES), count, replacement=True, generator=generator)
-        images, masks = [], []
+        images, weights = [], []
         indices = self.shards.draw(count, generator, self.config.parts)
         for index, kind in zip(indices, kinds.tolist(), strict=True):
             image, mask = self.shards.image(index, KINDS[kind]), self.shards.mask(index)
-            top, left = (0, 0) if whole else crop_around(mask, size, generator)
+            weight = mask
+            if self.config.head_weight and self.shards.shot(index)["part"] == "full":
+                weight = mask + self.config.head_weight * uppermost(mask[None, None], HEAD_SHARE)[0, 0]
+            top, left = (0, 0) if whole else crop_around(weight, size, generator)
             images.append(image[top : top + size, left : left + size])
-            masks.append(mask[top : top + size, left : left + size])
+            weights.append(weight[top : top + size, left : left + size])
         latent = (count, self.config.latent_channels, *[size // 2 ** (len(self.config.channels) - 1)] * 2)
         return {
             "image": to_network(torch.stack(images)),
-            "mask": torch.stack(masks)[:, None],
+            "weight": torch.stack(weights)[:, None],
             "noise": torch.randn(latent, generator=generator),
         }
 
@@ -96,7 +99,7 @@ class VaeTask(Task):
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         decoded = self.vae.decode(mean + (0.5 * logvar).exp() * batch["noise"]).sample.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
-        weight = self.config.background_weight + (1.0 - self.config.background_weight) * batch["mask"]
+        weight = self.config.background_weight + (1.0 - self.config.background_weight) * batch["weight"]
         error = decoded - image
         loss = weighted_mean(error.abs(), weight) + self.config.gradient_weight * derivative_l1(error, weight)
         loss = loss + self.config.block_mean_weight * block_mean_l1(error, weight)
@@ -129,13 +132,16 @@ class VaeTask(Task):
         self.vae.save_pretrained(folder)
 
 
-def crop_around(mask: Float[Tensor, "R R"], size: int, generator: torch.Generator) -> tuple[int, int]:
-    """Top and left of a crop with a random silhouette pixel at a random place of its middle half."""
-    rows, columns = torch.nonzero(mask > 0.5, as_tuple=True)
-    limit = mask.shape[0] - size
+def crop_around(weight: Float[Tensor, "R R"], size: int, generator: torch.Generator) -> tuple[int, int]:
+    """Top and left of a crop with a random pixel of at least half a weight at a random place of its middle half.
+
+    Pixels are drawn as they weigh; with a mask for the weight all those of the silhouette alike.
+    """
+    rows, columns = torch.nonzero(weight > 0.5, as_tuple=True)
+    limit = weight.shape[0] - size
     if len(rows) == 0:
         return limit // 2, limit // 2
-    chosen = int(torch.randint(len(rows), (), generator=generator))
+    chosen = int(torch.multinomial(weight[rows, columns], 1, generator=generator))
     shift = torch.randint(size // 4, 3 * size // 4, (2,), generator=generator)
     top = int(rows[chosen]) - int(shift[0])
     left = int(columns[chosen]) - int(shift[1])

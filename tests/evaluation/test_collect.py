@@ -137,7 +137,7 @@ def test_reconstructions_pair_with_their_originals(people_folder, tmp_path, guid
 
 def test_cells_draw_different_noise(guide):
     settings = SampleSettings(steps=1)
-    first, second = (draw(guide, ["a man"], settings, cell, None) for cell in ("normal_full_front", "normal_full_back"))
+    first, second = (draw(guide, ["a man"], settings, "normal", cell, None) for cell in ("full_front", "full_back"))
     assert not torch.equal(first, second)
 
 

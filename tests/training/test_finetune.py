@@ -23,8 +23,9 @@ from humannorm.guidance import Autoguidance, DiffusersGuide
 from humannorm.images import load_png
 from humannorm.models import camera_plan
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
-from humannorm.training.diffusion import noise_and_target, padded, stratified_timesteps, uppermost
+from humannorm.training.diffusion import noise_and_target, padded, stratified_timesteps
 from humannorm.training.recipes import FineTuneConfig, SmallModelConfig, fine_tune, train_small
+from humannorm.training.shards import uppermost
 
 LOOP = LoopConfig(
     steps=3, batch_size=2, learning_rate=1e-3, warmup_steps=1, precision="no", sheet_steps=3, checkpoint_seconds=0.0

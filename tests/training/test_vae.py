@@ -10,7 +10,7 @@ import torch
 from humannorm.training.config import LoopConfig, VaeConfig
 from humannorm.training.loop import train
 from humannorm.training.shards import Shards
-from humannorm.training.vae import VaeTask, build_vae, deepened, structural_similarity
+from humannorm.training.vae import VaeTask, build_vae, crop_around, deepened, structural_similarity
 
 SMALL = VaeConfig(channels=(8, 8, 8), layers_per_block=1, crop=32)
 
@@ -94,3 +94,25 @@ def test_the_structural_term_adds_to_the_loss(people_shards):
     with torch.no_grad():
         added = float(structural(batch) - plain(batch))
     assert 0.0 < added < 1.0  # 1 - SSIM is 0..2
+
+
+def test_heads_of_full_bodies_weigh_more(people_shards, generator):
+    shards = Shards(people_shards(shards=1, size=64))
+    parts = replace(SMALL, crop=16, whole_every=10**9, parts=(("full", 1.0),))
+    plain, heavy = (
+        VaeTask(build_vae(parts, 64), shards, shards, replace(parts, head_weight=weight)).draw(
+            generator.manual_seed(0), 64
+        )["weight"]
+        for weight in (0.0, 8.0)
+    )
+    assert set(plain.unique().tolist()) == {0.0, 1.0}
+    assert set(heavy.unique().tolist()) == {0.0, 1.0, 9.0}
+    heads = VaeTask(build_vae(parts, 64), shards, shards, replace(parts, head_weight=8.0, parts=(("head", 1.0),)))
+    assert set(heads.draw(generator, 16)["weight"].unique().tolist()) == {0.0, 1.0}
+
+
+def test_a_crop_is_drawn_as_its_pixels_weigh(generator):
+    weight = torch.zeros(64, 64)
+    weight[8, 8], weight[56, 56] = 1.0, 3.0
+    upper = sum(crop_around(weight, 16, generator)[0] < 32 for _ in range(400))
+    assert upper / 400 == pytest.approx(1 / 4, abs=0.08)
