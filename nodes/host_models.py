@@ -112,7 +112,7 @@ def _autoguide(model: Any, weak: Any, weights: Autoguidance) -> None:
         (poor,) = comfy.samplers.calc_cond_batch(
             weak.model, [conds], at["input"], at["sigma"], {"transformer_options": {}}
         )
-        weight = weights.controlled if any(cond.get("control") is not None for cond in at["cond"]) else weights.free
+        weight = weights.weight(controlled=any(cond.get("control") is not None for cond in at["cond"]))
         return at["denoised"] + (weight - 1.0) * (at["cond_denoised"] - poor)
 
     model.set_model_sampler_post_cfg_function(guided)

@@ -35,6 +35,9 @@ class Autoguidance:
         check_range("autoguidance", self.free, 1.0, 100.0)
         check_range("controlled autoguidance", self.controlled, 1.0, 100.0)
 
+    def weight(self, *, controlled: bool) -> float:
+        return self.controlled if controlled else self.free
+
 
 @dataclass(frozen=True, eq=False)
 class DiffusersCondition:
@@ -209,7 +212,7 @@ class DiffusersGuide:
             denoised = unguided + condition.guidance_scale * (guided - unguided)
         if self.weak_unet is None or self.autoguidance is None:
             return denoised
-        weight = self.autoguidance.free if condition.control is None else self.autoguidance.controlled
+        weight = self.autoguidance.weight(controlled=condition.control is not None)
         weak = self._estimate(self.weak_unet, x, sigma, condition.positive)
         return denoised + (weight - 1.0) * (guided - weak)
 
