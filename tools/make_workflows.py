@@ -275,6 +275,8 @@ def texts(
 
 SMALL_CFG = {"normal": 6.0, "depth": 6.0, "image": 3.0}
 """Classifier-free guidance of the bundled model, as the preset `quick` has it."""
+DRAWN_CFG = {"normal": 4.0, "depth": 4.0, "image": 3.0}
+"""The same where its pictures are looked at in 2D: the defaults of `humannorm sample` (`GUIDANCE_SCALES`)."""
 HELD = {"hold_hands": True, "hold_face": True}
 """The bundled model draws neither fingers nor faces yet, see the preset `quick`."""
 PUBLISHED_CFG = {"normal": 50.0, "depth": 50.0, "image": 7.5}
@@ -364,11 +366,17 @@ def normal_maps_2d(flow: Workflow) -> None:
     said = texts(flow, models["clip"], "normal", "depth")
     flow.group("3 Whole body", "work")
     for kind, node in (("normal", "HumanNormNormalSampler"), ("depth", "HumanNormDepthSampler")):
-        drawn = flow.add(node, model=models[kind], prompts=said[kind], vae=models["vae"], seed=1)
+        drawn = flow.add(node, model=models[kind], prompts=said[kind], vae=models["vae"], cfg=DRAWN_CFG[kind], seed=1)
         previewed(flow, f"{kind}: front, left, back, right", (drawn, 0))
     flow.group("4 Head", "work")
     drawn = flow.add(
-        "HumanNormNormalSampler", model=models["normal"], prompts=said["normal"], vae=models["vae"], part="head", seed=1
+        "HumanNormNormalSampler",
+        model=models["normal"],
+        prompts=said["normal"],
+        vae=models["vae"],
+        cfg=DRAWN_CFG["normal"],
+        part="head",
+        seed=1,
     )
     previewed(flow, "heads: front, left, back, right", (drawn, 0))
     flow.group("5 Their words", "results")
@@ -412,6 +420,7 @@ def remix(flow: Workflow) -> None:
         model=models["normal"],
         prompts=said["normal"],
         vae=models["vae"],
+        cfg=DRAWN_CFG["normal"],
         views="front",
         seed=4,
     )
@@ -435,7 +444,7 @@ def remix(flow: Workflow) -> None:
         latent_image=(empty, 0),
         seed=4,
         steps=20,
-        cfg=7.5,
+        cfg=DRAWN_CFG["image"],
         sampler_name="euler",
         scheduler="normal",
     )

@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=SHARE,...",
         help="`small`: how often parts, their sides and poses are drawn: `full=0.6,full running=0.1,head front=0.3`",
     )
+    parser.add_argument(
+        "--controlled-parts",
+        type=part_shares,
+        metavar="NAME=SHARE,...",
+        help="`small`: the same for colour under its normal map; unless given, as `--parts`",
+    )
     parser.add_argument("--checkpoint-seconds", type=float, help="a killed run loses at most this")
     parser.add_argument("--vae-steps", type=int, help="`small`: steps of its VAE stage")
     parser.add_argument("--text-steps", type=int, help="`small`: steps of its text encoder on attributes")
@@ -95,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
             text_loop=replace(small.text_loop, **shared, **_given(steps=args.text_steps)),
             coarse_loop=replace(small.coarse_loop, **shared, **_given(steps=args.coarse_steps)),
             fine_loop=replace(small.fine_loop, **changes),
-            diffusion=replace(small.diffusion, **drawn),
+            diffusion=replace(small.diffusion, **drawn, **_given(controlled_parts=args.controlled_parts)),
             weak_coarse_loop=replace(small.weak_coarse_loop, **weak),
             weak_fine_loop=replace(small.weak_fine_loop, **weak),
             weak_diffusion=replace(small.weak_diffusion, **drawn),

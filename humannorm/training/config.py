@@ -114,9 +114,11 @@ class DiffusionConfig:
     kinds: tuple[tuple[str, float], ...] = (("normal", 0.4), ("depth", 0.2), ("color", 0.4))
     """What is drawn, and how often."""
     parts: tuple[tuple[str, float], ...] = ()
-    """How often each body part ("full", "head"), one side of it ("head front") or one pose ("full running") is drawn;
-    empty: as often as the dataset shows it. Faces are learnt last, and only a twentieth of a dataset's pictures are
-    heads from the front."""
+    """How often each body part ("full", "head"), one side of it ("head front"), one pose ("full running") or one side
+    in one skin ("head front dark") is drawn; empty: as often as the dataset shows it. Faces are learnt last, and only a
+    twentieth of a dataset's pictures are heads from the front."""
+    controlled_parts: tuple[tuple[str, float], ...] = ()
+    """The same for the samples that are trained with the ControlNet; empty: as `parts`."""
     pure_noise: float = 0.0
     """Share of samples at the last timestep whose input is noise alone, as it is when sampling starts (v-prediction
     only). Stable Diffusion's schedule leaves a little signal there, and in a small picture its mean shows through 1000

@@ -85,7 +85,7 @@ def split_of(person: int) -> str:
 def only_parts(plan: CameraPlan, parts: Collection[str]) -> CameraPlan:
     """The plan with the crops of some body parts alone, as often against each other as at its first iteration."""
     for part in parts:
-        check_choice("parts", part, [crop.part for crop in plan.crops])
+        check_choice(f"parts of the camera plan {plan.name!r}", part, [crop.part for crop in plan.crops])
     crops = [crop for crop in plan.crops if crop.part in parts]
     total = sum(crop.probability(0) for crop in crops)
     shared = [replace(crop, probability=constant(crop.probability(0) / total)) for crop in crops]
@@ -200,6 +200,15 @@ def describe_dataset(folder: Path, source: str, settings: Any, plan: CameraPlan)
         path.write_text(text, encoding="utf-8")
     elif path.read_text(encoding="utf-8") != text:
         raise InputError(f"{path}: was made with other settings; choose another folder or the same settings")
+
+
+def read_description(folder: str | Path) -> dict[str, Any]:
+    """What `dataset.json` says of a dataset: source, settings and camera plan."""
+    path = Path(folder) / "dataset.json"
+    if not path.is_file():
+        raise InputError(f"{path}: expected beside the shards, as `humannorm dataset` writes it, got no such file")
+    described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return described
 
 
 def write_shard(folder: Path, shard: int, subjects: Iterable[Shots]) -> None:

@@ -153,7 +153,8 @@ class DenoiserTask(Task):
             names[i] for i in torch.multinomial(shares, batch_size, replacement=True, generator=generator).tolist()
         ]
         kinds[:controlled] = ["color"] * controlled
-        indices = shards.draw(batch_size, generator, self.config.parts)
+        indices = shards.draw(controlled, generator, self.config.controlled_parts or self.config.parts)
+        indices += shards.draw(batch_size - controlled, generator, self.config.parts)
         latents = torch.stack([shards.latent(index, kind) for index, kind in zip(indices, kinds, strict=True)])
         whole = torch.stack([shards.mask(index) for index in indices])
         parts = [shards.shot(index)["part"] for index in indices]
@@ -173,16 +174,17 @@ class DenoiserTask(Task):
             "pure_noise": torch.rand(batch_size, generator=generator) < self.config.pure_noise,
         }
         if controlled:
-            batch["hint"] = self.hints(shards, indices[:controlled])
+            batch["hint"] = self.hints(shards, indices[:controlled], whole[:controlled])
         return batch
 
-    def hints(self, shards: LatentShards, indices: Sequence[int]) -> Float[Tensor, "B 3 H W"]:
+    def hints(
+        self, shards: LatentShards, indices: Sequence[int], masks: Float[Tensor, "B R R"]
+    ) -> Float[Tensor, "B 3 H W"]:
         """Normal maps 0..1 for the ControlNet, at the resolution that the shards' latents were made from."""
         maps = torch.stack([shards.image(index, "normal") for index in indices]).permute(0, 3, 1, 2)
         size = shards.latent(indices[0], shards.kinds[0]).shape[-1] * self.downscale
         if size == maps.shape[-1]:
             return maps
-        masks = torch.stack([shards.mask(index) for index in indices])
         return at_size(maps, masks, [shards.shot(index)["part"] for index in indices], size)
 
     def tokenize(self, prompts: Sequence[str]) -> Int[Tensor, "B T"]:
@@ -239,7 +241,8 @@ class DenoiserTask(Task):
             prompts = [fixed_prompt(self.held_out.shot(index), kind) for index in indices]
             controls: list[Tensor | None] = [None]
             if self.config.controlled and kind == "color":
-                controls.append(self.hints(self.held_out, indices).permute(0, 2, 3, 1))
+                masks = torch.stack([self.held_out.mask(index) for index in indices])
+                controls.append(self.hints(self.held_out, indices, masks).permute(0, 2, 3, 1))
                 controls = controls[-1:] if self.config.controlled == 1 else controls
             for control in controls:
                 condition = guide.condition(prompts, guidance_scale=4.0, control=control)

@@ -7,12 +7,11 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from humannorm.checks import InputError
-from humannorm.training.dataset import IMAGE_KINDS, count_shots
+from humannorm.training.dataset import IMAGE_KINDS, count_shots, read_description
 
 __all__ = ["join_datasets"]
 
@@ -26,7 +25,7 @@ def join_datasets(sources: Sequence[Path], folder: Path) -> int:
     """
     if not sources:
         raise InputError("sources: expected at least one dataset, got none")
-    told = [_description(source) for source in sources]
+    told = [read_description(source) for source in sources]
     sizes = [_size(source) for source in sources]
     for source, description, size in zip(sources, told, sizes, strict=True):
         if description["camera_plan"] != told[0]["camera_plan"]:
@@ -47,14 +46,6 @@ def join_datasets(sources: Sequence[Path], folder: Path) -> int:
     joined = {"source": "joined", "settings": told, "camera_plan": told[0]["camera_plan"]}
     (folder / "dataset.json").write_text(json.dumps(joined, indent=2) + "\n", encoding="utf-8")
     return count_shots(folder)
-
-
-def _description(source: Path) -> dict[str, Any]:
-    path = source / "dataset.json"
-    if not path.is_file():
-        raise InputError(f"{path}: expected the description of a dataset, got no such file")
-    described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return described
 
 
 def _size(source: Path) -> int:

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from humannorm.guidance.folders import load_component, load_tokenizer, model_fol
 from humannorm.models import write_card
 from humannorm.training.attributes import AttributeTask
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
+from humannorm.training.dataset import read_description
 from humannorm.training.diffusion import (
     SCHEDULE,
     DenoiserTask,
@@ -294,10 +294,7 @@ def export_half(folder: str | Path, out: str | Path, plan: CameraPlan, *, weak_u
 
 def read_plan(data: str | Path) -> CameraPlan:
     """The cameras a dataset was rendered with, as its dataset.json says."""
-    path = Path(data) / "dataset.json"
-    if not path.is_file():
-        raise InputError(f"{path}: expected beside the shards, as `humannorm dataset` writes it, got no such file")
-    return CameraPlan.from_dict(json.loads(path.read_text(encoding="utf-8"))["camera_plan"])
+    return CameraPlan.from_dict(read_description(data)["camera_plan"])
 
 
 def _count(module: torch.nn.Module) -> int:

@@ -115,8 +115,8 @@ class Shards:
         return self.shards[shard].shots[row]
 
     def rows_of(self, part: str) -> list[int]:
-        """Indices of the split's pictures of one body part ("full", "head"), of one from one side ("head front"), or of
-        one in one pose ("full running").
+        """Indices of the split's pictures of one body part ("full", "head"), of one from one side ("head front"), of
+        one in one pose ("full running"), or of one from one side in one skin ("head front dark").
         """
         if not self._rows_of:
             for index in range(len(self)):
@@ -124,12 +124,15 @@ class Shards:
                 names = [shot["part"], f"{shot['part']} {shot['view']}"]
                 if shot["attributes"]:
                     names.append(f"{shot['part']} {shot['attributes']['pose']}")
+                    names.append(f"{shot['part']} {shot['view']} {shot['attributes']['skin']}")
                 for name in names:
                     self._rows_of.setdefault(name, []).append(index)
         return self._rows_of.get(part, [])
 
     def draw(self, count: int, generator: torch.Generator, parts: Sequence[tuple[str, float]] = ()) -> list[int]:
         """Random indices: uniform, or body parts in these shares and uniform within a part."""
+        if count == 0:
+            return []
         if not parts:
             return torch.randint(len(self), (count,), generator=generator).tolist()
         rows = [self.rows_of(part) for part, _ in parts]

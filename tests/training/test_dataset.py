@@ -125,7 +125,7 @@ def test_the_small_models_plan_draws_its_parts_and_can_be_reduced_to_the_full_bo
     assert float(cameras.distance.min()) >= 3.0 and float(cameras.distance.max()) <= 3.2
     full = sample_cameras(only_full_body(SMALL_MODEL_PLAN), 0, 20, torch.Generator().manual_seed(0))
     assert set(full.part) == {"full"}
-    with pytest.raises(InputError, match="parts: expected one of head, got 'full'"):
+    with pytest.raises(InputError, match="parts of the camera plan 'head_only': expected one of head, got 'full'"):
         only_full_body(CAMERA_PLANS["head_only"])
 
 
@@ -136,7 +136,7 @@ def test_a_narrowed_plan_shows_the_parts_and_sides_asked_for_as_often_as_before(
     assert cameras.part.count("head") / 2000 == pytest.approx(1 / 3, abs=0.04)  # 0.2 against 0.4
     assert 21.0 < float(cameras.azimuth.abs().max()) <= 22.0
     assert narrowed(SMALL_MODEL_PLAN, DatasetSettings()) == SMALL_MODEL_PLAN
-    with pytest.raises(InputError, match="parts: expected one of full, head, upper, lower, got 'hand'"):
+    with pytest.raises(InputError, match="'small_model': expected one of full, head, upper, lower, got 'hand'"):
         narrowed(SMALL_MODEL_PLAN, DatasetSettings(parts=("hand",)))
 
 

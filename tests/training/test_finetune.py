@@ -23,9 +23,10 @@ from humannorm.guidance import Autoguidance, DiffusersGuide
 from humannorm.images import load_png
 from humannorm.models import camera_plan
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
-from humannorm.training.diffusion import noise_and_target, padded, stratified_timesteps
+from humannorm.training.diffusion import DenoiserTask, LatentShards, noise_and_target, padded, stratified_timesteps
 from humannorm.training.recipes import FineTuneConfig, SmallModelConfig, fine_tune, train_small
 from humannorm.training.shards import uppermost
+from humannorm.training.vae import encode_shards
 
 LOOP = LoopConfig(
     steps=3, batch_size=2, learning_rate=1e-3, warmup_steps=1, precision="no", sheet_steps=3, checkpoint_seconds=0.0
@@ -73,6 +74,31 @@ def test_the_head_of_a_silhouette_is_its_uppermost_rows() -> None:
 def test_padding_leaves_uncontrolled_samples_alone():
     values = padded(torch.ones(2, 3), 5)
     assert values.tolist() == [[1.0] * 3] * 2 + [[0.0] * 3] * 3
+
+
+def test_controlled_samples_have_parts_and_normal_maps_of_their_own(tiny_sd, people_shards, tmp_path, generator):
+    guide, folder = DiffusersGuide.load(tiny_sd("v_prediction")), people_shards(shards=2)
+    encode_shards(guide.vae, folder, tmp_path / "latents")
+    shards = LatentShards(folder, tmp_path / "latents", control=True)
+    config = DiffusionConfig(controlled=0.5, parts=(("full", 1.0),), controlled_parts=(("head", 1.0),))
+    task = DenoiserTask(
+        unet=guide.unet,
+        text_encoder=guide.text_encoder,
+        tokenizer=guide.tokenizer,
+        vae=guide.vae,
+        scheduler_config=guide.scheduler_config,
+        shards=shards,
+        held_out=shards,
+        config=config,
+    )
+    batch = task.draw(generator, 12)
+    heads, bodies = shards.rows_of("head"), shards.rows_of("full")
+    colours = {shards.latent(index, "color"): shards.image(index, "normal").permute(2, 0, 1) for index in heads}
+    for latent, hint in zip(batch["latents"][:6], batch["hint"], strict=True):
+        (normals,) = [normals for known, normals in colours.items() if torch.equal(known, latent)]
+        torch.testing.assert_close(hint, normals)
+    anything = [shards.latent(index, kind) for index in bodies for kind in ("normal", "depth", "color")]
+    assert all(any(torch.equal(latent, known) for known in anything) for latent in batch["latents"][6:])
 
 
 @pytest.mark.parametrize("recipe", ["normal", "aligned"])

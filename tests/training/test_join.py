@@ -58,7 +58,7 @@ def test_refuses_what_does_not_fit(sources, people_shards, tmp_path):
     first, second = sources
     with pytest.raises(InputError, match="expected at least one dataset"):
         join_datasets([], tmp_path / "all")
-    with pytest.raises(InputError, match=r"dataset\.json: expected the description"):
+    with pytest.raises(InputError, match=r"dataset\.json: expected beside the shards"):
         join_datasets([first, tmp_path], tmp_path / "all")
     (second / "dataset.json").unlink()
     describe_dataset(second, "people", DatasetSettings(size=32), replace(SMALL_MODEL_PLAN, distance=(1.0, 2.0)))

@@ -113,7 +113,7 @@ def test_latents_are_encoded_once_and_workers_share(people_shards, tmp_path):
 
 def test_parts_are_drawn_in_their_shares(people_shards):
     shards = Shards(people_shards(shards=2))
-    shards.shot(4)["attributes"] = {"pose": "running"}
+    shards.shot(4)["attributes"] = {"pose": "running", "skin": "dark"}
     drawn = shards.draw(2000, torch.Generator().manual_seed(0), (("head", 0.75), ("full", 0.25)))
     heads = sum(shards.shot(index)["part"] == "head" for index in drawn) / len(drawn)
     assert heads == pytest.approx(0.75, abs=0.04)
@@ -122,6 +122,8 @@ def test_parts_are_drawn_in_their_shares(people_shards):
     fronts = shards.draw(50, torch.Generator().manual_seed(2), (("head front", 1.0),))
     assert {(shards.shot(index)["part"], shards.shot(index)["view"]) for index in fronts} == {("head", "front")}
     assert set(shards.draw(9, torch.Generator(), (("full running", 1.0),))) == {4}
+    assert set(shards.draw(9, torch.Generator(), ((f"full {shards.shot(4)['view']} dark", 1.0),))) == {4}
+    assert shards.draw(0, torch.Generator(), (("full", 1.0),)) == []
     with pytest.raises(InputError, match=r"parts: expected pictures of 'upper' in .*, got none"):
         shards.draw(2, torch.Generator().manual_seed(0), (("upper", 1.0),))
 
