@@ -275,7 +275,7 @@ def texts(
 
 SMALL_CFG = {"normal": 6.0, "depth": 6.0, "image": 3.0}
 """Classifier-free guidance of the bundled model, as the preset `quick` has it."""
-DRAWN_CFG = {"normal": 4.0, "depth": 4.0, "image": 3.0}
+DRAWN_CFG = {"normal": 4.0, "depth": 4.0, "image": 2.0}
 """The same where its pictures are looked at in 2D: the defaults of `humannorm sample` (`GUIDANCE_SCALES`)."""
 HELD = {"hold_hands": True, "hold_face": True}
 """The bundled model draws neither fingers nor faces yet, see the preset `quick`."""

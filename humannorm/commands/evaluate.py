@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     samples.add_argument(
         "--renders-only", action="store_true", help="judge real renders alone, as a test of the judges"
     )
-    samples.add_argument("--guidance", type=float, help="classifier-free guidance scale (default 4, colours 3)")
+    samples.add_argument("--guidance", type=float, help="classifier-free guidance scale (default 4, colours 2)")
     add_autoguidance(samples)
     add_models(samples)
     add_seed(samples)

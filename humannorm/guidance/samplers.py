@@ -13,7 +13,7 @@ from humannorm.checks import check_choice, check_range
 from humannorm.guidance.denoiser import Denoiser
 
 SAMPLERS = ("dpm", "ddim")
-GUIDANCE_SCALES = {"normal": 4.0, "depth": 4.0, "color": 3.0}
+GUIDANCE_SCALES = {"normal": 4.0, "depth": 4.0, "color": 2.0}
 """Classifier-free guidance that suits sampling with the bundled model; distillation uses other scales."""
 
 
