@@ -197,8 +197,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 }
 
 SKIN_SAID = 0.45
-"""Chance that a rewording names the skin, which base captions never do: said of one prompt in fifteen, as it once was,
-it was not learnt, and heads went dark or fair by their noise."""
+"""Chance that a rewording names the skin, which base captions never do. The bundled text encoder, taught with a fifth
+of that, did not learn it: heads go dark or fair by their noise."""
 
 # Words that change nothing in the picture: a user writes them, the model must not stumble.
 OPENINGS = (
