@@ -21,6 +21,8 @@ sys.path.insert(0, str(ROOT / "tests" / "nodes"))
 
 from workflow_files import BYPASSED, NOTES, known_nodes, to_api, widgets  # noqa: E402
 
+from humannorm.guidance.samplers import GUIDANCE_SCALES  # noqa: E402
+
 PROMPT = "a young man in a red t-shirt and blue jeans, standing"
 COLUMN, GAP, TOP = 360, 40, 60  # pixels on the canvas
 CORE = (
@@ -275,8 +277,8 @@ def texts(
 
 SMALL_CFG = {"normal": 6.0, "depth": 6.0, "image": 3.0}
 """Classifier-free guidance of the bundled model, as the preset `quick` has it."""
-DRAWN_CFG = {"normal": 4.0, "depth": 4.0, "image": 2.0}
-"""The same where its pictures are looked at in 2D: the defaults of `humannorm sample` (`GUIDANCE_SCALES`)."""
+DRAWN_CFG = {**GUIDANCE_SCALES, "image": GUIDANCE_SCALES["color"]}
+"""The same where its pictures are looked at in 2D: the defaults of `humannorm sample`."""
 HELD = {"hold_hands": True, "hold_face": True}
 """The bundled model draws neither fingers nor faces yet, see the preset `quick`."""
 PUBLISHED_CFG = {"normal": 50.0, "depth": 50.0, "image": 7.5}

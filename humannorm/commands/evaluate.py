@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from humannorm.commands.options import (
     BODY,
-    add_autoguidance,
     add_device,
+    add_guidance,
     add_models,
     add_out,
     add_preset,
@@ -49,8 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     samples.add_argument(
         "--renders-only", action="store_true", help="judge real renders alone, as a test of the judges"
     )
-    samples.add_argument("--guidance", type=float, help="classifier-free guidance scale (default 4, colours 2)")
-    add_autoguidance(samples)
+    add_guidance(samples)
     add_models(samples)
     add_seed(samples)
     add_device(samples)

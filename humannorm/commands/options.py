@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BODY",
-    "add_autoguidance",
     "add_course",
     "add_device",
     "add_edit",
+    "add_guidance",
     "add_models",
     "add_out",
     "add_preset",
@@ -59,8 +59,9 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_autoguidance(parser: argparse.ArgumentParser) -> None:
-    """Not given: the library's weight."""
+def add_guidance(parser: argparse.ArgumentParser) -> None:
+    """Scale and autoguidance of pictures that are sampled. Not given: the library's."""
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default 4, colours 2)")
     parser.add_argument(
         "--autoguidance",
         type=float,

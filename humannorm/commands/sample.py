@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from humannorm.commands.options import (
-    add_autoguidance,
     add_device,
+    add_guidance,
     add_models,
     add_out,
     add_seed,
@@ -41,8 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--normal", type=Path, metavar="FILE", help="`image`: the normal map to follow; otherwise one is drawn for each"
     )
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
-    parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default 4, colours 2)")
-    add_autoguidance(parser)
+    add_guidance(parser)
     parser.add_argument("--sampler", choices=("dpm", "ddim"), default="dpm", help="DPM-Solver++ (2M) or DDIM")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the networks")
     parser.add_argument("--batch", type=int, default=16, help="pictures at a time")

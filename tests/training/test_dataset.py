@@ -136,7 +136,8 @@ def test_a_narrowed_plan_shows_the_parts_and_sides_asked_for_as_often_as_before(
     assert cameras.part.count("head") / 2000 == pytest.approx(1 / 3, abs=0.04)  # 0.2 against 0.4
     assert 21.0 < float(cameras.azimuth.abs().max()) <= 22.0
     assert narrowed(SMALL_MODEL_PLAN, DatasetSettings()) == SMALL_MODEL_PLAN
-    with pytest.raises(InputError, match="'small_model': expected one of full, head, upper, lower, got 'hand'"):
+    wrong = "parts of the camera plan 'small_model': expected one of full, head, upper, lower, got 'hand'"
+    with pytest.raises(InputError, match=wrong):
         narrowed(SMALL_MODEL_PLAN, DatasetSettings(parts=("hand",)))
 
 
