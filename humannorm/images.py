@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .checks import InputError, check_tensor
+from humannorm.checks import InputError, check_tensor
 
 __all__ = ["contact_sheet", "from_network", "lab_from_srgb", "load_png", "save_png", "to_network", "to_pil"]
 
