@@ -92,7 +92,7 @@ def _make_remotely(job: HumanJob, models: str, device: str, threads: int) -> dic
 
 def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
     """The files of a job; its record last, as it says that all is there."""
-    from humannorm.export.files import write_files
+    from humannorm.files import write_files
     from humannorm.pipeline import RECORD
 
     for name in sorted(files, key=lambda name: name == RECORD):

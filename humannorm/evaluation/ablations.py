@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from humannorm.cameras import orbit
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.pictures import shaded_views
 from humannorm.geometry.sculpt import GuideSource, SculptProgress, sculpt
 from humannorm.geometry.settings import GeometrySettings
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.geometry.start import StartMesh
 from humannorm.geometry.state import LOSS_NAMES, GeometryState, extract_mesh, start_state
 from humannorm.images import contact_sheet, save_png

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from humannorm.checks import InputError
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export.tangents import to_tangent_space
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, welded_vertex_normals
 from humannorm.rendering import rasterize, sample_texture
 

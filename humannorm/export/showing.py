@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import Cameras, orbit, turntable
-from humannorm.export.files import write_files
+from humannorm.files import write_files
 from humannorm.geometry.pictures import GROUND, SIDES, shaded_views
 from humannorm.images import contact_sheet, save_png, to_pil
 from humannorm.mesh import Mesh
