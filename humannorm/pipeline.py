@@ -82,7 +82,7 @@ class HumanSettings:
     texture: TextureSettings
     export: ExportSettings
     perceptual: str = "vae"  # see `make_perceptual`; the only engine that needs no file
-    hold: tuple[str, ...] = ()  # parts of the body that stay as the start has them, see `geometry.holding.hold_parts`
+    hold: tuple[str, ...] = ()  # regions of the body that stay as the start has them, see `hold_regions`
     keep_worn: bool = False  # the start's hair, skirt and shorts stay, whatever the guidance wants
 
 
@@ -114,8 +114,8 @@ class HumanJob:
     seed: int = 0
     body: Body | None = None  # that `start` is the surface of, in the working box; None: a mesh of another kind
     worn: Worn = field(default_factory=Worn)  # hair, skirt and shorts that `body` begins with
-    told: str = ""  # the prompt as the networks hear it; empty: as it is
-    skin: str = ""  # one of `SKIN_TONES`, which parts held of `body` are painted in; empty: the networks paint them
+    network_prompt: str = ""  # the prompt as the networks hear it; empty: as it is
+    skin: str = ""  # one of `SKIN_TONES`, which regions held of `body` are painted in; empty: the networks paint them
     notes: Mapping[str, str] = field(default_factory=dict)
     """What the record should say beside: where start and weights come from. A resumed run must have the same."""
 
@@ -162,7 +162,7 @@ def make_human(
 ) -> dict[str, Any]:
     """Make one human in a folder; the record that `run.json` holds.
 
-    resume: go on with the run in the folder, if there is one; it must have been asked for the same. Without it a
+    resume: go on with the run in the folder, if there is one; it must have the same request. Without it a
     folder with a run is refused. An exception from the callback or anywhere else (KeyboardInterrupt, a kill) leaves
     files that a resumed run goes on from; it loses at most a minute.
     """
@@ -226,7 +226,7 @@ class _Run:
                 self.start,
                 self.solids,
                 inside=lambda: fit_body(self.start.mesh).body if job.body is None else job.body,
-                parts=job.settings.hold,
+                regions=job.settings.hold,
                 keep_worn=job.settings.keep_worn,
                 bare=job.worn.bare,
             )
@@ -234,7 +234,7 @@ class _Run:
         if state.step < settings.steps:
             state = sculpt(
                 state,
-                job.told or job.prompt,
+                job.network_prompt or job.prompt,
                 settings,
                 normal=self.guides.normal,
                 depth=self.guides.depth,
@@ -275,7 +275,7 @@ class _Run:
             guide = self.guides.aligned()
             state = paint(
                 state,
-                job.told or job.prompt,
+                job.network_prompt or job.prompt,
                 settings,
                 guide=guide,
                 perceptual=make_perceptual(job.settings.perceptual, guide),
@@ -345,7 +345,7 @@ class _Run:
 
 
 class _Record:
-    """`run.json`: what was asked for, and what the stages that are done had to tell. Written whole after each."""
+    """`run.json`: the request, and what the stages that are done report. Written whole after each."""
 
     def __init__(self, out: Path, request: dict[str, Any], resume: bool) -> None:
         self.path = out / RECORD
@@ -370,13 +370,13 @@ class _Record:
         return found
 
     def _take_over(self, found: dict[str, Any]) -> None:
-        asked = json.loads(json.dumps(self.request))
-        for name, value in asked["request"].items():
+        request = json.loads(json.dumps(self.request))
+        for name, value in request["request"].items():
             if found["request"].get(name) != value:
                 difference = _first_difference(name, found["request"].get(name), value)
                 raise InputError(f"{self.path}: expected to resume what was begun, got another {difference}")
-        if found["versions"] != asked["versions"]:
-            difference = _first_difference("versions", found["versions"], asked["versions"])
+        if found["versions"] != request["versions"]:
+            difference = _first_difference("versions", found["versions"], request["versions"])
             warnings.warn(f"{self.path}: resumed with other {difference}; the result may differ", stacklevel=2)
         self.stages, self.measured = found["stages"], found["measured"]
         self.measured["resumed"] += 1
@@ -406,14 +406,14 @@ class _Record:
 
 
 def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
-    """What was asked for, as plain values, and the versions that it is made with."""
+    """The request as plain values, and the versions that it is made with."""
     start = hashlib.sha256()
     for tensor in (job.start.vertices, job.start.faces):
         start.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {
         "request": {
             "prompt": job.prompt,
-            "told": job.told,
+            "told": job.network_prompt,
             "skin": job.skin,
             "worn": _plain(job.worn),
             "seed": job.seed,

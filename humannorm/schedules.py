@@ -39,7 +39,7 @@ class Schedule:
         return low + (high - low) * (iteration - left) / (right - left)
 
     def scaled_time(self, factor: float) -> Schedule:
-        """The same course over `factor` times as many iterations, for shortened and lengthened runs."""
+        """The same schedule over `factor` times as many iterations, for shortened and lengthened runs."""
         return Schedule(tuple((at * factor, value) for at, value in self.points))
 
     def to_list(self) -> list[list[float]]:

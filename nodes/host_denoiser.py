@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import InputError, check_tensor
-from humannorm.guidance.diffusers_guide import resized
+from humannorm.guidance.diffusers_denoiser import resized
 
 from .payloads import DISTILLS, Conditioning, GuidancePayload, model_facts
 
@@ -189,7 +189,7 @@ def with_denoisers(
 ) -> Result:
     """`work` with a denoiser for each payload, all models loaded together; inside `ordinary_tensors`.
 
-    views: the batch that memory is asked for. seed: what hooks and patches are told.
+    views: the batch that memory is requested for. seed: passed to hooks and patches.
     """
     _refuse_rival_patches(payloads)
     models = [payload.model.clone() for payload in payloads]

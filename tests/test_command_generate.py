@@ -18,7 +18,7 @@ import torch
 
 from humannorm.checks import InputError
 from humannorm.cli import main
-from humannorm.commands.generate import POSES, held_parts, make_job, parse_sliders, read_prompts, slug, start_figure
+from humannorm.commands.generate import POSES, held_regions, make_job, parse_sliders, read_prompts, slug, start_figure
 from humannorm.commands.live import LiveView
 from humannorm.geometry import settings as geometry_settings
 from humannorm.pipeline import STAGES, HumanSettings, Progress, is_finished
@@ -152,10 +152,10 @@ def test_start_bodies() -> None:
 
 
 def test_what_is_held_is_the_presets_unless_told() -> None:
-    assert held_parts("none") == () and held_parts("hands, face") == ("hands", "face")
+    assert held_regions("none") == () and held_regions("hands, face") == ("hands", "face")
     assert human_preset("quick").hold == ("hands", "face") and human_preset("standard").hold == ()
     with pytest.raises(InputError, match="--hold: expected one of head, face"):
-        held_parts("elbow")
+        held_regions("elbow")
 
 
 def test_a_posed_body_comes_with_crops_that_follow_it(tiny_human: HumanSettings) -> None:
@@ -163,7 +163,7 @@ def test_a_posed_body_comes_with_crops_that_follow_it(tiny_human: HumanSettings)
         body="auto", pose="sit", models="bundled", preset="quick", seed=0, skin="auto", worn="auto"
     )
     job = make_job(arguments, "an old African man", tiny_human)
-    assert job.body is not None and job.told == "an old African man, sitting" and job.skin == "dark"
+    assert job.body is not None and job.network_prompt == "an old African man, sitting" and job.skin == "dark"
     assert torch.equal(job.start.vertices, job.body.vertices)
     before, after = (settings.geometry.camera_plan for settings in (tiny_human, job.settings))
     assert after is not None and after != before

@@ -22,10 +22,10 @@ def test_published_switch_over_one_iteration():
 
 
 def test_piecewise_course_and_its_plain_form():
-    course = Schedule(((0, 0.0), (10, 1.0), (10, 5.0), (20, 5.0), (30, 0.0)))
-    assert [course(i) for i in (0, 5, 10, 15, 25, 30)] == [0.0, 0.5, 5.0, 5.0, 2.5, 0.0]
-    assert Schedule.from_list(course.to_list()) == course
-    assert course.scaled_time(0.5)(12.5) == course(25)
+    schedule = Schedule(((0, 0.0), (10, 1.0), (10, 5.0), (20, 5.0), (30, 0.0)))
+    assert [schedule(i) for i in (0, 5, 10, 15, 25, 30)] == [0.0, 0.5, 5.0, 5.0, 2.5, 0.0]
+    assert Schedule.from_list(schedule.to_list()) == schedule
+    assert schedule.scaled_time(0.5)(12.5) == schedule(25)
 
 
 def test_plot_draws_one_labelled_panel_each():

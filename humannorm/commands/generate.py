@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 POSES = ("a-pose", "rest", "t-pose", "standing", "run", "sit", "fight")  # humannorm.body.POSES, which needs torch
-SKIN_TONES = ("fair", "light", "dark")  # humannorm.body.skins.SKIN_TONES
+SKIN_TONES = ("fair", "light", "dark")  # humannorm.body.painted_skin.SKIN_TONES
 NAME_LENGTH = 48  # characters of a prompt in its folder's name
 
 
@@ -139,18 +139,18 @@ def chosen_settings(args: argparse.Namespace) -> HumanSettings:
         check_range("--paint-steps", args.paint_steps, 1, 1_000_000)
         settings = dataclasses.replace(settings, texture=shorter_painting(settings.texture, args.paint_steps))
     export = dataclasses.replace(settings.export, faces=args.faces, texture_size=args.texture_size)
-    hold = settings.hold if args.hold is None else held_parts(args.hold)
+    hold = settings.hold if args.hold is None else held_regions(args.hold)
     return dataclasses.replace(settings, export=export, hold=hold)
 
 
-def held_parts(text: str) -> tuple[str, ...]:
+def held_regions(text: str) -> tuple[str, ...]:
     """The parts behind --hold."""
-    from humannorm.body.parts import BODY_PARTS
+    from humannorm.body.regions import BODY_REGIONS
     from humannorm.checks import check_choice
 
     parts = () if text == "none" else tuple(part.strip() for part in text.split(","))
     for part in parts:
-        check_choice("--hold", part, BODY_PARTS)
+        check_choice("--hold", part, BODY_REGIONS)
     return parts
 
 
@@ -174,7 +174,7 @@ def slug(prompt: str) -> str:
 
 def make_job(args: argparse.Namespace, prompt: str, settings: HumanSettings) -> HumanJob:
     from humannorm.body import plan_for_body, with_pose, worn_of_words
-    from humannorm.body.skins import tone_of_words
+    from humannorm.body.painted_skin import tone_of_words
     from humannorm.body.worn import Worn
     from humannorm.models import names_poses
     from humannorm.pipeline import HumanJob

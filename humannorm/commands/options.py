@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BODY",
-    "add_course",
     "add_device",
     "add_edit",
     "add_guidance",
     "add_models",
     "add_out",
     "add_preset",
+    "add_run_options",
     "add_seed",
     "autoguidance_of",
     "body_in",
-    "chosen_parts",
+    "chosen_regions",
     "chosen_settings",
     "following",
     "load_subject",
@@ -89,7 +89,7 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="quick", choices=("quick", "standard", "paper"), help="length and detail")
 
 
-def add_course(parser: argparse.ArgumentParser) -> None:
+def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options of a stage that optimises: length, what to go on from, preset, models, seed, device and folder."""
     parser.add_argument("--steps", type=int, help="length of the run; the preset's schedules are stretched with it")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from a state.safetensors of this command")
@@ -113,15 +113,15 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen_parts(args: argparse.Namespace, *names: str) -> dict[str, list[str]]:
+def chosen_regions(args: argparse.Namespace, *names: str) -> dict[str, list[str]]:
     """Parts of the body behind the named options, such as `only`; an error where --edit does not fit in."""
-    from humannorm.body.parts import BODY_PARTS
+    from humannorm.body.regions import BODY_REGIONS
     from humannorm.checks import InputError, check_choice
 
     found = {name: [word for word in getattr(args, name).split(",") if word] for name in names}
     for name, words in found.items():
         for word in words:
-            check_choice(f"--{name}", word, BODY_PARTS)
+            check_choice(f"--{name}", word, BODY_REGIONS)
     if found["only"] and args.edit is None:
         raise InputError("--only: expected --edit FILE with it, got none")
     if args.edit is not None and args.resume is not None:

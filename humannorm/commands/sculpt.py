@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from humannorm.commands.options import (
     BODY,
-    add_course,
     add_edit,
+    add_run_options,
     body_in,
-    chosen_parts,
+    chosen_regions,
     chosen_settings,
     following,
     load_subject,
@@ -48,10 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hold",
         metavar="PARTS|none",
-        help="parts kept as the start has them, such as hands or hands,face; quick from a body: hands,face, else none",
+        help="kept as the start has them, such as hands or hands,face; quick from a body: hands,face, else none",
     )
     add_edit(parser)
-    add_course(parser)
+    add_run_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     begin = time.monotonic()
     device = pick_device(args.device)
     settings = replace(chosen_settings(args, preset, shortened), camera_plan=camera_plan(args.models))
-    parts = check_parts(args)
+    regions = check_regions(args)
     mesh, body = start_figure(args)
     undressed = prepare_start(mesh.to(device), start_height(body))
     dresses = args.start == AUTO and args.edit is None  # an edit begins with a surface of its own
@@ -85,18 +85,18 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.start}: {repair}")
     settings = following(settings, body)
     guides = find_guides(args.models, device, paint=False)
-    told = args.prompt
+    network_prompt = args.prompt
     if body is not None and body.pose in POSES and names_poses(args.models):
-        told = with_pose(args.prompt, body.pose)
+        network_prompt = with_pose(args.prompt, body.pose)
     generator = torch.Generator().manual_seed(args.seed)
     before = start.mesh
     if args.edit is not None:
         finished = load_state(args.edit, device=device)
         before = extract_mesh(finished).mesh
-        hold = hold_all_but(before, body_in(before, body), parts["only"]) if parts["only"] else None
+        hold = hold_all_but(before, body_in(before, body), regions["only"]) if regions["only"] else None
         state = finished.edited(hold)
         settings = edit_settings(settings, finished.active_levels, finished.band.lattice.resolution)
-        print(f"editing {args.edit}: {', '.join(parts['only']) or 'all of it'}")
+        print(f"editing {args.edit}: {', '.join(regions['only']) or 'all of it'}")
     elif args.resume is None:
         state, report = start_state(start, settings, generator)
         print(
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
             undressed,
             solids,
             inside=lambda: body_in(undressed.mesh) if body is None else body,
-            parts=parts["hold"],
+            regions=regions["hold"],
             keep_worn=args.preset == "quick",
             bare=worn.bare,
         )
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     bar = ProgressLine(lambda progress: f"{progress.faces} faces")
     state = sculpt(
         state,
-        told,
+        network_prompt,
         settings,
         normal=guides.normal,
         depth=guides.depth,
@@ -154,15 +154,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_parts(args: argparse.Namespace) -> dict[str, list[str]]:
-    """--hold and --only as lists of parts, or an error before long work."""
+def check_regions(args: argparse.Namespace) -> dict[str, list[str]]:
+    """--hold and --only as lists of regions, or an error before long work."""
     from humannorm.checks import InputError
 
     fresh = args.edit is None and args.resume is None
     if args.hold is None:
         args.hold = "hands,face" if fresh and args.preset == "quick" and args.start in (AUTO, BODY) else "none"
     args.hold = "" if args.hold == "none" else args.hold
-    found = chosen_parts(args, "hold", "only")
+    found = chosen_regions(args, "hold", "only")
     if found["hold"] and not fresh:
         raise InputError("--hold: expected a run from its start (a resumed one keeps what it holds), got another")
     return found

@@ -161,8 +161,8 @@ def evaluate(field: SignedField, points: Float[Tensor, "N 3"]) -> Float[Tensor, 
 def settle_band(band: Band, field: SignedField, rings: int = 1) -> tuple[Band, Float[Tensor, " V"]]:
     """The band with `rings` spare rings around the whole surface that touches `band`, and the field's values on it.
 
-    The field is only asked, never changed. Every round follows the surface at least one cell further; inside the box
-    (`box_field`) a surface is finite, so the rounds end. A surface that does not touch `band` is not seen.
+    The field is only evaluated, never changed. Every round follows the surface at least one cell further; inside the
+    box (`box_field`) a surface is finite, so the rounds end. A surface that does not touch `band` is not seen.
     """
     sdf = evaluate(field, band.positions)
     while True:

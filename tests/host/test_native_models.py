@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from humannorm.guidance import Autoguidance, DiffusersGuide
+from humannorm.guidance import Autoguidance, DiffusersDenoiser
 from humannorm.guidance.folders import WEAK_UNET
 from humannorm.models import bundled_folder
 
@@ -20,7 +20,7 @@ SIZE = 64  # pixels
 
 @pytest.fixture(scope="module")
 def guide():
-    return DiffusersGuide.load("bundled", control=True)
+    return DiffusersDenoiser.load("bundled", control=True)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_autoguidance(pack, builders, autoguided, generator, controlled, distils
     """A weak UNet guides whatever the host samples as it guides the library's denoiser, but not what is distilled."""
     import comfy.samplers
 
-    guide = DiffusersGuide.load(autoguided, control=True, autoguidance=None if distils else Autoguidance())
+    guide = DiffusersDenoiser.load(autoguided, control=True, autoguidance=None if distils else Autoguidance())
     model, control_net = builders.build_model(autoguided), builders.build_control_net(autoguided)
     if distils:
         model.model_options[importlib.import_module("humannorm_pack.nodes.payloads").DISTILLS] = True

@@ -9,14 +9,14 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
 from humannorm.checks import InputError
-from humannorm.guidance.diffusers_guide import DiffusersGuide
+from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.training.widening import widened
 
 
 @pytest.fixture(scope="module")
 def networks() -> tuple[UNet2DConditionModel, ControlNetModel]:
     """The bundled model's shape with half of its finest level, random."""
-    guide = DiffusersGuide.load("bundled", dtype=torch.float32, control=True)
+    guide = DiffusersDenoiser.load("bundled", dtype=torch.float32, control=True)
     torch.manual_seed(0)
     width = {"block_out_channels": [32, *guide.unet.config.block_out_channels[1:]]}
     unet = UNet2DConditionModel.from_config({**guide.unet.config, **width})
