@@ -38,11 +38,6 @@ def ordinary_tensors() -> AbstractContextManager[Any]:
     return stack
 
 
-def own_tensor(value: Tensor) -> Tensor:
-    """A copy that is no inference tensor; to be called inside `ordinary_tensors`."""
-    return value.detach().clone()
-
-
 @dataclass(frozen=True, eq=False)
 class HostCondition:
     """Conds as the guider reads them, made ready for the model."""

@@ -29,7 +29,6 @@ from humannorm.geometry.lattice import (
 SignedField = Callable[[Tensor], Tensor]  # world points [N, 3] -> signed distance [N], negative inside
 
 BOX = 1.0  # half side of the working box
-COARSEST = 64  # resolution of the scan that looks for surfaces nobody announced
 _POINTS_PER_BATCH = 1 << 18
 
 
@@ -183,15 +182,3 @@ def band_at_points(
     check_tensor("points", points, "N 3", finite=True)
     band = band_around_cells(lattice, keys_from_addresses(lattice.cells_at(points)), rings)
     return settle_band(band, field, rings)
-
-
-def find_band(
-    lattice: Lattice, field: SignedField, rings: int = 1, device: torch.device | str = "cpu"
-) -> tuple[Band, Float[Tensor, " V"]]:
-    """A band around every surface in the box that a dense scan at resolution `COARSEST` shows."""
-    resolution = min(COARSEST, lattice.resolution)
-    band, sdf = settle_band(dense_band(Lattice(resolution), device), field, rings)
-    while resolution < lattice.resolution:
-        resolution = min(2 * resolution, lattice.resolution)
-        band, sdf = band_at_points(Lattice(resolution), crossing_points(band, sdf), field, rings)
-    return band, sdf
