@@ -93,7 +93,7 @@ def _make_remotely(job: HumanJob, device: str, threads: int) -> dict[str, bytes]
 
 def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
     """The files of a job; its record last, as it says that all is there."""
-    from humannorm.export.files import write_files
+    from humannorm.files import write_files
     from humannorm.pipeline import RECORD
 
     for name in sorted(files, key=lambda name: name == RECORD):

@@ -353,7 +353,7 @@ class _Record:
         return {"format": FORMAT, **self.request, "stages": self.stages, "measured": self.measured}
 
     def _write(self) -> None:
-        from humannorm.export.files import write_files
+        from humannorm.files import write_files
 
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
         write_files({self.path: text.encode("utf-8")})

@@ -193,9 +193,9 @@ def sick() -> type[Sick]:
 def tiny_human() -> HumanSettings:
     """Settings of a whole human, every stage as short and coarse as it can be."""
     from humannorm.export import ExportSettings
+    from humannorm.fields.hash_grid import GridLayout
     from humannorm.geometry.fields import HashFieldSettings
     from humannorm.geometry.fitting import FitSettings
-    from humannorm.geometry.hash_grid import GridLayout
     from humannorm.geometry.settings import QUICK as SCULPT
     from humannorm.geometry.settings import shortened as shorter_sculpting
     from humannorm.request import HumanSettings, StartSettings

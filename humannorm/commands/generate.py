@@ -9,8 +9,17 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .live import LiveView
-from .options import add_device, add_models, add_out, add_preset, add_seed, add_start, held_parts, pick_device
+from humannorm.commands.live import LiveView
+from humannorm.commands.options import (
+    add_device,
+    add_models,
+    add_out,
+    add_preset,
+    add_seed,
+    add_start,
+    held_parts,
+    pick_device,
+)
 
 if TYPE_CHECKING:
     import torch

@@ -11,12 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import Cameras, orbit, turntable
+from humannorm.files import write_files
 from humannorm.geometry.pictures import GROUND, SIDES, shaded_views
 from humannorm.images import contact_sheet, save_png, to_pil
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import render
-
-from .files import write_files
 
 __all__ = ["film_views", "save_film", "save_shaded_film", "save_sides", "to_working_box", "write_film"]
 

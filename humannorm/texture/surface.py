@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from humannorm.checks import check_same_device, check_tensor
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, unique_edges, weld
 from humannorm.texture.fields import ColorField
 from humannorm.texture.state import TextureState

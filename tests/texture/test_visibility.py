@@ -11,7 +11,7 @@ import trimesh
 
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, orbit
 from humannorm.checks import InputError
-from humannorm.geometry.hash_grid import GridLayout
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.mesh import Mesh
 from humannorm.texture.fields import HashColorField, HashColorSettings
 from humannorm.texture.state import start_state
