@@ -32,7 +32,7 @@ SMALL = replace(
 )
 """The quick run on a small field and a coarse lattice."""
 
-PROMISED = {"state.safetensors", "sculpt.glb", "sheet_sculpt.png", "losses.png", "turntable.gif", "sculpt.json"}
+PROMISED = {"state.safetensors", "sculpt.glb", "sheet_sculpt.png", "losses.png", "turntable.webp", "sculpt.json"}
 
 
 def test_sculpt_and_go_on(

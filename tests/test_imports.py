@@ -45,17 +45,19 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "training": GROUND | {"rendering", "body", "guidance", "models", "geometry"},
     # Reads the training data, runs the stages that it measures.
     "evaluation": GROUND | {"rendering", "guidance", "models", "training", "body", "geometry", "texture", "distance"},
-    "pipeline": GROUND | {"rendering", "guidance", "body", "geometry", "texture", "export", "models", "rigging"},
-    "cluster": GROUND | {"pipeline", "guidance", "export"},
+    "request": GROUND | {"body", "geometry", "texture", "export", "models"},
+    "stages": GROUND | {"request", "body", "geometry", "texture", "export", "rigging"},
+    "pipeline": GROUND | {"request", "stages", "guidance", "geometry", "texture", "export"},
+    "cluster": GROUND | {"request", "pipeline", "guidance", "export"},
     "cli": frozenset({"checks", "commands", "__version__"}),
     "__main__": frozenset({"cli"}),
-    "__init__": frozenset(),
+    "__init__": frozenset({"pipeline"}),  # lazily, for `humannorm.generate`
 }
 ABOVE_ALL = "commands"  # the verbs may call every room
 
 LIGHT_ROOMS = (GROUND - {"warp_runtime", "__version__"}) | {
     "body", "cli", "cluster", "commands", "distance", "evaluation", "export", "fields", "geometry", "guidance",
-    "models", "pipeline", "rendering", "rigging", "texture", "training",
+    "models", "pipeline", "rendering", "request", "rigging", "stages", "texture", "training",
 }  # fmt: skip
 HEAVY = (
     "comfy",
