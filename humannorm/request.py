@@ -108,9 +108,7 @@ class HumanRequest:
     frame: int = 0  # of a BVH file, from 0
     outfit: str = AUTO  # what the start body wears: what the prompt names, or "none"
     hold: tuple[str, ...] | None = None  # regions of the start that stay; None: the preset's, and of a mesh file none
-    skin: str = (
-        AUTO  # of held regions: the prompt's tone, one of `body.painted_skin.SKIN_TONES`, or "model"
-    )
+    skin: str = AUTO  # of held regions: the prompt's tone, one of `body.painted_skin.SKIN_TONES`, or "model"
     height_m: float = 1.75  # metres, of the exported human
     sculpt_steps: int | None = None  # None: the preset's
     paint_steps: int | None = None
