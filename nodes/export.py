@@ -109,8 +109,8 @@ class HumanNormMeshExporter(io.ComfyNode):
             except OSError as error:
                 raise refused(target, error) from error
             path = relative_to_output(target)
-            told = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
-            return io.NodeOutput(to_host(baked.mesh, baked.normal_map), path, ui=told)
+            preview = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
+            return io.NodeOutput(to_host(baked.mesh, baked.normal_map), path, ui=preview)
 
 
 def _subject(texture: TextureState | None, geometry: GeometryState | None, mesh: Any | None) -> tuple[Mesh, Any]:
@@ -124,7 +124,7 @@ def _subject(texture: TextureState | None, geometry: GeometryState | None, mesh:
 
 
 def workflow_notes(hidden: Any) -> dict[str, str] | None:
-    """What lets a GLB that is dropped on the canvas restore its graph, unless the host was told to keep it out."""
+    """What lets a GLB that is dropped on the canvas restore its graph, unless the host keeps it out."""
     if args.disable_metadata:
         return None
     extras = {} if hidden.prompt is None else {"prompt": json.dumps(hidden.prompt)}

@@ -238,10 +238,10 @@ class HumanNormAnimate(io.ComfyNode):
             except OSError as error:
                 raise refused(target, error) from error
             path = relative_to_output(target)
-            told = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
+            preview = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
             pictures = torch.stack([picture for film in films for picture in film.pictures])
             return io.NodeOutput(
-                path, pictures, ui={**told, "images": [shown_file(each) for each in shown], "animated": (True,)}
+                path, pictures, ui={**preview, "images": [shown_file(each) for each in shown], "animated": (True,)}
             )
 
 

@@ -21,7 +21,7 @@ from humannorm.commands.options import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from humannorm.guidance import DiffusersGuide
+    from humannorm.guidance import DiffusersDenoiser
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     from humannorm.cameras import view_label
     from humannorm.checks import InputError, check_range
-    from humannorm.guidance import DiffusersGuide
+    from humannorm.guidance import DiffusersDenoiser
     from humannorm.images import contact_sheet, load_png, save_png
     from humannorm.prompts import Prompts
 
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     views = parse_views(args.views)
     given = None if args.normal is None else load_png(args.normal)[..., :3]
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[args.precision]
-    guide = DiffusersGuide.load(
+    guide = DiffusersDenoiser.load(
         args.models,
         device=pick_device(args.device),
         dtype=dtype,
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _draw(
-    guide: DiffusersGuide, prompts: list[str], args: argparse.Namespace, kind: str, control: Tensor | None
+    guide: DiffusersDenoiser, prompts: list[str], args: argparse.Namespace, kind: str, control: Tensor | None
 ) -> Tensor:
     """All pictures [N,H,W,3], a batch at a time. Picture i's noise hangs on the seed and i alone."""
     import torch

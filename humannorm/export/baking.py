@@ -32,7 +32,7 @@ ColorField: TypeAlias = Callable[[Tensor], Tensor]
 """Colours, sRGB 0..1 [N, 3], of points of the full-resolution surface [N, 3] in the mesh's own units."""
 
 CHUNK = 2**18
-"""Points asked of a field at once."""
+"""Points of a field that are evaluated at once."""
 
 
 @dataclass(frozen=True, eq=False)

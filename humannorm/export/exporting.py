@@ -75,7 +75,7 @@ def export_mesh(
 ) -> list[Path]:
     """Write `mesh` as GLB, OBJ or PLY, as the path ends; the files written, the named one last.
 
-    Colours come from `field`, asked at points of the full surface in the mesh's own units, else from the mesh's
+    Colours come from `field`, evaluated at points of the full surface in the mesh's own units, else from the mesh's
     texture, else from its vertex colours; without any it is plain grey. PLY has vertex colours instead of textures.
     """
     target = Path(path)
@@ -127,7 +127,7 @@ def bake(
     field: ColorField | None = None,
     progress: Progress | None = None,
 ) -> BakedMesh:
-    """Unwrapped surface of at most `settings.faces` faces, with base colour and the maps asked for."""
+    """Unwrapped surface of at most `settings.faces` faces, with base colour and the requested maps."""
     tell = progress or _say_nothing
     source, surface = _reduced(mesh, settings, tell)
     tell("unwrap", 0.1)
@@ -211,7 +211,7 @@ def _occlusion(mesh: Mesh, settings: ExportSettings) -> Float[Tensor, " V"]:
 
 
 def _reduced(mesh: Mesh, settings: ExportSettings, tell: Progress) -> tuple[Mesh, Mesh]:
-    """The checked mesh in single precision, and its reduction to the faces asked for."""
+    """The checked mesh in single precision, and its reduction to the requested number of faces."""
     _check_settings(settings)
     check_mesh(mesh)
     source = mesh.to(dtype=torch.float32)

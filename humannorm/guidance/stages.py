@@ -1,4 +1,4 @@
-"""Which networks the stages ask: those of one folder that does everything, or the published set of four folders."""
+"""Which networks the stages use: those of one folder that does everything, or the published set of four folders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from humannorm.checks import InputError
 from humannorm.guidance.denoiser import Denoiser
-from humannorm.guidance.diffusers_guide import DiffusersGuide
+from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.guidance.folders import load_component, model_folder, read_config
 
 __all__ = ["PUBLISHED_FOLDERS", "StageGuides", "find_guides"]
@@ -20,12 +20,12 @@ ALIGNED, CONTROL = "normal-aligned-sd1.5", "controlnet-normal-sd1.5"
 PUBLISHED_FOLDERS = (NORMAL, DEPTH, ALIGNED, CONTROL)
 """Names of the published weights; a folder that holds them all serves all stages."""
 
-LoadGuide = Callable[[], DiffusersGuide]
+LoadGuide = Callable[[], DiffusersDenoiser]
 
 
 @dataclass(frozen=True)
 class StageGuides:
-    """How to load each stage's network. Nothing is loaded before it is asked for."""
+    """How to load each stage's network. Nothing is loaded before it is needed."""
 
     normal: Denoiser | LoadGuide
     depth: Denoiser | LoadGuide
@@ -35,19 +35,19 @@ class StageGuides:
 def find_guides(models: str | Path, device: torch.device, *, sculpt: bool = True, paint: bool = True) -> StageGuides:
     """The networks of "bundled", of one diffusers folder, or of a folder with the published ones.
 
-    Half precision on CUDA. sculpt, paint: which stages will ask, so that a missing folder is told now and not after the
-    first stage; a single folder's one network is loaded once and shared by all.
+    Half precision on CUDA. sculpt, paint: which stages will run, so that a missing folder is refused now and not after
+    the first stage; a single folder's one network is loaded once and shared by all.
     """
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     folder = Path(models)
-    asked = ((NORMAL, DEPTH) if sculpt else ()) + ((ALIGNED, CONTROL) if paint else ())
+    needed = ((NORMAL, DEPTH) if sculpt else ()) + ((ALIGNED, CONTROL) if paint else ())
     there = [name for name in PUBLISHED_FOLDERS if str(models) != "bundled" and (folder / name).is_dir()]
     if not there:
         if paint:
             read_config(model_folder(models), "controlnet")
-        guide = DiffusersGuide.load(models, device=device, dtype=dtype, control=paint)
+        guide = DiffusersDenoiser.load(models, device=device, dtype=dtype, control=paint)
         return StageGuides(guide, guide, lambda: guide)
-    for name in asked:
+    for name in needed:
         if name not in there:
             raise InputError(f"{folder / name}: expected beside {there[0]}, got no such folder")
         if name == CONTROL:
@@ -55,10 +55,10 @@ def find_guides(models: str | Path, device: torch.device, *, sculpt: bool = True
         else:
             model_folder(folder / name)
 
-    def load(name: str) -> DiffusersGuide:
-        return DiffusersGuide.load(folder / name, device=device, dtype=dtype)
+    def load(name: str) -> DiffusersDenoiser:
+        return DiffusersDenoiser.load(folder / name, device=device, dtype=dtype)
 
-    def load_aligned() -> DiffusersGuide:
+    def load_aligned() -> DiffusersDenoiser:
         import diffusers
 
         guide = load(ALIGNED)
