@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .atlas import Atlas, UnwrapSettings, unwrap
-    from .baked import BakedMesh
+    from .baked import BakedMesh, Material
     from .decimation import decimate
     from .exporting import (
         FORMATS,
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
         write_baked,
     )
     from .gltf import GlbBuilder
+    from .loading import load_baked
     from .tangents import vertex_tangents
     from .writers import add_mesh, write_glb, write_obj, write_ply
 
 # Name -> module, imported on first use: unwrapping needs scipy, which importing the library must not cost.
 _HOMES = {
     **dict.fromkeys(("Atlas", "UnwrapSettings", "unwrap"), "atlas"),
-    "BakedMesh": "baked",
+    **dict.fromkeys(("BakedMesh", "Material"), "baked"),
     "decimate": "decimation",
     **dict.fromkeys(
         (
@@ -42,6 +43,7 @@ _HOMES = {
         "exporting",
     ),
     "GlbBuilder": "gltf",
+    "load_baked": "loading",
     "vertex_tangents": "tangents",
     **dict.fromkeys(("add_mesh", "write_glb", "write_obj", "write_ply"), "writers"),
 }
@@ -52,6 +54,7 @@ __all__ = [
     "BakedMesh",
     "ExportSettings",
     "GlbBuilder",
+    "Material",
     "UnwrapSettings",
     "add_mesh",
     "bake",
@@ -59,6 +62,7 @@ __all__ = [
     "color_vertices",
     "decimate",
     "export_mesh",
+    "load_baked",
     "to_metres",
     "unwrap",
     "vertex_tangents",
