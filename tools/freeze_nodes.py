@@ -95,8 +95,10 @@ def keeps(old: dict[str, Any], new: dict[str, Any]) -> bool:
     wider = set(old["type"].split(",")) <= set(new["type"].split(","))
     picked = new.get("options") == "host" and "STRING" in new["type"].split(",")
     own = {"type", "multiline", "options"} | ({"default"} if picked else set())
-    return wider and all(old.get(key) == new.get(key) for key in (old.keys() | new.keys()) - own) and (
-        picked or old.get("options") == new.get("options")
+    return (
+        wider
+        and all(old.get(key) == new.get(key) for key in (old.keys() | new.keys()) - own)
+        and (picked or old.get("options") == new.get("options"))
     )
 
 

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from humannorm.export.baked import BakedMesh, Material
+from humannorm.export.tangents import vertex_tangents
 from humannorm.mesh import Mesh
 from humannorm.mesh_io import load_mesh
-
-from .baked import BakedMesh, Material
-from .tangents import vertex_tangents
 
 __all__ = ["load_baked"]
 

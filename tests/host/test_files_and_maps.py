@@ -185,7 +185,9 @@ def test_maps_of_a_loaded_file_are_in_the_exported_one(host, dressed_up):
     (material,) = document["materials"]
     assert {"normalTexture", "occlusionTexture", "emissiveTexture"} <= set(material)
     assert material["pbrMetallicRoughness"]["metallicFactor"] == 0.5
-    assert material["occlusionTexture"]["index"] == material["pbrMetallicRoughness"]["metallicRoughnessTexture"]["index"]
+    assert (
+        material["occlusionTexture"]["index"] == material["pbrMetallicRoughness"]["metallicRoughnessTexture"]["index"]
+    )
     assert load_baked(path).material.metallic_roughness.shape == (64, 64, 3)
     assert "normal map 16 x 16" in entry["outputs"]["info"]["text"][0]
 
@@ -198,7 +200,9 @@ def test_a_baked_copy_has_the_maps_where_they_were(dressed_up):
     baked = bake(source, ExportSettings(faces=100_000, texture_size=128))
     emissive, other = baked.material.emissive, baked.material.metallic_roughness
     torch.testing.assert_close(emissive + other, torch.ones_like(emissive), atol=1e-4, rtol=0)
-    assert float(emissive.min()) == pytest.approx(0.2, abs=0.01) and float(emissive.max()) == pytest.approx(0.8, abs=0.01)
+    assert float(emissive.min()) == pytest.approx(0.2, abs=0.01) and float(emissive.max()) == pytest.approx(
+        0.8, abs=0.01
+    )
 
 
 def hostile() -> dict[str, tuple[graphs.Graph, str]]:
