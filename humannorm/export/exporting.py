@@ -16,11 +16,12 @@ from humannorm.checks import InputError, check_choice, check_range
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export.atlas import unwrap
 from humannorm.export.baked import BakedMesh
-from humannorm.export.baking import ColorField, SurfacePoints, bake_normals, colors_at, find_texels, locate
+from humannorm.export.baking import ColorField, SurfacePoints, bake_normals, colors_at, locate
 from humannorm.export.decimation import decimate
 from humannorm.export.tangents import vertex_tangents
 from humannorm.export.writers import write_glb, write_obj, write_ply
 from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
+from humannorm.rendering.texels import find_texels
 
 __all__ = [
     "FORMATS",
