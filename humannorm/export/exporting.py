@@ -22,6 +22,7 @@ from humannorm.export.decimation import decimate
 from humannorm.export.tangents import vertex_tangents
 from humannorm.export.writers import write_glb, write_obj, write_ply
 from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
+from humannorm.rendering.texels import find_texels
 
 __all__ = [
     "FORMATS",
