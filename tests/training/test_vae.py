@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from humannorm.checks import InputError
+from humannorm.training import vae as vae_module
 from humannorm.training.config import LoopConfig, VaeConfig
 from humannorm.training.loop import train
 from humannorm.training.shards import Shards
 from humannorm.training.vae import (
+    ROUND_OFF,
     VaeTask,
     build_vae,
     crop_around,
     deepened,
+    soft_magnitude,
     structural_similarity,
     with_latent_channels,
 )
@@ -172,3 +175,28 @@ def test_all_latent_channels_cannot_be_kept(people_shards, kept):
     config = replace(SMALL, latent_channels=6, kept_channels=kept)
     with pytest.raises(InputError, match="kept_channels"):
         VaeTask(build_vae(config, 64), Shards(data), Shards(data, split="held_out"), config)
+
+
+def test_errors_as_small_as_bf16s_rounding_hardly_pull_and_large_ones_pull_as_their_absolute_value():
+    error = torch.tensor([-0.5, -0.0025, 0.0, 0.0025, 0.5], dtype=torch.float64, requires_grad=True)
+    value = soft_magnitude(error)
+    (slope,) = torch.autograd.grad(value.sum(), error)
+    assert bool((value <= error.abs()).all()) and bool((value >= error.abs() - ROUND_OFF).all()) and value[2] == 0
+    assert float(slope[3].abs()) < 0.25 and float(slope[4]) > 0.999
+    torch.testing.assert_close(slope, -slope.flip(0))
+
+
+def test_the_structural_term_looks_at_people_alone(people_shards, monkeypatch):
+    data = people_shards(shards=1, size=64)
+    task = VaeTask(build_vae(SMALL, 64), Shards(data), Shards(data, split="held_out"), SMALL)
+    batch = task.draw(torch.Generator().manual_seed(0), 2)
+    inside = batch["weight"]
+    structural = VaeTask(task.vae, task.shards, task.held_out, replace(SMALL, similarity_weight=1.0))
+
+    def added(dissimilarity: torch.Tensor) -> float:
+        monkeypatch.setattr(vae_module, "structural_similarity", lambda *_: 1.0 - dissimilarity)
+        with torch.no_grad():
+            return float(structural(batch) - task(batch))
+
+    assert added((inside == 0).float().expand(-1, 3, -1, -1)) == 0.0
+    assert abs(added(torch.ones_like(batch["image"])) - 1.0) < 1e-5
