@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from humannorm import __version__
+from humannorm.processor import prepare_threads
 
 __all__ = ["VERBS", "main"]
 
@@ -56,6 +57,7 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit status."""
+    prepare_threads()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
         words = ["--help"]

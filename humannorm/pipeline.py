@@ -11,8 +11,9 @@ What a finished run leaves in its folder:
 | `run.json` | prompt, every setting, seed, versions; facts, times and memory of the stages | all but `measured` |
 | `work/` | the checkpoints of the optimisers; may be deleted when the run is done | |
 
-"The same bytes" holds for the same prompt, settings, seed, weights, versions and number of threads on a CPU, whether or
-not the run was killed and resumed on the way. While it lasts, `preview.png` shows the last view drawn.
+"The same bytes" holds for the same prompt, settings, seed, weights, versions, precision and number of threads on one
+kind of CPU, whether or not the run was killed and resumed on the way. While it lasts, `preview.png` shows the last view
+drawn.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from torch import Tensor
 
 from humannorm import __version__
 from humannorm.checks import InputError
+from humannorm.processor import waiting_policy
 from humannorm.prompts import Prompts
 from humannorm.request import HumanJob, HumanRequest, job_of, pick_device
 from humannorm.schedules import Schedule
@@ -113,7 +115,7 @@ def generate(
 
     job, chosen = job_of(HumanRequest(prompt, **options)), pick_device(device)
     refuse_started(Path(out), resume)
-    guides = find_guides(job.request.models, chosen)
+    guides = find_guides(job.request.models, chosen, precision=job.request.precision)
     return make_human(job, guides, Path(out), device=chosen, resume=resume, callback=callback)
 
 
@@ -167,7 +169,7 @@ class _Run:
         self.job, self.guides, self.device, self.callback = job, guides, device, callback
         self.out, self.work = out, out / "work"
         self.start = place_start(job.start, job.body, device)
-        self.record = _Record(out, _request(job, device), resume)
+        self.record = _Record(out, _request(job, device, guides.precision), resume)
         self.preview_file = out / "preview.png"
         self._previewed = time.monotonic()
         for leftover in out.glob(".*.partial"):  # of a process that was killed while it wrote
@@ -307,7 +309,12 @@ class _Record:
         self.path = out / RECORD
         self.request = request
         self.stages: dict[str, Any] = {}
-        self.measured: dict[str, Any] = {"seconds": {}, "resumed": 0, "threads": torch.get_num_threads()}
+        self.measured: dict[str, Any] = {
+            "seconds": {},
+            "resumed": 0,
+            "threads": torch.get_num_threads(),
+            "waiting": waiting_policy(),
+        }
         if self.path.exists():
             refuse_started(out, resume)
             self._take_over(self._read())
@@ -360,8 +367,8 @@ class _Record:
         write_files({self.path: text.encode("utf-8")})
 
 
-def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
-    """The request as plain values, and the versions that it is made with."""
+def _request(job: HumanJob, device: torch.device, precision: str) -> dict[str, Any]:
+    """What was asked for, as plain values, and the versions that it is made with."""
     start = hashlib.sha256()
     for tensor in (job.start.vertices, job.start.faces):
         start.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -372,6 +379,7 @@ def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
             "painted_skin": job.skin,
             "worn": _plain(job.worn),
             "device": device.type,
+            "precision": precision,  # what "auto" came to
             "start_sha256": start.hexdigest(),
             "settings": _plain(job.settings),
         },

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from humannorm.checks import InputError, check_choice, check_range
+from humannorm.processor import PRECISIONS
 
 if TYPE_CHECKING:
     import torch
@@ -103,6 +104,7 @@ class HumanRequest:
     seed: int = 0  # source of every random draw
     preset: str = "quick"  # one of PRESETS
     models: str = "bundled"  # or a folder, see `guidance.find_guides`
+    precision: str = "auto"  # of the networks, one of `processor.PRECISIONS`
     body: str | BodyShape = AUTO  # of the prompt's sex, age and build; "neutral"; sliders "sex=1,age=0.9"; a mesh file
     pose: str = "a-pose"  # of the start body: one of `body.POSES`, or a BVH file
     frame: int = 0  # of a BVH file, from 0
@@ -117,6 +119,7 @@ class HumanRequest:
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
+        check_choice("precision", self.precision, PRECISIONS)
         check_choice("outfit", self.outfit, (AUTO, NONE))
         check_range("height_m", self.height_m, 0.01, 100.0)
         check_range("faces", self.faces, 4, 10_000_000)

@@ -34,6 +34,7 @@ from .schema import (
     Geometry,
     Guidance,
     factor_input,
+    mesh_input,
     override_input,
     preset_input,
     rendering_inputs,
@@ -61,10 +62,10 @@ class HumanNormGeometryStart(io.ComfyNode):
             search_aliases=["sdf", "dmtet", "mesh to sdf"],
             inputs=[
                 Body.Input("body", optional=True, tooltip="From HumanNorm Body. Connect this or a mesh."),
-                io.Mesh.Input(
+                mesh_input(
                     "start_mesh",
+                    "Any closed mesh or its 3D file, +Y up and facing +Z; it is centred and scaled to a body's height.",
                     optional=True,
-                    tooltip="Any closed mesh, +Y up and facing +Z; it is centred and scaled to a body's height.",
                 ),
                 preset_input(),
                 io.Combo.Input(

@@ -35,6 +35,7 @@ from .schema import (
     Prompts,
     Texture,
     factor_input,
+    mesh_input,
     preset_input,
     rendering_inputs,
     schema,
@@ -60,10 +61,11 @@ class HumanNormTextureStart(io.ComfyNode):
                 Geometry.Input(
                     "geometry", optional=True, tooltip="From the geometry optimiser. Connect this or a mesh."
                 ),
-                io.Mesh.Input(
+                mesh_input(
                     "own_mesh",
+                    "Any mesh or its 3D file, +Y up and facing +Z; it is painted in a copy centred and of a body's"
+                    " height.",
                     optional=True,
-                    tooltip="Any mesh, +Y up and facing +Z; it is painted in a copy centred and of a body's height.",
                 ),
                 preset_input(),
                 io.Combo.Input(

@@ -25,6 +25,7 @@ GROUND = frozenset(
         "working_box",
         "cameras",
         "optimisation",
+        "processor",
         "prompts",
         "warp_runtime",
         "__version__",
@@ -50,7 +51,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "stages": GROUND | {"request", "body", "geometry", "texture", "export", "rigging"},
     "pipeline": GROUND | {"request", "stages", "guidance", "geometry", "texture", "export"},
     "cluster": GROUND | {"request", "pipeline", "guidance", "export"},
-    "cli": frozenset({"checks", "commands", "__version__"}),
+    "cli": frozenset({"checks", "commands", "processor", "__version__"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset({"pipeline"}),  # lazily, for `humannorm.generate`
 }
@@ -58,7 +59,7 @@ ABOVE_ALL = "commands"  # the verbs may call every room
 
 LIGHT_ROOMS = (GROUND - {"warp_runtime", "__version__"}) | {
     "body", "cli", "cluster", "commands", "distance", "evaluation", "export", "fields", "geometry", "guidance",
-    "models", "pipeline", "rendering", "request", "rigging", "stages", "texture", "training",
+    "models", "pipeline", "rendering", "request", "rigging", "texture", "training",
 }  # fmt: skip
 HEAVY = (
     "comfy",

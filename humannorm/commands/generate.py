@@ -14,6 +14,7 @@ from humannorm.commands.options import (
     add_device,
     add_models,
     add_out,
+    add_precision,
     add_preset,
     add_seed,
     add_start,
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--faces", type=int, default=400_000, metavar="N", help="most faces of the GLB")
     parser.add_argument("--texture-size", type=int, default=2048, metavar="N", help="side of the textures, up to 8192")
     add_device(parser)
+    add_precision(parser)
     add_out(parser, default="human")
 
 
@@ -79,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         errors = run_on_ray(args, unfinished, device)
     else:
         errors = {}
-        guides = find_guides(args.models, device) if unfinished else None
+        guides = find_guides(args.models, device, precision=args.precision) if unfinished else None
         for folder, job in unfinished.items():
             assert guides is not None
             try:
@@ -115,6 +117,7 @@ def request_of(args: argparse.Namespace, prompt: str) -> HumanRequest:
         seed=args.seed,
         preset=args.preset,
         models=args.models,
+        precision=args.precision,
         body=args.body,
         pose=args.pose,
         frame=args.frame,

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from humannorm.processor import PRECISIONS
+
 if TYPE_CHECKING:
     import torch
 
@@ -20,6 +22,7 @@ __all__ = [
     "add_guidance",
     "add_models",
     "add_out",
+    "add_precision",
     "add_preset",
     "add_run_options",
     "add_seed",
@@ -81,6 +84,15 @@ def autoguidance_of(args: argparse.Namespace) -> Autoguidance | None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes CUDA if present")
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=PRECISIONS,
+        help="of the networks; auto takes fp16 on CUDA, bf16 on a CPU that computes it natively, else fp32",
+    )
 
 
 def add_preset(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +157,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add_models(parser)
     add_seed(parser)
     add_device(parser)
+    add_precision(parser)
     add_out(parser)
 
 

@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from humannorm.guidance import find_guides
+    from humannorm.processor import waiting_policy
     from humannorm.request import network_prompt
     from humannorm.stages import begin_painting, edit_painting, held_for_edit, painted_surface
     from humannorm.texture.fields import UvColorSettings
@@ -85,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         state = load_state(resumed, generator, device)
         print(f"going on after step {state.step}")
-    guide = find_guides(args.models, device, sculpt=False).aligned()
+    guides = find_guides(args.models, device, kinds=("color",), precision=args.precision)
+    guide = guides.aligned()
     perceptual = make_perceptual(args.perceptual, guide, args.vgg16)
 
     out: Path = args.out
@@ -118,6 +120,9 @@ def run(args: argparse.Namespace) -> int:
         "prompt": args.prompt,
         "preset": args.preset,
         "seed": args.seed,
+        "precision": guides.precision,
+        "threads": torch.get_num_threads(),
+        "waiting": waiting_policy(),
         "steps": state.step,
         "faces": state.mesh.num_faces,
         "unseen_vertices": int((~painted.colors.seen).sum()),

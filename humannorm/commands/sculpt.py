@@ -47,13 +47,14 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.geometry.state import LOSS_NAMES
     from humannorm.guidance import find_guides
     from humannorm.optimisation import save_loss_plot
+    from humannorm.processor import waiting_policy
     from humannorm.request import job_of
     from humannorm.stages import write_sculpture
 
     begin = time.monotonic()
     device = pick_device(args.device)
     job = job_of(request_of(args))
-    guides = find_guides(args.models, device, paint=False)
+    guides = find_guides(args.models, device, kinds=("normal", "depth"), precision=args.precision)
     generator = torch.Generator().manual_seed(args.seed)
     state, before, settings = first_state(args, job, generator, device)
 
@@ -80,6 +81,9 @@ def run(args: argparse.Namespace) -> int:
         "prompt": args.prompt,
         "preset": args.preset,
         "seed": args.seed,
+        "precision": guides.precision,
+        "threads": torch.get_num_threads(),
+        "waiting": waiting_policy(),
         "steps": state.step,
         "faces": surface.mesh.num_faces,
         "pieces": surface.pieces,

@@ -18,7 +18,7 @@ from humannorm.cameras import VIEW_AZIMUTHS, view_label
 from humannorm.checks import InputError
 from humannorm.evaluation.gallery import Gallery, Picture
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
-from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_latents
+from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_images
 from humannorm.prompts import Prompts
 from humannorm.training.shards import Shards
 
@@ -151,32 +151,17 @@ def draw(
     guide: DiffusersDenoiser, texts: list[str], settings: SampleSettings, kind: str, cell: str, control: Tensor | None
 ) -> Tensor:
     """Pictures [N,H,W,3]; the noise of picture i hangs on the seed, kind, cell and i alone."""
-    size = guide.resolution // guide.downscale
     offset = int.from_bytes(f"{kind}_{cell}".encode("ascii"), "big") % 1_000_003
-    pictures = []
-    for first in range(0, len(texts), settings.batch):
-        chosen = slice(first, min(first + settings.batch, len(texts)))
-        noise = [
-            torch.randn(
-                (guide.channels, size, size),
-                generator=torch.Generator().manual_seed((settings.seed * 1_000_003 + offset) * 10_007 + i),
-            )
-            for i in range(chosen.start, chosen.stop)
-        ]
-        condition = guide.condition(
-            texts[chosen],
-            guidance_scale=settings.scale(kind),
-            control=None if control is None else control[chosen],
-        )
-        latents = sample_latents(
-            guide,
-            condition,
-            torch.stack(noise).to(guide.device),
-            scheduler_config=guide.scheduler_config,
-            steps=settings.steps,
-        )
-        pictures.append(guide.decode(latents).cpu().float())
-    return torch.cat(pictures)
+    first = (settings.seed * 1_000_003 + offset) * 10_007
+    return sample_images(
+        guide,
+        texts,
+        seeds=range(first, first + len(texts)),
+        guidance_scale=settings.scale(kind),
+        control=control,
+        steps=settings.steps,
+        batch=settings.batch,
+    )
 
 
 def add_reconstructions(gallery: Gallery, people: Shards, guide: DiffusersDenoiser, settings: SampleSettings) -> None:

@@ -13,9 +13,11 @@ from humannorm.guidance.distillation import (
     sds_loss,
     sds_weight,
 )
-from humannorm.guidance.stages import PUBLISHED_FOLDERS, StageGuides, find_guides
+from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_images
+from humannorm.guidance.stages import PUBLISHED_FOLDERS, StageGuides, find_guides, load_networks
 
 __all__ = [
+    "GUIDANCE_SCALES",
     "PUBLISHED_FOLDERS",
     "Autoguidance",
     "Denoiser",
@@ -24,8 +26,10 @@ __all__ = [
     "SdsResult",
     "StageGuides",
     "find_guides",
+    "load_networks",
     "multistep_target",
     "portions",
+    "sample_images",
     "sds_at_pictures",
     "sds_gradient",
     "sds_loss",
