@@ -194,14 +194,12 @@ def saturation(
     """Mean chroma (CIELAB) after the coarse and the fine steps and of the model's own pictures, printed."""
     import torch
 
+    from humannorm.cameras import crop_cameras
     from humannorm.texture.paint import color_prompts
-    from humannorm.texture.pictures import part_cameras
     from humannorm.texture.saturation import field_chroma, sample_pictures
 
-    widest = min(settings.plan.crops, key=lambda crop: crop.zoom).part
-    cameras = part_cameras(settings.plan, widest, (0, 90, 180, 270))
-    assert cameras is not None
-    cameras = cameras.to(state.mesh.device)
+    plan = settings.plan
+    cameras = crop_cameras(plan, plan.widest, (0, 90, 180, 270), elevation=5.0).to(state.mesh.device)
     found = {
         name: field_chroma(each.field, state.mesh, cameras, settings.render_size)
         for name, each in (("coarse", coarse), ("fine", state))
