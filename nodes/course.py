@@ -74,10 +74,15 @@ def run_course(
         progress.update(step - course.first, picture, seconds_left)
 
     if state.step < course.last:
-        state = with_denoisers(
-            guides,
-            course.views,
-            seed,
-            lambda denoisers: optimise(state, Run(denoisers, generator, tell, unfinished)),
-        )
+        finished = False
+        try:
+            state = with_denoisers(
+                guides,
+                course.views,
+                seed,
+                lambda denoisers: optimise(state, Run(denoisers, generator, tell, unfinished)),
+            )
+            finished = True
+        finally:
+            progress.close(finished)
     return state, unfinished

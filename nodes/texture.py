@@ -27,7 +27,7 @@ from .devices import moved, rest_device, work_device
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host
 from .long_work import forget, show_result
-from .payloads import GuidancePayload, PromptSet
+from .payloads import GuidancePayload, PromptSet, kind_of
 from .schema import (
     CATEGORY,
     Geometry,
@@ -299,7 +299,7 @@ def paint_course(
 def _check_guide(guidance: GuidancePayload) -> None:
     kind = guidance.prompts.prompts.modality
     if kind != "color":
-        raise InputError(f"guidance: expected prompts of kind image, got kind {kind}")
+        raise InputError(f"guidance: expected prompts of kind image, got kind {kind_of(kind)}")
     if guidance.control_net is None:
         raise InputError("guidance: expected one with the normal ControlNet connected, got one without")
 
