@@ -13,11 +13,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import InputError, check_range, check_tensor
-from humannorm.guidance.folders import WEAK_UNET, load_component, load_tokenizer, model_folder, read_config
+from humannorm.guidance.folders import (
+    WEAK_UNET,
+    load_component,
+    load_tokenizer,
+    model_folder,
+    read_config,
+    square_size,
+)
 from humannorm.images import from_network, to_network
 from humannorm.prompt_fitting import fit_prompt
 
 TEXTS_KEPT = 256  # embeddings; a person in all parts and views takes 16 for each kind of picture
+# Of a schedule that ends in pure noise (Lin et al. 2024, "zero terminal SNR"), where sigma would be infinite: the last
+# alphabar that the host takes as well. A picture's share of the input there is 1 in 4519.
+LEAST_ALPHABAR = 4.8973451890853435e-08
+DEFAULT_LATENT_SIZE = 64  # of Stable Diffusion 1.5, where no config says one
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ class DiffusersGuide:
         self.controlnet, self.weak_unet, self.autoguidance = controlnet, weak_unet, autoguidance
         self.scheduler_config = scheduler_config
         self.prediction_type = str(scheduler_config.get("prediction_type", "epsilon"))
-        alphabar = DDPMScheduler.from_config(scheduler_config).alphas_cumprod.double()
+        alphabar = DDPMScheduler.from_config(scheduler_config).alphas_cumprod.double().clamp_min(LEAST_ALPHABAR)
         self._log_sigmas = (((1 - alphabar) / alphabar).sqrt().log()).float().to(unet.device)
         self._texts: OrderedDict[str, Tensor] = OrderedDict()  # embeddings of the prompts asked for last
         for module in self.modules:
@@ -143,7 +154,8 @@ class DiffusersGuide:
 
     @property
     def resolution(self) -> int:
-        return int(self.unet.config.sample_size) * self.downscale
+        pictures = square_size(self.vae.config.sample_size, DEFAULT_LATENT_SIZE * self.downscale, "vae/config.json")
+        return square_size(self.unet.config.sample_size, pictures // self.downscale, "unet/config.json") * self.downscale
 
     def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Noise level of fractional timesteps, log-linear between the schedule's entries."""

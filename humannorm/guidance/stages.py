@@ -11,7 +11,7 @@ import torch
 from humannorm.checks import InputError
 from humannorm.guidance.denoiser import Denoiser
 from humannorm.guidance.diffusers_guide import DiffusersGuide
-from humannorm.guidance.folders import load_component, model_folder, read_config
+from humannorm.guidance.folders import load_component, model_folder, read_config, resolved
 
 __all__ = ["PUBLISHED_FOLDERS", "StageGuides", "find_guides"]
 
