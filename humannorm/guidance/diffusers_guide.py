@@ -19,7 +19,6 @@ from humannorm.guidance.folders import (
     load_tokenizer,
     model_folder,
     read_config,
-    square_size,
 )
 from humannorm.images import from_network, to_network
 from humannorm.prompt_fitting import fit_prompt
@@ -28,7 +27,6 @@ TEXTS_KEPT = 256  # embeddings; a person in all parts and views takes 16 for eac
 # Of a schedule that ends in pure noise (Lin et al. 2024, "zero terminal SNR"), where sigma would be infinite: the last
 # alphabar that the host takes as well. A picture's share of the input there is 1 in 4519.
 LEAST_ALPHABAR = 4.8973451890853435e-08
-DEFAULT_LATENT_SIZE = 64  # of Stable Diffusion 1.5, where no config says one
 
 
 @dataclass(frozen=True)
@@ -154,8 +152,7 @@ class DiffusersGuide:
 
     @property
     def resolution(self) -> int:
-        pictures = square_size(self.vae.config.sample_size, DEFAULT_LATENT_SIZE * self.downscale, "vae/config.json")
-        return square_size(self.unet.config.sample_size, pictures // self.downscale, "unet/config.json") * self.downscale
+        return int(self.unet.config.sample_size) * self.downscale
 
     def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Noise level of fractional timesteps, log-linear between the schedule's entries."""

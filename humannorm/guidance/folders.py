@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from humannorm.checks import InputError
-
-from .single_file import SINGLE_FILE_SUFFIXES, open_single_file
+from humannorm.guidance.single_file import SINGLE_FILE_SUFFIXES, open_single_file
 
 __all__ = [
     "COMPONENTS",
     "WEAK_UNET",
     "WEIGHTS",
     "component_weights",
+    "find_folders",
     "load_component",
     "load_tokenizer",
     "model_folder",
@@ -46,7 +46,7 @@ WEIGHTS = tuple(
 )
 """Names of a component's weights, the preferred first; one ending in `.index.json` beside says that they are in shards.
 """
-_CONTROL = "controlnet"
+DEFAULT_LATENT_SIZE = 64  # of Stable Diffusion 1.5, where no config says one
 _POINTER = b"version https://git-lfs"
 _OLDER_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace")
@@ -69,6 +69,17 @@ def resolved(models: str | Path) -> Path:
     if not found:
         raise InputError(f"{snapshots}: expected a snapshot, got an empty folder; download the model again")
     return found[-1]
+
+
+def find_folders(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Models of these names that a folder holds: as plain folders, or as the hub keeps them (models--owner--name)."""
+    found = {}
+    for name in names:
+        inside = [folder / name, *sorted(folder.glob(f"models--*--{name}"))] if folder.is_dir() else []
+        for each in inside:
+            if each.is_dir():
+                found.setdefault(name, resolved(each))
+    return found
 
 
 def model_folder(models: str | Path) -> Path:
@@ -130,7 +141,6 @@ def _check_fit(folder: Path) -> None:
     for name in ("in_channels", "out_channels"):
         if vae.get(name, 3) != 3:
             raise InputError(f"{folder / 'vae' / 'config.json'}: expected {name} 3 (RGB), got {vae[name]}")
-    square_size(unet.get("sample_size"), 64, path)
     _check_scheduler(folder / "scheduler" / "scheduler_config.json", scheduler)
 
 
@@ -165,11 +175,32 @@ def read_config(folder: Path, component: str) -> dict[str, Any]:
     name = "scheduler_config.json" if component == "scheduler" else "config.json"
     path = folder / component / name
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8-sig")))
+        config = dict(json.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError as error:
         raise InputError(f"{path}: expected the component's config, got no such file") from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: expected a JSON object, got a file that is none ({error})") from error
+        raise InputError(f"{path}: expected JSON, an object in it, got a file that is none ({error})") from error
+    if component in ("unet", WEAK_UNET, "vae"):
+        config["sample_size"] = _sample_size(folder, component, config, path)
+    return config
+
+
+def _sample_size(folder: Path, component: str, config: Mapping[str, Any], path: Path) -> int:
+    """As one number; where a UNet's says none, the VAE's divided by what it shrinks pictures, or Stable Diffusion's."""
+    value = config.get("sample_size")
+    if component != "vae":
+        return square_size(_latents_of_vae(read_config(folder, "vae")) if value is None else value, 0, path)
+    return square_size(value, DEFAULT_LATENT_SIZE * _shrinking(config), path)
+
+
+def _latents_of_vae(config: Mapping[str, Any]) -> int:
+    return int(config["sample_size"]) // _shrinking(config)
+
+
+def _shrinking(config: Mapping[str, Any]) -> int:
+    """Image pixels per latent pixel along a side; 8 where the VAE's config does not say its levels."""
+    widths = config.get("block_out_channels")
+    return 2 ** (len(widths) - 1) if isinstance(widths, list | tuple) and widths else 8
 
 
 def load_component(folder: Path, component: str, cls: Any, *, device: torch.device, dtype: torch.dtype) -> Any:
@@ -268,7 +299,7 @@ def component_weights(folder: Path, component: str) -> tuple[Path, dict[str, tor
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors or torch file or of an index of shards; what holds anything but tensors is refused."""
+    """The tensors of a safetensors or torch file or an index of shards; what holds anything but tensors is refused."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -298,7 +329,7 @@ def _read_shards(path: Path) -> dict[str, torch.Tensor]:
         files = set(json.loads(path.read_text("utf-8"))["weight_map"].values())
         shards = sorted(path.parent / str(name) for name in files)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: expected a JSON object with a weight_map, got another ({error!r})") from error
+        raise InputError(f"{path}: expected JSON with a weight_map, got another ({error!r})") from error
     weights: dict[str, torch.Tensor] = {}
     for shard in shards:
         if shard.parent != path.parent or not shard.is_file():

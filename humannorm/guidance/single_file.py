@@ -62,7 +62,7 @@ class SingleFile:
 
 @functools.lru_cache(maxsize=1)  # four components are read one after the other, each of the same gigabytes
 def _opened(path: Path, modified: int) -> SingleFile:
-    from .folders import read_weights
+    from humannorm.guidance.folders import read_weights
 
     tensors = read_weights(path)
     if any(name.startswith(("conditioner.", "cond_stage_model.model.")) for name in tensors):

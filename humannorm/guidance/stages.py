@@ -11,7 +11,7 @@ import torch
 from humannorm.checks import InputError
 from humannorm.guidance.denoiser import Denoiser
 from humannorm.guidance.diffusers_guide import DiffusersGuide
-from humannorm.guidance.folders import load_component, model_folder, read_config, resolved
+from humannorm.guidance.folders import find_folders, load_component, model_folder, read_config
 
 __all__ = ["PUBLISHED_FOLDERS", "StageGuides", "find_guides"]
 
@@ -41,7 +41,7 @@ def find_guides(models: str | Path, device: torch.device, *, sculpt: bool = True
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     folder = Path(models)
     asked = ((NORMAL, DEPTH) if sculpt else ()) + ((ALIGNED, CONTROL) if paint else ())
-    there = [name for name in PUBLISHED_FOLDERS if str(models) != "bundled" and (folder / name).is_dir()]
+    there = {} if str(models) == "bundled" else find_folders(folder, PUBLISHED_FOLDERS)
     if not there:
         if paint:
             read_config(model_folder(models), "controlnet")
@@ -49,20 +49,21 @@ def find_guides(models: str | Path, device: torch.device, *, sculpt: bool = True
         return StageGuides(guide, guide, lambda: guide)
     for name in asked:
         if name not in there:
-            raise InputError(f"{folder / name}: expected beside {there[0]}, got no such folder")
+            raise InputError(f"{folder / name}: expected beside {next(iter(there))}, got no such folder")
         if name == CONTROL:
-            read_config(folder, name)
+            read_config(there[name].parent, there[name].name)
         else:
-            model_folder(folder / name)
+            model_folder(there[name])
 
     def load(name: str) -> DiffusersGuide:
-        return DiffusersGuide.load(folder / name, device=device, dtype=dtype)
+        return DiffusersGuide.load(there[name], device=device, dtype=dtype)
 
     def load_aligned() -> DiffusersGuide:
         import diffusers
 
         guide = load(ALIGNED)
-        control = load_component(folder, CONTROL, diffusers.ControlNetModel, device=device, dtype=dtype)
+        place = there[CONTROL]
+        control = load_component(place.parent, place.name, diffusers.ControlNetModel, device=device, dtype=dtype)
         guide.controlnet = control.eval().requires_grad_(False)
         return guide
 
