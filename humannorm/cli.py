@@ -1,6 +1,6 @@
 """The command line: ``humannorm VERB ...``, one module of `humannorm.commands` per verb, imported when it is called.
 
-Exit status 0 means that all that was asked for exists, 1 an error (one sentence on standard error; with ``--debug`` the
+Exit status 0 means that all that was requested exists, 1 an error (one sentence on standard error; with ``--debug`` the
 traceback), 2 a wrong call, 130 an interruption.
 """
 

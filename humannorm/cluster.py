@@ -74,7 +74,7 @@ def make_humans(address: str, jobs: Mapping[Path, HumanJob], *, device: torch.de
 
 
 def _check_reachable(address: str) -> None:
-    """Refuse a host and port where nobody listens: Ray itself would go on asking for minutes."""
+    """Refuse a host and port where nobody listens: Ray itself would go on trying for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return  # "auto" and the like

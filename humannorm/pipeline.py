@@ -136,7 +136,7 @@ def make_human(
 ) -> dict[str, Any]:
     """Make one human in a folder; the record that `run.json` holds.
 
-    resume: go on with the run in the folder, if there is one; it must have been asked for the same. Without it a
+    resume: go on with the run in the folder, if there is one; it must have the same request. Without it a
     folder with a run is refused. An exception from the callback or anywhere else (KeyboardInterrupt, a kill) leaves
     files that a resumed run goes on from; it loses at most a minute.
     """
@@ -302,7 +302,7 @@ class _Run:
 
 
 class _Record:
-    """`run.json`: what was asked for, and what the stages that are done had to tell. Written whole after each."""
+    """`run.json`: the request, and what the stages that are done report. Written whole after each."""
 
     def __init__(self, out: Path, request: dict[str, Any], resume: bool) -> None:
         self.path = out / RECORD
@@ -331,13 +331,13 @@ class _Record:
         return found
 
     def _take_over(self, found: dict[str, Any]) -> None:
-        asked = json.loads(json.dumps(self.request))
-        for name, value in asked["request"].items():
+        request = json.loads(json.dumps(self.request))
+        for name, value in request["request"].items():
             if found["request"].get(name) != value:
                 difference = _first_difference(name, found["request"].get(name), value)
                 raise InputError(f"{self.path}: expected to resume what was begun, got another {difference}")
-        if found["versions"] != asked["versions"]:
-            difference = _first_difference("versions", found["versions"], asked["versions"])
+        if found["versions"] != request["versions"]:
+            difference = _first_difference("versions", found["versions"], request["versions"])
             warnings.warn(f"{self.path}: resumed with other {difference}; the result may differ", stacklevel=2)
         self.stages, self.measured = found["stages"], found["measured"]
         self.measured["resumed"] += 1

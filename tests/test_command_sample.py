@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from humannorm.cli import main
-from humannorm.guidance import GUIDANCE_SCALES, PUBLISHED_FOLDERS, DiffusersGuide, sample_images
+from humannorm.guidance import GUIDANCE_SCALES, PUBLISHED_FOLDERS, DiffusersDenoiser, sample_images
 from humannorm.images import load_png, save_png
 from humannorm.prompts import Prompts
 
@@ -60,7 +60,7 @@ def test_image_follows_a_given_normal_map(sample, tiny_sd, tmp_path):
         words = ["image", "--prompt", "a man", "--views", "front", "--normal", str(tmp_path / f"{name}.png")]
         assert sample(*words, out=name) == 0
         assert names(tmp_path / name) == ["image_full_front_00.png", "sheet_image_full.png"]
-    guide = DiffusersGuide.load(tiny_sd("v_prediction"), control=True)
+    guide = DiffusersDenoiser.load(tiny_sd("v_prediction"), control=True)
     for name, other in (("normal", "other"), ("other", "normal")):
         written = load_png(tmp_path / name / "image_full_front_00.png")
         drawn = {

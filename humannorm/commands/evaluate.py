@@ -63,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_judge(meshes, required=True)
     add_out(meshes)
 
-    humans = kinds.add_parser("humans", help="finished people: a person from all sides, one face, the asked colours")
+    humans = kinds.add_parser(
+        "humans", help="finished people: a person from all sides, one face, the requested colours"
+    )
     humans.add_argument("humans", nargs="+", type=Path, metavar="DIR", help="folders of `generate`")
     _add_judge(humans, required=True)
     add_out(humans)
@@ -100,7 +102,7 @@ def run_samples(args: argparse.Namespace) -> int:
     from humannorm.evaluation.collect import SampleSettings, add_controls, add_reconstructions, add_renders, add_samples
     from humannorm.evaluation.figures import figures_of, table, to_plain
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
-    from humannorm.guidance import DiffusersGuide
+    from humannorm.guidance import DiffusersDenoiser
     from humannorm.processor import network_dtype
     from humannorm.training.shards import Shards
 
@@ -121,7 +123,7 @@ def run_samples(args: argparse.Namespace) -> int:
     guide = None
     if not args.renders_only:
         device = pick_device(args.device)
-        guide = DiffusersGuide.load(
+        guide = DiffusersDenoiser.load(
             args.models,
             device=device,
             dtype=network_dtype(args.precision, device),
@@ -230,7 +232,7 @@ def run_ablations(args: argparse.Namespace) -> int:
     from humannorm.evaluation.ablations import ABLATIONS, ablation_table, run_ablation, save_ablation_sheet
     from humannorm.evaluation.gallery import find_judge
     from humannorm.geometry.start import prepare_start
-    from humannorm.guidance import DiffusersGuide, find_guides
+    from humannorm.guidance import DiffusersDenoiser, find_guides
     from humannorm.mesh import to_trimesh
     from humannorm.processor import network_dtype
     from humannorm.request import HumanRequest, settings_of
@@ -250,7 +252,7 @@ def run_ablations(args: argparse.Namespace) -> int:
         ablation = ABLATIONS[name]
         normal: GuideSource = guides.normal
         if ablation.plain and args.plain is not None:
-            normal = DiffusersGuide.load(args.plain, device=device, dtype=network_dtype(args.precision, device))
+            normal = DiffusersDenoiser.load(args.plain, device=device, dtype=network_dtype(args.precision, device))
         bar = ProgressLine(lambda progress, title=ablation.title: title)  # type: ignore[misc]
         figures[name] = run_ablation(
             ablation, args.prompt, start, settings, normal=normal, depth=guides.depth, seed=args.seed, callback=bar

@@ -18,7 +18,7 @@ from humannorm.commands.options import (
     add_preset,
     add_seed,
     add_start,
-    held_parts,
+    held_regions,
     pick_device,
 )
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
-SKIN_TONES = ("fair", "light", "dark")  # humannorm.body.skins.SKIN_TONES
+SKIN_TONES = ("fair", "light", "dark")  # humannorm.body.painted_skin.SKIN_TONES
 NAME_LENGTH = 48  # characters of a prompt in its folder's name
 
 
@@ -122,7 +122,7 @@ def request_of(args: argparse.Namespace, prompt: str) -> HumanRequest:
         pose=args.pose,
         frame=args.frame,
         outfit=args.outfit,
-        hold=None if args.hold is None else held_parts(args.hold),
+        hold=None if args.hold is None else held_regions(args.hold),
         skin=args.skin,
         height_m=args.height,
         sculpt_steps=args.sculpt_steps,

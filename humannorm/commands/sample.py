@@ -23,7 +23,7 @@ from humannorm.commands.options import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from humannorm.guidance import DiffusersGuide
+    from humannorm.guidance import DiffusersDenoiser
 
 __all__ = ["add_arguments", "run"]
 
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def draw(
-    args: argparse.Namespace, network: DiffusersGuide, kind: str, azimuths: list[float], control: Tensor | None
+    args: argparse.Namespace, network: DiffusersDenoiser, kind: str, azimuths: list[float], control: Tensor | None
 ) -> Tensor:
     """Pictures [N,H,W,3] of one kind, one for each azimuth. Picture i's noise hangs on the seed and i alone."""
     from humannorm.cameras import view_label

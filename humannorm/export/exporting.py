@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,12 +16,13 @@ from torch import Tensor
 from humannorm.checks import InputError, check_choice, check_range
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export.atlas import unwrap
-from humannorm.export.baked import BakedMesh
-from humannorm.export.baking import ColorField, SurfacePoints, bake_normals, colors_at, find_texels, locate
+from humannorm.export.baked import BakedMesh, Material
+from humannorm.export.baking import ColorField, SurfacePoints, bake_normals, colors_at, find_texels, locate, map_at
 from humannorm.export.decimation import decimate
 from humannorm.export.tangents import vertex_tangents
 from humannorm.export.writers import write_glb, write_obj, write_ply
 from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
+from humannorm.rendering.texels import find_texels
 
 __all__ = [
     "FORMATS",
@@ -29,6 +31,7 @@ __all__ = [
     "bake_for",
     "color_vertices",
     "export_mesh",
+    "left_out",
     "to_metres",
     "write_baked",
 ]
@@ -75,7 +78,7 @@ def export_mesh(
 ) -> list[Path]:
     """Write `mesh` as GLB, OBJ or PLY, as the path ends; the files written, the named one last.
 
-    Colours come from `field`, asked at points of the full surface in the mesh's own units, else from the mesh's
+    Colours come from `field`, evaluated at points of the full surface in the mesh's own units, else from the mesh's
     texture, else from its vertex colours; without any it is plain grey. PLY has vertex colours instead of textures.
     """
     target = Path(path)
@@ -95,12 +98,18 @@ def export_mesh(
 
 def bake_for(
     kind: str,
-    mesh: Mesh,
+    mesh: Mesh | BakedMesh,
     settings: ExportSettings = ExportSettings(),
     field: ColorField | None = None,
     progress: Progress | None = None,
 ) -> BakedMesh:
-    """What a file of this kind ("glb", "obj" or "ply") holds: textures, or colours at the vertices."""
+    """What a file of this kind ("glb", "obj" or "ply") holds: textures, or colours at the vertices.
+
+    mesh: with the maps of its material, if it has some: a GLB keeps them all, and what the others have no place for is
+    named in a warning.
+    """
+    if isinstance(mesh, BakedMesh) and (lost := left_out(kind, mesh)):
+        warnings.warn(f"{', '.join(lost)}: left out, as a file of format {kind} has no place for them", stacklevel=2)
     return (color_vertices if kind == "ply" else bake)(mesh, settings, field, progress)
 
 
@@ -121,15 +130,30 @@ def write_baked(
     return [write_ply(target, baked, overwrite=overwrite)]
 
 
+def left_out(kind: str, surface: BakedMesh) -> list[str]:
+    """What of a surface's material a file of this kind ("glb", "obj" or "ply") cannot say."""
+    if kind == "glb":
+        return []
+    found = {"normal map": surface.normal_map, "occlusion map": surface.occlusion} if kind == "ply" else {}
+    look = surface.material
+    found |= {"metallic-roughness map": look.metallic_roughness, "emissive map": look.emissive}
+    lost = [name for name, picture in found.items() if picture is not None]
+    plain = Material()
+    factors = ("metallic", "roughness", "emissive_factor", "unlit")
+    return lost + [name for name in factors if getattr(look, name) != getattr(plain, name)]
+
+
 def bake(
-    mesh: Mesh,
+    mesh: Mesh | BakedMesh,
     settings: ExportSettings = ExportSettings(),
     field: ColorField | None = None,
     progress: Progress | None = None,
 ) -> BakedMesh:
-    """Unwrapped surface of at most `settings.faces` faces, with base colour and the maps asked for."""
+    """Unwrapped surface of at most `settings.faces` faces, with base colour, the maps requested, and those that the
+    mesh brings in a layout of its own."""
     tell = progress or _say_nothing
-    source, surface = _reduced(mesh, settings, tell)
+    look = mesh if isinstance(mesh, BakedMesh) else BakedMesh(mesh)
+    source, surface = _reduced(look.mesh, settings, tell)
     tell("unwrap", 0.1)
     atlas = unwrap(surface, settings.texture_size, settings.padding * settings.texture_size)
     low = Mesh(surface.vertices[atlas.vertex], atlas.faces, uvs=atlas.uvs)
@@ -148,24 +172,37 @@ def bake(
     normal_map = occlusion = None
     if settings.normal_map:
         tell("bake normals", 0.8)
-        encoded = bake_normals(source, places, texels.interpolate(low, low.normals), texels.interpolate(low, tangents))
+        normals, along = texels.interpolate(low, low.normals), texels.interpolate(low, tangents)
+        encoded = bake_normals(source, places, normals, along, look.normal_map, look.material.normal_scale)
         normal_map = texels.image(encoded)
-    if settings.occlusion:
+
+    def carried(picture: Tensor | None) -> Tensor | None:
+        return None if picture is None else texels.image(map_at(source, picture, places))
+
+    if look.occlusion is not None:
+        occlusion = carried(look.occlusion)
+    elif settings.occlusion:
         tell("bake occlusion", 0.85)
         occlusion = texels.image(texels.interpolate(low, _occlusion(low, settings)[:, None]))
     low = low.replace(texture=texels.image(colors))
-    return BakedMesh(_sized(low, settings), tangents, normal_map, occlusion)
+    material = replace(
+        look.material,
+        metallic_roughness=carried(look.material.metallic_roughness),
+        emissive=carried(look.material.emissive),
+        normal_scale=1.0,
+    )
+    return BakedMesh(_sized(low, settings), tangents, normal_map, occlusion, material)
 
 
 def color_vertices(
-    mesh: Mesh,
+    mesh: Mesh | BakedMesh,
     settings: ExportSettings = ExportSettings(),
     field: ColorField | None = None,
     progress: Progress | None = None,
 ) -> BakedMesh:
     """Surface of at most `settings.faces` faces with a colour at each vertex, without textures."""
     tell = progress or _say_nothing
-    source, low = _reduced(mesh, settings, tell)
+    source, low = _reduced(mesh.mesh if isinstance(mesh, BakedMesh) else mesh, settings, tell)
     tell("bake colour", 0.5)
     places = locate(SignedDistance(source.vertices, source.faces, inside_out="flip"), low.vertices)
     low = low.replace(colors=_colors(source, field, places), normals=welded_vertex_normals(low.vertices, low.faces))
@@ -211,7 +248,7 @@ def _occlusion(mesh: Mesh, settings: ExportSettings) -> Float[Tensor, " V"]:
 
 
 def _reduced(mesh: Mesh, settings: ExportSettings, tell: Progress) -> tuple[Mesh, Mesh]:
-    """The checked mesh in single precision, and its reduction to the faces asked for."""
+    """The checked mesh in single precision, and its reduction to the requested number of faces."""
     _check_settings(settings)
     check_mesh(mesh)
     source = mesh.to(dtype=torch.float32)

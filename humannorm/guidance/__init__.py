@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from humannorm.guidance.denoiser import Denoiser
-from humannorm.guidance.diffusers_guide import Autoguidance, DiffusersCondition, DiffusersGuide, to_denoised
+from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersCondition, DiffusersDenoiser, to_denoised
 from humannorm.guidance.distillation import (
     SdsResult,
     multistep_target,
@@ -22,7 +22,7 @@ __all__ = [
     "Autoguidance",
     "Denoiser",
     "DiffusersCondition",
-    "DiffusersGuide",
+    "DiffusersDenoiser",
     "SdsResult",
     "StageGuides",
     "find_guides",

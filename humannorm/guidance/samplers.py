@@ -13,7 +13,7 @@ from humannorm.checks import InputError, check_choice, check_range
 from humannorm.guidance.denoiser import Denoiser
 
 if TYPE_CHECKING:
-    from humannorm.guidance.diffusers_guide import DiffusersGuide
+    from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 
 __all__ = ["GUIDANCE_SCALES", "SAMPLERS", "sample_images", "sample_latents"]
 
@@ -24,7 +24,7 @@ GUIDANCE_SCALES = {"normal": 4.0, "depth": 4.0, "color": 2.0}
 
 @torch.no_grad()
 def sample_images(
-    model: DiffusersGuide,
+    model: DiffusersDenoiser,
     prompts: Sequence[str],
     *,
     seeds: Sequence[int],
@@ -91,14 +91,14 @@ def sample_latents(
 ) -> Float[Tensor, "B C h w"]:
     """Clean latents from unit Gaussian noise.
 
-    The schedulers walk in variance preserving coordinates and are told that the network predicts the clean sample,
-    which is what `denoise` gives, whatever the network itself predicts. `scheduler_config` is the model's own.
+    The schedulers walk in variance preserving coordinates and are configured for a network that predicts the clean
+    sample, which is what `denoise` gives, whatever the network itself predicts. `scheduler_config` is the model's own.
     """
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
     check_choice("sampler", sampler, SAMPLERS)
     check_range("steps", steps, 1, 1000)
-    told = {
+    config = {
         **{name: value for name, value in scheduler_config.items() if not name.startswith("_")},
         "prediction_type": "sample",
         "clip_sample": False,
@@ -106,10 +106,10 @@ def sample_latents(
         "timestep_spacing": "trailing",  # starts at the last timestep: the first input is pure noise
     }
     if sampler == "ddim":
-        scheduler = DDIMScheduler.from_config({**told, "set_alpha_to_one": True})
+        scheduler = DDIMScheduler.from_config({**config, "set_alpha_to_one": True})
     else:
         scheduler = DPMSolverMultistepScheduler.from_config(
-            {**told, "algorithm_type": "dpmsolver++", "solver_order": 2}
+            {**config, "algorithm_type": "dpmsolver++", "solver_order": 2}
         )
     scheduler.set_timesteps(steps)
     x = noise

@@ -1,4 +1,4 @@
-"""Which networks the stages ask: those of one folder that does everything, or the published set of four folders."""
+"""Which networks the stages use: those of one folder that does everything, or the published set of four folders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from humannorm.checks import InputError, check_choice
 from humannorm.guidance.denoiser import Denoiser
-from humannorm.guidance.diffusers_guide import Autoguidance, DiffusersGuide
+from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
 from humannorm.guidance.folders import load_component, model_folder, read_config
 from humannorm.processor import network_dtype, network_precision
 
@@ -25,12 +25,12 @@ KINDS = ("normal", "depth", "color")
 """What is drawn; colour pictures follow a normal map."""
 FOLDERS_OF: Mapping[str, tuple[str, ...]] = {"normal": (NORMAL,), "depth": (DEPTH,), "color": (ALIGNED, CONTROL)}
 
-LoadGuide = Callable[[], DiffusersGuide]
+LoadGuide = Callable[[], DiffusersDenoiser]
 
 
 @dataclass(frozen=True)
 class StageGuides:
-    """How to load each stage's network. Nothing is loaded before it is asked for."""
+    """How to load each stage's network. Nothing is loaded before it is needed."""
 
     normal: Denoiser | LoadGuide
     depth: Denoiser | LoadGuide
@@ -65,7 +65,7 @@ def load_networks(
     kinds: Collection[str] = KINDS,
     precision: str = "auto",
     autoguidance: Autoguidance | None = None,
-) -> dict[str, DiffusersGuide]:
+) -> dict[str, DiffusersDenoiser]:
     """The networks of `find_guides` for sampling, by what they draw; one and the same where one folder draws all."""
     check_folders(models, kinds)
     if published_in(models):
@@ -105,17 +105,17 @@ def _load(
     device: torch.device | str,
     precision: str,
     autoguidance: Autoguidance | None = None,
-) -> DiffusersGuide:
+) -> DiffusersDenoiser:
     """The network that draws one kind; for colours with its ControlNet."""
     import diffusers
 
     dtype = network_dtype(precision, device)
     if not published_in(models):
-        return DiffusersGuide.load(
+        return DiffusersDenoiser.load(
             models, device=device, dtype=dtype, control=kind == "color", autoguidance=autoguidance
         )
     folder = Path(models) / FOLDERS_OF[kind][0]
-    guide = DiffusersGuide.load(folder, device=device, dtype=dtype, autoguidance=autoguidance)
+    guide = DiffusersDenoiser.load(folder, device=device, dtype=dtype, autoguidance=autoguidance)
     if kind == "color":
         control = load_component(
             Path(models), CONTROL, diffusers.ControlNetModel, device=torch.device(device), dtype=dtype

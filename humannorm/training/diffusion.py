@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from humannorm.checks import InputError
-from humannorm.guidance.diffusers_guide import DiffusersGuide
+from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.guidance.folders import WEAK_UNET
 from humannorm.guidance.samplers import sample_images
 from humannorm.images import contact_sheet, save_png
@@ -212,10 +212,10 @@ class DenoiserTask(Task):
         return ((predicted - target).square() * weight).sum() / (weight.sum() * target.shape[1])
 
     @property
-    def guide(self) -> DiffusersGuide:
+    def guide(self) -> DiffusersDenoiser:
         """The present weights as a denoiser, for sheets. Leaves the modules' gradients switched as they are."""
         wanted = {name: value.requires_grad for name, value in self.named_parameters()}
-        guide = DiffusersGuide(
+        guide = DiffusersDenoiser(
             unet=self.unet,
             scheduler_config=self.scheduler_config,
             text_encoder=self.text_encoder,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from humannorm.checks import InputError
-from humannorm.guidance import DiffusersGuide, sample_images
+from humannorm.guidance import DiffusersDenoiser, sample_images
 from humannorm.guidance.samplers import sample_latents
 
 PROMPTS = ["a man", "a woman", "a child's coat"]
@@ -14,7 +14,7 @@ PROMPTS = ["a man", "a woman", "a child's coat"]
 
 @pytest.fixture(scope="module")
 def model(tiny_sd):
-    return DiffusersGuide.load(tiny_sd("v_prediction"), control=True)
+    return DiffusersDenoiser.load(tiny_sd("v_prediction"), control=True)
 
 
 def test_it_is_noise_condition_sample_decode(model):
@@ -47,7 +47,7 @@ def test_a_picture_hangs_on_its_own_seed_prompt_and_control_alone(model):
 
 
 def test_half_precision_draws_the_same_bytes_again_and_nearly_the_same_picture(tiny_sd, model):
-    half = DiffusersGuide.load(tiny_sd("v_prediction"), dtype=torch.bfloat16)
+    half = DiffusersDenoiser.load(tiny_sd("v_prediction"), dtype=torch.bfloat16)
     drawn, again = (sample_images(half, PROMPTS, seeds=range(3), steps=4) for _ in range(2))
     assert drawn.dtype == torch.float32 and torch.equal(drawn, again)
     full = sample_images(model, PROMPTS, seeds=range(3), steps=4)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from humannorm.checks import InputError
-from humannorm.guidance import Autoguidance, DiffusersGuide, find_guides, load_networks
+from humannorm.guidance import Autoguidance, DiffusersDenoiser, find_guides, load_networks
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ def test_one_folder_is_loaded_once_for_all_stages(tiny_sd):
 
 def test_the_published_four_are_loaded_when_asked(published_sd):
     guides = find_guides(published_sd, CPU)
-    assert isinstance(guides.normal(), DiffusersGuide) and guides.depth().controlnet is None
+    assert isinstance(guides.normal(), DiffusersDenoiser) and guides.depth().controlnet is None
     assert guides.aligned().controlnet is not None
 
 
