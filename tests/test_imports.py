@@ -58,7 +58,7 @@ ABOVE_ALL = "commands"  # the verbs may call every room
 
 LIGHT_ROOMS = (GROUND - {"warp_runtime", "__version__"}) | {
     "body", "cli", "cluster", "commands", "distance", "evaluation", "export", "fields", "geometry", "guidance",
-    "models", "pipeline", "rendering", "request", "rigging", "stages", "texture", "training",
+    "models", "pipeline", "rendering", "request", "rigging", "texture", "training",
 }  # fmt: skip
 HEAVY = (
     "comfy",

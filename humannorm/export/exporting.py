@@ -17,7 +17,7 @@ from humannorm.checks import InputError, check_choice, check_range
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export.atlas import unwrap
 from humannorm.export.baked import BakedMesh, Material
-from humannorm.export.baking import ColorField, SurfacePoints, bake_normals, colors_at, find_texels, locate, map_at
+from humannorm.export.baking import ColorField, SurfacePoints, bake_normals, colors_at, locate, map_at
 from humannorm.export.decimation import decimate
 from humannorm.export.tangents import vertex_tangents
 from humannorm.export.writers import write_glb, write_obj, write_ply
