@@ -103,6 +103,19 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
+@pytest.fixture
+def published_sd(tiny_sd: Callable[[str], Path], tmp_path: Path) -> Path:
+    """The published layout: three diffusers folders and a ControlNet of its own, all of the tiny model that predicts
+    eps."""
+    from humannorm.guidance import PUBLISHED_FOLDERS
+
+    source, folder = tiny_sd("epsilon"), tmp_path / "published"
+    for name in PUBLISHED_FOLDERS[:3]:
+        shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("controlnet"))
+    shutil.copytree(source / "controlnet", folder / PUBLISHED_FOLDERS[3])
+    return folder
+
+
 @pytest.fixture(scope="session")
 def autoguided_sd(tiny_sd: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny v-prediction model with a thinner weak UNet beside its UNet."""

@@ -26,6 +26,7 @@ GROUND = frozenset(
         "cameras",
         "optimisation",
         "processor",
+        "prompt_fitting",
         "prompts",
         "warp_runtime",
         "__version__",
