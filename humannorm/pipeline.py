@@ -275,8 +275,9 @@ class _Run:
     def show(self) -> dict[str, Any]:
         """Pictures and page of what stands in the file."""
         from humannorm.export.page import write_page
-        from humannorm.export.showing import save_film, save_sides, to_working_box
+        from humannorm.export.showing import save_film, save_sides
         from humannorm.mesh_io import load_mesh
+        from humannorm.working_box import to_working_box
 
         self.callback(Progress("show", 0, 3, "sides"))
         mesh = to_working_box(load_mesh(self.out / "human.glb").to(self.device))

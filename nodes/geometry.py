@@ -27,7 +27,7 @@ from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host, to_host
 from .long_work import forget, show_result
 from .optimiser_run import HostRun, RunSpan, run_optimiser
-from .payloads import GuidancePayload
+from .payloads import GuidancePayload, kind_of
 from .schema import (
     CATEGORY,
     Body,
@@ -274,7 +274,7 @@ def check_guides(guides: dict[str, GuidancePayload]) -> None:
     for name, guide in guides.items():
         kind = guide.prompts.prompts.modality
         if kind != name:
-            raise InputError(f"{name}_guidance: expected prompts of kind {name}, got kind {kind}")
+            raise InputError(f"{name}_guidance: expected prompts of kind {name}, got kind {kind_of(kind)}")
     normal = guides["normal"].prompts.prompts
     for name, guide in guides.items():
         own = guide.prompts.prompts

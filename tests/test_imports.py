@@ -22,9 +22,11 @@ GROUND = frozenset(
         "images",
         "mesh",
         "mesh_io",
+        "working_box",
         "cameras",
         "optimisation",
         "processor",
+        "prompt_fitting",
         "prompts",
         "warp_runtime",
         "__version__",
@@ -34,7 +36,7 @@ GROUND = frozenset(
 MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(GROUND, GROUND),
     "rendering": GROUND,  # knows nothing of diffusion
-    "guidance": (GROUND - {"mesh", "mesh_io"}) | {"models"},  # knows nothing of meshes
+    "guidance": (GROUND - {"mesh", "mesh_io", "working_box"}) | {"models"},  # knows nothing of meshes
     "distance": GROUND,
     "fields": GROUND,
     "body": GROUND,

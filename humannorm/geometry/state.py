@@ -15,7 +15,6 @@ from torch import Tensor
 from humannorm.body import BodyShape
 from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.band import (
-    BOX,
     Band,
     SignedField,
     band_at_points,
@@ -42,6 +41,7 @@ from humannorm.geometry.start import StartMesh
 from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh, connected_components, face_areas, unique_edges
 from humannorm.optimisation import read_state_file, tensors_below, write_state_file
+from humannorm.working_box import BOX
 
 __all__ = ["LOSS_NAMES", "GeometryState", "extract_mesh", "load_state", "save_state", "start_state"]
 

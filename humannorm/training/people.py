@@ -28,9 +28,7 @@ from humannorm.training.people_body import (
 )
 from humannorm.training.people_render import Material, Surface, smooth_normals
 from humannorm.training.wardrobe import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe
-
-BODY_HEIGHT = 1.8
-"""World units from soles to crown of a standing person."""
+from humannorm.working_box import BODY_HEIGHT
 
 OUT_OF_PLACE = 0.09
 """World units that a pose may move the head against a neutral body's before head and upper crops would miss it."""
