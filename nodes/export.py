@@ -110,9 +110,9 @@ class HumanNormMeshExporter(io.ComfyNode):
             except OSError as error:
                 raise refused(target, error) from error
             path = relative_to_output(target)
-            told = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
+            preview = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
             say(cls.hidden.unique_id, description_of(baked))
-            return io.NodeOutput(baked_to_host(baked), path, file_to_host(target), ui=told)
+            return io.NodeOutput(baked_to_host(baked), path, file_to_host(target), ui=preview)
 
 
 def _subject(
@@ -128,7 +128,7 @@ def _subject(
 
 
 def workflow_notes(hidden: Any) -> dict[str, str] | None:
-    """What lets a GLB that is dropped on the canvas restore its graph, unless the host was told to keep it out."""
+    """What lets a GLB that is dropped on the canvas restore its graph, unless the host keeps it out."""
     if args.disable_metadata:
         return None
     extras = {} if hidden.prompt is None else {"prompt": json.dumps(hidden.prompt)}

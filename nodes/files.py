@@ -32,7 +32,7 @@ def relative_to_output(path: Path) -> str:
 
 
 def shown_file(path: Path) -> dict[str, str]:
-    """A file of the output folder as the canvas asks for it."""
+    """A file of the output folder as the canvas requests it."""
     return {"filename": path.name, "subfolder": relative_to_output(path).rpartition("/")[0], "type": "output"}
 
 
@@ -93,5 +93,5 @@ def file_fingerprint(name: str, suffixes: Sequence[str]) -> str:
 
 
 def refused(path: Path, error: OSError) -> InputError:
-    """What a person is told when the disk does not take a file."""
+    """The error that a person sees when the disk does not take a file."""
     return InputError(f"{path.name}: could not be written ({error.strerror or error}); look at the disk's free space")

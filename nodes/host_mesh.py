@@ -37,8 +37,9 @@ def baked_from_host(value: Any, name: str = "mesh") -> BakedMesh:
 
     def picture(field: str) -> Tensor | None:
         found = getattr(value, field, None)
-        whole = isinstance(found, Tensor) and found.dim() == 4 and uvs is not None
-        return found[0, ..., :3].detach().float().cpu().clone() if whole else None
+        if not isinstance(found, Tensor) or found.dim() != 4 or uvs is None:
+            return None
+        return found[0, ..., :3].detach().float().cpu().clone()
 
     uvs = attribute("uvs", 2)
     colors = attribute("vertex_colors", 3)

@@ -55,7 +55,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, eq=False)
 class GuidancePayload:
-    """HUMANNORM_GUIDANCE: all that an optimiser asks a network through the host's own sampling machinery."""
+    """HUMANNORM_GUIDANCE: all that an optimiser needs to run a network through the host's own sampling machinery."""
 
     model: Any  # ModelPatcher
     prompts: PromptSet

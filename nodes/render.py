@@ -10,8 +10,8 @@ from comfy_api.latest import io
 from humannorm.geometry.state import GeometryState
 from humannorm.mesh import Mesh
 from humannorm.models import bundled_folder, camera_plan
-from humannorm.texture.placing import place
 from humannorm.texture.state import TextureState
+from humannorm.working_box import place
 
 from .devices import rest_device, work_device
 from .host_denoiser import ordinary_tensors

@@ -24,7 +24,7 @@ from humannorm.export.skinned import write_skinned_glb
 from humannorm.mesh import Mesh, welded_vertex_normals
 from humannorm.rigging import rig_human
 from humannorm.rigging.film import film_motion, joint_colors
-from humannorm.texture.placing import place
+from humannorm.working_box import place
 
 from .export import workflow_notes
 from .files import existing_file, file_fingerprint, next_output_file, refused, relative_to_output, shown_file
@@ -247,13 +247,13 @@ class HumanNormAnimate(io.ComfyNode):
             except OSError as error:
                 raise refused(target, error) from error
             path = relative_to_output(target)
-            told = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
+            preview = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
             pictures = torch.stack([picture for film in films for picture in film.pictures])
             return io.NodeOutput(
                 path,
                 pictures,
                 file_to_host(target),
-                ui={**told, "images": [shown_file(each) for each in shown], "animated": (True,)},
+                ui={**preview, "images": [shown_file(each) for each in shown], "animated": (True,)},
             )
 
 

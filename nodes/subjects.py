@@ -14,7 +14,7 @@ from .schema import Geometry, Texture, mesh_input
 
 
 def subject_inputs(*names: str) -> list[io.Input]:
-    """Optional sockets for a painting ("texture"), a sculpture ("geometry") and any "mesh", in the order asked for."""
+    """Optional sockets for a painting ("texture"), a sculpture ("geometry") and any "mesh", in the order given."""
     kinds = {"texture": (Texture, "A painting."), "geometry": (Geometry, "A sculpture.")}
 
     def socket(name: str) -> io.Input:

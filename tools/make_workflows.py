@@ -582,7 +582,7 @@ def painted_row(
     surface = {name: flow.passed(source, (end, lane), (-160, lane)) for name, source in surface.items()}
     pictures = flow.passed(pictures, (drop, lane + 40), (-160, lane + 40))
     flow.group("Paint", "work", 340)
-    paint_start = flow.add("HumanNormTextureStart", **surface, preset=preset)
+    paint_start = flow.add("HumanNormTextureStart", **surface, guidance=pictures, preset=preset)
     flow.column(400)
     above = flow.passed(pictures, (flow.left() - 110, lane + 40))
     more = {"guidance": above, "preset": preset, "steps": steps, "pictures": 190}
@@ -936,7 +936,7 @@ def blueprint_text_to_human(known: dict[str, Any]) -> Subgraph:
     inner.column()
     sculpt = _sculpted(inner, {kind: (node_id, 0) for kind, node_id in guide.items()}, start)
     inner.column()
-    paint = inner.add("HumanNormTextureStart", geometry=(sculpt, 0))
+    paint = inner.add("HumanNormTextureStart", geometry=(sculpt, 0), guidance=(guide["image"], 0))
     inner.column()
     coarse = inner.add("HumanNormTextureOptimizer", texture=(paint, 0), guidance=(guide["image"], 0), pictures=320)
     inner.column()

@@ -16,8 +16,8 @@ from humannorm.checks import InputError
 from humannorm.evaluation.gallery import Gallery, Judgements, Picture
 from humannorm.geometry.pictures import shaded_views
 from humannorm.mesh import Mesh, connected_components, is_watertight, weld
-from humannorm.texture.placing import place
 from humannorm.training.dataset import SMALL_MODEL_PLAN
+from humannorm.working_box import place
 
 __all__ = ["MeshFigures", "add_mesh", "add_views", "mesh_figures", "mesh_table", "seen_views"]
 

@@ -17,11 +17,12 @@ from humannorm.checks import InputError, check_choice, check_range
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export.atlas import unwrap
 from humannorm.export.baked import BakedMesh, Material
-from humannorm.export.baking import ColorField, SurfacePoints, bake_normals, colors_at, find_texels, locate, map_at
+from humannorm.export.baking import ColorField, SurfacePoints, bake_normals, colors_at, locate, map_at
 from humannorm.export.decimation import decimate
 from humannorm.export.tangents import vertex_tangents
 from humannorm.export.writers import write_glb, write_obj, write_ply
 from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
+from humannorm.rendering.texels import find_texels
 
 __all__ = [
     "FORMATS",
@@ -77,7 +78,7 @@ def export_mesh(
 ) -> list[Path]:
     """Write `mesh` as GLB, OBJ or PLY, as the path ends; the files written, the named one last.
 
-    Colours come from `field`, asked at points of the full surface in the mesh's own units, else from the mesh's
+    Colours come from `field`, evaluated at points of the full surface in the mesh's own units, else from the mesh's
     texture, else from its vertex colours; without any it is plain grey. PLY has vertex colours instead of textures.
     """
     target = Path(path)
@@ -148,7 +149,7 @@ def bake(
     field: ColorField | None = None,
     progress: Progress | None = None,
 ) -> BakedMesh:
-    """Unwrapped surface of at most `settings.faces` faces, with base colour, the maps asked for, and those that the
+    """Unwrapped surface of at most `settings.faces` faces, with base colour, the maps requested, and those that the
     mesh brings in a layout of its own."""
     tell = progress or _say_nothing
     look = mesh if isinstance(mesh, BakedMesh) else BakedMesh(mesh)
@@ -247,7 +248,7 @@ def _occlusion(mesh: Mesh, settings: ExportSettings) -> Float[Tensor, " V"]:
 
 
 def _reduced(mesh: Mesh, settings: ExportSettings, tell: Progress) -> tuple[Mesh, Mesh]:
-    """The checked mesh in single precision, and its reduction to the faces asked for."""
+    """The checked mesh in single precision, and its reduction to the requested number of faces."""
     _check_settings(settings)
     check_mesh(mesh)
     source = mesh.to(dtype=torch.float32)

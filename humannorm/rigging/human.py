@@ -14,7 +14,7 @@ from humannorm.body import Body, named_pose
 from humannorm.body.clips import Clip, clip_transforms, still
 from humannorm.body.rigs import Rig, load_rig
 from humannorm.body.skeleton import local_rotations
-from humannorm.body.skin import JointMotion, Skin
+from humannorm.body.skin_binding import JointMotion, SkinBinding
 from humannorm.checks import InputError
 from humannorm.mesh import Mesh, check_mesh
 from humannorm.rigging.fitting import BodyFit, BodyFitSettings, fit_body
@@ -40,7 +40,7 @@ class RiggedHuman:
     mesh: Mesh
     fit: BodyFit
     rig: Rig
-    skin: Skin
+    skin: SkinBinding
 
     @property
     def body(self) -> Body:
@@ -85,14 +85,14 @@ def rig_human(
     """Give a human a skeleton and skin weights.
 
     mesh: any humanoid, +Y up, facing +Z, any unit. rig: one of `RIGS`. start: the body it grew from, see `fit_body`.
-    tell: is told how much of the work is done, 0..1, and may end it by an exception.
+    tell: called with how much of the work is done, 0..1, and may end it by an exception.
     """
     skeleton = load_rig(rig)
     check_mesh(mesh)
     _check_outline(mesh)
     found = fit_body(mesh, start, fit, None if tell is None else lambda share: tell(FITTING * share))
     weight_joints, weights = transfer_weights(mesh, found.body, skeleton, transfer)
-    skin = Skin(skeleton.joint_names, skeleton.parents, skeleton.heads(found.body), weight_joints, weights)
+    skin = SkinBinding(skeleton.joint_names, skeleton.parents, skeleton.heads(found.body), weight_joints, weights)
     human = RiggedHuman(mesh, found, skeleton, skin)
     skin = _relaxed(human, relaxation or RelaxationSettings())
     if tell is not None:
@@ -118,7 +118,7 @@ def _check_outline(mesh: Mesh) -> None:
         )
 
 
-def _relaxed(human: RiggedHuman, settings: RelaxationSettings) -> Skin:
+def _relaxed(human: RiggedHuman, settings: RelaxationSettings) -> SkinBinding:
     """The human's skin, smoothed where the settings' poses would tear it."""
     body = human.body
     clips = [still(pose, named_pose(pose), body) for pose in settings.poses]
