@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from humannorm.export.decimation import decimate
 from humannorm.export.tangents import vertex_tangents
 from humannorm.export.writers import write_glb, write_obj, write_ply
 from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
-from humannorm.rendering.texels import find_texels
+from humannorm.rendering.texels import Texels, find_texels
 
 __all__ = [
     "FORMATS",
@@ -31,6 +32,8 @@ __all__ = [
     "color_vertices",
     "export_mesh",
     "to_metres",
+    "unwrapped",
+    "with_maps",
     "write_baked",
 ]
 
@@ -130,32 +133,77 @@ def bake(
 ) -> BakedMesh:
     """Unwrapped surface of at most `settings.faces` faces, with base colour and the maps asked for."""
     tell = progress or _say_nothing
-    source, surface = _reduced(mesh, settings, tell)
+    source = _checked(mesh, settings)
+    low = unwrapped(source, settings, tell)
+    tell("find surface", 0.5)
+    texels = find_texels(low, settings.texture_size)
+    places = _places(source, low, texels)
+    tell("bake colour", 0.65)
+    low = low.replace(texture=texels.image(_colors(source, field, places)))
+    return _with_maps(low, source, settings, tell, texels, places)
+
+
+def unwrapped(mesh: Mesh, settings: ExportSettings = ExportSettings(), progress: Progress | None = None) -> Mesh:
+    """The surface that `bake` puts textures on: at most `settings.faces` faces, with normals and texture coordinates
+    for textures of `settings.texture_size` texels."""
+    tell = progress or _say_nothing
+    tell("decimate", 0.0)
+    surface = decimate(_checked(mesh, settings), settings.faces)
     tell("unwrap", 0.1)
     atlas = unwrap(surface, settings.texture_size, settings.padding * settings.texture_size)
     low = Mesh(surface.vertices[atlas.vertex], atlas.faces, uvs=atlas.uvs)
-    low = low.replace(normals=welded_vertex_normals(low.vertices, low.faces))
+    return low.replace(normals=welded_vertex_normals(low.vertices, low.faces))
+
+
+def with_maps(
+    painted: Mesh,
+    settings: ExportSettings = ExportSettings(),
+    source: Mesh | None = None,
+    progress: Progress | None = None,
+) -> BakedMesh:
+    """A surface from `unwrapped` that already wears its texture, with the other maps asked for.
+
+    source: the full surface that it was made of, in the same frame; without one there is no normal map.
+    """
+    if painted.uvs is None or painted.texture is None:
+        raise InputError("painted: expected texture coordinates and a texture, got a mesh without")
+    if painted.normals is None:
+        painted = painted.replace(normals=welded_vertex_normals(painted.vertices, painted.faces))
+    if source is None:
+        settings = dataclasses.replace(settings, normal_map=False)
+    return _with_maps(painted, source, settings, progress or _say_nothing)
+
+
+def _with_maps(
+    low: Mesh,
+    source: Mesh | None,
+    settings: ExportSettings,
+    tell: Progress,
+    texels: Texels | None = None,
+    places: SurfacePoints | None = None,
+) -> BakedMesh:
     assert low.normals is not None and low.uvs is not None
     tangents = vertex_tangents(low.vertices, low.faces, low.normals, low.uvs)
-    tell("find surface", 0.5)
-    texels = find_texels(low, settings.texture_size)
-    points = texels.interpolate(low, low.vertices)
-    if surface.num_faces == source.num_faces:  # nothing was taken away: the texel's own face is the closest one
-        places = SurfacePoints(points, texels.face, texels.barycentric)
-    else:
-        places = locate(SignedDistance(source.vertices, source.faces, inside_out="flip"), points)
-    tell("bake colour", 0.65)
-    colors = _colors(source, field, places)
     normal_map = occlusion = None
-    if settings.normal_map:
+    if texels is None and (settings.normal_map or settings.occlusion):
+        texels = find_texels(low, settings.texture_size)
+    if settings.normal_map and source is not None and texels is not None:
         tell("bake normals", 0.8)
+        places = places or _places(source, low, texels)
         encoded = bake_normals(source, places, texels.interpolate(low, low.normals), texels.interpolate(low, tangents))
         normal_map = texels.image(encoded)
-    if settings.occlusion:
+    if settings.occlusion and texels is not None:
         tell("bake occlusion", 0.85)
         occlusion = texels.image(texels.interpolate(low, _occlusion(low, settings)[:, None]))
-    low = low.replace(texture=texels.image(colors))
     return BakedMesh(_sized(low, settings), tangents, normal_map, occlusion)
+
+
+def _places(source: Mesh, low: Mesh, texels: Texels) -> SurfacePoints:
+    """Where on the full surface the texels are."""
+    points = texels.interpolate(low, low.vertices)
+    if low.num_faces == source.num_faces:  # nothing was taken away: the texel's own face is the closest one
+        return SurfacePoints(points, texels.face, texels.barycentric)
+    return locate(SignedDistance(source.vertices, source.faces, inside_out="flip"), points)
 
 
 def color_vertices(
@@ -166,7 +214,9 @@ def color_vertices(
 ) -> BakedMesh:
     """Surface of at most `settings.faces` faces with a colour at each vertex, without textures."""
     tell = progress or _say_nothing
-    source, low = _reduced(mesh, settings, tell)
+    source = _checked(mesh, settings)
+    tell("decimate", 0.0)
+    low = decimate(source, settings.faces)
     tell("bake colour", 0.5)
     places = locate(SignedDistance(source.vertices, source.faces, inside_out="flip"), low.vertices)
     low = low.replace(colors=_colors(source, field, places), normals=welded_vertex_normals(low.vertices, low.faces))
@@ -211,13 +261,11 @@ def _occlusion(mesh: Mesh, settings: ExportSettings) -> Float[Tensor, " V"]:
     )
 
 
-def _reduced(mesh: Mesh, settings: ExportSettings, tell: Progress) -> tuple[Mesh, Mesh]:
-    """The checked mesh in single precision, and its reduction to the faces asked for."""
+def _checked(mesh: Mesh, settings: ExportSettings) -> Mesh:
+    """The mesh in single precision."""
     _check_settings(settings)
     check_mesh(mesh)
-    source = mesh.to(dtype=torch.float32)
-    tell("decimate", 0.0)
-    return source, decimate(source, settings.faces)
+    return mesh.to(dtype=torch.float32)
 
 
 def _check_settings(settings: ExportSettings) -> None:
