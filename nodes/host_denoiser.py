@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import InputError, check_tensor
-from humannorm.guidance.diffusers_guide import resized
+from humannorm.guidance.diffusers_denoiser import resized
 
 from .payloads import DISTILLS, Conditioning, GuidancePayload, model_facts
 
@@ -36,11 +36,6 @@ def ordinary_tensors() -> AbstractContextManager[Any]:
     stack.enter_context(torch.inference_mode(False))
     stack.enter_context(torch.enable_grad())
     return stack
-
-
-def own_tensor(value: Tensor) -> Tensor:
-    """A copy that is no inference tensor; to be called inside `ordinary_tensors`."""
-    return value.detach().clone()
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +184,7 @@ def with_denoisers(
 ) -> Result:
     """`work` with a denoiser for each payload, all models loaded together; inside `ordinary_tensors`.
 
-    views: the batch that memory is asked for. seed: what hooks and patches are told.
+    views: the batch that memory is requested for. seed: passed to hooks and patches.
     """
     _refuse_rival_patches(payloads)
     models = [payload.model.clone() for payload in payloads]

@@ -29,7 +29,7 @@ import folder_paths
 import torch
 
 from humannorm.checks import InputError
-from humannorm.guidance.diffusers_guide import Autoguidance
+from humannorm.guidance.diffusers_denoiser import Autoguidance
 from humannorm.guidance.folders import WEAK_UNET, WEIGHTS, read_config
 from humannorm.models import camera_plan, names_poses
 
@@ -99,9 +99,9 @@ def _build_unet(folder: Path, component: str) -> Any:
 
 
 def _autoguide(model: Any, weak: Any, weights: Autoguidance) -> None:
-    """What `DiffusersGuide.denoise` does with a weak UNet, for all that the host samples with this MODEL.
+    """What `DiffusersDenoiser.denoise` does with a weak UNet, for all that the host samples with this MODEL.
 
-    Not for what our optimisers distil from it, as the library's do not ask for it either.
+    Not for what our optimisers distil from it, as the library's do not use it either.
     """
 
     def guided(at: dict[str, Any]) -> torch.Tensor:

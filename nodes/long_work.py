@@ -41,16 +41,18 @@ class Progress:
             if picture is not None:
                 preview = ("JPEG", to_pil(picture.detach().float().cpu()), PREVIEW_SIDE)
             if seconds_left is not None:
-                self._say(f"{self.what}: step {step} of {self.total}, {_clock(seconds_left)} left")
+                say(self.node_id, f"{self.what}: step {step} of {self.total}, {_clock(seconds_left)} left")
         self.bar.update_absolute(step, self.total, preview)
         comfy.model_management.throw_exception_if_processing_interrupted()
 
-    def _say(self, text: str) -> None:
-        from server import PromptServer
 
-        server = getattr(PromptServer, "instance", None)
-        if self.node_id is not None and server is not None and hasattr(server, "send_progress_text"):
-            server.send_progress_text(text, self.node_id)
+def say(node_id: str | None, text: str) -> None:
+    """A line of text on the node; it stays there until another takes its place."""
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    if node_id is not None and server is not None and hasattr(server, "send_progress_text"):
+        server.send_progress_text(text, node_id)
 
 
 def show_result(views: Tensor) -> None:

@@ -12,6 +12,7 @@ import torch
 from humannorm.body import Body, plan_for_body
 from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan
 from humannorm.checks import InputError
+from humannorm.export import BakedMesh
 from humannorm.prompts import Prompts
 from humannorm.rigging import RiggedHuman
 
@@ -53,7 +54,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, eq=False)
 class GuidancePayload:
-    """HUMANNORM_GUIDANCE: all that an optimiser asks a network through the host's own sampling machinery."""
+    """HUMANNORM_GUIDANCE: all that an optimiser needs to run a network through the host's own sampling machinery."""
 
     model: Any  # ModelPatcher
     prompts: PromptSet
@@ -78,10 +79,10 @@ class GuidancePayload:
 
 @dataclass(frozen=True, eq=False)
 class RiggedPayload:
-    """HUMANNORM_RIGGED: a human with its skeleton, and the detail of its surface that only a texture has."""
+    """HUMANNORM_RIGGED: a human with its skeleton, and its surface with all maps."""
 
     human: RiggedHuman
-    normal_map: torch.Tensor | None = None  # [H, W, 3], tangent space
+    look: BakedMesh
 
 
 def wants_pose(clip: Any) -> bool:

@@ -127,7 +127,7 @@ class BelievesIn:
         self.picture_for = picture_for
         self.prompts: list[str] = []
         self.controls: list[Tensor | None] = []
-        self.asked = 0
+        self.calls = 0
 
     def sigma(self, timestep: Tensor) -> Tensor:
         return 0.05 * 1.05**timestep
@@ -146,7 +146,7 @@ class BelievesIn:
         return self.encode_images(torch.stack([self.picture_for(prompt) for prompt in prompts]))
 
     def denoise(self, x: Tensor, sigma: Tensor, condition: Any) -> Tensor:
-        self.asked += 1
+        self.calls += 1
         return condition
 
     def encode_images(self, images: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ class Sick:
 
     def denoise(self, x: Tensor, sigma: Tensor, condition: Any) -> Tensor:
         belief = self.guide.denoise(x, sigma, condition)
-        ill = self.guide.asked >= self.at if self.lasting else self.guide.asked == self.at
+        ill = self.guide.calls >= self.at if self.lasting else self.guide.calls == self.at
         if ill and self.interrupt:
             raise KeyboardInterrupt
         return belief * math.nan if ill else belief

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from humannorm.cli import main
-from humannorm.guidance import DiffusersGuide
+from humannorm.guidance import DiffusersDenoiser
 from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_latents
 from humannorm.images import load_png, save_png
 from humannorm.prompts import Prompts
@@ -59,7 +59,7 @@ def test_image_follows_a_given_normal_map(sample, tiny_sd, tmp_path):
         words = ["image", "--prompt", "a man", "--views", "front", "--normal", str(tmp_path / f"{name}.png")]
         assert sample(*words, out=name) == 0
         assert names(tmp_path / name) == ["image_full_front_00.png", "sheet_image_full.png"]
-    guide = DiffusersGuide.load(tiny_sd("v_prediction"), control=True)
+    guide = DiffusersDenoiser.load(tiny_sd("v_prediction"), control=True)
     side = guide.resolution // guide.downscale
     noise = torch.randn((1, guide.channels, side, side), generator=torch.Generator().manual_seed(0))
     for name, other in (("normal", "other"), ("other", "normal")):

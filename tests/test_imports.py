@@ -24,6 +24,7 @@ GROUND = frozenset(
         "mesh_io",
         "cameras",
         "optimisation",
+        "processor",
         "prompts",
         "warp_runtime",
         "__version__",
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "stages": GROUND | {"request", "body", "geometry", "texture", "export", "rigging"},
     "pipeline": GROUND | {"request", "stages", "guidance", "geometry", "texture", "export"},
     "cluster": GROUND | {"request", "pipeline", "guidance", "export"},
-    "cli": frozenset({"checks", "commands", "__version__"}),
+    "cli": frozenset({"checks", "commands", "processor", "__version__"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset({"pipeline"}),  # lazily, for `humannorm.generate`
 }

@@ -148,8 +148,8 @@ def run(page: Any, args: argparse.Namespace) -> list[str]:
             (entry,) = new.values()
             if entry["status"]["status_str"] == "success":
                 return []
-            told = [data for kind, data in entry["status"]["messages"] if kind == "execution_error"]
-            return [f"run: {told[0]['node_type']}: {told[0]['exception_message']}" if told else "run: no success"]
+            errors = [data for kind, data in entry["status"]["messages"] if kind == "execution_error"]
+            return [f"run: {errors[0]['node_type']}: {errors[0]['exception_message']}" if errors else "run: no success"]
         page.wait_for_timeout(1000)
     return [f"run: not done in {args.seconds:.0f} s"]
 

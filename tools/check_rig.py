@@ -20,7 +20,7 @@ from torch import Tensor
 
 from humannorm.body import named_pose
 from humannorm.body.clips import clip_transforms, still
-from humannorm.body.skinning import linear_blend_skinning
+from humannorm.body.linear_blend_skinning import linear_blend_skinning
 from humannorm.cameras import orbit
 from humannorm.commands.animate import find_human, load_human
 from humannorm.distance.signed_distance import SignedDistance

@@ -321,7 +321,8 @@ def whole_human(
         "HumanNormSaveState", title="Save the sculpture", geometry=(sculpt, 0), filename_prefix="humannorm/geometry"
     )
     flow.group("5 Paint", "work")
-    fine = paint(flow, guide["image"], {"geometry": (sculpt, 0), "preset": preset}, preset=preset)
+    start = {"geometry": (sculpt, 0), "preset": preset, "prompts": said["image"]}
+    fine = paint(flow, guide["image"], start, preset=preset)
     flow.add("HumanNormSaveState", title="Save the painting", texture=(fine, 0), filename_prefix="humannorm/texture")
     flow.group("6 The human", "results")
     export(flow, (fine, 0), **file)

@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from humannorm.body.linear_blend_skinning import linear_blend_skinning
 from humannorm.body.shape import BodyShape, interpolate_table
 from humannorm.body.skeleton import axis_angle_to_matrix, forward_kinematics, quaternion_to_matrix, transform_points
-from humannorm.body.skinning import linear_blend_skinning
 from humannorm.cameras import CameraPlan, Part
 from humannorm.checks import InputError, check_choice, check_tensor
 from humannorm.mesh import Mesh

@@ -17,8 +17,8 @@ from torch import Tensor
 from humannorm.body.body import Body
 from humannorm.body.bvh import Motion, load_bvh, rotations_for
 from humannorm.body.clips import Clip, clip_transforms
+from humannorm.body.linear_blend_skinning import linear_blend_skinning
 from humannorm.body.skeleton import local_rotations, rotation_between
-from humannorm.body.skinning import linear_blend_skinning
 from humannorm.checks import InputError
 
 __all__ = ["clip_of_bvh", "retarget"]

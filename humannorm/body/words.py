@@ -100,7 +100,7 @@ def shape_of_words(prompt: str) -> BodyShape:
 
 
 def worn_of_words(prompt: str) -> Worn:
-    """Hair, skirt and shorts that a prompt asks for; `Worn()` where it speaks of none."""
+    """Hair, skirt and shorts that a prompt names; `Worn()` where it speaks of none."""
     text = prompt.lower()
     hem, flare = _said(text, _SKIRTS, (0.0, 0.0))
     hair = _said(text, _HAIR, "none", end="")  # "haired", "braids"

@@ -1,4 +1,4 @@
-"""Solids of the asked hair, skirt or shorts around a standing body: what no start body has and no small guide invents.
+"""Solids of hair, skirt or shorts around a standing body: what no start body has and no small guide invents.
 
 Hair is a cap over the skull, a fall of chosen length behind the face, a tail or a knot; a skirt is the hull of hips and
 legs that hangs from its widest ring and opens downward; shorts are a tube around each thigh below a short skirt. All
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.body.body import Body
-from humannorm.body.parts import following_vertices, part_vertices
+from humannorm.body.regions import following_vertices, region_vertices
 from humannorm.checks import check_choice, check_range
 from humannorm.mesh import Mesh
 
@@ -125,7 +125,7 @@ class _Skull:
 
     @staticmethod
     def of(body: Body) -> _Skull:
-        vertices = body.vertices[part_vertices(body, ["head"])]
+        vertices = body.vertices[region_vertices(body, ["head"])]
         eyes = torch.stack([body.joint(f"eye.{side}") for side in "LR"]).mean(0)
         centre = torch.stack([0 * eyes[0], eyes[1], body.joint("head")[2]])
         return _Skull(vertices, centre, body.joint("neck02"), float(vertices[:, 1].max() - eyes[1]))

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from humannorm.processor import PRECISIONS
+
 if TYPE_CHECKING:
     import torch
 
@@ -15,18 +17,19 @@ if TYPE_CHECKING:
 __all__ = [
     "BODY",
     "STATE",
-    "add_course",
     "add_device",
     "add_edit",
     "add_guidance",
     "add_models",
     "add_out",
+    "add_precision",
     "add_preset",
+    "add_run_options",
     "add_seed",
     "add_start",
     "autoguidance_of",
-    "chosen_parts",
-    "held_parts",
+    "chosen_regions",
+    "held_regions",
     "load_subject",
     "parse_views",
     "pick_device",
@@ -83,6 +86,15 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes CUDA if present")
 
 
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=PRECISIONS,
+        help="of the networks; auto takes fp16 on CUDA, bf16 on a CPU that computes it natively, else fp32",
+    )
+
+
 def add_preset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="quick", choices=("quick", "standard", "paper"), help="length and detail")
 
@@ -107,8 +119,7 @@ def add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hold",
         metavar="PARTS|none",
-        help="parts that stay as the start has them, such as hands or hands,face; quick from a body: hands,face,"
-        " else none",
+        help="what stays as the start has them, such as hands or hands,face; quick from a body: hands,face, else none",
     )
     parser.add_argument(
         "--outfit",
@@ -120,18 +131,18 @@ def add_start(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def held_parts(text: str) -> tuple[str, ...]:
-    """The parts behind --hold."""
-    from humannorm.body.parts import BODY_PARTS
+def held_regions(text: str) -> tuple[str, ...]:
+    """The regions of the body behind --hold."""
+    from humannorm.body.regions import BODY_REGIONS
     from humannorm.checks import check_choice
 
-    parts = () if text == "none" else tuple(part.strip() for part in text.split(","))
-    for part in parts:
-        check_choice("--hold", part, BODY_PARTS)
-    return parts
+    regions = () if text == "none" else tuple(region.strip() for region in text.split(","))
+    for region in regions:
+        check_choice("--hold", region, BODY_REGIONS)
+    return regions
 
 
-def add_course(parser: argparse.ArgumentParser) -> None:
+def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options of a stage that optimises: length, what to go on from, preset, models, seed, device and folder."""
     parser.add_argument("--steps", type=int, help="length of the run; the preset's schedules are stretched with it")
     parser.add_argument(
@@ -146,6 +157,7 @@ def add_course(parser: argparse.ArgumentParser) -> None:
     add_models(parser)
     add_seed(parser)
     add_device(parser)
+    add_precision(parser)
     add_out(parser)
 
 
@@ -158,7 +170,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         "--only",
         default="",
         metavar="PARTS",
-        help="parts that an edit may change: head, face, top, bottom, shoes, hands",
+        help="what an edit may change: head, face, top, bottom, shoes, hands",
     )
 
 
@@ -175,15 +187,15 @@ def state_to_resume(args: argparse.Namespace) -> Path | None:
     return args.resume
 
 
-def chosen_parts(args: argparse.Namespace, *names: str) -> dict[str, list[str]]:
+def chosen_regions(args: argparse.Namespace, *names: str) -> dict[str, list[str]]:
     """Parts of the body behind the named options, such as `only`; an error where --edit does not fit in."""
-    from humannorm.body.parts import BODY_PARTS
+    from humannorm.body.regions import BODY_REGIONS
     from humannorm.checks import InputError, check_choice
 
     found = {name: [word for word in getattr(args, name).split(",") if word] for name in names}
     for name, words in found.items():
         for word in words:
-            check_choice(f"--{name}", word, BODY_PARTS)
+            check_choice(f"--{name}", word, BODY_REGIONS)
     if found["only"] and args.edit is None:
         raise InputError("--only: expected --edit FILE with it, got none")
     if args.edit is not None and args.resume is not None:

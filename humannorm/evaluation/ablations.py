@@ -33,7 +33,7 @@ class Ablation:
 
     title: str
     change: Callable[[GeometrySettings], GeometrySettings]
-    plain: bool = False  # ask a plain text-to-image model, where the models folder has one apart
+    plain: bool = False  # use a plain text-to-image model, where the models folder has one apart
 
 
 def _unchanged(settings: GeometrySettings) -> GeometrySettings:
@@ -120,8 +120,8 @@ def run_ablation(
 
 def _last_loss(state: GeometryState, name: str) -> float:
     assert state.history is not None
-    course = state.history[:, LOSS_NAMES.index(name)]
-    return float(course[-max(round(LAST * len(course)), 1) :].mean())
+    curve = state.history[:, LOSS_NAMES.index(name)]
+    return float(curve[-max(round(LAST * len(curve)), 1) :].mean())
 
 
 def save_ablation_sheet(path: Path, figures: Sequence[AblationFigures], size: int = 256) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
-from humannorm.export.tangents import to_tangent_space
+from humannorm.export.tangents import from_tangent_space, to_tangent_space, vertex_tangents
 from humannorm.mesh import Mesh, welded_vertex_normals
 from humannorm.rendering import sample_texture
 
@@ -23,13 +23,14 @@ __all__ = [
     "bake_normals",
     "colors_at",
     "locate",
+    "map_at",
 ]
 
 ColorField: TypeAlias = Callable[[Tensor], Tensor]
 """Colours, sRGB 0..1 [N, 3], of points of the full-resolution surface [N, 3] in the mesh's own units."""
 
 CHUNK = 2**18
-"""Points asked of a field at once."""
+"""Points of a field that are evaluated at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +71,35 @@ def _asked(field: ColorField, points: Tensor) -> Tensor:
     return colors.detach().to(points.dtype).clamp(0, 1)
 
 
+def map_at(source: Mesh, picture: Float[Tensor, "H W C"], places: SurfacePoints) -> Float[Tensor, "N C"]:
+    """Values of a picture in the full-resolution surface's own texture coordinates."""
+    assert source.uvs is not None
+    uvs = _interpolate(source.uvs, source.faces[places.face], places.barycentric)
+    return sample_texture(picture, uvs[None, None])[0, 0]
+
+
 def bake_normals(
-    source: Mesh, places: SurfacePoints, normals: Float[Tensor, "N 3"], tangents: Float[Tensor, "N 4"]
+    source: Mesh,
+    places: SurfacePoints,
+    normals: Float[Tensor, "N 3"],
+    tangents: Float[Tensor, "N 4"],
+    normal_map: Float[Tensor, "H W 3"] | None = None,
+    scale: float = 1.0,
 ) -> Float[Tensor, "N 3"]:
     """Tangent-space normal map, (n + 1) / 2: x along +u in red, up in the picture in green, outwards in blue.
 
-    normals, tangents: interpolated on the unwrapped surface. Where the closest point lies on a side that faces away (a
+    normals, tangents: interpolated on the unwrapped surface. normal_map, scale: detail that the full surface has in a
+    map of its own, in its own tangent space. Where the closest point lies on a side that faces away (a
     thin sheet), the surface's own normal stands.
     """
     detailed = welded_vertex_normals(source.vertices, source.faces) if source.normals is None else source.normals
-    direction = F.normalize(_interpolate(detailed, source.faces[places.face], places.barycentric), dim=1)
+    corners = source.faces[places.face]
+    direction = F.normalize(_interpolate(detailed, corners, places.barycentric), dim=1)
+    if normal_map is not None:
+        assert source.uvs is not None
+        along = vertex_tangents(source.vertices, source.faces, detailed, source.uvs)
+        bent = (2 * map_at(source, normal_map, places) - 1) * direction.new_tensor([scale, scale, 1.0])
+        direction = from_tangent_space(bent, direction, _interpolate(along, corners, places.barycentric))
     own = F.normalize(normals, dim=1)
     faces_away = (direction * own).sum(1, keepdim=True) <= 0
     return to_tangent_space(torch.where(faces_away, own, direction), normals, tangents) / 2 + 0.5

@@ -11,7 +11,7 @@ from torch import Tensor
 from humannorm.body import Body
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.band import SignedField, band_at_points, box_field
-from humannorm.geometry.holding import Hold, hold_parts
+from humannorm.geometry.holding import Hold, hold_regions
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.marching import marching_tetrahedra
 from humannorm.geometry.start import StartMesh
@@ -38,20 +38,20 @@ def kept_of_start(
     solids: Sequence[Mesh],
     *,
     inside: Callable[[], Body],
-    parts: Sequence[str] = (),
+    regions: Sequence[str] = (),
     keep_worn: bool = False,
     bare: bool = False,
 ) -> Hold | None:
     """What of an undressed start and the solids that it wears is to stay; None: nothing.
 
-    parts: of the body. keep_worn: the solids as well, and the shins below them if these are bare: a guide that knows
+    regions: of the body. keep_worn: the solids as well, and the shins below them if these are bare: a guide that knows
     trousers best would put them on. inside: finds the body inside the start, in the working box;
-    asked only if something stays.
+    called only if something stays.
     """
     worn = united(solids).to(start.mesh.device) if solids and keep_worn else None
     if worn is not None and bare:
-        parts = (*parts, "shins")
-    return hold_parts(start.mesh, inside(), parts, worn) if parts or worn is not None else None
+        regions = (*regions, "shins")
+    return hold_regions(start.mesh, inside(), regions, worn) if regions or worn is not None else None
 
 
 def united(solids: Sequence[Mesh]) -> Mesh:

@@ -75,7 +75,7 @@ class GeometryState:
     def edited(self, hold: Hold | None) -> GeometryState:
         """The finished surface as the start of an edit: no step done, nothing remembered, `hold` kept as it is.
 
-        A protection that the surface was made with stays where all may change, and as fine as it was where parts may.
+        A hold that the surface was made with stays where all may change, and as fine as it was where regions may.
         """
         fine = 0 if self.hold is None else self.hold.resolution
         if hold is None:
@@ -157,21 +157,21 @@ class ExtractedMesh:
 
 @torch.no_grad()
 def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_piece: float = 0.01) -> ExtractedMesh:
-    """The state's surface, at another lattice resolution if asked for; otherwise as fine as it is, or finer where a
-    protected part needs it.
+    """The state's surface, at another lattice resolution if given; otherwise as fine as it is, or finer where a
+    held region needs it.
 
     Pieces with less than `smallest_piece` of the largest one's area are left out; a closed surface stays closed.
     """
     band, sdf = settle_band(state.band, state.signed_distance)
-    coarse, protection = band.lattice.resolution, state.hold
-    if protection is not None and not protection.resolution:
-        protection = None
-    if resolution is None and protection is not None:
-        resolution = max(coarse, protection.resolution)
-    if resolution is not None and (protection is not None or resolution != coarse):
+    coarse, hold = band.lattice.resolution, state.hold
+    if hold is not None and not hold.resolution:
+        hold = None
+    if resolution is None and hold is not None:
+        resolution = max(coarse, hold.resolution)
+    if resolution is not None and (hold is not None or resolution != coarse):
         points = crossing_points(band, sdf)
-        if protection is not None:
-            points = torch.cat([points, protection.kept_points()])
+        if hold is not None:
+            points = torch.cat([points, hold.kept_points()])
         band, sdf = band_at_points(Lattice(resolution), points, state.signed_distance)
     vertices, faces = marching_tetrahedra(band, sdf, state.moved(band))
     piece = connected_components(faces, len(vertices))[faces[:, 0]]
@@ -180,8 +180,8 @@ def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_p
     faces = faces[kept[piece]]
     used, compact = torch.unique(faces, return_inverse=True)
     vertices = vertices[used]
-    if protection is not None and band.lattice.resolution > coarse:
-        vertices = _smoothed(vertices, compact, 1 - protection.share_at(vertices))
+    if hold is not None and band.lattice.resolution > coarse:
+        vertices = _smoothed(vertices, compact, 1 - hold.share_at(vertices))
     return ExtractedMesh(Mesh(vertices, compact), len(areas), int((~kept).sum()))
 
 
@@ -261,7 +261,7 @@ def load_state(
         deformation.load_state_dict(tensors_below("deformation.", tensors))
     record = tensors_below("record.", tensors)
     hold = tensors_below("hold.", tensors)
-    # States from before protections were drawn finer, could be painted or worn do not say these.
+    # States from before holds were drawn finer, could be painted or worn do not say these.
     fineness, shape = numbers.get("hold_resolution", 0), numbers.get("hold_shape")
     if generator is not None and "generator" in tensors:
         generator.set_state(tensors["generator"].cpu())

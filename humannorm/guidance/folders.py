@@ -91,7 +91,12 @@ def load_component(folder: Path, component: str, cls: Any, *, device: torch.devi
         )
     module.load_state_dict(weights, strict=False)
     # Not `module.to`: diffusers warns of casts there, whether or not a module minds.
-    return torch.nn.Module.to(module, device=device, dtype=dtype)
+    module = torch.nn.Module.to(module, device=device, dtype=dtype)
+    if device.type == "cpu" and dtype == torch.bfloat16:  # half of bf16's gain on a CPU is lost without
+        for parameter in module.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def load_tokenizer(folder: Path) -> Any:

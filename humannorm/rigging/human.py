@@ -14,7 +14,7 @@ from humannorm.body import Body, named_pose
 from humannorm.body.clips import Clip, clip_transforms, still
 from humannorm.body.rigs import Rig, load_rig
 from humannorm.body.skeleton import local_rotations
-from humannorm.body.skin import JointMotion, Skin
+from humannorm.body.skin_binding import JointMotion, SkinBinding
 from humannorm.mesh import Mesh
 from humannorm.rigging.fitting import BodyFit, BodyFitSettings, fit_body
 from humannorm.rigging.relaxation import RelaxationSettings, relaxed_skin
@@ -32,7 +32,7 @@ class RiggedHuman:
     mesh: Mesh
     fit: BodyFit
     rig: Rig
-    skin: Skin
+    skin: SkinBinding
 
     @property
     def body(self) -> Body:
@@ -77,12 +77,12 @@ def rig_human(
     """Give a human a skeleton and skin weights.
 
     mesh: any humanoid, +Y up, facing +Z, any unit. rig: one of `RIGS`. start: the body it grew from, see `fit_body`.
-    tell: is told how much of the work is done, 0..1, and may end it by an exception.
+    tell: called with how much of the work is done, 0..1, and may end it by an exception.
     """
     skeleton = load_rig(rig)
     found = fit_body(mesh, start, fit, None if tell is None else lambda share: tell(FITTING * share))
     weight_joints, weights = transfer_weights(mesh, found.body, skeleton, transfer)
-    skin = Skin(skeleton.joint_names, skeleton.parents, skeleton.heads(found.body), weight_joints, weights)
+    skin = SkinBinding(skeleton.joint_names, skeleton.parents, skeleton.heads(found.body), weight_joints, weights)
     human = RiggedHuman(mesh, found, skeleton, skin)
     skin = _relaxed(human, relaxation or RelaxationSettings())
     if tell is not None:
@@ -90,7 +90,7 @@ def rig_human(
     return dataclasses.replace(human, skin=skin)
 
 
-def _relaxed(human: RiggedHuman, settings: RelaxationSettings) -> Skin:
+def _relaxed(human: RiggedHuman, settings: RelaxationSettings) -> SkinBinding:
     """The human's skin, smoothed where the settings' poses would tear it."""
     body = human.body
     clips = [still(pose, named_pose(pose), body) for pose in settings.poses]

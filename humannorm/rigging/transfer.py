@@ -18,8 +18,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from humannorm.body import Body
+from humannorm.body.linear_blend_skinning import limit_influences
 from humannorm.body.rigs import Rig
-from humannorm.body.skinning import limit_influences
 from humannorm.export.flattening import Flattening
 from humannorm.export.topology import Array
 from humannorm.mesh import Mesh, face_normals, vertex_normals, weld

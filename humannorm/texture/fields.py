@@ -2,7 +2,7 @@
 
 Both are unlit and the same from every side: a colour in 0..1 for each surface point. A field draws itself into the
 pictures of its mesh, so that the optimiser knows nothing of its kind. Two more blend: what is learned with the painted
-skin of a protected template, and what an edit learns with what it leaves as it was.
+skin of a held template, and what an edit learns with what it leaves as it was.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 SKIN_REACH = 0.025  # world units from a template at which a surface no longer wears its skin
 SKIN_FADE = 0.015  # ... over which it loses it
-CHUNK = 1 << 18  # points at a time, where all of a surface is asked
+CHUNK = 1 << 18  # points at a time, where all of a surface is evaluated
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class UvColorSettings:
 
 @dataclass(frozen=True)
 class TemplateColorSettings:
-    """Learned colours, and over them the painted skin of a template where it is protected."""
+    """Learned colours, and over them the painted skin of a template where it is held."""
 
     learned: HashColorSettings | UvColorSettings
     vertices: int  # of the template, those on seams once for each side
@@ -76,7 +76,7 @@ class TemplateColorSettings:
 
 @dataclass(frozen=True)
 class HeldColorSettings:
-    """An edit by parts: what is learned, what is kept, and the grid that says where."""
+    """An edit by regions: what is learned, what is kept, and the grid that says where."""
 
     learned: HashColorSettings | UvColorSettings
     kept: ColorFieldSettings
@@ -101,7 +101,7 @@ class ColorField(nn.Module):
         return torch.cat([self(part) for part in points.split(CHUNK)]) if len(points) else torch.zeros_like(points)
 
     def pictures(self, mesh: Mesh, cameras: Cameras, size: int, passes: Sequence[Pass] = ("color",)) -> RenderedPasses:
-        """Square pictures of the mesh with this field as its colour, on white; asked at visible points only."""
+        """Square pictures of the mesh with this field as its colour, on white; evaluated at visible points only."""
         return render(mesh, cameras, (size, size), passes, field=self)
 
     def fast_parameters(self) -> list[nn.Parameter]:
@@ -163,17 +163,17 @@ class UvColorField(ColorField):
 
 
 class TemplateColorField(ColorField):
-    """c(x) = (1 - a) l(x) + a p(x): learned colours l, and on a protected template's surface its own painted skin p.
+    """c(x) = (1 - a) l(x) + a p(x): learned colours l, and on a held template's surface its own painted skin p.
 
     a is the picture's opacity at the closest place of the template, fading with the distance from it and to where
-    nothing is protected. Where a is 1 no gradient reaches the colours.
+    nothing is held. Where a is 1 no gradient reaches the colours.
     """
 
     vertices: Float[Tensor, "V 3"]
     faces: Int64[Tensor, "F 3"]
     uvs: Float[Tensor, "V 2"]
     picture: UInt8[Tensor, "S S 4"]  # sRGB and opacity, row 0 at the top
-    share: Float[Tensor, "Z Y X"]  # how far places are protected, at the vertices of a regular grid over the box
+    share: Float[Tensor, "Z Y X"]  # how far places are held, at the vertices of a regular grid over the box
 
     def __init__(self, settings: TemplateColorSettings, learned: ColorField, device: torch.device | str) -> None:
         super().__init__()

@@ -97,8 +97,8 @@ def plain_rings(views: int = 8, elevations: Sequence[float] = (-20.0, 0.0, 30.0)
 class MultiviewSettings:
     """One synchronised painting."""
 
-    walk: SynchronisedSettings = SynchronisedSettings()
-    fusing: FusingSettings = FusingSettings()
+    walk: SynchronisedSettings = field(default_factory=SynchronisedSettings)
+    fusing: FusingSettings = field(default_factory=FusingSettings)
     rings: tuple[Ring, ...] = field(default_factory=body_rings)
     plan: CameraPlan = field(
         default_factory=lambda: TEXTURE_CAMERA_PLANS["full_body"]
@@ -140,8 +140,8 @@ class MultiviewPainting:
     pictures: Float[Tensor, "B H W 3"]  # the views that it was made of
     cameras: Cameras
     figures: Mapping[str, float]
-    """`disagreement_first`, `disagreement_last`: CIELAB, before the first agreement and in the last views. `leak`, where
-    there are labels. `forwards`: network evaluations. Seconds: `networks`, `vae`, `fusing`, `preparing`."""
+    """`disagreement_first`, `disagreement_last`: CIELAB, before the first agreement and in the last views. `leak`,
+    where there are labels. `forwards`: network evaluations. Seconds: `networks`, `vae`, `fusing`, `preparing`."""
 
     @property
     def mesh(self) -> Mesh:

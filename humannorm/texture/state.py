@@ -86,7 +86,7 @@ def _placed(mesh: Mesh) -> tuple[Mesh, Placement]:
 
 
 def _learned(field: ColorField) -> ColorField:
-    """What the last course led: the field beneath a template's skin and what an edit held."""
+    """What the last run led: the field beneath a template's skin and what an edit held."""
     return field.learned if isinstance(field, HeldColorField | TemplateColorField) else field
 
 

@@ -1,4 +1,4 @@
-"""Protected parts of a template body in their own skin: painted faces and hands beside what a network paints."""
+"""Held regions of a template body in their own skin: painted faces and hands beside what a network paints."""
 
 from __future__ import annotations
 

@@ -49,7 +49,6 @@ HAIR_COLOURS: dict[str, tuple[int, int, int]] = {
 AGES = ("young", "middle-aged", "old")
 BUILDS = ("slim", "average", "heavy", "muscular")
 SEXES = ("man", "woman")
-SKINS = ("dark", "light", "fair")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from jaxtyping import Bool, Float, Int
 from humannorm.checks import InputError, check_choice
 from humannorm.training.assets import CC0_SKINS, load_poses, unpacked_dir
 from humannorm.training.captions import COLOURS, HAIR_COLOURS, Attributes
-from humannorm.training.garments import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe
 from humannorm.training.people_body import (
     SKIN_VERTICES,
     BodyModel,
@@ -28,6 +27,7 @@ from humannorm.training.people_body import (
     strongest,
 )
 from humannorm.training.people_render import Material, Surface, smooth_normals
+from humannorm.training.wardrobe import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe
 
 BODY_HEIGHT = 1.8
 """World units from soles to crown of a standing person."""
@@ -104,8 +104,8 @@ class Person:
 
 def draw_person(generator: np.random.Generator, poses: Sequence[str] = ()) -> Person:
     """Draw one adult's looks, clothes and pose, one of `poses` (the captions' words) if there are any."""
-    for asked in poses:
-        check_choice("poses", asked, list(dict.fromkeys(known for _, known, _ in POSES)))
+    for requested in poses:
+        check_choice("poses", requested, list(dict.fromkeys(known for _, known, _ in POSES)))
 
     def uniform(low: float, high: float) -> float:
         return float(generator.uniform(low, high))

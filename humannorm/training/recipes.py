@@ -20,7 +20,7 @@ import torch
 
 from humannorm.cameras import CameraPlan
 from humannorm.checks import InputError, check_choice, check_range
-from humannorm.guidance.diffusers_guide import Autoguidance, DiffusersGuide
+from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
 from humannorm.guidance.folders import load_component, load_tokenizer, model_folder, read_config
 from humannorm.models import write_card
 from humannorm.training.attributes import AttributeTask
@@ -198,7 +198,7 @@ def train_small(
     shards, held_out = Shards(data), Shards(data, split="held_out")
     begun = None
     if start is not None:
-        begun = DiffusersGuide.load(start, dtype=torch.float32, control=True, autoguidance=Autoguidance())
+        begun = DiffusersDenoiser.load(start, dtype=torch.float32, control=True, autoguidance=Autoguidance())
     with _seeded(config.vae_loop.seed):
         vae = build_vae(config.vae, shards.resolution) if begun is None else begun.vae
     vae = vae.train().requires_grad_(True)
@@ -275,7 +275,7 @@ def downscale(vae: Any) -> int:
 
 def export_half(folder: str | Path, out: str | Path, plan: CameraPlan, *, weak_unet: Any) -> Path:
     """Write a trained small model as it is bundled: float16 safetensors in diffusers layout, and its card."""
-    guide = DiffusersGuide.load(folder, dtype=torch.float16, control=True)
+    guide = DiffusersDenoiser.load(folder, dtype=torch.float16, control=True)
     guide.weak_unet = torch.nn.Module.to(weak_unet, dtype=torch.float16)  # diffusers' own `to` warns of casts
     out = Path(out)
     save_folder(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from humannorm.body import BodyShape, load_body, worn_of_words
-from humannorm.body.parts import part_vertices
+from humannorm.body.regions import region_vertices
 from humannorm.body.worn import HAIR_STYLES, Worn, solids_of
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
@@ -46,7 +46,7 @@ def test_lengths_follow_the_words():
 def test_solids_are_closed_sit_on_the_body_and_leave_the_face_free(style, sex):
     body = load_body(BodyShape(sex=sex)).in_working_box()
     solids = solids_of(body, Worn(style, hem=0.5, flare=0.05))
-    face = body.vertices[part_vertices(body, ["face"])]
+    face = body.vertices[region_vertices(body, ["face"])]
     front = face[(face[:, 2] > face[:, 2].max() - 0.03) & (face[:, 1] < body.joint("eye.L")[1] + 0.02)]
     outside = SignedDistance(body.vertices, body.faces)
     for solid in solids:
@@ -68,7 +68,7 @@ def test_a_skirt_reaches_its_hem_and_covers_both_legs():
     assert float(skirt.vertices[:, 1].min()) == pytest.approx(hips + 0.5 * (ankles - hips), abs=0.01)
     distance = SignedDistance(skirt.vertices, skirt.faces)
     height = hips + 0.3 * (ankles - hips)
-    legs = body.vertices[part_vertices(body, ["bottom"])]
+    legs = body.vertices[region_vertices(body, ["bottom"])]
     assert bool((distance(legs[(legs[:, 1] - height).abs() < 0.05]) < 0).all())
 
 

@@ -10,7 +10,7 @@ import trimesh
 
 from humannorm.checks import InputError
 from humannorm.fields.hash_grid import GridLayout
-from humannorm.geometry.band import box_field, find_band
+from humannorm.geometry.band import box_field, dense_band, settle_band
 from humannorm.geometry.fields import DenseFieldSettings, FieldSettings, HashFieldSettings, SdfField, make_field
 from humannorm.geometry.fitting import FitSettings, fit_field
 from humannorm.geometry.lattice import Lattice
@@ -79,7 +79,7 @@ def test_overlapping_pieces_become_one_surface_and_specks_go() -> None:
         "2 pieces",
         "placed",
     ]
-    band, sdf = find_band(Lattice(64), start.signed_distance)
+    band, sdf = settle_band(dense_band(Lattice(64)), start.signed_distance)
     vertices, faces = marching_tetrahedra(band, sdf)
     assert is_watertight(faces)
     size = 0.5 * BODY_HEIGHT / 1.6
@@ -126,7 +126,7 @@ def test_fields_fit_a_start_mesh(
     assert report.mean_error < 0.003
     assert report.p99_error < 0.012
     assert report.wrong_side == 0
-    band, sdf = find_band(Lattice(48), box_field(lambda points: field(points, active_levels)))
+    band, sdf = settle_band(dense_band(Lattice(48)), box_field(lambda points: field(points, active_levels)))
     vertices, faces = marching_tetrahedra(band, sdf)
     assert is_watertight(faces)
     exact = float(mesh_volume(start.mesh.vertices, start.mesh.faces))

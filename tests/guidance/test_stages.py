@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from humannorm.checks import InputError
-from humannorm.guidance import PUBLISHED_FOLDERS, DiffusersGuide, find_guides
+from humannorm.guidance import PUBLISHED_FOLDERS, DiffusersDenoiser, find_guides
 
 CPU = torch.device("cpu")
 
@@ -32,7 +32,7 @@ def test_one_folder_is_loaded_once_for_all_stages(tiny_sd):
 
 def test_the_published_four_are_loaded_when_asked(published):
     guides = find_guides(published, CPU)
-    assert isinstance(guides.normal(), DiffusersGuide) and guides.depth().controlnet is None
+    assert isinstance(guides.normal(), DiffusersDenoiser) and guides.depth().controlnet is None
     assert guides.aligned().controlnet is not None
 
 

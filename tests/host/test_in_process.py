@@ -72,7 +72,7 @@ def test_control_pictures_and_a_cfg_function_act_on_the_gradient(rooms, payload)
     assert not torch.allclose(plain, followed)
 
     patched = payload.model.clone()
-    patched.set_model_sampler_cfg_function(lambda told: told["uncond"])
+    patched.set_model_sampler_cfg_function(lambda arguments: arguments["uncond"])
     unguided = gradient(rooms, dataclasses.replace(payload, model=patched))
     assert not torch.allclose(plain, unguided)
     no_guidance = gradient(rooms, dataclasses.replace(payload, cfg=0.0))
@@ -179,13 +179,13 @@ def test_unfinished_files_are_named_by_what_the_node_depends_on(rooms):
 def test_a_result_is_the_last_preview_of_its_node(rooms, monkeypatch):
     import comfy.utils
 
-    told = []
+    reported = []
     monkeypatch.setattr(
-        comfy.utils, "PROGRESS_BAR_HOOK", lambda *given, **named: told.append((*given, *named.values()))
+        comfy.utils, "PROGRESS_BAR_HOOK", lambda *given, **named: reported.append((*given, *named.values()))
     )
     views = torch.stack([torch.full((64, 64, 3), level) for level in (0.0, 0.25, 0.5, 1.0)])
     rooms.long_work.show_result(views)
-    ((value, total, (kind, picture, _), *_),) = told
+    ((value, total, (kind, picture, _), *_),) = reported
     assert (value, total, kind) == (1, 1, "JPEG")
     greys = [picture.getpixel((x * picture.width // 4, y * picture.height // 4))[0] for y in (1, 3) for x in (1, 3)]
     assert greys == pytest.approx([0, 64, 128, 255], abs=1)
@@ -217,8 +217,8 @@ def test_levels_that_are_no_whole_multiples_of_the_finest_are_built(rooms, tmp_p
         hosted(latents, time, context=text), unet(latents, time, text).sample, rtol=1e-3, atol=1e-4
     )
     net = rooms.host_models.build_control_net(tmp_path).control_model
-    told = net(x=latents, hint=picture, timesteps=time, context=text)
+    residuals = net(x=latents, hint=picture, timesteps=time, context=text)
     down, middle = control(latents, time, text, controlnet_cond=picture, return_dict=False)
-    torch.testing.assert_close(told["middle"][0], middle, rtol=1e-3, atol=1e-3)
-    for ours, theirs in zip(told["output"], down, strict=True):
+    torch.testing.assert_close(residuals["middle"][0], middle, rtol=1e-3, atol=1e-3)
+    for ours, theirs in zip(residuals["output"], down, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)

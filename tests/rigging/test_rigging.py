@@ -9,10 +9,10 @@ from torch import Tensor
 from humannorm.body import Body, load_body, named_pose
 from humannorm.body.clips import Clip, clip_transforms, still
 from humannorm.body.gait import make_gait
+from humannorm.body.linear_blend_skinning import check_weights, linear_blend_skinning
 from humannorm.body.rigs import load_rig
 from humannorm.body.skeleton import local_rotations
-from humannorm.body.skin import Skin
-from humannorm.body.skinning import check_weights, linear_blend_skinning
+from humannorm.body.skin_binding import SkinBinding
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, unique_edges
@@ -42,7 +42,7 @@ def test_the_fit_follows_a_figure_into_its_own_frame_and_units(dressed: Mesh, ri
 
 
 def test_another_stated_pose(model: Body) -> None:
-    """A figure in the run pose, its start told as such."""
+    """A figure in the run pose, its start passed along."""
     running = model.posed(named_pose("run"), "run").in_working_box()
     fit = fit_body(running.to_mesh(normalized=False), load_body(pose="run").in_working_box())
     assert float((fit.body.vertices - running.vertices).norm(dim=1).mean()) < 0.01 * HEIGHT
@@ -157,7 +157,7 @@ def test_other_rigs_move_alike(rigged: RiggedHuman, name: str) -> None:
     """The same walk on another skeleton: the surface is nearly where MakeHuman's own joints put it."""
     rig = load_rig(name)
     joints, weights = transfer_weights(rigged.mesh, rigged.body, rig)
-    skin = Skin(rig.joint_names, rig.parents, rig.heads(rigged.body), joints, weights)
+    skin = SkinBinding(rig.joint_names, rig.parents, rig.heads(rigged.body), joints, weights)
     other = RiggedHuman(rigged.mesh, rigged.fit, rig, skin)
     clip = make_gait("walk", rigged.body).in_place()
     for frame in (0, 10):

@@ -50,7 +50,7 @@ class DiffusersCondition:
     control_scale: float = 1.0
 
 
-class DiffusersGuide:
+class DiffusersDenoiser:
     """UNet, text encoder, VAE and, where there are such, the normal ControlNet and the weak UNet of a diffusers folder.
 
     A weak UNet is a smaller one that was trained for a shorter time on the same pictures, for autoguidance.
@@ -76,7 +76,7 @@ class DiffusersGuide:
         self.prediction_type = str(scheduler_config.get("prediction_type", "epsilon"))
         alphabar = DDPMScheduler.from_config(scheduler_config).alphas_cumprod.double()
         self._log_sigmas = (((1 - alphabar) / alphabar).sqrt().log()).float().to(unet.device)
-        self._texts: OrderedDict[str, Tensor] = OrderedDict()  # embeddings of the prompts asked for last
+        self._texts: OrderedDict[str, Tensor] = OrderedDict()  # embeddings of the prompts used last
         for module in self.modules:
             module.eval().requires_grad_(False)
 
@@ -89,7 +89,7 @@ class DiffusersGuide:
         dtype: torch.dtype = torch.float32,
         control: bool = False,
         autoguidance: Autoguidance | None = None,
-    ) -> DiffusersGuide:
+    ) -> DiffusersDenoiser:
         """From a diffusers folder on disk, or "bundled"; nothing is fetched.
 
         `control` also loads the ControlNet in its `controlnet` folder, `autoguidance` the UNet in a `weak_unet` folder

@@ -114,7 +114,7 @@ class Wardrobe:
         self._skins: dict[str, int] = {}
 
     def skin(self, name: str) -> int:
-        """Texture number of an allowed skin, loaded when first asked for."""
+        """Texture number of an allowed skin, loaded when first needed."""
         if name not in self._skins:
             raise InputError(f"skin: {name!r} was not loaded")
         return self._skins[name]

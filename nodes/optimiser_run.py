@@ -25,18 +25,18 @@ State = TypeVar("State", bound=_State)
 
 
 @dataclass(frozen=True)
-class Course:
+class RunSpan:
     """What part of an optimisation a node runs, and how it is called."""
 
     name: str  # first word of the unfinished file
     activity: str  # in the progress line
     first: int  # steps that were done before the node
     last: int  # steps that are done after it
-    views: int  # batch that memory is asked for
+    views: int  # batch that memory is requested for
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class HostRun:
     """What an optimiser needs of the host while it runs."""
 
     denoisers: list[HostDenoiser]  # one for each guidance
@@ -45,39 +45,39 @@ class Run:
     checkpoint: Path
 
 
-def run_course(
+def run_optimiser(
     hidden: Any,
-    course: Course,
+    span: RunSpan,
     start: State,
     guides: Sequence[GuidancePayload],
     seed: int,
     *,
     load: Callable[[Path, torch.Generator, torch.device], State],
     begin: Callable[[State, torch.Generator], State],
-    optimise: Callable[[State, Run], State],
+    optimise: Callable[[State, HostRun], State],
 ) -> tuple[State, Path]:
-    """The state after the course, and the file that holds it until the node is done and will `forget` it; inside
+    """The state after the span, and the file that holds it until the node is done and will `forget` it; inside
     `ordinary_tensors`.
 
     A run that was interrupted goes on from the file that it left (`load`), any other from `start`, which `begin` makes
     ready on the device that is worked on. hidden: the node's hidden values.
     """
     generator = torch.Generator().manual_seed(seed)
-    unfinished = unfinished_file(course.name, hidden.unique_id, hidden.prompt, start)
+    unfinished = unfinished_file(span.name, hidden.unique_id, hidden.prompt, start)
     if unfinished.is_file():
         state = load(unfinished, generator, work_device())
     else:
         state = begin(moved(start, work_device()), generator)
-    progress = Progress(hidden.unique_id, course.last - course.first, course.activity)
+    progress = Progress(hidden.unique_id, span.last - span.first, span.activity)
 
     def tell(step: int, picture: Tensor, seconds_left: float) -> None:
-        progress.update(step - course.first, picture, seconds_left)
+        progress.update(step - span.first, picture, seconds_left)
 
-    if state.step < course.last:
+    if state.step < span.last:
         state = with_denoisers(
             guides,
-            course.views,
+            span.views,
             seed,
-            lambda denoisers: optimise(state, Run(denoisers, generator, tell, unfinished)),
+            lambda denoisers: optimise(state, HostRun(denoisers, generator, tell, unfinished)),
         )
     return state, unfinished

@@ -1,4 +1,4 @@
-"""Painted faces and hands for the body: what a protected part wears where no network paints it.
+"""Painted faces and hands for the body: what a held region wears where no network paints it.
 
 One picture for each of three ages, three tones and both sexes, in the body's texture layout; baked by
 `tools/bake_skins.py`. Head and hands are painted, everything else has the skin's mean tone: clothes cover it.

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from humannorm.body import BodyShape, load_body
-from humannorm.body.parts import part_vertices
-from humannorm.body.skins import SKIN_SIZE, SKIN_TONES, skin_opacity, skin_picture, tone_of_words
+from humannorm.body.painted_skin import SKIN_SIZE, SKIN_TONES, skin_opacity, skin_picture, tone_of_words
+from humannorm.body.regions import region_vertices
 from humannorm.checks import InputError
 
 
@@ -42,18 +42,18 @@ def at_vertices(picture: torch.Tensor, body: object) -> torch.Tensor:
 def test_it_is_worn_on_face_and_hands_and_nowhere_below_the_throat() -> None:
     body = load_body()
     worn = at_vertices(skin_opacity(), body)
-    rest = part_vertices(body, ["top", "bottom", "shoes"]) & ~part_vertices(body, ["head", "hands"])
+    rest = region_vertices(body, ["top", "bottom", "shoes"]) & ~region_vertices(body, ["head", "hands"])
     fingers = torch.tensor([name.startswith("finger") for name in body.joint_names])[body.weight_joints[:, 0]]
     far = rest & (torch.cdist(body.vertices, body.vertices[~rest]).amin(1) > 0.03)
     assert float(worn[far].max()) < 0.02
     assert float(worn[fingers].min()) > 0.9
-    assert float(worn[part_vertices(body, ["face"])].median()) == 1.0
+    assert float(worn[region_vertices(body, ["face"])].median()) == 1.0
     crown = body.rest_vertices[:, 1] > body.rest_vertices[:, 1].max() - 0.04
     assert float(worn[crown].max()) == 0.0  # hair grows there
 
 
 def test_tones_are_told_apart_and_age_and_sex_have_pictures_of_their_own() -> None:
-    hands = part_vertices(load_body(), ["hands"])
+    hands = region_vertices(load_body(), ["hands"])
 
     def brightness(tone: str) -> float:
         return float(at_vertices(skin_picture(BodyShape(), tone), load_body())[hands].mean())

@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from humannorm.body.skeleton import axis_angle_to_matrix, local_rotations, rotation_between
-from humannorm.body.skin import JointMotion, Skin
+from humannorm.body.skin_binding import JointMotion, SkinBinding
 from humannorm.checks import InputError
 
 
-def chain(generator: torch.Generator) -> tuple[Skin, torch.Tensor]:
+def chain(generator: torch.Generator) -> tuple[SkinBinding, torch.Tensor]:
     joints = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 2.0, 0.0]])
     weights = torch.rand(50, 4, generator=generator)
     weights[:, 3] = 0
     index = torch.tensor([0, 1, 2, 0]).repeat(50, 1)
-    skin = Skin(("a", "b", "c"), (-1, 0, 1), joints, index, weights / weights.sum(1, keepdim=True))
+    skin = SkinBinding(("a", "b", "c"), (-1, 0, 1), joints, index, weights / weights.sum(1, keepdim=True))
     return skin, torch.rand(50, 3, generator=generator)
 
 
@@ -31,7 +31,7 @@ def test_identity_keeps_the_surface_and_a_moved_root_carries_it(generator):
 
 def test_one_turned_bone_moves_its_own_vertices_rigidly_about_its_head(generator):
     skin, vertices = chain(generator)
-    bound = Skin(skin.joint_names, skin.parents, skin.joints, torch.tensor([[1, 0, 0, 0]]).repeat(50, 1),
+    bound = SkinBinding(skin.joint_names, skin.parents, skin.joints, torch.tensor([[1, 0, 0, 0]]).repeat(50, 1),
                  torch.tensor([[1.0, 0, 0, 0]]).repeat(50, 1))  # fmt: skip
     turn = axis_angle_to_matrix(torch.tensor([0.0, 0.0, torch.pi / 2]))
     rotations = torch.eye(3).repeat(1, 3, 1, 1)
@@ -86,6 +86,6 @@ def test_the_smallest_rotation_between_directions(generator):
 def test_broken_skins_are_refused(generator):
     skin, _ = chain(generator)
     with pytest.raises(InputError, match="parents: expected one for each of 3 joints, got 2"):
-        Skin(skin.joint_names, (-1, 0), skin.joints, skin.weight_joints, skin.weights)
+        SkinBinding(skin.joint_names, (-1, 0), skin.joints, skin.weight_joints, skin.weights)
     with pytest.raises(InputError, match="weights: expected values of at least 0 that sum to 1"):
-        Skin(skin.joint_names, skin.parents, skin.joints, skin.weight_joints, skin.weights * 2)
+        SkinBinding(skin.joint_names, skin.parents, skin.joints, skin.weight_joints, skin.weights * 2)

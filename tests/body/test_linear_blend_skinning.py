@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from humannorm.body.linear_blend_skinning import check_weights, limit_influences, linear_blend_skinning
 from humannorm.body.skeleton import axis_angle_to_matrix, forward_kinematics
-from humannorm.body.skinning import check_weights, limit_influences, linear_blend_skinning
 from humannorm.checks import InputError
 
 

@@ -1,4 +1,4 @@
-"""A skin: joints under a surface, and what moves them. Any rig, any surface; what files of moving figures hold.
+"""A skin binding: joints under a surface, and what moves them. Any rig, any surface; what files of moving figures hold.
 
 Joint axes are the world's in the bind pose: where all rotations are the identity, the surface is as it was bound.
 Letters: J joints, V vertices, T frames.
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from humannorm.body.linear_blend_skinning import check_weights, linear_blend_skinning
 from humannorm.body.skeleton import check_parents, forward_kinematics
-from humannorm.body.skinning import check_weights, linear_blend_skinning
 from humannorm.checks import InputError, check_tensor
 
-__all__ = ["JointMotion", "Skin"]
+__all__ = ["JointMotion", "SkinBinding"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class JointMotion:
 
 
 @dataclass(frozen=True, eq=False)
-class Skin:
+class SkinBinding:
     """Joints in the bind pose, and four influences for each vertex of a surface."""
 
     joint_names: tuple[str, ...]
