@@ -247,7 +247,7 @@ class DenoiserTask(Task):
             for control in controls:
                 condition = guide.condition(prompts, guidance_scale=4.0, control=control)
                 size = guide.resolution // guide.downscale
-                noise = torch.randn((len(prompts), 4, size, size), generator=generator).to(guide.device)
+                noise = torch.randn((len(prompts), guide.channels, size, size), generator=generator).to(guide.device)
                 latents = sample_latents(
                     guide,
                     condition,
