@@ -184,7 +184,7 @@ def look_at_viewers(page: Any, name: str, args: argparse.Namespace, painted: boo
 def middle_filled(png: bytes, corners: list[float]) -> float:
     """Share of the middle fifth of a part of a picture that has not the colour of the part's edge."""
     part = seen(png, corners)
-    around = part.getpixel((part.width // 2, part.height // 20))
+    around = part.getpixel((part.width // 40, part.height // 2))
     middle = middle_of(part)
     colors = middle.getcolors(middle.width * middle.height)
     filled = sum(count for count, color in colors if max(abs(a - b) for a, b in zip(color, around, strict=True)) > 24)

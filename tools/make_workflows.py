@@ -708,7 +708,7 @@ def remix(flow: Workflow) -> None:
     )
     decoded = flow.add("VAEDecode", samples=(sampled, 0), vae=models["vae"])
     flow.group("Along our normals", "results", 340)
-    flow.add("PreviewImage", title="By KSampler", images=(decoded, 0), pictures=200)
+    flow.add("PreviewImage", title="By KSampler", images=(decoded, 0), pictures=180)
     flow.add("PreviewImage", title="Enlarged by an image node", images=(larger, 0), pictures=200)
     flow.row()
     lane = flow.lane()

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from humannorm.checks import InputError, check_choice, check_range, check_tensor
 from humannorm.guidance.denoiser import Denoiser
-from humannorm.guidance.precision import PRECISIONS, Precision, fast_precision
 from humannorm.optimisation import RunError, StageTimes, read_state_file, write_state_file
 
 __all__ = [
@@ -66,7 +65,6 @@ class SynchronisedSettings:
     agree_on: Place = "pictures"  # latents of 32 x 32 are too coarse to fuse (MVPaint, arXiv 2411.02336)
     walk: WalkKind = "ddim"
     batch: int = 7  # views asked of the network at once
-    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         check_range("steps", self.steps, 1, 1000)
@@ -76,7 +74,6 @@ class SynchronisedSettings:
         check_choice("agree_on", self.agree_on, PLACES)
         check_choice("walk", self.walk, WALKS)
         check_range("batch", self.batch, 1, 1024)
-        check_choice("precision", self.precision, PRECISIONS)
 
     def agrees_at(self, step: int) -> bool:
         """Whether views agree at a level, counted from 0."""
@@ -217,7 +214,7 @@ class _Run:
         for view, latent in self.fixed.items():
             estimates[view] = latent
         for number, (batch, condition) in enumerate(zip(self.batches, self.conditions, strict=True)):
-            with self.times.measure("networks"), fast_precision(self.settings.precision, x.device):
+            with self.times.measure("networks"):
                 estimates[batch] = self.denoiser.denoise(x[batch], sigma.expand(len(batch)), condition).to(x)
             self._asked += 1
             is_last = number + 1 == len(self.batches)
@@ -268,12 +265,11 @@ class _Run:
 
 
 def _decoded(denoiser: Denoiser, latents: Tensor, settings: SynchronisedSettings) -> Float[Tensor, "B H W 3"]:
-    with fast_precision(settings.precision, latents.device):
-        return torch.cat([denoiser.decode(part).float() for part in latents.split(settings.batch)])
+    return torch.cat([denoiser.decode(part).float() for part in latents.split(settings.batch)])
 
 
 def _encoded(denoiser: Denoiser, pictures: Tensor, settings: SynchronisedSettings) -> Float[Tensor, "B C h w"]:
-    with torch.no_grad(), fast_precision(settings.precision, pictures.device):
+    with torch.no_grad():
         return torch.cat([denoiser.encode_images(part).float() for part in pictures.split(settings.batch)])
 
 

@@ -47,6 +47,7 @@ from humannorm.working_box import place
 
 __all__ = [
     "CONTROLS",
+    "MULTIVIEW_PRESETS",
     "MultiviewPainting",
     "MultiviewProgress",
     "MultiviewSettings",
@@ -118,6 +119,22 @@ class MultiviewSettings:
         check_range("control_scale", self.control_scale, 0.0, 10.0)
         check_range("texture_size", self.texture_size, 16, 8192)
         check_range("final_power", self.final_power, 0.0, 32.0)
+
+
+# The bundled small model on a CPU: as many levels as still change something, entered where hue is fixed by label and
+# folds, shading and edges are the model's (seen at 0.6 and 0.7: at 0.7 the trunk's colour ran into long hair).
+QUICK = MultiviewSettings(walk=SynchronisedSettings(steps=6, level=0.6))
+
+# SD1.5-class weights on a graphics card (ours, not yet tuned on one): SyncMVD's 30 steps entered at three quarters,
+# published guidance, one view at a time beside its unconditional twin.
+STANDARD = MultiviewSettings(
+    walk=SynchronisedSettings(steps=20, level=0.75, batch=4),
+    rings=body_rings(8, 4, 4, 4),
+    guidance_scale=7.5,
+    texture_size=2048,
+)
+
+MULTIVIEW_PRESETS: Mapping[str, MultiviewSettings] = {"quick": QUICK, "standard": STANDARD}
 
 
 @dataclass(frozen=True, eq=False)
