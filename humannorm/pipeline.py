@@ -182,16 +182,17 @@ class _Run:
 
     def sculpt(self) -> dict[str, Any]:
         """Equation 6 and 7: the field from the start body to the prompt's, and its surface as a file."""
-        from humannorm.geometry.sculpt import SculptProgress, sculpt
+        from humannorm.geometry.sculpt import sculpt
         from humannorm.geometry.state import load_state
+        from humannorm.optimisation import OptimiserProgress
         from humannorm.stages import begin_sculpture, write_sculpture
 
         job, settings, checkpoint = self.job, self.job.settings.geometry, self.work / "sculpt.safetensors"
         generator = torch.Generator().manual_seed(job.request.seed)
 
-        def tell(progress: SculptProgress) -> None:
+        def tell(progress: OptimiserProgress) -> None:
             self._tell("sculpt", progress, progress.rejected or "")
-            self._preview(progress.normal_map)
+            self._preview(progress.picture)
 
         self.callback(Progress("sculpt", 0, settings.steps, "start body"))
         if checkpoint.exists():
@@ -258,15 +259,16 @@ class _Run:
         """Equation 9 and 10."""
         from humannorm.geometry.state import extract_mesh
         from humannorm.geometry.state import load_state as load_sculpted
+        from humannorm.optimisation import OptimiserProgress
         from humannorm.stages import begin_painting
-        from humannorm.texture.paint import PaintProgress, paint
+        from humannorm.texture.paint import paint
         from humannorm.texture.perceptual import make_perceptual
         from humannorm.texture.state import load_state
 
         job, checkpoint = self.job, self.work / "paint.safetensors"
         generator = torch.Generator().manual_seed(job.request.seed)
 
-        def tell(progress: PaintProgress) -> None:
+        def tell(progress: OptimiserProgress) -> None:
             self._tell("paint", progress, progress.rejected or progress.stage)
             self._preview(progress.picture)
 

@@ -10,9 +10,10 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from humannorm.checks import InputError, check_choice, check_range
+from humannorm.optimiser_settings import OptimiserSettings
 from humannorm.processor import PRECISIONS
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from humannorm.body import Body, BodyShape
     from humannorm.body.worn import Worn
-    from humannorm.cameras import CameraPlan
     from humannorm.export import ExportSettings
     from humannorm.geometry.settings import GeometrySettings
     from humannorm.mesh import Mesh
@@ -46,6 +46,8 @@ __all__ = [
     "settings_of",
     "start_figure",
 ]
+
+Settings = TypeVar("Settings", bound=OptimiserSettings)
 
 PRESETS = ("quick", "standard", "paper")
 AUTO, NONE, FROM_MODEL = "auto", "none", "model"
@@ -94,7 +96,7 @@ def preset(name: str, models: str | Path = "bundled") -> HumanSettings:
     geometry, own = geometry_preset(name), camera_plan(models)
     texture = MULTIVIEW_PRESETS[name] if name in MULTIVIEW_PRESETS else texture_preset(name)
     if own is not None:
-        geometry = dataclasses.replace(geometry, camera_plan=own)
+        geometry = dataclasses.replace(geometry, plan=own)
         texture = dataclasses.replace(texture, plan=own)
     size = texture.texture_size if isinstance(texture, MultiviewSettings) else ExportSettings().texture_size
     return HumanSettings(geometry, texture, ExportSettings(height_m=1.75, texture_size=size), START_SETTINGS[name])
@@ -159,19 +161,17 @@ class HumanJob:
 
 def settings_of(request: HumanRequest) -> HumanSettings:
     """The preset with what the request changes in it."""
-    from humannorm.geometry.settings import shortened as shorter_sculpting
     from humannorm.texture.multiview import MultiviewSettings
-    from humannorm.texture.settings import shortened as shorter_painting
 
     settings = preset(request.preset, request.models)
     geometry, texture, size = settings.geometry, settings.texture, request.texture_size or settings.export.texture_size
     if request.sculpt_steps is not None:
-        geometry = shorter_sculpting(geometry, request.sculpt_steps)
+        geometry = geometry.with_steps(request.sculpt_steps)
     if isinstance(texture, MultiviewSettings):
         levels = dataclasses.replace(texture.walk, steps=request.paint_steps or texture.walk.steps)
         texture = dataclasses.replace(texture, walk=levels, texture_size=size)
     elif request.paint_steps is not None:
-        texture = shorter_painting(texture, request.paint_steps)
+        texture = texture.with_steps(request.paint_steps)
     export = dataclasses.replace(settings.export, faces=request.faces, texture_size=size, height_m=request.height_m)
     return dataclasses.replace(settings, geometry=geometry, texture=texture, export=export)
 
@@ -194,7 +194,7 @@ def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> Huma
         settings,
         start=start,
         geometry=following(settings.geometry, figure.body),
-        texture=dataclasses.replace(settings.texture, plan=_plan_following(settings.texture.plan, figure.body)),
+        texture=following(settings.texture, figure.body),
     )
     skin = tone_of_words(request.prompt, request.seed) if request.skin == AUTO else request.skin
     return HumanJob(
@@ -226,20 +226,13 @@ def posed_prompt(prompt: str, body: Body | None = None) -> str:
     return with_pose(prompt, pose) if pose in POSES and prompt.strip() else prompt
 
 
-def following(settings: GeometrySettings, body: Body | None) -> GeometrySettings:
+def following(settings: Settings, body: Body | None) -> Settings:
     """The settings with head, upper and lower crops that follow the joints of a posed start body."""
-    from humannorm.cameras import CAMERA_PLANS
+    from humannorm.body import plan_for_body
 
     if body is None or body.pose == "a-pose":  # the plans' own
         return settings
-    plan = settings.camera_plan or CAMERA_PLANS[settings.plan]
-    return dataclasses.replace(settings, camera_plan=_plan_following(plan, body))
-
-
-def _plan_following(plan: CameraPlan, body: Body | None) -> CameraPlan:
-    from humannorm.body import plan_for_body
-
-    return plan if body is None or body.pose == "a-pose" else plan_for_body(plan, body)
+    return dataclasses.replace(settings, plan=plan_for_body(settings.plan, body))
 
 
 def start_figure(request: HumanRequest) -> StartFigure:

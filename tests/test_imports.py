@@ -25,6 +25,7 @@ GROUND = frozenset(
         "working_box",
         "cameras",
         "optimisation",
+        "optimiser_settings",
         "processor",
         "prompt_fitting",
         "prompts",
