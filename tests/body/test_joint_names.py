@@ -38,7 +38,8 @@ FAMILIES = {
     "daz": ("hip abdomen chest neck head", "{s}Collar {s}Shldr {s}ForeArm {s}Hand", "{s}Thigh {s}Shin {s}Foot",
                ("l", "r"), ""),
     "rigify": ("spine spine.001 spine.002 spine.003 spine.004 head",
-               "shoulder.{s} upper_arm.{s} forearm.{s} hand.{s}", "thigh.{s} shin.{s} foot.{s} toe.{s}", ("L", "R"), ""),
+               "shoulder.{s} upper_arm.{s} forearm.{s} hand.{s}", "thigh.{s} shin.{s} foot.{s} toe.{s}",
+               ("L", "R"), ""),
     "vrm": ("C_Hips C_Spine C_Chest C_Neck C_Head", "{s}_Shoulder {s}_UpperArm {s}_LowerArm {s}_Hand",
                "{s}_UpperLeg {s}_LowerLeg {s}_Foot", ("L", "R"), "J_Bip_"),
 }  # fmt: skip
