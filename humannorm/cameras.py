@@ -28,8 +28,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .checks import InputError, check_choice, check_range, check_tensor
-from .schedules import Schedule, constant, step
+from humannorm.checks import InputError, check_choice, check_range, check_tensor
+from humannorm.schedules import Schedule, constant, step
 
 __all__ = [
     "CAMERA_PLANS",

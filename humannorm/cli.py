@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
-from . import __version__
+from humannorm import __version__
 
 __all__ = ["VERBS", "main"]
 
@@ -83,7 +83,7 @@ def _command(verb: str) -> ModuleType:
 
 def _is_for_the_user(error: Exception) -> bool:
     """Whether the message says all: wrong input, a file or a missing optional package. The rest are faults of ours."""
-    from .checks import InputError
+    from humannorm.checks import InputError
 
     return isinstance(error, (InputError, OSError, ImportError))
 

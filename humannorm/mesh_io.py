@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from .checks import InputError
-from .mesh import Mesh, check_mesh, welded_vertex_normals
+from humannorm.checks import InputError
+from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
 
 __all__ = ["MESH_SUFFIXES", "convert_trimesh", "load_mesh"]
 

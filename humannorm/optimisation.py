@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from .checks import InputError
+from humannorm.checks import InputError
 
 __all__ = [
     "GuardedAdamW",

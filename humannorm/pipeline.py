@@ -34,90 +34,34 @@ import torch
 from torch import Tensor
 
 from humannorm import __version__
-from humannorm.body.worn import Worn, solids_of
-from humannorm.checks import InputError, check_choice
-from humannorm.mesh import Mesh
+from humannorm.checks import InputError
 from humannorm.prompts import Prompts
+from humannorm.request import HumanJob, HumanRequest, job_of, pick_device
 from humannorm.schedules import Schedule
 
 if TYPE_CHECKING:
-    from humannorm.body import Body
-    from humannorm.export import ExportSettings
-    from humannorm.geometry.settings import GeometrySettings
     from humannorm.guidance import StageGuides
-    from humannorm.texture.settings import TextureSettings
 
 __all__ = [
-    "PRESETS",
     "SAME_BYTES",
     "STAGES",
-    "HumanJob",
-    "HumanSettings",
     "Progress",
+    "generate",
     "is_finished",
     "make_human",
-    "preset",
     "prompt_of",
+    "refuse_started",
 ]
 
-PRESETS = ("quick", "standard", "paper")
 STAGES = ("sculpt", "paint", "export", "show")
 SAME_BYTES = ("human.glb", "sculpt.glb", "sheet_human.png", "turntable.webp", "index.html")
 """Files of a run that a repeated or resumed one makes again to the byte."""
 RECORD = "run.json"
 FORMAT = "humannorm run 1"
-HELD_BY_QUICK = ("hands", "face")
-"""The bundled model draws neither fingers nor faces yet, so `quick` keeps those of the start body."""
 PREVIEW_SECONDS = 10.0  # at most this long between two previews
 FILM_FRAMES = 36
 PACKAGES = ("torch", "numpy", "scipy", "warp-lang", "diffusers", "transformers", "fast-simplification", "pillow")
 """Whose versions can change the result."""
-
-
-@dataclass(frozen=True)
-class HumanSettings:
-    """The settings of all stages."""
-
-    geometry: GeometrySettings
-    texture: TextureSettings
-    export: ExportSettings
-    perceptual: str = "vae"  # see `make_perceptual`; the only engine that needs no file
-    hold: tuple[str, ...] = ()  # parts of the body that stay as the start has them, see `geometry.holding.hold_parts`
-    keep_worn: bool = False  # the start's hair, skirt and shorts stay, whatever the guidance wants
-
-
-def preset(name: str, models: str | Path = "bundled", height_m: float = 1.75) -> HumanSettings:
-    """The settings of a preset. height_m: of the exported human. A model's own cameras, if its card names any, are
-    taken for both optimisers."""
-    from humannorm.export import ExportSettings
-    from humannorm.geometry.settings import preset as geometry_preset
-    from humannorm.models import camera_plan
-    from humannorm.texture.settings import preset as texture_preset
-
-    check_choice("preset", name, PRESETS)
-    geometry, texture, own = geometry_preset(name), texture_preset(name), camera_plan(models)
-    if own is not None:
-        geometry = dataclasses.replace(geometry, camera_plan=own)
-        texture = dataclasses.replace(texture, plan=own)
-    quick = name == "quick"
-    hold = HELD_BY_QUICK if quick else ()
-    return HumanSettings(geometry, texture, ExportSettings(height_m=height_m), hold=hold, keep_worn=quick)
-
-
-@dataclass(frozen=True, eq=False)
-class HumanJob:
-    """One human to be made: with the networks' weights, all that decides how it comes out."""
-
-    prompt: str
-    start: Mesh  # what the sculpting begins from, see `prepare_start`
-    settings: HumanSettings
-    seed: int = 0
-    body: Body | None = None  # that `start` is the surface of, in the working box; None: a mesh of another kind
-    worn: Worn = field(default_factory=Worn)  # hair, skirt and shorts that `body` begins with
-    told: str = ""  # the prompt as the networks hear it; empty: as it is
-    skin: str = ""  # one of `SKIN_TONES`, which parts held of `body` are painted in; empty: the networks paint them
-    notes: Mapping[str, str] = field(default_factory=dict)
-    """What the record should say beside: where start and weights come from. A resumed run must have the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +95,34 @@ def prompt_of(out: Path) -> str:
         raise InputError(f"{out}: expected a folder of `generate` with its {RECORD}, got another ({error})") from error
 
 
+def generate(
+    prompt: str,
+    out: str | Path = "human",
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    callback: Callback | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """From a sentence to a human in the folder `out`: what `humannorm generate PROMPT --out OUT` makes, byte for byte.
+
+    device: "auto" takes CUDA where torch sees it. options: the other fields of `HumanRequest`, such as `seed` or
+    `preset`. The rest, and what comes back, is as in `make_human`.
+    """
+    from humannorm.guidance import find_guides
+
+    job, chosen = job_of(HumanRequest(prompt, **options)), pick_device(device)
+    refuse_started(Path(out), resume)
+    guides = find_guides(job.request.models, chosen)
+    return make_human(job, guides, Path(out), device=chosen, resume=resume, callback=callback)
+
+
+def refuse_started(out: Path, resume: bool) -> None:
+    """A folder that holds a run is refused unless it is to be gone on with; before long work."""
+    if (out / RECORD).exists() and not resume:
+        raise InputError(f"{out}: expected a folder without a run, or --resume to go on, got one with {RECORD}")
+
+
 def make_human(
     job: HumanJob,
     guides: StageGuides,
@@ -167,7 +139,7 @@ def make_human(
     files that a resumed run goes on from; it loses at most a minute.
     """
     for modality in ("normal", "color"):
-        Prompts(job.prompt, modality)  # refuses what cannot be a prompt
+        Prompts(job.request.prompt, modality)  # refuses what cannot be a prompt
     run = _Run(job, guides, out, torch.device(device), callback or (lambda progress: None), resume)
     for name, stage in zip(STAGES, (run.sculpt, run.paint, run.export, run.show), strict=True):
         if name not in run.record.stages:
@@ -190,12 +162,11 @@ class _Run:
         callback: Callback,
         resume: bool,
     ) -> None:
-        from humannorm.geometry.start import prepare_start, start_height
+        from humannorm.stages import place_start
 
         self.job, self.guides, self.device, self.callback = job, guides, device, callback
         self.out, self.work = out, out / "work"
-        self.solids = () if job.body is None else solids_of(job.body, job.worn)
-        self.start = prepare_start(job.start.to(device), start_height(job.body))
+        self.start = place_start(job.start, job.body, device)
         self.record = _Record(out, _request(job, device), resume)
         self.preview_file = out / "preview.png"
         self._previewed = time.monotonic()
@@ -204,14 +175,12 @@ class _Run:
 
     def sculpt(self) -> dict[str, Any]:
         """Equation 6 and 7: the field from the start body to the prompt's, and its surface as a file."""
-        from humannorm.export import BakedMesh, write_glb
-        from humannorm.geometry.dressing import dressed, kept_of_start
         from humannorm.geometry.sculpt import SculptProgress, sculpt
-        from humannorm.geometry.state import extract_mesh, load_state, start_state
-        from humannorm.rigging import fit_body
+        from humannorm.geometry.state import load_state
+        from humannorm.stages import begin_sculpture, write_sculpture
 
         job, settings, checkpoint = self.job, self.job.settings.geometry, self.work / "sculpt.safetensors"
-        generator = torch.Generator().manual_seed(job.seed)
+        generator = torch.Generator().manual_seed(job.request.seed)
 
         def tell(progress: SculptProgress) -> None:
             self._tell("sculpt", progress, progress.rejected or "")
@@ -221,20 +190,12 @@ class _Run:
         if checkpoint.exists():
             state = load_state(checkpoint, generator, self.device)
         else:
-            state, _ = start_state(dressed(self.start, self.solids), settings, generator)
-            hold = kept_of_start(
-                self.start,
-                self.solids,
-                inside=lambda: fit_body(self.start.mesh).body if job.body is None else job.body,
-                parts=job.settings.hold,
-                keep_worn=job.settings.keep_worn,
-                bare=job.worn.bare,
-            )
-            state = dataclasses.replace(state, hold=hold)
+            keeping, dress = job.settings.start, job.worn
+            state = begin_sculpture(self.start, settings, keeping, generator, body=job.body, worn=dress).state
         if state.step < settings.steps:
             state = sculpt(
                 state,
-                job.told or job.prompt,
+                job.network_prompt,
                 settings,
                 normal=self.guides.normal,
                 depth=self.guides.depth,
@@ -242,21 +203,20 @@ class _Run:
                 callback=tell,
                 checkpoint=checkpoint,
             )
-        surface = extract_mesh(state)
-        write_glb(self.out / "sculpt.glb", BakedMesh(surface.mesh), overwrite=True)
+        surface = write_sculpture(self.out / "sculpt.glb", state)
         return {"faces": surface.mesh.num_faces, "pieces": surface.pieces, "pieces_dropped": surface.dropped}
 
     def paint(self) -> dict[str, Any]:
         """Equation 9 and 10: colour on the sculpted surface, which stays as it is."""
         from humannorm.geometry.state import extract_mesh
         from humannorm.geometry.state import load_state as load_sculpted
+        from humannorm.stages import begin_painting
         from humannorm.texture.paint import PaintProgress, paint
         from humannorm.texture.perceptual import make_perceptual
-        from humannorm.texture.state import load_state, start_state
-        from humannorm.texture.templates import with_painted_template
+        from humannorm.texture.state import load_state
 
         job, settings, checkpoint = self.job, self.job.settings.texture, self.work / "paint.safetensors"
-        generator = torch.Generator().manual_seed(job.seed)
+        generator = torch.Generator().manual_seed(job.request.seed)
 
         def tell(progress: PaintProgress) -> None:
             self._tell("paint", progress, progress.rejected or progress.stage)
@@ -268,14 +228,12 @@ class _Run:
         else:
             sculpted = load_sculpted(self.work / "sculpt.safetensors", device=self.device)
             mesh = extract_mesh(sculpted).mesh
-            state = start_state(mesh, settings, torch.Generator(self.device).manual_seed(job.seed))
-            if job.skin:
-                state = with_painted_template(state, sculpted.hold, job.skin)
+            state = begin_painting(mesh, settings, job.request.seed, hold=sculpted.hold, skin=job.skin)
         if state.step < settings.steps:
             guide = self.guides.aligned()
             state = paint(
                 state,
-                job.told or job.prompt,
+                job.network_prompt,
                 settings,
                 guide=guide,
                 perceptual=make_perceptual(job.settings.perceptual, guide),
@@ -289,29 +247,26 @@ class _Run:
         """The painted surface as one GLB, reduced where it has too many faces; holes and specks are counted."""
         from humannorm.export import export_mesh
         from humannorm.mesh import is_watertight
+        from humannorm.stages import painted_surface, worth_baking
         from humannorm.texture.state import load_state
-        from humannorm.texture.surface import painted_mesh, surface_colors, user_field
 
-        settings = self.job.settings.export
         self.callback(Progress("export", 0, 100, "unseen places"))
         state = load_state(self.work / "paint.safetensors", device=self.device)
-        colors = surface_colors(state, self.job.settings.texture.plan)
-        mesh = painted_mesh(state, colors)
-        if mesh.num_faces <= settings.faces:  # nothing is taken away that a normal map could give back
-            settings = dataclasses.replace(settings, normal_map=False)
+        painted = painted_surface(state)
+        settings, request = worth_baking(self.job.settings.export, painted.mesh), self.job.request
         export_mesh(
             self.out / "human.glb",
-            mesh,
+            painted.mesh,
             settings,
-            field=user_field(state, colors),
-            extras={"prompt": self.job.prompt, "seed": str(self.job.seed)},
+            field=painted.field,
+            extras={"prompt": request.prompt, "seed": str(request.seed)},
             overwrite=True,
             progress=lambda step, share: self.callback(Progress("export", round(100 * share), 100, step)),
         )
         return {
-            "closed": is_watertight(mesh.faces),
-            "unseen_vertices": int((~colors.seen).sum()),
-            "vertices": mesh.num_vertices,
+            "closed": is_watertight(painted.mesh.faces),
+            "unseen_vertices": int((~painted.colors.seen).sum()),
+            "vertices": painted.mesh.num_vertices,
             "normal_map": settings.normal_map,
         }
 
@@ -327,8 +282,8 @@ class _Run:
         self.callback(Progress("show", 1, 3, "film"))
         save_film(self.out / "turntable.webp", mesh, FILM_FRAMES)
         self.callback(Progress("show", 2, 3, "page"))
-        details = f"{mesh.num_faces:,} faces. Made by humannorm {__version__}, seed {self.job.seed}."
-        write_page(self.out / "index.html", self.out / "human.glb", self.job.prompt, details)
+        details = f"{mesh.num_faces:,} faces. Made by humannorm {__version__}, seed {self.job.request.seed}."
+        write_page(self.out / "index.html", self.out / "human.glb", self.job.request.prompt, details)
         self.callback(Progress("show", 3, 3))
         return {"faces": mesh.num_faces, "bytes": (self.out / "human.glb").stat().st_size}
 
@@ -353,8 +308,7 @@ class _Record:
         self.stages: dict[str, Any] = {}
         self.measured: dict[str, Any] = {"seconds": {}, "resumed": 0, "threads": torch.get_num_threads()}
         if self.path.exists():
-            if not resume:
-                raise InputError(f"{out}: expected a folder without a run, or --resume to go on, got one with {RECORD}")
+            refuse_started(out, resume)
             self._take_over(self._read())
         elif out.exists() and not out.is_dir():
             raise InputError(f"{out}: expected a folder, got a file")
@@ -399,7 +353,7 @@ class _Record:
         return {"format": FORMAT, **self.request, "stages": self.stages, "measured": self.measured}
 
     def _write(self) -> None:
-        from humannorm.export.files import write_files
+        from humannorm.files import write_files
 
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
         write_files({self.path: text.encode("utf-8")})
@@ -412,14 +366,12 @@ def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
         start.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {
         "request": {
-            "prompt": job.prompt,
-            "told": job.told,
-            "skin": job.skin,
+            **{name: _plain(value) for name, value in vars(job.request).items()},
+            "network_prompt": job.network_prompt,
+            "painted_skin": job.skin,
             "worn": _plain(job.worn),
-            "seed": job.seed,
             "device": device.type,
             "start_sha256": start.hexdigest(),
-            **job.notes,
             "settings": _plain(job.settings),
         },
         "versions": {"humannorm": __version__, "python": platform.python_version(), **_package_versions()},

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from .checks import InputError
+from humannorm.checks import InputError
 
 __all__ = ["Schedule", "constant", "plot_schedules", "ramp", "step"]
 

@@ -12,10 +12,9 @@ from torch import Tensor
 from humannorm.body import Body as BodyValue
 from humannorm.checks import InputError
 from humannorm.geometry import settings as geometry_settings
-from humannorm.geometry.holding import edit_settings, hold_all_but
 from humannorm.geometry.state import GeometryState
 from humannorm.mesh import Mesh
-from humannorm.rigging import fit_body
+from humannorm.stages import edit_painting, edit_sculpture, held_for_edit
 from humannorm.texture import settings as texture_settings
 from humannorm.texture.fields import ColorField
 from humannorm.texture.state import TextureState
@@ -123,18 +122,18 @@ class HumanNormEdit(io.ComfyNode):
         with ordinary_tensors():
             old = _shown(geometry, texture)
             body = None if start_body is None else start_body.in_working_box()
-            hold = hold_all_but(old.mesh, fit_body(old.mesh, body).body, chosen, old.colors()) if chosen else None
+            hold = held_for_edit(old.mesh, chosen, body=body, colors=old.colors())
             unfinished = None
             if geometry is not None and normal_guidance is not None:
                 sculptors = {"normal": normal_guidance} | ({} if depth_guidance is None else {"depth": depth_guidance})
-                course = _sculpting(preset, sculpt_steps, strength, geometry, normal_guidance)
-                start = geometry.edited(hold)
+                settings = _sculpting(preset, sculpt_steps, normal_guidance)
+                start, course = edit_sculpture(geometry, hold, settings, strength)
                 geometry, unfinished = sculpting.sculpt_course(cls.hidden, start, sculptors, course, 0, seed)
             if texture is not None and image_guidance is not None:
                 begun = moved(texture, work_device())
                 begun = begun if geometry is None else begun.on(sculpted_mesh(geometry))
-                steps = _painting(preset, paint_steps, strength, image_guidance)
-                texture = painting.paint_course(cls.hidden, begun.edited(hold), image_guidance, steps, seed, None)
+                first, steps = edit_painting(begun, hold, _painting(preset, paint_steps, image_guidance), strength)
+                texture = painting.paint_course(cls.hidden, first, image_guidance, steps, seed, None)
             if unfinished is not None:
                 forget(unfinished)
             new = _shown(geometry, texture)
@@ -190,15 +189,11 @@ def _check_pairs(
         raise InputError("geometry: expected it to be connected beside depth_guidance, got none")
 
 
-def _sculpting(
-    preset: str, steps: int, strength: float, geometry: GeometryState, guide: GuidancePayload
-) -> geometry_settings.GeometrySettings:
+def _sculpting(preset: str, steps: int, guide: GuidancePayload) -> geometry_settings.GeometrySettings:
     settings = geometry_settings.preset(preset)
-    settings = sculpting.for_guide(geometry_settings.shortened(settings, steps) if steps else settings, guide)
-    return edit_settings(settings, geometry.active_levels, geometry.band.lattice.resolution, strength)
+    return sculpting.for_guide(geometry_settings.shortened(settings, steps) if steps else settings, guide)
 
 
-def _painting(preset: str, steps: int, strength: float, guide: GuidancePayload) -> texture_settings.TextureSettings:
+def _painting(preset: str, steps: int, guide: GuidancePayload) -> texture_settings.TextureSettings:
     settings = texture_settings.preset(preset)
-    settings = painting.for_guide(texture_settings.shortened(settings, steps) if steps else settings, guide)
-    return texture_settings.edit_settings(settings, strength)
+    return painting.for_guide(texture_settings.shortened(settings, steps) if steps else settings, guide)

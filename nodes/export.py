@@ -8,12 +8,11 @@ from typing import Any
 from comfy.cli_args import args
 from comfy_api.latest import io
 
-from humannorm.cameras import TEXTURE_CAMERA_PLANS
 from humannorm.export import FORMATS, ExportSettings, bake_for, write_baked
 from humannorm.geometry.state import GeometryState
 from humannorm.mesh import Mesh
+from humannorm.stages import painted_surface
 from humannorm.texture.state import TextureState
-from humannorm.texture.surface import painted_mesh, surface_colors, user_field
 
 from .files import next_output_file, refused, relative_to_output, shown_file
 from .host_denoiser import ordinary_tensors
@@ -117,8 +116,8 @@ class HumanNormMeshExporter(io.ComfyNode):
 def _subject(texture: TextureState | None, geometry: GeometryState | None, mesh: Any | None) -> tuple[Mesh, Any]:
     """The surface to write and, for a painting, its colours as a field in the same frame."""
     if texture is not None:
-        colors = surface_colors(texture, TEXTURE_CAMERA_PLANS["full_body"])
-        return painted_mesh(texture, colors), user_field(texture, colors)
+        painted = painted_surface(texture)
+        return painted.mesh, painted.field
     if geometry is not None:
         return sculpted_mesh(geometry), None
     return from_host(mesh), None

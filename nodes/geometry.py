@@ -12,18 +12,15 @@ from comfy_api.latest import io, ui
 
 from humannorm.body import Body as BodyValue
 from humannorm.body import worn_of_words
-from humannorm.body.worn import solids_of
 from humannorm.checks import InputError
-from humannorm.geometry.dressing import dressed, kept_of_start
 from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
 from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import GeometrySettings, shortened
 from humannorm.geometry.settings import preset as settings_of
-from humannorm.geometry.start import prepare_start, start_height
-from humannorm.geometry.state import GeometryState, load_state, start_state
-from humannorm.mesh import Mesh
-from humannorm.rigging import fit_body
+from humannorm.geometry.state import GeometryState, load_state
+from humannorm.request import START_SETTINGS, StartFigure, figure_of_body
 from humannorm.schedules import Schedule, constant
+from humannorm.stages import begin_sculpture, place_start
 
 from .course import Course, Run, run_course
 from .devices import moved, rest_device, work_device
@@ -121,7 +118,7 @@ class HumanNormGeometryStart(io.ComfyNode):
         check_one_connected(body=body, start_mesh=start_mesh)
         if wears and body is None:
             raise InputError("wears: expected a connected body to put clothes and hair on, got a mesh")
-        parts = [part for part, held in (("hands", hold_hands), ("face", hold_face)) if held]
+        held = tuple(part for part, wanted in (("hands", hold_hands), ("face", hold_face)) if wanted)
         with ordinary_tensors():
             settings = settings_of(preset)
             if field == "hash" and not isinstance(settings.field, HashFieldSettings):
@@ -130,23 +127,16 @@ class HumanNormGeometryStart(io.ComfyNode):
                 settings = replace(settings, field=DenseFieldSettings())
             if resolution:
                 settings = replace(settings, resolution=constant(resolution))
-            mesh = body.to_mesh() if body is not None else from_host(start_mesh, "start_mesh")
-            mesh = Mesh(mesh.vertices, mesh.faces)  # closed: colours and seams are of no use here
-            start = prepare_start(mesh.to(work_device()), start_height(body))
-            figure = None if body is None else body.in_working_box()
-            worn = worn_of_words(wears)
-            solids = () if figure is None else solids_of(figure, worn)
-            state, _ = start_state(dressed(start, solids), settings, torch.Generator().manual_seed(seed))
-            hold = kept_of_start(
-                start,
-                solids,
-                inside=lambda: fit_body(start.mesh).body if figure is None else figure,
-                parts=parts,
-                keep_worn=preset == "quick",
-                bare=worn.bare,
+            figure = StartFigure(from_host(start_mesh, "start_mesh"), None) if body is None else figure_of_body(body)
+            begun = begin_sculpture(
+                place_start(figure.mesh, figure.body, work_device()),
+                settings,
+                replace(START_SETTINGS[preset], held=held),
+                torch.Generator().manual_seed(seed),
+                body=figure.body,
+                worn=worn_of_words(wears),
             )
-            state = replace(state, hold=hold)
-            return io.NodeOutput(moved(state, rest_device()))
+            return io.NodeOutput(moved(begun.state, rest_device()))
 
 
 class HumanNormGeometryOptimizer(io.ComfyNode):

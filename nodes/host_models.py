@@ -31,9 +31,9 @@ import torch
 from humannorm.checks import InputError
 from humannorm.guidance.diffusers_guide import Autoguidance
 from humannorm.guidance.folders import WEAK_UNET, WEIGHTS, read_config
-from humannorm.models import camera_plan
+from humannorm.models import camera_plan, names_poses
 
-from .payloads import DISTILLS, ModelFacts
+from .payloads import DISTILLS, NAMES_POSES, ModelFacts
 
 Weights = dict[str, torch.Tensor]
 
@@ -217,6 +217,7 @@ def build_clip(folder: Path) -> Any:
             f"{folder / 'text_encoder'}: expected weights that this host's CLIP takes, got {len(missing)} missing and"
             f" {len(unknown)} unknown"
         )
+    setattr(clip.cond_stage_model, NAMES_POSES, names_poses(folder))
     return clip
 
 

@@ -18,6 +18,9 @@ from humannorm.rigging import RiggedHuman
 DISTILLS = "humannorm_distills"
 """In a MODEL's options while an optimiser distils from it, for patches that are meant for sampling."""
 
+NAMES_POSES = "humannorm_names_poses"
+"""On a CLIP's network, where the model's captions named the pose; there it survives LoRAs and clones."""
+
 Conditioning = list[list[Any]]
 """The host's CONDITIONING: pairs of a tensor [B, T, C] and a dict."""
 
@@ -79,6 +82,11 @@ class RiggedPayload:
 
     human: RiggedHuman
     normal_map: torch.Tensor | None = None  # [H, W, 3], tangent space
+
+
+def wants_pose(clip: Any) -> bool:
+    """Whether a CLIP belongs to a model whose captions named the pose, as the bundled ones' did."""
+    return getattr(clip.cond_stage_model, NAMES_POSES, False)
 
 
 def model_facts(model: Any) -> ModelFacts | None:

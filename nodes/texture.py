@@ -14,24 +14,25 @@ from humannorm.body.skins import SKIN_TONES, tone_of_words
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, target_cameras
 from humannorm.checks import InputError
 from humannorm.geometry.state import GeometryState
+from humannorm.stages import begin_painting
 from humannorm.texture.fields import HashColorSettings, UvColorSettings
 from humannorm.texture.paint import paint
 from humannorm.texture.perceptual import FeatureDistance, VggFeatures
 from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_part, fine_part, shortened
 from humannorm.texture.settings import preset as settings_of
-from humannorm.texture.state import TextureState, load_state, start_state
-from humannorm.texture.templates import with_painted_template
+from humannorm.texture.state import TextureState, load_state
 
 from .course import Course, Run, run_course
 from .devices import moved, rest_device, work_device
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host
 from .long_work import forget, show_result
-from .payloads import GuidancePayload
+from .payloads import GuidancePayload, PromptSet
 from .schema import (
     CATEGORY,
     Geometry,
     Guidance,
+    Prompts,
     Texture,
     factor_input,
     preset_input,
@@ -85,9 +86,10 @@ class HumanNormTextureStart(io.ComfyNode):
                     options=["any", *SKIN_TONES, "model"],
                     default="any",
                     optional=True,
-                    tooltip="Of hands and face that the sculpture holds of its start body: a tone, any by the seed, or"
-                    " whatever the model paints.",
+                    tooltip="Of hands and face that the sculpture holds of its start body: a tone, any (the one that"
+                    " connected prompts name, else by the seed), or whatever the model paints.",
                 ),
+                Prompts.Input("prompts", optional=True, tooltip="Whose words name the skin, such as 'an African man'."),
             ],
             outputs=[Texture.Output("texture", display_name="texture", tooltip="For the texture optimiser.")],
         )
@@ -103,6 +105,7 @@ class HumanNormTextureStart(io.ComfyNode):
         own_mesh: Any | None = None,
         colors_of: TextureState | None = None,
         skin: str = "any",
+        prompts: PromptSet | None = None,
     ) -> io.NodeOutput:
         check_one_connected(geometry=geometry, own_mesh=own_mesh)
         with ordinary_tensors():
@@ -116,10 +119,10 @@ class HumanNormTextureStart(io.ComfyNode):
             if colors_of is not None:
                 state = moved(colors_of, work_device()).on(mesh)
             else:
-                state = start_state(mesh, settings, torch.Generator().manual_seed(seed))
-                if geometry is not None and skin != "model":
-                    tone = tone_of_words("", seed) if skin == "any" else skin
-                    state = with_painted_template(state, geometry.hold, tone)
+                words = "" if prompts is None else prompts.prompts.prompt
+                tones = {"any": tone_of_words(words, seed), "model": ""}
+                hold = None if geometry is None else geometry.hold
+                state = begin_painting(mesh, settings, seed, hold=hold, skin=tones.get(skin, skin))
             return io.NodeOutput(moved(state, rest_device()))
 
 

@@ -18,7 +18,7 @@ from jaxtyping import install_import_hook
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from humannorm.pipeline import HumanSettings
+    from humannorm.request import HumanSettings
 
 # Every function of the library is checked against its annotations (shapes, dtypes, classes) while tests run. The hook
 # must be in place before the first `import humannorm...` of any test module.
@@ -193,12 +193,12 @@ def sick() -> type[Sick]:
 def tiny_human() -> HumanSettings:
     """Settings of a whole human, every stage as short and coarse as it can be."""
     from humannorm.export import ExportSettings
+    from humannorm.fields.hash_grid import GridLayout
     from humannorm.geometry.fields import HashFieldSettings
     from humannorm.geometry.fitting import FitSettings
-    from humannorm.geometry.hash_grid import GridLayout
     from humannorm.geometry.settings import QUICK as SCULPT
     from humannorm.geometry.settings import shortened as shorter_sculpting
-    from humannorm.pipeline import HumanSettings
+    from humannorm.request import HumanSettings, StartSettings
     from humannorm.schedules import constant
     from humannorm.texture.fields import HashColorSettings
     from humannorm.texture.settings import QUICK as PAINT
@@ -226,4 +226,5 @@ def tiny_human() -> HumanSettings:
         fine_views=3,
         target_stride=400,
     )
-    return HumanSettings(sculpting, painting, ExportSettings(faces=800, texture_size=64, height_m=1.75))
+    export = ExportSettings(faces=800, texture_size=64, height_m=1.75)
+    return HumanSettings(sculpting, painting, export, StartSettings(dressed=True))

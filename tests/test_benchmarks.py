@@ -13,7 +13,7 @@ from benchmarks import harness
 from benchmarks.harness import Timings
 from benchmarks.human import human, query_points, subdivided
 from benchmarks.rendering_peers import PEERS, humannorm, scene
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, is_watertight, mesh_volume
 
 

@@ -12,11 +12,11 @@ import torch
 
 from humannorm.body import load_body
 from humannorm.cli import main
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.fields import HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
-from humannorm.geometry.hash_grid import GridLayout
 from humannorm.geometry.settings import PRESETS, QUICK, shortened
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import is_watertight
@@ -32,7 +32,7 @@ SMALL = replace(
 )
 """The quick course on a small field and a coarse lattice."""
 
-PROMISED = {"state.safetensors", "sculpt.glb", "sheet_sculpt.png", "losses.png", "turntable.gif", "sculpt.json"}
+PROMISED = {"state.safetensors", "sculpt.glb", "sheet_sculpt.png", "losses.png", "turntable.webp", "sculpt.json"}
 
 
 def test_sculpt_and_go_on(

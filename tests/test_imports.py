@@ -17,6 +17,7 @@ PACKAGE = ROOT / "humannorm"
 GROUND = frozenset(
     {
         "checks",
+        "files",
         "schedules",
         "images",
         "mesh",
@@ -33,26 +34,30 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(GROUND, GROUND),
     "rendering": GROUND,  # knows nothing of diffusion
     "guidance": (GROUND - {"mesh", "mesh_io"}) | {"models"},  # knows nothing of meshes
+    "distance": GROUND,
+    "fields": GROUND,
     "body": GROUND,
-    "geometry": GROUND | {"rendering", "guidance", "body"},
-    "texture": GROUND | {"rendering", "guidance", "geometry"},
-    "export": GROUND | {"rendering", "geometry", "body", "texture"},  # closest points of a surface
-    "rigging": GROUND | {"rendering", "geometry", "body", "export"},
+    "geometry": GROUND | {"rendering", "guidance", "body", "distance", "fields"},
+    "texture": GROUND | {"rendering", "guidance", "geometry", "distance", "fields"},
+    "export": GROUND | {"rendering", "geometry", "body", "texture", "distance"},
+    "rigging": GROUND | {"rendering", "geometry", "body", "export", "distance"},
     "models": GROUND,
     "training": GROUND | {"rendering", "body", "guidance", "models", "geometry"},
     # Reads the training data, runs the stages that it measures.
-    "evaluation": GROUND | {"rendering", "guidance", "models", "training", "body", "geometry", "texture"},
-    "pipeline": GROUND | {"rendering", "guidance", "body", "geometry", "texture", "export", "models", "rigging"},
-    "cluster": GROUND | {"pipeline", "guidance", "export"},
+    "evaluation": GROUND | {"rendering", "guidance", "models", "training", "body", "geometry", "texture", "distance"},
+    "request": GROUND | {"body", "geometry", "texture", "export", "models"},
+    "stages": GROUND | {"request", "body", "geometry", "texture", "export", "rigging"},
+    "pipeline": GROUND | {"request", "stages", "guidance", "geometry", "texture", "export"},
+    "cluster": GROUND | {"request", "pipeline", "guidance", "export"},
     "cli": frozenset({"checks", "commands", "__version__"}),
     "__main__": frozenset({"cli"}),
-    "__init__": frozenset(),
+    "__init__": frozenset({"pipeline"}),  # lazily, for `humannorm.generate`
 }
 ABOVE_ALL = "commands"  # the verbs may call every room
 
 LIGHT_ROOMS = (GROUND - {"warp_runtime", "__version__"}) | {
-    "body", "cli", "cluster", "commands", "evaluation", "export", "geometry", "guidance", "models", "pipeline",
-    "rendering", "rigging", "texture", "training",
+    "body", "cli", "cluster", "commands", "distance", "evaluation", "export", "fields", "geometry", "guidance",
+    "models", "pipeline", "rendering", "request", "rigging", "stages", "texture", "training",
 }  # fmt: skip
 HEAVY = (
     "comfy",

@@ -21,8 +21,8 @@ from torch import Tensor
 from humannorm.cameras import orbit
 from humannorm.checks import InputError
 from humannorm.commands.animate import find_human
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.holding import hold_all_but
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.images import contact_sheet, lab_from_srgb, save_png
 from humannorm.mesh import Mesh
 from humannorm.mesh_io import load_mesh

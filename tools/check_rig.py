@@ -23,8 +23,8 @@ from humannorm.body.clips import clip_transforms, still
 from humannorm.body.skinning import linear_blend_skinning
 from humannorm.cameras import orbit
 from humannorm.commands.animate import find_human, load_human
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export.showing import to_working_box
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh import Mesh, unique_edges, weld
 from humannorm.rigging import RelaxationSettings, RiggedHuman, rig_human

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .body import POSES, WORKING_HEIGHT, Body, load_body, named_pose, plan_for_body
-from .shape import BodyShape
-from .words import shape_of_words, with_pose, worn_of_words
+from humannorm.body.body import POSES, WORKING_HEIGHT, Body, load_body, named_pose, plan_for_body
+from humannorm.body.shape import BodyShape
+from humannorm.body.words import shape_of_words, with_pose, worn_of_words
 
 __all__ = [
     "POSES",

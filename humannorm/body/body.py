@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..cameras import CameraPlan, Part
-from ..checks import InputError, check_choice, check_tensor
-from ..mesh import Mesh
-from .shape import BodyShape, interpolate_table
-from .skeleton import axis_angle_to_matrix, forward_kinematics, quaternion_to_matrix, transform_points
-from .skinning import linear_blend_skinning
+from humannorm.body.shape import BodyShape, interpolate_table
+from humannorm.body.skeleton import axis_angle_to_matrix, forward_kinematics, quaternion_to_matrix, transform_points
+from humannorm.body.skinning import linear_blend_skinning
+from humannorm.cameras import CameraPlan, Part
+from humannorm.checks import InputError, check_choice, check_tensor
+from humannorm.mesh import Mesh
 
 __all__ = ["POSES", "WORKING_HEIGHT", "Body", "load_body", "named_pose", "plan_for_body", "shaped_points"]
 

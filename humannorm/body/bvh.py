@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import InputError
-from .skeleton import axis_angle_to_matrix
+from humannorm.body.skeleton import axis_angle_to_matrix
+from humannorm.checks import InputError
 
 __all__ = ["Motion", "load_bvh", "parse_bvh", "rotations_for"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..checks import InputError
-from .body import POSES, Body, named_pose
-from .clips import Clip, still
-from .gait import GAITS, make_gait
-from .retarget import clip_of_bvh
+from humannorm.body.body import POSES, Body, named_pose
+from humannorm.body.clips import Clip, still
+from humannorm.body.gait import GAITS, make_gait
+from humannorm.body.retarget import clip_of_bvh
+from humannorm.checks import InputError
 
 __all__ = ["BVH_SUFFIX", "CLIP_NAMES", "clips_named"]
 

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import check_choice
-from .body import Body
-from .clips import Clip
-from .skeleton import axis_angle_to_matrix, rotation_between
+from humannorm.body.body import Body
+from humannorm.body.clips import Clip
+from humannorm.body.skeleton import axis_angle_to_matrix, rotation_between
+from humannorm.checks import check_choice
 
 __all__ = ["GAITS", "make_gait"]
 

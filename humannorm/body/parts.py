@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..checks import InputError, check_choice, check_range
-from .body import Body
+from humannorm.body.body import Body
+from humannorm.checks import InputError, check_choice, check_range
 
 __all__ = ["BODY_PARTS", "HELD_PARTS", "following_vertices", "part_vertices", "share_near", "share_of_parts"]
 

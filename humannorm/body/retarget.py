@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import InputError
-from .body import Body
-from .bvh import Motion, load_bvh, rotations_for
-from .clips import Clip, clip_transforms
-from .skeleton import local_rotations, rotation_between
-from .skinning import linear_blend_skinning
+from humannorm.body.body import Body
+from humannorm.body.bvh import Motion, load_bvh, rotations_for
+from humannorm.body.clips import Clip, clip_transforms
+from humannorm.body.skeleton import local_rotations, rotation_between
+from humannorm.body.skinning import linear_blend_skinning
+from humannorm.checks import InputError
 
 __all__ = ["clip_of_bvh", "retarget"]
 

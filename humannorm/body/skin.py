@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..checks import InputError, check_tensor
-from .skeleton import check_parents, forward_kinematics
-from .skinning import check_weights, linear_blend_skinning
+from humannorm.body.skeleton import check_parents, forward_kinematics
+from humannorm.body.skinning import check_weights, linear_blend_skinning
+from humannorm.checks import InputError, check_tensor
 
 __all__ = ["JointMotion", "Skin"]
 

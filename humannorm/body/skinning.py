@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..checks import InputError, check_tensor
+from humannorm.checks import InputError, check_tensor
 
 __all__ = ["check_weights", "limit_influences", "linear_blend_skinning"]
 

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import check_choice
-from .shape import BodyShape
+from humannorm.body.shape import BodyShape
+from humannorm.checks import check_choice
 
 __all__ = ["SKIN_SIZE", "SKIN_TONES", "skin_opacity", "skin_picture", "tone_of_words"]
 

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import check_choice, check_range
-from ..mesh import Mesh
-from .body import Body
-from .parts import following_vertices, part_vertices
+from humannorm.body.body import Body
+from humannorm.body.parts import following_vertices, part_vertices
+from humannorm.checks import check_choice, check_range
+from humannorm.mesh import Mesh
 
 __all__ = ["HAIR_STYLES", "STANDING", "Worn", "solids_of"]
 

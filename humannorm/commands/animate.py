@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import BODY, add_out, load_subject
+from humannorm.commands.options import BODY, add_out, load_subject
 
 if TYPE_CHECKING:
     from humannorm.export.gltf import GlbBuilder

@@ -19,7 +19,6 @@ from humannorm.commands.options import (
     add_preset,
     add_seed,
     autoguidance_of,
-    chosen_settings,
     load_subject,
     pick_device,
 )
@@ -224,18 +223,18 @@ def run_ablations(args: argparse.Namespace) -> int:
     from humannorm.checks import check_choice
     from humannorm.evaluation.ablations import ABLATIONS, ablation_table, run_ablation, save_ablation_sheet
     from humannorm.evaluation.gallery import find_judge
-    from humannorm.geometry.settings import preset, shortened
     from humannorm.geometry.start import prepare_start
     from humannorm.guidance import DiffusersGuide, find_guides
     from humannorm.mesh import to_trimesh
-    from humannorm.models import camera_plan
+    from humannorm.request import HumanRequest, settings_of
 
     names = list(ABLATIONS) if args.only is None else [name.strip() for name in args.only.split(",")]
     for name in names:
         check_choice("--only", name, ABLATIONS)
     judge = None if args.judge is None else find_judge(args.judge)
     device = pick_device(args.device)
-    settings = dataclasses.replace(chosen_settings(args, preset, shortened), camera_plan=camera_plan(args.models))
+    request = HumanRequest(args.prompt, preset=args.preset, models=args.models, sculpt_steps=args.steps)
+    settings = settings_of(request).geometry
     guides = find_guides(args.models, device, paint=False)
     start = prepare_start(load_subject(BODY).to(device))
     args.out.mkdir(parents=True, exist_ok=True)

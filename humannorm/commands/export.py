@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from .options import BODY, add_out, load_subject
+from humannorm.commands.options import BODY, add_out, load_subject
 
 __all__ = ["add_arguments", "run"]
 

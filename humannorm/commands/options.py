@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-    from humannorm.body import Body
-    from humannorm.geometry.settings import GeometrySettings
     from humannorm.guidance import Autoguidance
     from humannorm.mesh import Mesh
 
 __all__ = [
     "BODY",
+    "STATE",
     "add_course",
     "add_device",
     "add_edit",
@@ -26,20 +23,21 @@ __all__ = [
     "add_out",
     "add_preset",
     "add_seed",
+    "add_start",
     "autoguidance_of",
-    "body_in",
     "chosen_parts",
-    "chosen_settings",
-    "following",
+    "held_parts",
     "load_subject",
     "parse_views",
     "pick_device",
+    "state_to_resume",
     "view_name",
 ]
 
 BODY = "body"
-
-Settings = TypeVar("Settings")
+HERE = Path()
+"""What a bare --resume stands for."""
+STATE = "state.safetensors"
 
 
 def add_out(parser: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -89,10 +87,61 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="quick", choices=("quick", "standard", "paper"), help="length and detail")
 
 
+def add_start(parser: argparse.ArgumentParser) -> None:
+    """What the sculpting begins from, the same words in every verb that begins one."""
+    parser.add_argument(
+        "--body",
+        "--start",
+        default="auto",
+        metavar="auto|neutral|SLIDERS|FILE",
+        help="what the sculpting begins from: sex, age and build that the prompt names, the neutral adult, sliders such"
+        " as sex=1,age=0.9,weight=0.3 (also muscle, height, proportions), or a mesh",
+    )
+    parser.add_argument(
+        "--pose",
+        default="a-pose",
+        metavar="POSE|FILE.bvh",
+        help="of the start body: a-pose, t-pose, standing, run, sit, fight, rest, or of a motion file",
+    )
+    parser.add_argument("--frame", type=int, default=0, metavar="N", help="which frame of --pose FILE.bvh")
+    parser.add_argument(
+        "--hold",
+        metavar="PARTS|none",
+        help="parts that stay as the start has them, such as hands or hands,face; quick from a body: hands,face,"
+        " else none",
+    )
+    parser.add_argument(
+        "--outfit",
+        "--worn",
+        default="auto",
+        choices=("auto", "none"),
+        help="hair, skirt and shorts that the start body wears: those that the prompt names, or none; quick keeps"
+        " them, paper begins without",
+    )
+
+
+def held_parts(text: str) -> tuple[str, ...]:
+    """The parts behind --hold."""
+    from humannorm.body.parts import BODY_PARTS
+    from humannorm.checks import check_choice
+
+    parts = () if text == "none" else tuple(part.strip() for part in text.split(","))
+    for part in parts:
+        check_choice("--hold", part, BODY_PARTS)
+    return parts
+
+
 def add_course(parser: argparse.ArgumentParser) -> None:
     """The options of a stage that optimises: length, what to go on from, preset, models, seed, device and folder."""
     parser.add_argument("--steps", type=int, help="length of the run; the preset's schedules are stretched with it")
-    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from a state.safetensors of this command")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        type=Path,
+        const=HERE,
+        metavar="FILE",
+        help="go on with what is in DIR, unfinished or not begun, or from another state.safetensors of this command",
+    )
     add_preset(parser)
     add_models(parser)
     add_seed(parser)
@@ -113,6 +162,19 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def state_to_resume(args: argparse.Namespace) -> Path | None:
+    """The file behind --resume; None where the run begins anew. A bare --resume in a folder without a run begins one,
+    and without it a folder that holds a run is refused."""
+    from humannorm.checks import InputError
+
+    own: Path = args.out / STATE
+    if args.resume is None and own.exists():
+        raise InputError(f"--out: expected a folder without a run, or --resume to go on, got one with {own.name}")
+    if args.resume == HERE:
+        return own if own.exists() else None
+    return args.resume
+
+
 def chosen_parts(args: argparse.Namespace, *names: str) -> dict[str, list[str]]:
     """Parts of the body behind the named options, such as `only`; an error where --edit does not fit in."""
     from humannorm.body.parts import BODY_PARTS
@@ -129,48 +191,11 @@ def chosen_parts(args: argparse.Namespace, *names: str) -> dict[str, list[str]]:
     return found
 
 
-def body_in(mesh: Mesh, stated: Body | None = None) -> Body:
-    """The body inside of a figure in the working box: the stated one where the figure grew from it, refined."""
-    from humannorm.rigging import fit_body
-
-    return fit_body(mesh, stated).body
-
-
-def following(settings: GeometrySettings, body: Body | None) -> GeometrySettings:
-    """The settings with head, upper and lower crops that follow the joints of a posed start body."""
-    from humannorm.body import plan_for_body
-    from humannorm.cameras import CAMERA_PLANS
-
-    if body is None or body.pose == "a-pose":  # the plans' own
-        return settings
-    plan = settings.camera_plan or CAMERA_PLANS[settings.plan]
-    return dataclasses.replace(settings, camera_plan=plan_for_body(plan, body))
-
-
-def chosen_settings(
-    args: argparse.Namespace, preset: Callable[[str], Settings], shortened: Callable[[Settings, int], Settings]
-) -> Settings:
-    """The settings behind --preset and --steps, by the stage's own `preset` and `shortened`."""
-    from humannorm.checks import check_range
-
-    settings = preset(args.preset)
-    if args.steps is None:
-        return settings
-    check_range("--steps", args.steps, 1, 1_000_000)
-    return shortened(settings, args.steps)
-
-
 def pick_device(name: str) -> torch.device:
     """The device behind --device."""
-    import torch
+    from humannorm import request
 
-    from humannorm.checks import InputError
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: expected cpu or auto, as torch sees no CUDA device here, got cuda")
-    return torch.device(name)
+    return request.pick_device(name)
 
 
 def parse_views(text: str) -> dict[str, float]:

@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 
 from humannorm.commands.options import (
     BODY,
+    STATE,
     add_course,
     add_edit,
-    body_in,
     chosen_parts,
-    chosen_settings,
     load_subject,
     pick_device,
+    state_to_resume,
 )
 from humannorm.commands.progress import ProgressLine
 
 if TYPE_CHECKING:
     from humannorm.guidance import DiffusersGuide
     from humannorm.mesh import Mesh
+    from humannorm.stages import PaintedSurface
     from humannorm.texture.paint import PaintProgress
     from humannorm.texture.settings import TextureSettings
     from humannorm.texture.state import TextureState
@@ -54,38 +55,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from humannorm.geometry.holding import hold_all_but
     from humannorm.guidance import find_guides
+    from humannorm.request import network_prompt
+    from humannorm.stages import begin_painting, edit_painting, held_for_edit, painted_surface
     from humannorm.texture.fields import UvColorSettings
     from humannorm.texture.paint import paint
     from humannorm.texture.perceptual import make_perceptual
-    from humannorm.texture.settings import coarse_part, edit_settings, preset, shortened
-    from humannorm.texture.state import load_state, save_state, start_state
-    from humannorm.texture.surface import surface_colors
+    from humannorm.texture.settings import coarse_part
+    from humannorm.texture.state import load_state, save_state
 
     begin = time.monotonic()
     device = pick_device(args.device)
     parts = chosen_parts(args, "only")["only"]
-    settings = chosen_settings(args, preset, shortened)
+    settings = chosen_settings(args)
     if args.fine_loss is not None:
         settings = dataclasses.replace(settings, fine_loss=args.fine_loss)
     if args.uv is not None:
         settings = dataclasses.replace(settings, field=UvColorSettings(args.uv))
-    settings = with_plan_of(args.models, settings)
-    generator = torch.Generator().manual_seed(args.seed)
+    generator, resumed = torch.Generator().manual_seed(args.seed), state_to_resume(args)
+    prompt = network_prompt(args.prompt, args.models)
     if args.edit is not None:
         begun = load_state(args.edit, device=device).on(load_subject(args.mesh).to(device))
-        hold = None
-        if parts:
-            hold = hold_all_but(begun.mesh, body_in(begun.mesh), parts, begun.field.at(begun.mesh.vertices))
-        state = begun.edited(hold)
-        settings = edit_settings(settings)
+        hold = held_for_edit(begun.mesh, parts, colors=begun.field.at(begun.mesh.vertices))
+        state, settings = edit_painting(begun, hold, settings)
         print(f"editing {args.edit}: {', '.join(parts) or 'all of it'}")
-    elif args.resume is None:
+    elif resumed is None:
         subject = body_with_uvs() if args.mesh == BODY and args.uv is not None else load_subject(args.mesh)
-        state = start_state(subject.to(device), settings, torch.Generator(device).manual_seed(args.seed))
+        state = begin_painting(subject.to(device), settings, args.seed)
     else:
-        state = load_state(args.resume, generator, device)
+        state = load_state(resumed, generator, device)
         print(f"going on after step {state.step}")
     guide = find_guides(args.models, device, sculpt=False).aligned()
     perceptual = make_perceptual(args.perceptual, guide, args.vgg16)
@@ -99,31 +97,31 @@ def run(args: argparse.Namespace) -> int:
         if state.step < course.steps:
             state = paint(
                 state,
-                args.prompt,
+                prompt,
                 course,
                 guide=guide,
                 perceptual=perceptual,
                 generator=generator,
                 negative=args.negative,
                 callback=bar,
-                checkpoint=out / "state.safetensors",
+                checkpoint=out / STATE,
             )
             if course.steps == settings.coarse_steps:
                 save_state(state, coarse_file)
     bar.close()
 
     coarse = load_state(coarse_file, device=device) if coarse_file.exists() else None
-    colors = surface_colors(state, settings.plan)
-    files = write_pictures(out, state, coarse, colors, settings)
-    files += write_mesh(out, state, colors)
+    painted = painted_surface(state)
+    files = write_pictures(out, state, coarse, painted.colors, settings)
+    files += write_mesh(out, painted)
     facts = {
         "prompt": args.prompt,
         "preset": args.preset,
         "seed": args.seed,
         "steps": state.step,
         "faces": state.mesh.num_faces,
-        "unseen_vertices": int((~colors.seen).sum()),
-        "mean_chroma": saturation(guide, args.prompt, args.negative, settings, state, coarse, args.seed),
+        "unseen_vertices": int((~painted.colors.seen).sum()),
+        "mean_chroma": saturation(guide, prompt, args.negative, settings, state, coarse, args.seed),
         "seconds": round(time.monotonic() - begin, 1),
         **bar.facts(),
     }
@@ -139,12 +137,15 @@ def body_with_uvs() -> Mesh:
     return load_body().to_mesh(uvs=True)
 
 
-def with_plan_of(models: str, settings: TextureSettings) -> TextureSettings:
-    """The settings with the cameras that a model says it was trained at."""
-    from humannorm.models import camera_plan
+def chosen_settings(args: argparse.Namespace) -> TextureSettings:
+    """The settings behind --preset, --models and --steps."""
+    from humannorm.checks import check_range
+    from humannorm.request import HumanRequest, settings_of
 
-    own = camera_plan(models)
-    return settings if own is None else dataclasses.replace(settings, plan=own)
+    if args.steps is not None:
+        check_range("--steps", args.steps, 1, 1_000_000)
+    request = HumanRequest(args.prompt, preset=args.preset, models=args.models, paint_steps=args.steps)
+    return settings_of(request).texture
 
 
 def write_pictures(
@@ -164,17 +165,15 @@ def write_pictures(
     return [sheet]
 
 
-def write_mesh(out: Path, state: TextureState, colors: SurfaceColors) -> list[Path]:
+def write_mesh(out: Path, painted: PaintedSurface) -> list[Path]:
     """The painted mesh in the user's frame: textured as GLB, and with vertex colours as PLY."""
     from humannorm.export import ExportSettings, export_mesh
-    from humannorm.texture.surface import painted_mesh, user_field
+    from humannorm.stages import worth_baking
 
-    mesh, field = painted_mesh(state, colors), user_field(state, colors)
-    most = ExportSettings().faces
-    settings = ExportSettings(normal_map=mesh.num_faces > most)  # without decimation there is nothing to put in one
+    settings = worth_baking(ExportSettings(), painted.mesh)
     files = []
     for name in ("paint.glb", "paint.ply"):
-        files += export_mesh(out / name, mesh, settings, field=field, overwrite=True)
+        files += export_mesh(out / name, painted.mesh, settings, field=painted.field, overwrite=True)
     return files
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .options import BODY, add_device, add_out, load_subject, parse_views, pick_device
+from humannorm.commands.options import BODY, add_device, add_out, load_subject, parse_views, pick_device
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import torch
 
-from ..cameras import orbit
-from ..geometry.pictures import shaded_views
-from ..geometry.sculpt import GuideSource, SculptProgress, sculpt
-from ..geometry.settings import GeometrySettings
-from ..geometry.signed_distance import SignedDistance
-from ..geometry.start import StartMesh
-from ..geometry.state import LOSS_NAMES, GeometryState, extract_mesh, start_state
-from ..images import contact_sheet, save_png
-from ..mesh import Mesh, normal_consistency
-from ..schedules import constant
-from ..training.dataset import SMALL_MODEL_PLAN
+from humannorm.cameras import orbit
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.geometry.pictures import shaded_views
+from humannorm.geometry.sculpt import GuideSource, SculptProgress, sculpt
+from humannorm.geometry.settings import GeometrySettings
+from humannorm.geometry.start import StartMesh
+from humannorm.geometry.state import LOSS_NAMES, GeometryState, extract_mesh, start_state
+from humannorm.images import contact_sheet, save_png
+from humannorm.mesh import Mesh, normal_consistency
+from humannorm.schedules import constant
+from humannorm.training.dataset import SMALL_MODEL_PLAN
 
 __all__ = ["ABLATIONS", "Ablation", "AblationFigures", "ablation_table", "run_ablation", "save_ablation_sheet"]
 

@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..cameras import VIEW_AZIMUTHS, view_label
-from ..checks import InputError
-from ..guidance.diffusers_guide import DiffusersGuide
-from ..guidance.samplers import GUIDANCE_SCALES, sample_latents
-from ..prompts import Prompts
-from ..training.shards import Shards
-from .gallery import Gallery, Picture
+from humannorm.cameras import VIEW_AZIMUTHS, view_label
+from humannorm.checks import InputError
+from humannorm.evaluation.gallery import Gallery, Picture
+from humannorm.guidance.diffusers_guide import DiffusersGuide
+from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_latents
+from humannorm.prompts import Prompts
+from humannorm.training.shards import Shards
 
 __all__ = ["SampleSettings", "add_controls", "add_reconstructions", "add_renders", "add_samples"]
 

@@ -21,8 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import InputError
-from ..images import load_png, save_png
+from humannorm.checks import InputError
+from humannorm.images import load_png, save_png
 
 __all__ = ["Gallery", "Judgements", "Picture", "find_judge", "run_judges"]
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cameras import Cameras
-from ..checks import InputError
-from ..mesh import Mesh, connected_components, face_areas, is_watertight, weld
-from ..rendering import render
-from ..training.captions import COLOURS, SYNONYMS
-from .gallery import Gallery, Judgements
-from .pictures import garment_pixels, nearest_colour
-from .sculpted import AZIMUTHS, ENOUGH, SIZE, add_views, seen_views
+from humannorm.cameras import Cameras
+from humannorm.checks import InputError
+from humannorm.evaluation.gallery import Gallery, Judgements
+from humannorm.evaluation.pictures import garment_pixels, nearest_colour
+from humannorm.evaluation.sculpted import AZIMUTHS, ENOUGH, SIZE, add_views, seen_views
+from humannorm.mesh import Mesh, connected_components, face_areas, is_watertight, weld
+from humannorm.rendering import render
+from humannorm.training.captions import COLOURS, SYNONYMS
 
 __all__ = ["HumanFigures", "add_human", "asked_colours", "human_figures", "human_table"]
 

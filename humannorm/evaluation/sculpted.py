@@ -11,13 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ..cameras import Cameras, orbit, wrap_degrees
-from ..checks import InputError
-from ..geometry.pictures import shaded_views
-from ..mesh import Mesh, connected_components, is_watertight, weld
-from ..texture.placing import place
-from ..training.dataset import SMALL_MODEL_PLAN
-from .gallery import Gallery, Judgements, Picture
+from humannorm.cameras import Cameras, orbit, wrap_degrees
+from humannorm.checks import InputError
+from humannorm.evaluation.gallery import Gallery, Judgements, Picture
+from humannorm.geometry.pictures import shaded_views
+from humannorm.mesh import Mesh, connected_components, is_watertight, weld
+from humannorm.texture.placing import place
+from humannorm.training.dataset import SMALL_MODEL_PLAN
 
 __all__ = ["MeshFigures", "add_mesh", "add_views", "mesh_figures", "mesh_table", "seen_views"]
 

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .atlas import Atlas, UnwrapSettings, unwrap
-    from .baked import BakedMesh
-    from .decimation import decimate
-    from .exporting import (
+    from humannorm.export.atlas import Atlas, UnwrapSettings, unwrap
+    from humannorm.export.baked import BakedMesh
+    from humannorm.export.decimation import decimate
+    from humannorm.export.exporting import (
         FORMATS,
         ExportSettings,
         bake,
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
         to_metres,
         write_baked,
     )
-    from .gltf import GlbBuilder
-    from .tangents import vertex_tangents
-    from .writers import add_mesh, write_glb, write_obj, write_ply
+    from humannorm.export.gltf import GlbBuilder
+    from humannorm.export.tangents import vertex_tangents
+    from humannorm.export.writers import add_mesh, write_glb, write_obj, write_ply
 
 # Name -> module, imported on first use: unwrapping needs scipy, which importing the library must not cost.
 _HOMES = {

@@ -12,11 +12,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from humannorm.checks import InputError
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.export.tangents import to_tangent_space
 from humannorm.mesh import Mesh, welded_vertex_normals
 from humannorm.rendering import rasterize, sample_texture
-
-from .tangents import to_tangent_space
 
 __all__ = [
     "ColorField",

@@ -13,15 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import InputError, check_choice, check_range
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.export.atlas import unwrap
+from humannorm.export.baked import BakedMesh
+from humannorm.export.baking import ColorField, SurfacePoints, bake_normals, colors_at, find_texels, locate
+from humannorm.export.decimation import decimate
+from humannorm.export.tangents import vertex_tangents
+from humannorm.export.writers import write_glb, write_obj, write_ply
 from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
-
-from .atlas import unwrap
-from .baked import BakedMesh
-from .baking import ColorField, SurfacePoints, bake_normals, colors_at, find_texels, locate
-from .decimation import decimate
-from .tangents import vertex_tangents
-from .writers import write_glb, write_obj, write_ply
 
 __all__ = [
     "FORMATS",
@@ -196,7 +195,7 @@ def _colors(source: Mesh, field: ColorField | None, places: SurfacePoints) -> Fl
 
 
 def _occlusion(mesh: Mesh, settings: ExportSettings) -> Float[Tensor, " V"]:
-    from .warp_occlusion import ambient_occlusion
+    from humannorm.export.warp_occlusion import ambient_occlusion
 
     assert mesh.normals is not None
     extent = mesh.vertices.amax(0) - mesh.vertices.amin(0)

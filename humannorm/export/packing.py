@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_dilation
 
+from humannorm.export.topology import Array, border_edges
 from humannorm.rendering import rasterize
-
-from .topology import Array, border_edges
 
 __all__ = ["covered_cells", "pack_charts", "upright"]
 
@@ -143,7 +142,7 @@ def pack_charts(flat: Array, faces: Array, chart: Array, areas: Array, texture_s
 def _place_all(masks: list[Array], apart: int, grid: int) -> tuple[list[_Place], int]:
     """Where each chart goes, and the side of the square that holds all. Occupied cells are marked as they are, a chart
     is tried with `apart` cells around it."""
-    from .warp_packing import first_fits
+    from humannorm.export.warp_packing import first_fits
 
     largest = max(max(mask.shape) for mask in masks)
     extent = max(ROOM * grid, grid + largest) + 2 * apart

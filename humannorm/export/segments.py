@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse.csgraph import dijkstra
 
-from .topology import Array, face_crosses, face_neighbours, face_patches, neighbour_graph
+from humannorm.export.topology import Array, face_crosses, face_neighbours, face_patches, neighbour_graph
 
 __all__ = ["FaceTable", "grow_segments", "halve_segments"]
 

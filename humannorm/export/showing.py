@@ -11,14 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import Cameras, orbit, turntable
+from humannorm.files import write_files
 from humannorm.geometry.pictures import GROUND, SIDES, shaded_views
 from humannorm.images import contact_sheet, save_png, to_pil
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import render
 
-from .files import write_files
-
-__all__ = ["film_views", "save_film", "save_sides", "to_working_box", "write_film"]
+__all__ = ["film_views", "save_film", "save_shaded_film", "save_sides", "to_working_box", "write_film"]
 
 BODY_HEIGHT = 1.8  # world units of a standing body in the working box
 BOX_SIDE = 2.0  # side of the working box [-1, 1]^3, world units
@@ -65,6 +64,13 @@ def save_film(path: Path, mesh: Mesh, frames: int = 36, size: int = 400) -> None
     """A full turn of a textured mesh in the working box as an endless animated WebP, written whole or not at all."""
     views = turntable(frames, zoom=ZOOM)
     pictures = [film_views(mesh, views.select([frame]).to(mesh.device), size)[0].cpu() for frame in range(frames)]
+    write_film(path, pictures, FRAME_MILLISECONDS)
+
+
+def save_shaded_film(path: Path, mesh: Mesh, frames: int = 36, size: int = 320) -> None:
+    """A full turn of a surface without colours, matt grey, as `save_film` writes it."""
+    views = turntable(frames)
+    pictures = [shaded_views(mesh, views.select([frame]).to(mesh.device), size)[1][0].cpu() for frame in range(frames)]
     write_film(path, pictures, FRAME_MILLISECONDS)
 
 

@@ -14,13 +14,12 @@ from torch import Tensor
 from humannorm.body.skeleton import matrix_to_quaternion, quaternion_to_matrix
 from humannorm.body.skin import JointMotion, Skin
 from humannorm.checks import InputError
+from humannorm.export.baked import BakedMesh
+from humannorm.export.gltf import ARRAY_BUFFER, GlbBuilder
+from humannorm.export.topology import Array
+from humannorm.export.writers import Location, add_mesh
+from humannorm.files import check_target, write_files
 from humannorm.mesh import Mesh, check_mesh
-
-from .baked import BakedMesh
-from .files import check_target, write_files
-from .gltf import ARRAY_BUFFER, GlbBuilder
-from .topology import Array
-from .writers import Location, add_mesh
 
 __all__ = ["SkinnedFile", "read_skinned_glb", "surface_of_glb", "write_skinned_glb"]
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from humannorm.checks import InputError
+from humannorm.export.baked import BakedMesh
+from humannorm.export.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbBuilder
+from humannorm.export.topology import Array
+from humannorm.files import check_target, write_files
+from humannorm.images import encode_image
 from humannorm.mesh import Mesh, check_mesh, is_watertight, weld, welded_vertex_normals
-
-from .baked import BakedMesh
-from .files import check_target, encode_image, write_files
-from .gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbBuilder
-from .topology import Array
 
 __all__ = ["add_mesh", "write_glb", "write_obj", "write_ply"]
 

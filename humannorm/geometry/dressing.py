@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.body import Body
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.band import SignedField, band_at_points, box_field
 from humannorm.geometry.holding import Hold, hold_parts
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.marching import marching_tetrahedra
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.geometry.start import StartMesh
 from humannorm.mesh import Mesh
 

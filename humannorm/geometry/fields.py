@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from humannorm.checks import InputError, check_range, check_tensor
-from humannorm.geometry.hash_grid import FEATURES, GridLayout, HashGridEncoding
+from humannorm.fields.hash_grid import FEATURES, GridLayout, HashGridEncoding
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from humannorm.body import Body, BodyShape, load_body
 from humannorm.body.parts import following_vertices, share_near, share_of_parts
 from humannorm.body.skins import skin_opacity, skin_picture
 from humannorm.checks import check_range
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.band import BOX, SignedField
 from humannorm.geometry.garments import garment_vertices
 from humannorm.geometry.settings import GeometrySettings
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, vertex_normals
 from humannorm.schedules import constant
 

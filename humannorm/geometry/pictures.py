@@ -1,4 +1,4 @@
-"""Pictures of a surface for people: normals and shading on a light ground, a sheet, and a film."""
+"""Pictures of a surface for people: normals and shading on a light ground, and a sheet."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.cameras import Cameras, orbit, turntable
-from humannorm.images import contact_sheet, save_png, to_pil
+from humannorm.cameras import Cameras, orbit
+from humannorm.images import contact_sheet, save_png
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import PassEncoding, render
 
-__all__ = ["save_sheet", "save_turntable", "shaded_views"]
+__all__ = ["save_sheet", "shaded_views"]
 
 GROUND = 0.93  # grey behind the surface
 LIGHT = (-0.35, 0.5, 0.8)  # toward the light, camera axes: over the viewer's left shoulder
@@ -45,13 +45,3 @@ def save_sheet(path: Path, before: Mesh, after: Mesh, size: int = 256) -> None:
             tiles += list(views.cpu())
             labels += [f"{name}, {kind}, {azimuth}" for azimuth in SIDES]
     save_png(path, contact_sheet(tiles, labels, columns=len(SIDES)))
-
-
-def save_turntable(path: Path, mesh: Mesh, frames: int = 36, size: int = 320) -> None:
-    """A full turn of the shaded surface as an endless animated picture (GIF)."""
-    pictures = []
-    for camera in range(frames):
-        view = turntable(frames).select([camera]).to(mesh.device)
-        pictures.append(to_pil(shaded_views(mesh, view, size)[1][0]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=80, loop=0)

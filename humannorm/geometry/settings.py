@@ -11,9 +11,9 @@ from typing import Literal
 
 from humannorm.cameras import CAMERA_PLANS, CameraPlan
 from humannorm.checks import check_choice, check_range
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.fields import FieldSettings, HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
-from humannorm.geometry.hash_grid import GridLayout
 from humannorm.prompts import MODALITIES, Modality, TextRule
 from humannorm.schedules import Schedule, constant, ramp, step
 

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from humannorm.body import Body
 from humannorm.checks import InputError, check_range
-from humannorm.geometry.sign_regions import Holes, Topology, caps_of_holes, is_inside_out, topology_of
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.sign_regions import Holes, Topology, caps_of_holes, is_inside_out, topology_of
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, check_mesh, connected_components, face_areas
 
 __all__ = ["BODY_HEIGHT", "StartMesh", "prepare_start", "sample_surface", "start_height"]

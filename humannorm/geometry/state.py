@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from humannorm.body import BodyShape
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.band import (
     BOX,
     Band,
@@ -32,7 +33,6 @@ from humannorm.geometry.fields import (
     make_field,
 )
 from humannorm.geometry.fitting import FitReport, fit_field
-from humannorm.geometry.hash_grid import GridLayout
 from humannorm.geometry.holding import Hold
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.losses import SdfRecord

@@ -17,8 +17,7 @@ from humannorm.export.showing import film_views, write_film
 from humannorm.geometry.pictures import shaded_views
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh import Mesh
-
-from .human import RiggedHuman
+from humannorm.rigging.human import RiggedHuman
 
 __all__ = ["Film", "film_motion", "joint_colors", "save_motion", "view_as_made"]
 

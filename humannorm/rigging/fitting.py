@@ -20,7 +20,7 @@ from humannorm.body.shape import ANCHORS
 from humannorm.body.skeleton import axis_angle_to_matrix, forward_kinematics, local_rotations
 from humannorm.body.skinning import linear_blend_skinning
 from humannorm.checks import InputError, check_range
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, check_mesh, face_normals
 
 __all__ = ["BodyFit", "BodyFitSettings", "fit_body"]

@@ -16,10 +16,9 @@ from humannorm.body.rigs import Rig, load_rig
 from humannorm.body.skeleton import local_rotations
 from humannorm.body.skin import JointMotion, Skin
 from humannorm.mesh import Mesh
-
-from .fitting import BodyFit, BodyFitSettings, fit_body
-from .relaxation import RelaxationSettings, relaxed_skin
-from .transfer import TransferSettings, transfer_weights
+from humannorm.rigging.fitting import BodyFit, BodyFitSettings, fit_body
+from humannorm.rigging.relaxation import RelaxationSettings, relaxed_skin
+from humannorm.rigging.transfer import TransferSettings, transfer_weights
 
 __all__ = ["RiggedHuman", "near_folds", "rig_human"]
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_range, check_tensor
-from humannorm.geometry.hash_grid import FEATURES, Engine, GridLayout, HashGridEncoding
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.fields.hash_grid import FEATURES, Engine, GridLayout, HashGridEncoding
 from humannorm.geometry.holding import share_at
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import Pass, RenderedPasses, render
 from humannorm.rendering.textures import sample_texture

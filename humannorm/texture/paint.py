@@ -125,6 +125,7 @@ class _Run(OptimiserRun[TextureState, PaintProgress]):
             moments=self.optimizer.moments(),
             gradient_scale=self.optimizer.scale,
             history=self.stacked_history,
+            plan=self.settings.plan,
         )
 
     def advance(self) -> PaintProgress:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, CameraPlan
 from humannorm.checks import check_choice, check_range
-from humannorm.geometry.hash_grid import GridLayout
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.prompts import TextRule
 from humannorm.schedules import Schedule, constant, ramp
 from humannorm.texture.fields import ColorFieldSettings, HashColorSettings

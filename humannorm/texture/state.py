@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.cameras import Cameras, target_cameras
+from humannorm.cameras import TEXTURE_CAMERA_PLANS, CameraPlan, Cameras, target_cameras
 from humannorm.checks import InputError
 from humannorm.geometry.holding import Hold
 from humannorm.guidance.targets import TargetCache
@@ -52,6 +52,7 @@ class TextureState:
     moments: dict[str, Tensor] | None = None  # of AdamW: `<parameter>.<moment>`; None before the first step
     gradient_scale: float = 0.0  # running mean of the gradient norm, 0 before the first step of a stage
     history: Float[Tensor, "S L"] | None = None  # of every step so far, columns `LOSS_NAMES`
+    plan: CameraPlan = TEXTURE_CAMERA_PLANS["full_body"]  # whose cameras paint: what none of them sees is filled in
 
     def on(self, mesh: Mesh) -> TextureState:
         """The same colours on another surface, in any frame: no step done, nothing remembered."""
@@ -60,7 +61,7 @@ class TextureState:
             surface = self.mesh
         elif _has_texels(self.field.settings):
             raise InputError("texture: expected colours in space (a hash field), got a texture of another mesh")
-        return TextureState(surface, placement, copy_field(self.field, surface), self.cameras)
+        return TextureState(surface, placement, copy_field(self.field, surface), self.cameras, plan=self.plan)
 
     def edited(self, hold: Hold | None) -> TextureState:
         """The finished painting as the start of an edit: no step done, nothing remembered, `hold` kept in its colours.
@@ -77,7 +78,7 @@ class TextureState:
             assert isinstance(kept, TemplateColorField)
             kept.learned.load_state_dict(field.state_dict())
             field = kept
-        return TextureState(self.mesh, self.placement, field, self.cameras)
+        return TextureState(self.mesh, self.placement, field, self.cameras, plan=self.plan)
 
 
 def _placed(mesh: Mesh) -> tuple[Mesh, Placement]:
@@ -110,7 +111,7 @@ def start_state(mesh: Mesh, settings: TextureSettings, generator: torch.Generato
     placed, placement = _placed(mesh)
     field = make_color_field(settings.field, placed, generator)
     cameras = target_cameras(settings.plan, settings.fine_views, generator)
-    return TextureState(placed, placement, field, cameras.to(placed.device))
+    return TextureState(placed, placement, field, cameras.to(placed.device), plan=settings.plan)
 
 
 def copy_field(field: ColorField, mesh: Mesh) -> ColorField:
@@ -144,6 +145,7 @@ def save_state(state: TextureState, path: str | Path, generator: torch.Generator
         "step": state.step,
         "prompt": None if state.targets is None else state.targets.prompt,
         "gradient_scale": state.gradient_scale,
+        "plan": state.plan.to_dict(),
     }
     write_state_file(path, tensors, numbers)
 
@@ -174,4 +176,5 @@ def load_state(
         moments=tensors_below("moments.", tensors) or None,
         gradient_scale=numbers["gradient_scale"],
         history=tensors.get("history"),
+        **({"plan": CameraPlan.from_dict(numbers["plan"])} if "plan" in numbers else {}),  # not in older files
     )

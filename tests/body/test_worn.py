@@ -9,8 +9,8 @@ from humannorm.body import BodyShape, load_body, worn_of_words
 from humannorm.body.parts import part_vertices
 from humannorm.body.worn import HAIR_STYLES, Worn, solids_of
 from humannorm.checks import InputError
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.dressing import dressed
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.geometry.start import prepare_start
 from humannorm.mesh import connected_components, is_watertight
 

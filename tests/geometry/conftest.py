@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from humannorm.cameras import CAMERA_PLANS, Crop, orbit
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.fields import HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
-from humannorm.geometry.hash_grid import GridLayout
 from humannorm.geometry.settings import QUICK, GeometrySettings
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import render

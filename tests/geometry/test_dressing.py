@@ -7,10 +7,10 @@ import torch
 from humannorm.body import load_body
 from humannorm.body.parts import following_vertices
 from humannorm.body.worn import Worn, solids_of
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.dressing import dressed, kept_of_start, united
 from humannorm.geometry.holding import WORN, hold_parts
 from humannorm.geometry.settings import preset, shortened
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.geometry.start import StartMesh, prepare_start
 from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import Mesh, connected_components, is_watertight

@@ -13,10 +13,10 @@ import trimesh
 from humannorm.body import BodyShape, load_body
 from humannorm.body.parts import BODY_PARTS, part_vertices, share_of_parts
 from humannorm.checks import InputError
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.holding import Hold, RememberedHold, edit_settings, hold_all_but, hold_parts
 from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import QUICK, GeometrySettings
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import Mesh, is_watertight, vertex_normals

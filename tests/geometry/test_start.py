@@ -9,10 +9,10 @@ import torch
 import trimesh
 
 from humannorm.checks import InputError
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.band import box_field, find_band
 from humannorm.geometry.fields import DenseFieldSettings, FieldSettings, HashFieldSettings, SdfField, make_field
 from humannorm.geometry.fitting import FitSettings, fit_field
-from humannorm.geometry.hash_grid import GridLayout
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.marching import marching_tetrahedra
 from humannorm.geometry.start import BODY_HEIGHT, prepare_start, sample_surface

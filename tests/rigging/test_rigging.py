@@ -14,7 +14,7 @@ from humannorm.body.skeleton import local_rotations
 from humannorm.body.skin import Skin
 from humannorm.body.skinning import check_weights, linear_blend_skinning
 from humannorm.checks import InputError
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, unique_edges
 from humannorm.rigging import BodyFitSettings, RiggedHuman, fit_body, rig_human, transfer_weights
 from humannorm.rigging.human import near_folds

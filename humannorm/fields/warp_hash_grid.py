@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from humannorm.geometry.hash_grid import FEATURES, GridLayout
+from humannorm.fields.hash_grid import FEATURES, GridLayout
 from humannorm.warp_runtime import wp
 
 wp.set_module_options({"enable_backward": False})

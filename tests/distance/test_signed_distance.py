@@ -11,8 +11,8 @@ import trimesh
 from torch import Tensor
 
 from humannorm.checks import InputError
-from humannorm.geometry.distance_reference import closest_points, winding_number
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.distance_reference import closest_points, winding_number
+from humannorm.distance.signed_distance import SignedDistance
 
 Surface = tuple[Tensor, Tensor]
 

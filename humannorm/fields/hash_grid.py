@@ -86,7 +86,7 @@ def encode_reference(
 class _WarpEncoding(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, layout: GridLayout, *tables: Tensor) -> Tensor:
-        from humannorm.geometry import warp_hash_grid
+        from humannorm.fields import warp_hash_grid
 
         ctx.save_for_backward(points)
         ctx.layout = layout
@@ -98,7 +98,7 @@ class _WarpEncoding(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from humannorm.geometry import warp_hash_grid
+        from humannorm.fields import warp_hash_grid
 
         (points,) = ctx.saved_tensors
         active = gradients[: FEATURES * ctx.tables].contiguous()

@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from humannorm.checks import InputError, check_choice, check_same_device, check_tensor
-from humannorm.geometry.distance_reference import ClosestPoints, closest_points, winding_number
-from humannorm.geometry.sign_regions import (
+from humannorm.distance.distance_reference import ClosestPoints, closest_points, winding_number
+from humannorm.distance.sign_regions import (
     Holes,
     Topology,
     caps_of_holes,
@@ -124,7 +124,7 @@ class WarpDistance:
     """BVH queries; the sign is read off the surface where that is sure, and is the winding number's elsewhere."""
 
     def __init__(self, vertices: Tensor, faces: Tensor, topology: Topology, holes: Holes) -> None:
-        from humannorm.geometry import warp_signed_distance as kernels
+        from humannorm.distance import warp_signed_distance as kernels
         from humannorm.warp_runtime import device_of, wp
 
         self._wp, self._kernels = wp, kernels

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from jaxtyping import Float
-from torch import Tensor
+from humannorm.checks import InputError
 
-from humannorm.checks import InputError, check_choice
-from humannorm.images import to_pil
-
-__all__ = ["check_target", "encode_image", "write_files"]
+__all__ = ["check_target", "write_files"]
 
 
 def check_target(path: str | os.PathLike[str], suffix: str, overwrite: bool) -> Path:
@@ -40,14 +35,3 @@ def write_files(files: Mapping[Path, bytes]) -> None:
     finally:
         for partial in partials.values():
             partial.unlink(missing_ok=True)
-
-
-def encode_image(image: Float[Tensor, "H W C"], kind: str = "png") -> bytes:
-    """PNG, or JPEG of quality 95 without chroma subsampling."""
-    check_choice("image format", kind, ("png", "jpeg"))
-    stream = io.BytesIO()
-    if kind == "png":
-        to_pil(image).save(stream, format="PNG", compress_level=4)
-    else:
-        to_pil(image).save(stream, format="JPEG", quality=95, subsampling=0)
-    return stream.getvalue()

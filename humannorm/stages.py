@@ -1,0 +1,171 @@
+"""The one assembly: the first state of a sculpture and of a painting, an edit's, and the human as a file.
+
+Command, library and nodes begin, edit and export through these functions and nowhere else, so that one request gives
+one first state, to the byte, whichever door it comes through.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from humannorm.body import Body
+from humannorm.body.worn import Worn, solids_of
+from humannorm.export import BakedMesh, ExportSettings, write_glb
+from humannorm.geometry import holding
+from humannorm.geometry import state as geometry_state
+from humannorm.geometry.dressing import dressed, kept_of_start
+from humannorm.geometry.fitting import FitReport
+from humannorm.geometry.holding import Hold, hold_all_but
+from humannorm.geometry.settings import GeometrySettings
+from humannorm.geometry.start import StartMesh, prepare_start, start_height
+from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
+from humannorm.mesh import Mesh
+from humannorm.request import StartSettings
+from humannorm.rigging import fit_body
+from humannorm.texture import settings as texture_settings
+from humannorm.texture import state as texture_state
+from humannorm.texture.settings import TextureSettings
+from humannorm.texture.state import TextureState
+from humannorm.texture.surface import SurfaceColors, painted_mesh, surface_colors, user_field
+from humannorm.texture.templates import with_painted_template
+
+__all__ = [
+    "PaintedSurface",
+    "SculptureStart",
+    "begin_painting",
+    "begin_sculpture",
+    "body_in",
+    "edit_painting",
+    "edit_sculpture",
+    "held_for_edit",
+    "painted_surface",
+    "place_start",
+    "worth_baking",
+    "write_sculpture",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class SculptureStart:
+    """The first state of a sculpture, and how it came about."""
+
+    state: GeometryState
+    fit: FitReport
+    surface: StartMesh  # that the field was fitted to, with all that the body wears
+
+
+def place_start(mesh: Mesh, body: Body | None = None, device: torch.device | str = "cpu") -> StartMesh:
+    """A start mesh, repaired and placed in the working box; `InputError` where it cannot be a start.
+
+    body: that the mesh is the surface of, in the working box; its pose says how tall the mesh stands.
+    """
+    return prepare_start(Mesh(mesh.vertices, mesh.faces).to(device), start_height(body))
+
+
+def begin_sculpture(
+    start: StartMesh,
+    settings: GeometrySettings,
+    keeping: StartSettings,
+    generator: torch.Generator,
+    *,
+    body: Body | None = None,
+    worn: Worn | None = None,
+) -> SculptureStart:
+    """A field fitted to the start and to what its body wears, with what is held of both.
+
+    start: undressed, as `place_start` gives it. body: of the start, in the working box; without one nothing is worn,
+    and what is held is found by fitting a body. worn: read from the prompt; None: nothing.
+    """
+    worn = worn or Worn()
+    solids = solids_of(body, worn) if body is not None else ()
+    surface = dressed(start, solids)
+    state, fit = geometry_state.start_state(surface, settings, generator)
+    hold = kept_of_start(
+        start,
+        solids,
+        inside=lambda: body_in(start.mesh) if body is None else body,
+        parts=keeping.held,
+        keep_worn=keeping.keeps_outfit,
+        bare=worn.bare,
+    )
+    return SculptureStart(dataclasses.replace(state, hold=hold), fit, surface)
+
+
+def begin_painting(
+    mesh: Mesh, settings: TextureSettings, seed: int, *, hold: Hold | None = None, skin: str = ""
+) -> TextureState:
+    """A fresh grey field on any mesh; what the sculpting held of a template body wears painted skin.
+
+    skin: one of `SKIN_TONES`; empty: the networks paint what is held.
+    """
+    state = texture_state.start_state(mesh, settings, torch.Generator(mesh.device).manual_seed(seed))
+    return with_painted_template(state, hold, skin) if skin else state
+
+
+def body_in(mesh: Mesh, stated: Body | None = None) -> Body:
+    """The body inside of a figure in the working box: the stated one where the figure grew from it, refined."""
+    return fit_body(mesh, stated).body
+
+
+def held_for_edit(
+    mesh: Mesh, parts: Sequence[str], *, body: Body | None = None, colors: Float[Tensor, "V 3"] | None = None
+) -> Hold | None:
+    """All that an edit of these parts of the body must not touch; None where everything may change.
+
+    mesh: in the working box. body: that the figure grew from. colors: of a painted mesh's vertices, sRGB 0..1.
+    """
+    return hold_all_but(mesh, body_in(mesh, body), parts, colors) if parts else None
+
+
+def edit_sculpture(
+    finished: GeometryState, hold: Hold | None, settings: GeometrySettings, strength: float = 0.5
+) -> tuple[GeometryState, GeometrySettings]:
+    """The first state of an edit of a finished sculpture, and the settings that it goes on with.
+
+    strength: to which share of the noise schedule the changes begin.
+    """
+    levels, resolution = finished.active_levels, finished.band.lattice.resolution
+    return finished.edited(hold), holding.edit_settings(settings, levels, resolution, strength)
+
+
+def edit_painting(
+    finished: TextureState, hold: Hold | None, settings: TextureSettings, strength: float = 0.5
+) -> tuple[TextureState, TextureSettings]:
+    """The first state of an edit of a finished painting, and the settings that it goes on with; as `edit_sculpture`."""
+    return finished.edited(hold), texture_settings.edit_settings(settings, strength)
+
+
+def write_sculpture(path: Path, state: GeometryState) -> ExtractedMesh:
+    """The state's surface as a GLB, whole and unpainted, in the working box."""
+    surface = extract_mesh(state)
+    write_glb(path, BakedMesh(surface.mesh), overwrite=True)
+    return surface
+
+
+@dataclass(frozen=True, eq=False)
+class PaintedSurface:
+    """A painting as an exporter takes it."""
+
+    mesh: Mesh  # in the user's frame, with the colours at its vertices
+    field: Callable[[Tensor], Tensor]  # the colours in that frame
+    colors: SurfaceColors  # of the surface in the working box
+
+
+def painted_surface(state: TextureState) -> PaintedSurface:
+    """The surface with its colours, filled in where none of the painting's cameras saw it."""
+    colors = surface_colors(state)
+    return PaintedSurface(painted_mesh(state, colors), user_field(state, colors), colors)
+
+
+def worth_baking(settings: ExportSettings, mesh: Mesh) -> ExportSettings:
+    """The settings without a normal map where no faces are taken away that it could give back."""
+    if mesh.num_faces > settings.faces:
+        return settings
+    return dataclasses.replace(settings, normal_map=False)
