@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from .checks import InputError, check_choice, check_tensor
+from humannorm.checks import InputError, check_choice, check_tensor
 
 __all__ = ["BACKGROUND", "LABELS", "LABELS_OF_PARTS", "SKIN", "label_number", "label_picture", "labels_named"]
 
-LABELS = ("background", "skin", "hair", "top", "bottom", "shoes", "hat", "outer", "dress")
-"""Names by number. "outer" is what is worn over a top (a jacket, a coat), "dress" what is top and bottom in one."""
+LABELS = ("background", "skin", "hair", "top", "bottom", "shoes", "hat", "outer", "dress", "legwear")
+"""Names by number. "outer" is what is worn over a top (a jacket, a coat), "dress" what is top and bottom in one,
+"legwear" what shows below a skirt, shorts or a dress (tights, leggings)."""
 BACKGROUND, SKIN = 0, 1
 
 _PREVIEW = torch.tensor(
@@ -30,13 +31,14 @@ _PREVIEW = torch.tensor(
         (150, 70, 170),
         (60, 150, 90),
         (240, 170, 50),
+        (90, 200, 210),
     ],
     dtype=torch.uint8,
 )
 
 LABELS_OF_PARTS: Mapping[str, tuple[str, ...]] = {
     "top": ("top", "outer", "dress"),
-    "bottom": ("bottom", "dress"),
+    "bottom": ("bottom", "dress", "legwear"),
     "shoes": ("shoes",),
     "hair": ("hair",),
     "hat": ("hat",),

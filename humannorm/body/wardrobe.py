@@ -20,13 +20,13 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from ..checks import check_choice
-from ..mesh import Mesh
-from .body import Body
-from .shape import BodyShape, interpolate_table
-from .skinning import limit_influences, linear_blend_skinning
+from humannorm.checks import check_choice
+from humannorm.mesh import Mesh
+from humannorm.body.body import Body
+from humannorm.body.shape import BodyShape, interpolate_table
+from humannorm.body.skinning import limit_influences, linear_blend_skinning
 
-__all__ = ["GARMENTS", "Garment", "fitted", "garment_skin", "hidden_under"]
+__all__ = ["GARMENTS", "Garment", "fitted", "garment_skin", "hidden_under", "rest_garment", "worn_inside"]
 
 DATA = Path(__file__).parent / "data" / "wardrobe.npz"
 OFFSET_STEP = 1e-5  # metres
@@ -109,6 +109,12 @@ def hidden_under(names: Sequence[str], count: int) -> Bool[Tensor, " V"]:
     for name in names:
         hidden |= np.unpackbits(_arrays()[f"{name}/hidden"], count=count).astype(bool)
     return torch.from_numpy(hidden)
+
+
+def worn_inside(name: str) -> Bool[Tensor, " F"]:
+    """Faces of a jacket that are of what is worn under it, such as the front of a shirt."""
+    count = len(_arrays()[f"{name}/faces"])
+    return torch.from_numpy(np.unpackbits(_arrays()[f"{name}/inside"], count=count).astype(bool))
 
 
 def _points(shape: BodyShape) -> Float[Tensor, "P 3"]:
