@@ -53,9 +53,9 @@ def run(args: argparse.Namespace) -> int:
     begin = time.monotonic()
     device = pick_device(args.device)
     job = job_of(request_of(args))
+    guides = find_guides(args.models, device, paint=False)
     generator = torch.Generator().manual_seed(args.seed)
     state, before, settings = first_state(args, job, generator, device)
-    guides = find_guides(args.models, device, paint=False)
 
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
