@@ -1,6 +1,6 @@
 """What a point of a human's surface is: the fixed table of labels that all rooms share.
 
-Labels are integers; pictures of them are nearest, never blended. The numbers stand in files: they are only ever added to.
+Labels are integers; pictures of them are nearest, never blended. The numbers stand in files: the table only ever grows.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def labels_named(names: Collection[str]) -> Int64[Tensor, " K"]:
     return torch.tensor(sorted(label_number(name) for name in names), dtype=torch.int64)
 
 
-def label_picture(labels: Int[Tensor, "*"]) -> Float[Tensor, "* 3"]:
+def label_picture(labels: Int[Tensor, "..."]) -> Float[Tensor, "... 3"]:
     """Labels in their preview colours, sRGB 0..1."""
     check_tensor("labels", labels, "*", dtype="int")
-    if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) < len(LABELS)):
+    if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < len(LABELS)):
         raise InputError(f"labels: expected 0 to {len(LABELS) - 1}, got {int(labels.min())} to {int(labels.max())}")
     return _PREVIEW.to(labels.device)[labels.long()].float() / 255

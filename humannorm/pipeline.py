@@ -190,8 +190,8 @@ class _Run:
         if checkpoint.exists():
             state = load_state(checkpoint, generator, self.device)
         else:
-            keeping, dress = job.settings.start, job.worn
-            state = begin_sculpture(self.start, settings, keeping, generator, body=job.body, worn=dress).state
+            keeping, outfit = job.settings.start, job.outfit
+            state = begin_sculpture(self.start, settings, keeping, generator, body=job.body, outfit=outfit).state
         if state.step < settings.steps:
             state = sculpt(
                 state,
@@ -369,7 +369,7 @@ def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
             **{name: _plain(value) for name, value in vars(job.request).items()},
             "network_prompt": job.network_prompt,
             "painted_skin": job.skin,
-            "worn": _plain(job.worn),
+            "outfit": _plain(job.outfit),
             "device": device.type,
             "start_sha256": start.hexdigest(),
             "settings": _plain(job.settings),

@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.body import Body
-from humannorm.body.worn import Worn, solids_of
+from humannorm.body import Body, Outfit
 from humannorm.export import BakedMesh, ExportSettings, write_glb
 from humannorm.geometry import holding
 from humannorm.geometry import state as geometry_state
@@ -76,24 +75,21 @@ def begin_sculpture(
     generator: torch.Generator,
     *,
     body: Body | None = None,
-    worn: Worn | None = None,
+    outfit: Outfit | None = None,
 ) -> SculptureStart:
     """A field fitted to the start and to what its body wears, with what is held of both.
 
     start: undressed, as `place_start` gives it. body: of the start, in the working box; without one nothing is worn,
-    and what is held is found by fitting a body. worn: read from the prompt; None: nothing.
+    and what is held is found by fitting a body. outfit: that the body wears; None: nothing.
     """
-    worn = worn or Worn()
-    solids = solids_of(body, worn) if body is not None else ()
-    surface = dressed(start, solids)
+    surface = start if body is None or outfit is None else dressed(start, body, outfit)
     state, fit = geometry_state.start_state(surface, settings, generator)
     hold = kept_of_start(
         start,
-        solids,
+        surface,
         inside=lambda: body_in(start.mesh) if body is None else body,
         parts=keeping.held,
-        keep_worn=keeping.keeps_outfit,
-        bare=worn.bare,
+        keep_outfit=keeping.keeps_outfit,
     )
     return SculptureStart(dataclasses.replace(state, hold=hold), fit, surface)
 

@@ -5,8 +5,9 @@
 
 A garment of the CC0 source hangs on vertices of MakeHuman's base mesh, most of them helper geometry that the shipped
 body does not have. Every vertex of the base mesh that some garment hangs on is therefore baked as the body is: mean,
-basis and coefficients over the body's sliders, and skin weights; a garment is linear in these points, so it follows. A garment keeps its references to these points, its offsets and faces: no texture, and
-no skin weights of its own, since these are the mean of its references'.
+basis and coefficients over the body's sliders, and skin weights; a garment is linear in these points, so it follows.
+A garment keeps its references to these points, its offsets and faces: no texture, and no skin weights of its own, since
+these are the mean of its references'.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def points_over_shapes(anny: AnnyBody, points: np.ndarray) -> tuple[np.ndarray, 
 
 
 def packed(piece: Piece, place: np.ndarray) -> dict[str, np.ndarray]:
-    """What of a piece is kept, quantised: a millionth of a metre for offsets, 1 / 8192 for shares."""
+    """What of a piece is kept, quantised in steps of `OFFSET_STEP` and `WEIGHT_STEP`."""
     proxy, chosen = piece.proxy, piece.vertices
     weights = proxy.weights[chosen]
     if np.abs(weights.sum(axis=1) - 1).max() > 1e-3:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from humannorm.body.body import POSES, WORKING_HEIGHT, Body, load_body, named_pose, plan_for_body
-from humannorm.body.shape import BodyShape
 from humannorm.body.outfit import Outfit, completed
 from humannorm.body.outfit_words import outfit_of_words
+from humannorm.body.shape import BodyShape
 from humannorm.body.words import shape_of_words, with_pose
 
 __all__ = [

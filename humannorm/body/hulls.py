@@ -1,4 +1,4 @@
-"""Hulls of the body for what the wardrobe does not have: skirts and coats, legs of shorts, knots of hair, caps and hoods.
+"""Hulls of the body for what the wardrobe does not have: skirts, coats, legs of shorts, knots of hair, caps, hoods.
 
 A skirt is the hull of hips and legs that hangs from its widest ring and opens downward; shorts are a tube around each
 thigh below a short skirt; what covers the head is the hull of the skull, a hood with a fall behind the face. All are

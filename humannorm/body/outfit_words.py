@@ -25,7 +25,7 @@ _CUT_WORDS: Mapping[str, str] = {
     "crop top": r"crop(ped)?[- ]?(top|t-? ?shirt|tee|sweater)|sports? bra|bra top|halter ?(top|neck)?|tube top|bandeau"
     r"|short top",
     "blouse": r"blouses?|tunics?",
-    "shirt": r"(dress |button-?(up|down) |flannel |hawaiian |denim |plaid |checked |linen )?shirts?|flannel|button-?(up|down)",
+    "shirt": r"(dress |button-?(up|down) |flannel |hawaiian |denim |linen )?shirts?|flannel|button-?(up|down)",
     "sweater": r"sweaters?|jumpers?|pull-?overs?|(hooded )?sweat-?shirts?|hoodies?|hoody|turtle-?necks?|cardigans?"
     r"|knitwear|fleece|long[- ]sleeved? (t-? ?shirt|top|tee)",
     "jacket": r"((leather|denim|jean|bomber|puffer|down|biker|motorcycle|rain|track|varsity|winter|quilted) ?)?jackets?"
@@ -36,8 +36,8 @@ _CUT_WORDS: Mapping[str, str] = {
     "robe": r"(bath|dressing )?robes?|kimonos?|cassocks?|abayas?|caftans?|kaftans?",
     "jeans": r"((skinny|slim) )?jeans|denims?",
     "wide jeans": r"(loose|baggy|wide|straight|flared|bootcut|boot-cut|mom) jeans",
-    "trousers": r"trousers|(sweat ?|cargo |dress |suit |wide |linen |leather |track ?)?pants|slacks|chinos|khakis|joggers"
-    r"|culottes|corduroys",
+    "trousers": r"trousers|(sweat ?|cargo |dress |suit |wide |linen |leather |track ?)?pants|slacks|chinos|khakis"
+    r"|joggers|culottes|corduroys",
     "shorts": r"(denim |cargo |sports? |running |gym |jean |swim |short )?shorts|short pants|(swim(ming)? )?trunks",
     "hot pants": r"hot ?-?(pants|shorts)|micro shorts|short shorts",
     "bermudas": r"bermudas?( shorts)?|(long|knee-length|board) ?shorts|capris?( pants)?",
@@ -46,7 +46,8 @@ _CUT_WORDS: Mapping[str, str] = {
     "mini skirt": r"(mini|short)[- ]?skirts?|short (\w+ )?skirts?",
     "wide skirt": r"(pleated|flared|circle|a-line|full|tennis|midi|plaid) ?-?skirts?|kilts?|tutus?",
     "long skirt": r"(long|maxi|floor-length|ankle-length) (\w+ )?skirts?|maxi-?skirts?|sarongs?",
-    "dress": r"(sun|cocktail |midi |knee-length |summer |tea )?-?dress(es)?(?! shoes| shirt| pants| trousers)|pinafore|frock",
+    "dress": r"(sun|cocktail |midi |knee-length |summer |tea )?-?dress(es)?(?! shoes| shirt| pants| trousers)|pinafore"
+    r"|frock",
     "short dress": r"(short|mini) (\w+ ){0,2}dress|mini-?dress",
     "long dress": r"(long|maxi|floor-length) (\w+ ){0,2}dress|maxi-?dress|saris?|sarees?",
     "gown": r"(evening |wedding |ball ?|bridal )?gowns?|(evening|wedding|ball|bridal|prom) dress",
@@ -56,8 +57,8 @@ _CUT_WORDS: Mapping[str, str] = {
     "sneakers": r"sneakers|trainers|(sports?|running|tennis|basketball|gym|canvas|athletic) shoes|plimsolls|converse",
     "hat": r"(straw |felt |top |cowboy |bowler |panama |sun )?-?hats?|fedoras?|trilby|trilbies|bowler|stetson|sombrero",
     "cocked hat": r"(cocked|tilted|slanted|jaunty) (\w+ )?(hat|fedora)",
-    "close cap": r"beanies?|(woolly|wool|woolen|knit(ted)?|winter|bobble) (hat|cap)|(baseball |flat |peaked |swim(ming)? )?caps?"
-    r"|berets?|helmets?|turbans?|bandanas?|skull ?cap",
+    "close cap": r"beanies?|(woolly|wool|woolen|knit(ted)?|winter|bobble) (hat|cap)"
+    r"|(baseball |flat |peaked |swim(ming)? )?caps?|berets?|helmets?|turbans?|bandanas?|skull ?cap",
     "hood": r"hoods?|hijabs?|head-?scar(f|ves)|niqabs?|veils?|wimple|balaclava",
     "afro": r"afros?( hair)?|curly( \w+){0,2} hair|(very |tight |big )?curls|frizzy( \w+)? hair",
     "ponytail": r"pony-? ?tails?|pig-?tails|twin-?tails",
@@ -65,12 +66,14 @@ _CUT_WORDS: Mapping[str, str] = {
     "bun": r"(hair )?buns?|chignon|up-?do|top-?knot",
     "wavy bob": r"(wavy|messy|curly|tousled) (bob|(medium|shoulder|chin)-? ?length hair)( hair| cut| haircut)?",
     "bob": r"bob(bed)?( hair)?( ?cut)?|((shoulder|chin|medium|mid)-? ?length|medium) hair|pageboy",
-    "long hair": r"long[- ]?haired|((very )?long|flowing|waist-length|straight|loose|wavy)( \w+){0,2} hair|hair (that is )?long",
-    "tousled hair": r"(messy|tousled|spiky|wild|shaggy|curly short|short curly|choppy)( short)? hair|pixie( cut)?|mohawk",
+    "long hair": r"long[- ]?haired|((very )?long|flowing|waist-length|straight|loose|wavy)( \w+){0,2} hair"
+    r"|hair (that is )?long",
+    "tousled hair": r"(messy|tousled|spiky|wild|shaggy|curly short|short curly|choppy)( short)? hair|pixie( cut)?"
+    r"|mohawk",
     "full short hair": r"(slicked[- ]back|swept[- ]back|combed[- ]back|thick short|quiff(ed)?|pompadour)( hair)?|quiff",
-    "cropped hair": r"(buzz|crew)[- ]?cut|((closely )?cropped|very short|shaved|buzzed|receding|thin(ning)?) hair|stubble hair",
-    "short hair": r"(short|side-parted|neat)[- ]?haired|(short|neat|parted|side-parted|short-cut)( \w+){0,2} hair|short hair ?cut"
-    r"|hair (that is )?short",
+    "cropped hair": r"(buzz|crew)[- ]?cut|((closely )?cropped|very short|shaved|buzzed|receding|thin(ning)?) hair",
+    "short hair": r"(short|side-parted|neat)[- ]?haired|(short|neat|parted|side-parted|short-cut)( \w+){0,2} hair"
+    r"|short hair ?cut|hair (that is )?short",
 }
 _HAIR_ONLY = (
     r"hair(ed)?(cut)?|brunette|redhead|blonde?(?= (wo)?m[ae]n| girl| boy| lady| guy| person|,|$| with| in| wearing)"
@@ -88,9 +91,9 @@ _PAIRS: Mapping[str, tuple[str, str]] = {
     r"sports?-?wear|gym (clothes|wear|outfit)|swim-?suits?|leotards?|bathing suits?|bikinis?": ("crop top", "shorts"),
 }
 _STAND_INS = (
-    r"hoodies?|hoody|cardigans?|tank ?top|singlet|polo( shirt)?|waist-?coats?|gilets?|vests?|boots|heels|pumps|stilettos"
-    r"|wellingtons|wellies|caps?|baseball cap|helmets?|turbans?|berets?|top hat|cowboy hat|straw hat|sombrero|pig-?tails"
-    r"|twin-?tails|cornrows|dread-?locks|dreads|mohawk|jump-?suits?|overalls?|dungarees|coveralls|pyjamas?|pajamas?"
+    r"hoodies?|hoody|cardigans?|tank ?top|singlet|polo( shirt)?|waist-?coats?|gilets?|vests?|boots|heels|pumps"
+    r"|stilettos|wellingtons|wellies|caps?|baseball cap|helmets?|turbans?|berets?|top hat|cowboy hat|straw hat"
+    r"|sombrero|pig-?tails|twin-?tails|cornrows|dread-?locks|dreads|mohawk|jump-?suits?|overalls?|dungarees|coveralls|pyjamas?|pajamas?"
     r"|uniforms?|scrubs|swim-?suits?|leotards?|bikinis?|bathing suits?|saris?|sarees?|kimonos?|culottes|hiking boots"
 )
 """Of what is made in the nearest cut that there is: said to the user."""
@@ -108,8 +111,8 @@ _PATTERNS = (
     r"|camouflage|camo|leopard|paisley"
 )
 _NEGATIONS = (
-    r"without|not wearing|isn'?t wearing|is not wearing|not in|doesn'?t wear|does not wear|wears no|wearing no|has no|no"
-    r"|not|never|instead of|rather than|lacking"
+    r"without|not wearing|isn'?t wearing|is not wearing|not in|doesn'?t wear|does not wear|wears no|wearing no|has no"
+    r"|no|not|never|instead of|rather than|lacking"
 )
 _LINKS = frozenset({"that", "which", "is", "are", "in", "of", "(", ":"})  # between a piece and its colour after it
 _JOINS = frozenset({"and", "or", "&", "+", "/", ","})  # between colours of one piece
@@ -123,10 +126,10 @@ _OTHER_NOUNS = (
     r"|guy|girl|boy|person|people|male|female|gentleman|adult|mother|father|grandmother|grandfather"
 )
 _ARTICLES = r"an?|the|his|her|their|some|pairs?|my|your"
-_FILLERS = frozenset(
-    "very long short young old slim thin heavy fat muscular new plain simple casual elegant formal smart nice beautiful"
-    " clean matching fitted tight loose worn leather cotton wool silk linen denim velvet satin lace knitted ripped faded"
-    " classic modern traditional stylish fashionable clothes clothing outfit attire look style coloured colored".split()
+_FILLERS = re.compile(  # words that go with clothes and name none
+    r"very|long|short|young|old|slim|thin|heavy|fat|muscular|new|plain|simple|casual|elegant|formal|smart|nice|beautiful"
+    r"|clean|matching|fitted|tight|loose|worn|leather|cotton|wool|silk|linen|denim|velvet|satin|lace|knitted|ripped"
+    r"|faded|classic|modern|traditional|stylish|fashionable|clothes|clothing|outfit|attire|look|style|colou?red"
 )
 _EITHER_WORDS = {**COLOUR_WORDS, **HAIR_COLOUR_WORDS}
 _NO_COLOUR_ALONE = {"dark", "fair", "brunette", "redhead"}
@@ -169,7 +172,7 @@ _TABLE: tuple[tuple[str, re.Pattern[str], tuple[str, ...]], ...] = (
 
 def outfit_of_words(prompt: str) -> Outfit:
     """What a prompt says of clothes and hair, and in `told` what of it could not be read or made."""
-    tokens = _tokens(prompt.lower().replace("’", "'"))
+    tokens = _tokens(prompt.lower().replace("\u2019", "'"))
     negated = _negated(tokens)
     owners = _owners(tokens)
     pieces = []
@@ -228,7 +231,7 @@ def _negated(tokens: Sequence[_Token]) -> set[int]:
                 break
             elif met and token.text in ("and", "&", "+"):
                 following = [each.kind for each in tokens[place + 1 : place + 3]]
-                if tokens[start].text == "no" or following[:1] != ["piece"] and following != ["article", "piece"]:
+                if tokens[start].text == "no" or (following[:1] != ["piece"] and following != ["article", "piece"]):
                     break
             elif met and token.text not in ("or", "nor", "/") and token.kind in ("border", "noun"):
                 break
@@ -239,7 +242,7 @@ ALL = -1  # owner of the colours of "dressed in black"
 
 
 def _owners(tokens: Sequence[_Token]) -> dict[int, int]:
-    """Place of the piece that each colour and pattern is said of; `ALL`: of everything. Those of other nouns have none."""
+    """Place of the piece that each colour and pattern is said of; `ALL`: of everything. Other nouns' have none."""
     found: dict[int, int] = {}
     place = 0
     while place < len(tokens):
@@ -391,9 +394,9 @@ def _unread(tokens: Sequence[_Token]) -> list[str]:
             continue
         if listing and phrase and all(each.kind in ("word", "article", "colour", "pattern") for each in phrase):
             words = [each.text for each in phrase if each.kind == "word"]
-            if any(word not in _FILLERS for word in words):
+            if not all(_FILLERS.fullmatch(word) for word in words):
                 found.append(" ".join(words))
         phrase = []
         starts = token.text in ("wearing", "wears", "dressed in")
-        listing = starts or listing and token.text in (",", "and", "over", "under", "&", "+", "plus", "or")
+        listing = starts or (listing and token.text in (",", "and", "over", "under", "&", "+", "plus", "or"))
     return found

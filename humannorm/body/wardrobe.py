@@ -20,11 +20,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from humannorm.checks import check_choice
-from humannorm.mesh import Mesh
 from humannorm.body.body import Body
 from humannorm.body.shape import BodyShape, interpolate_table
 from humannorm.body.skinning import limit_influences, linear_blend_skinning
+from humannorm.checks import check_choice
+from humannorm.mesh import Mesh
 
 __all__ = ["GARMENTS", "Garment", "fitted", "garment_skin", "hidden_under", "rest_garment", "worn_inside"]
 

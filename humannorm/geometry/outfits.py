@@ -26,17 +26,19 @@ from humannorm.body.wardrobe import fitted, hidden_under, rest_garment, worn_ins
 from humannorm.distance.sign_regions import topology_of
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.band import SignedField, band_at_points, box_field
+from humannorm.geometry.labelled import LabelledSurface
 from humannorm.geometry.lattice import Lattice, keys_from_addresses
 from humannorm.geometry.marching import marching_tetrahedra
 from humannorm.labels import SKIN, label_number
 from humannorm.mesh import Mesh, connected_components, face_areas, face_normals, unique_edges, vertex_normals
 
-__all__ = ["DressedBody", "LabelledSurface", "dress"]
+__all__ = ["DressedBody", "dress", "rounded", "split_faces"]
 
 RESOLUTION = 448  # lattice cells a side, as `holding.FINGERS`: fingers stay apart
 HOLLOW = 0.3  # depth of the cone in an opening, in its radii
 CLOTH = 0.0015  # world units that cloth is moved outward: what lies a hair's breadth below does not show
 SHEET = 0.006  # half the thickness of hair and brims, world units: half an edge of the lattice
+FINE = 6000  # faces of a garment that needs no rounding
 HEM = 0.004  # half the thickness of cloth beside an opening, world units
 RINGS = 2  # of vertices from an opening inward that are so thick
 BELOW = 0.006  # world units that what is covered lies below its cover
@@ -45,23 +47,6 @@ REACH = 0.02  # world units above a cover within which something counts as cover
 STEPS = (0.5, -0.53) * 5  # of the smoothing of hems and hair
 LIPS = 0.004  # half the thickness of what fills the slit of the mouth, world units
 UNDER_HAT = 0.06  # the same for hair under a hat
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledSurface:
-    """A closed surface with a label for each face (`humannorm.labels`)."""
-
-    mesh: Mesh
-    labels: Int64[Tensor, " F"]
-
-    @cached_property
-    def distance(self) -> SignedDistance:
-        """Signed distance of the surface."""
-        return SignedDistance(self.mesh.vertices, self.mesh.faces)
-
-    def labels_at(self, points: Float[Tensor, "N 3"]) -> Int64[Tensor, " N"]:
-        """Of points on any surface that grew out of this one: the label of the nearest face."""
-        return self.labels[self.distance.closest(points.detach()).face]
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +164,9 @@ def _solids_of_cloth(mesh: Mesh, labels: Int64[Tensor, " F"], is_hat: bool) -> l
         own = part == number
         if float(areas[own].sum()) < SMALLEST_PART * float(areas.sum()):
             continue
-        cloth = rounded(Mesh(mesh.vertices, mesh.faces[own]))
-        own_labels = labels[own].repeat_interleave(4)
+        cloth, own_labels = Mesh(mesh.vertices, mesh.faces[own]), labels[own]
+        if cloth.num_faces < FINE:
+            cloth, own_labels = rounded(cloth), own_labels.repeat_interleave(4)
         closed = _closed_cloth(cloth)
         caps = closed.num_faces - cloth.num_faces
         is_cloth = torch.cat([torch.ones(cloth.num_faces, dtype=torch.bool), torch.zeros(caps, dtype=torch.bool)])
@@ -280,7 +266,7 @@ def _lips(body: Body) -> _Layer:
 
 @functools.cache
 def _slit_of_mouth(count: int) -> Bool[Tensor, " V"]:
-    """Vertices between the lips, of `count`: a step outward from them ends at the other lip. The same on every shape."""
+    """Vertices between the lips, of `count`: a step outward from them ends at the other lip. As on the neutral body."""
     body = load_body(BodyShape(), "rest").in_working_box()
     vertices, step = body.vertices, LIPS
     mouth = (body.joint("oris05") + body.joint("oris01")) / 2  # between the middles of the lips
@@ -327,7 +313,7 @@ def _labelled_union(layers: Sequence[_Layer], resolution: int) -> LabelledSurfac
     lattice = Lattice(resolution)
     field = _Remembering(_least(layers), lattice)
     seeds = torch.cat([layer.mesh.vertices for layer in layers])
-    seeds = seeds[seeds.abs().amax(1) < 1.0]
+    seeds = _one_a_cell(seeds[seeds.abs().amax(1) < 1.0], lattice)
     seeds = seeds[_least(layers)(seeds) > -2 * lattice.cell_size]  # what lies deeper is hidden
     band, sdf = band_at_points(lattice, seeds, box_field(field))
     vertices, faces = marching_tetrahedra(band, sdf)
@@ -426,6 +412,13 @@ _SPLITS = (
     ((5, 4, 2), (0, 1, 4), (0, 4, 5)),
     ((0, 3, 5), (3, 1, 4), (5, 4, 2), (3, 4, 5)),
 )
+
+
+def _one_a_cell(points: Float[Tensor, "N 3"], lattice: Lattice) -> Float[Tensor, "M 3"]:
+    """Of the points in each cell of the lattice one."""
+    _, cell = torch.unique(keys_from_addresses(lattice.cells_at(points)), return_inverse=True)
+    first = torch.full((int(cell.max()) + 1,), len(points)).scatter_reduce(0, cell, torch.arange(len(points)), "amin")
+    return points[first]
 
 
 def _labels(mesh: Mesh, layers: Sequence[_Layer]) -> Int64[Tensor, " F"]:
