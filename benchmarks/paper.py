@@ -19,7 +19,7 @@ from humannorm.geometry.sculpt import STAGES, SculptProgress, sculpt
 from humannorm.geometry.settings import preset
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import extract_mesh, start_state
-from humannorm.guidance import DiffusersGuide
+from humannorm.guidance import DiffusersDenoiser
 from humannorm.mesh import is_watertight
 from humannorm.models import bundled_folder
 
@@ -33,7 +33,7 @@ SCHEDULER = {  # of SD1.5
 }
 
 
-def random_sd15(device: torch.device) -> DiffusersGuide:
+def random_sd15(device: torch.device) -> DiffusersDenoiser:
     """UNet, VAE and text encoder as in SD1.5's configuration files, freshly drawn. The vocabulary is the small model's:
     random embeddings know no words."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -56,7 +56,7 @@ def random_sd15(device: torch.device) -> DiffusersGuide:
     }  # fmt: skip
     tokenizer = CLIPTokenizer.from_pretrained(Path(bundled_folder()) / "tokenizer", local_files_only=True)
     moved = {name: part.to(device) for name, part in parts.items()}
-    return DiffusersGuide(tokenizer=tokenizer, scheduler_config=SCHEDULER, **moved)
+    return DiffusersDenoiser(tokenizer=tokenizer, scheduler_config=SCHEDULER, **moved)
 
 
 def run(rounds: int, threads: int | None, quick: bool) -> None:

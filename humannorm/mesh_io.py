@@ -1,4 +1,4 @@
-"""Reading mesh files: GLB, glTF, OBJ and PLY through trimesh, as one `Mesh` with its colours.
+"""Reading mesh files: GLB, glTF, OBJ, PLY and STL through trimesh, as one `Mesh` with its colours.
 
 Node transforms are applied and all triangles of a scene become one mesh. Colours are kept, in this order of
 preference: texture (several are packed into one), vertex colours, face colours, the material's plain colour.
@@ -23,7 +23,7 @@ from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
 
 __all__ = ["MESH_SUFFIXES", "convert_trimesh", "load_mesh"]
 
-MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
+MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
 _MAX_TEXELS = 2**27  # of one merged texture: 1.5 GiB as float32 RGB
 _ATLAS_PADDING = 8  # texels repeated around each packed texture: three mip levels without bleeding
 
@@ -54,6 +54,9 @@ def load_mesh(path: str | os.PathLike[str]) -> Mesh:
     options = {"maintain_order": True} if suffix == ".obj" else {}
     try:
         scene = trimesh.load_scene(str(source), process=False, **options)
+        if suffix == ".stl":  # three corners of its own for every triangle
+            for geometry in scene.geometry.values():
+                geometry.merge_vertices()
         linear = suffix in (".glb", ".gltf")  # glTF factors and vertex colours are linear, its textures sRGB
         parts = _scene_parts(scene, linear)
     except Exception as error:  # trimesh's readers raise whatever a broken file leads them to

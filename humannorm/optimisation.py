@@ -96,7 +96,7 @@ class RunError(RuntimeError):
 
 
 class StageTimes:
-    """Seconds spent so far, stage by stage. The stage `networks` is all that is asked of diffusion models and VAE."""
+    """Seconds spent so far, stage by stage. The stage `networks` is all calls of diffusion models and VAE."""
 
     def __init__(self, stages: Iterable[str], device: torch.device) -> None:
         self.seconds = dict.fromkeys(stages, 0.0)
@@ -149,7 +149,7 @@ class GuardedAdamW:
         self._adamw.zero_grad()
 
     def step(self, number: int, rate: float | None = None) -> tuple[float, str | None]:
-        """One step, at another learning rate if asked for; the gradient's norm, and why the step was not taken if so.
+        """One step, at another learning rate if given; the gradient's norm, and why the step was not taken if so.
 
         number: of the step, for the message.
         """
@@ -314,7 +314,7 @@ def tensors_below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def save_loss_plot(path: Path, history: Tensor | None, names: Sequence[str], *, logarithmic: bool) -> None:
-    """The course of every term that was ever above zero. history: [steps, names]."""
+    """The curve of every term that was ever above zero. history: [steps, names]."""
     from matplotlib.figure import Figure
 
     rows = torch.zeros(0, len(names)) if history is None else history.cpu()

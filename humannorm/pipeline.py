@@ -11,8 +11,9 @@ What a finished run leaves in its folder:
 | `run.json` | prompt, every setting, seed, versions; facts, times and memory of the stages | all but `measured` |
 | `work/` | the checkpoints of the optimisers; may be deleted when the run is done | |
 
-"The same bytes" holds for the same prompt, settings, seed, weights, versions and number of threads on a CPU, whether or
-not the run was killed and resumed on the way. While it lasts, `preview.png` shows the last view drawn.
+"The same bytes" holds for the same prompt, settings, seed, weights, versions, precision and number of threads on one
+kind of CPU, whether or not the run was killed and resumed on the way. While it lasts, `preview.png` shows the last view
+drawn.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from torch import Tensor
 
 from humannorm import __version__
 from humannorm.checks import InputError
+from humannorm.processor import waiting_policy
 from humannorm.prompts import Prompts
 from humannorm.request import HumanJob, HumanRequest, job_of, pick_device
 from humannorm.schedules import Schedule
@@ -113,7 +115,7 @@ def generate(
 
     job, chosen = job_of(HumanRequest(prompt, **options)), pick_device(device)
     refuse_started(Path(out), resume)
-    guides = find_guides(job.request.models, chosen)
+    guides = find_guides(job.request.models, chosen, precision=job.request.precision)
     return make_human(job, guides, Path(out), device=chosen, resume=resume, callback=callback)
 
 
@@ -134,7 +136,7 @@ def make_human(
 ) -> dict[str, Any]:
     """Make one human in a folder; the record that `run.json` holds.
 
-    resume: go on with the run in the folder, if there is one; it must have been asked for the same. Without it a
+    resume: go on with the run in the folder, if there is one; it must have the same request. Without it a
     folder with a run is refused. An exception from the callback or anywhere else (KeyboardInterrupt, a kill) leaves
     files that a resumed run goes on from; it loses at most a minute.
     """
@@ -167,7 +169,7 @@ class _Run:
         self.job, self.guides, self.device, self.callback = job, guides, device, callback
         self.out, self.work = out, out / "work"
         self.start = place_start(job.start, job.body, device)
-        self.record = _Record(out, _request(job, device), resume)
+        self.record = _Record(out, _request(job, device, guides.precision), resume)
         self.preview_file = out / "preview.png"
         self._previewed = time.monotonic()
         for leftover in out.glob(".*.partial"):  # of a process that was killed while it wrote
@@ -273,8 +275,9 @@ class _Run:
     def show(self) -> dict[str, Any]:
         """Pictures and page of what stands in the file."""
         from humannorm.export.page import write_page
-        from humannorm.export.showing import save_film, save_sides, to_working_box
+        from humannorm.export.showing import save_film, save_sides
         from humannorm.mesh_io import load_mesh
+        from humannorm.working_box import to_working_box
 
         self.callback(Progress("show", 0, 3, "sides"))
         mesh = to_working_box(load_mesh(self.out / "human.glb").to(self.device))
@@ -300,13 +303,18 @@ class _Run:
 
 
 class _Record:
-    """`run.json`: what was asked for, and what the stages that are done had to tell. Written whole after each."""
+    """`run.json`: the request, and what the stages that are done report. Written whole after each."""
 
     def __init__(self, out: Path, request: dict[str, Any], resume: bool) -> None:
         self.path = out / RECORD
         self.request = request
         self.stages: dict[str, Any] = {}
-        self.measured: dict[str, Any] = {"seconds": {}, "resumed": 0, "threads": torch.get_num_threads()}
+        self.measured: dict[str, Any] = {
+            "seconds": {},
+            "resumed": 0,
+            "threads": torch.get_num_threads(),
+            "waiting": waiting_policy(),
+        }
         if self.path.exists():
             refuse_started(out, resume)
             self._take_over(self._read())
@@ -324,13 +332,13 @@ class _Record:
         return found
 
     def _take_over(self, found: dict[str, Any]) -> None:
-        asked = json.loads(json.dumps(self.request))
-        for name, value in asked["request"].items():
+        request = json.loads(json.dumps(self.request))
+        for name, value in request["request"].items():
             if found["request"].get(name) != value:
                 difference = _first_difference(name, found["request"].get(name), value)
                 raise InputError(f"{self.path}: expected to resume what was begun, got another {difference}")
-        if found["versions"] != asked["versions"]:
-            difference = _first_difference("versions", found["versions"], asked["versions"])
+        if found["versions"] != request["versions"]:
+            difference = _first_difference("versions", found["versions"], request["versions"])
             warnings.warn(f"{self.path}: resumed with other {difference}; the result may differ", stacklevel=2)
         self.stages, self.measured = found["stages"], found["measured"]
         self.measured["resumed"] += 1
@@ -359,7 +367,7 @@ class _Record:
         write_files({self.path: text.encode("utf-8")})
 
 
-def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
+def _request(job: HumanJob, device: torch.device, precision: str) -> dict[str, Any]:
     """What was asked for, as plain values, and the versions that it is made with."""
     start = hashlib.sha256()
     for tensor in (job.start.vertices, job.start.faces):
@@ -371,6 +379,7 @@ def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
             "painted_skin": job.skin,
             "outfit": _plain(job.outfit),
             "device": device.type,
+            "precision": precision,  # what "auto" came to
             "start_sha256": start.hexdigest(),
             "settings": _plain(job.settings),
         },

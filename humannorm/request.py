@@ -1,4 +1,4 @@
-"""What is asked for: one human in plain words and numbers, and the job that these stand for.
+"""The request: one human in plain words and numbers, and the job that these stand for.
 
 A `HumanRequest` is made from words alone; `job_of` reads them, loads the start body and chooses the settings. What a
 preset does about a model that is too weak to draw hands, faces or clothes is said here once, in `StartSettings`.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from humannorm.checks import InputError, check_choice, check_range
+from humannorm.processor import PRECISIONS
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +58,7 @@ class StartSettings:
     """What the sculpture begins with and keeps. All choices are ours; the paper starts from a bare neutral body."""
 
     dressed: bool  # the body begins in the hair and clothes that the prompt names
-    held: tuple[str, ...] = ()  # parts of the body that stay as the start has them, see `geometry.holding.hold_parts`
+    held: tuple[str, ...] = ()  # regions of the body that stay as the start has them, see `hold_regions`
     keeps_outfit: bool = False  # hair and clothes that the body begins in stay, whatever the guidance wants
     completes: bool = False  # plain clothes and hair for what the prompt does not name
 
@@ -104,12 +105,13 @@ class HumanRequest:
     seed: int = 0  # source of every random draw
     preset: str = "quick"  # one of PRESETS
     models: str = "bundled"  # or a folder, see `guidance.find_guides`
+    precision: str = "auto"  # of the networks, one of `processor.PRECISIONS`
     body: str | BodyShape = AUTO  # of the prompt's sex, age and build; "neutral"; sliders "sex=1,age=0.9"; a mesh file
     pose: str = "a-pose"  # of the start body: one of `body.POSES`, or a BVH file
     frame: int = 0  # of a BVH file, from 0
     outfit: str = AUTO  # what the start body wears: what the prompt names, or "none"
-    hold: tuple[str, ...] | None = None  # parts of the start that stay; None: the preset's, and of a mesh file none
-    skin: str = AUTO  # of held parts of the body: the prompt's tone, one of `body.skins.SKIN_TONES`, or "model"
+    hold: tuple[str, ...] | None = None  # regions of the start that stay; None: the preset's, and of a mesh file none
+    skin: str = AUTO  # of held regions: the prompt's tone, one of `body.painted_skin.SKIN_TONES`, or "model"
     height_m: float = 1.75  # metres, of the exported human
     sculpt_steps: int | None = None  # None: the preset's
     paint_steps: int | None = None
@@ -118,6 +120,7 @@ class HumanRequest:
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
+        check_choice("precision", self.precision, PRECISIONS)
         check_choice("outfit", self.outfit, (AUTO, NONE))
         check_range("height_m", self.height_m, 0.01, 100.0)
         check_range("faces", self.faces, 4, 10_000_000)
@@ -145,7 +148,7 @@ class HumanJob:
     outfit: Outfit  # what the body begins in
     settings: HumanSettings
     network_prompt: str  # the prompt as the networks hear it
-    skin: str  # one of `SKIN_TONES`, which held parts of the body are painted in; empty: the networks paint them
+    skin: str  # one of `SKIN_TONES`, which held regions of the body are painted in; empty: the networks paint them
 
 
 def settings_of(request: HumanRequest) -> HumanSettings:
@@ -168,7 +171,7 @@ def settings_of(request: HumanRequest) -> HumanSettings:
 def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> HumanJob:
     """The job that a request stands for. settings: in place of those of the request's preset, steps and export."""
     from humannorm.body.outfit import Outfit
-    from humannorm.body.skins import SKIN_TONES, tone_of_words
+    from humannorm.body.painted_skin import SKIN_TONES, tone_of_words
 
     check_choice("skin", request.skin, (AUTO, *SKIN_TONES, FROM_MODEL))
     figure = start_figure(request)
@@ -282,13 +285,13 @@ def _posed(shape: BodyShape, pose: str, frame: int) -> Body:
 
 
 def _held_regions(request: HumanRequest, start: StartSettings, figure: StartFigure) -> tuple[str, ...]:
-    """Of a mesh file nothing is held unless it is asked for: nobody knows what its hands are like."""
-    from humannorm.body.parts import BODY_PARTS
+    """Of a mesh file nothing is held unless it is requested: nobody knows what its hands are like."""
+    from humannorm.body.regions import BODY_REGIONS
 
     if request.hold is None:
         return start.held if figure.body is not None else ()
-    for part in request.hold:
-        check_choice("hold", part, BODY_PARTS)
+    for region in request.hold:
+        check_choice("hold", region, BODY_REGIONS)
     return request.hold
 
 

@@ -88,7 +88,7 @@ def begin_sculpture(
         start,
         surface,
         inside=lambda: body_in(start.mesh) if body is None else body,
-        parts=keeping.held,
+        regions=keeping.held,
         keep_outfit=keeping.keeps_outfit,
     )
     return SculptureStart(dataclasses.replace(state, hold=hold), fit, surface)
@@ -111,13 +111,13 @@ def body_in(mesh: Mesh, stated: Body | None = None) -> Body:
 
 
 def held_for_edit(
-    mesh: Mesh, parts: Sequence[str], *, body: Body | None = None, colors: Float[Tensor, "V 3"] | None = None
+    mesh: Mesh, regions: Sequence[str], *, body: Body | None = None, colors: Float[Tensor, "V 3"] | None = None
 ) -> Hold | None:
-    """All that an edit of these parts of the body must not touch; None where everything may change.
+    """All that an edit of these regions of the body must not touch; None where everything may change.
 
     mesh: in the working box. body: that the figure grew from. colors: of a painted mesh's vertices, sRGB 0..1.
     """
-    return hold_all_but(mesh, body_in(mesh, body), parts, colors) if parts else None
+    return hold_all_but(mesh, body_in(mesh, body), regions, colors) if regions else None
 
 
 def edit_sculpture(

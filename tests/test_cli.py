@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from humannorm import __version__, cli
+from humannorm.cameras import view_name
 from humannorm.checks import InputError
-from humannorm.commands.options import load_subject, parse_views, pick_device, view_name
+from humannorm.commands.options import load_subject, parse_views, pick_device
 
 
 def humannorm(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -104,7 +105,7 @@ def test_views_are_names_or_degrees():
     assert [view_name(angle) for angle in (0, 360, 270, 7.5, -180)] == ["front", "front", "right", "7.5", "back"]
     for text, message in [
         ("top", "got 'top'"),
-        ("", "at least one view"),
+        ("", "at least one of front"),
         ("nan", "-360 to 360"),
         ("1e9", "-360 to 360"),
     ]:

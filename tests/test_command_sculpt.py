@@ -30,7 +30,7 @@ SMALL = replace(
     active_levels=constant(6),
     resolution=constant(48),
 )
-"""The quick course on a small field and a coarse lattice."""
+"""The quick run on a small field and a coarse lattice."""
 
 PROMISED = {"state.safetensors", "sculpt.glb", "sheet_sculpt.png", "losses.png", "turntable.webp", "sculpt.json"}
 

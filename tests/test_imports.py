@@ -24,8 +24,11 @@ GROUND = frozenset(
         "images",
         "mesh",
         "mesh_io",
+        "working_box",
         "cameras",
         "optimisation",
+        "processor",
+        "prompt_fitting",
         "prompts",
         "warp_runtime",
         "__version__",
@@ -35,7 +38,7 @@ GROUND = frozenset(
 MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(GROUND, GROUND),
     "rendering": GROUND,  # knows nothing of diffusion
-    "guidance": (GROUND - {"mesh", "mesh_io"}) | {"models"},  # knows nothing of meshes
+    "guidance": (GROUND - {"mesh", "mesh_io", "working_box"}) | {"models"},  # knows nothing of meshes
     "distance": GROUND,
     "fields": GROUND,
     "body": GROUND,
@@ -51,7 +54,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "stages": GROUND | {"request", "body", "geometry", "texture", "export", "rigging"},
     "pipeline": GROUND | {"request", "stages", "guidance", "geometry", "texture", "export"},
     "cluster": GROUND | {"request", "pipeline", "guidance", "export"},
-    "cli": frozenset({"checks", "commands", "__version__"}),
+    "cli": frozenset({"checks", "commands", "processor", "__version__"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset({"pipeline"}),  # lazily, for `humannorm.generate`
 }
@@ -59,7 +62,7 @@ ABOVE_ALL = "commands"  # the verbs may call every room
 
 LIGHT_ROOMS = (GROUND - {"warp_runtime", "__version__"}) | {
     "body", "cli", "cluster", "commands", "distance", "evaluation", "export", "fields", "geometry", "guidance",
-    "models", "pipeline", "rendering", "request", "rigging", "stages", "texture", "training",
+    "models", "pipeline", "rendering", "request", "rigging", "texture", "training",
 }  # fmt: skip
 HEAVY = (
     "comfy",

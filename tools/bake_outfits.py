@@ -24,8 +24,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from bake_body import BODY, AnnyBody
 
+from humannorm.body.linear_blend_skinning import limit_influences
 from humannorm.body.shape import ANCHORS, NEUTRAL, to_anny
-from humannorm.body.skinning import limit_influences
 from humannorm.body.wardrobe import DATA, GARMENTS, OFFSET_STEP, WEIGHT_STEP
 from humannorm.training.assets import default_assets_dir
 from humannorm.training.garments import Piece, Wardrobe, connected_parts, load_rgba, tintable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from humannorm.body.body import POSES, WORKING_HEIGHT, Body, load_body, named_pose, plan_for_body
+from humannorm.body.body import POSES, Body, load_body, named_pose, plan_for_body
 from humannorm.body.outfit import Outfit, completed
 from humannorm.body.outfit_words import outfit_of_words
 from humannorm.body.shape import BodyShape
@@ -10,7 +10,6 @@ from humannorm.body.words import shape_of_words, with_pose
 
 __all__ = [
     "POSES",
-    "WORKING_HEIGHT",
     "Body",
     "BodyShape",
     "Outfit",

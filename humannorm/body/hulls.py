@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.body.body import Body, load_body
+from humannorm.body.linear_blend_skinning import linear_blend_skinning
 from humannorm.body.outfit import HEAD_HULLS, Cut
-from humannorm.body.parts import following_vertices, part_vertices
-from humannorm.body.skinning import linear_blend_skinning
+from humannorm.body.regions import following_vertices, region_vertices
 from humannorm.checks import check_choice
 from humannorm.mesh import Mesh
 
@@ -132,7 +132,7 @@ class _Skull:
 
     @staticmethod
     def of(body: Body) -> _Skull:
-        vertices = body.vertices[part_vertices(body, ["head"])]
+        vertices = body.vertices[region_vertices(body, ["head"])]
         eyes = torch.stack([body.joint(f"eye.{side}") for side in "LR"]).mean(0)
         centre = torch.stack([0 * eyes[0], eyes[1], body.joint("head")[2]])
         return _Skull(vertices, centre, body.joint("neck02"), float(vertices[:, 1].max() - eyes[1]))

@@ -21,8 +21,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from humannorm.body.body import Body
+from humannorm.body.linear_blend_skinning import limit_influences, linear_blend_skinning
 from humannorm.body.shape import BodyShape, interpolate_table
-from humannorm.body.skinning import limit_influences, linear_blend_skinning
 from humannorm.checks import check_choice
 from humannorm.mesh import Mesh
 

@@ -14,10 +14,11 @@ from humannorm.commands.options import (
     add_device,
     add_models,
     add_out,
+    add_precision,
     add_preset,
     add_seed,
     add_start,
-    held_parts,
+    held_regions,
     pick_device,
 )
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
-SKIN_TONES = ("fair", "light", "dark")  # humannorm.body.skins.SKIN_TONES
+SKIN_TONES = ("fair", "light", "dark")  # humannorm.body.painted_skin.SKIN_TONES
 NAME_LENGTH = 48  # characters of a prompt in its folder's name
 
 
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--faces", type=int, default=400_000, metavar="N", help="most faces of the GLB")
     parser.add_argument("--texture-size", type=int, default=2048, metavar="N", help="side of the textures, up to 8192")
     add_device(parser)
+    add_precision(parser)
     add_out(parser, default="human")
 
 
@@ -79,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         errors = run_on_ray(args, unfinished, device)
     else:
         errors = {}
-        guides = find_guides(args.models, device) if unfinished else None
+        guides = find_guides(args.models, device, precision=args.precision) if unfinished else None
         for folder, job in unfinished.items():
             assert guides is not None
             try:
@@ -115,11 +117,12 @@ def request_of(args: argparse.Namespace, prompt: str) -> HumanRequest:
         seed=args.seed,
         preset=args.preset,
         models=args.models,
+        precision=args.precision,
         body=args.body,
         pose=args.pose,
         frame=args.frame,
         outfit=args.outfit,
-        hold=None if args.hold is None else held_parts(args.hold),
+        hold=None if args.hold is None else held_regions(args.hold),
         skin=args.skin,
         height_m=args.height,
         sculpt_steps=args.sculpt_steps,

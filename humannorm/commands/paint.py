@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from humannorm.commands.options import (
     BODY,
     STATE,
-    add_course,
     add_edit,
-    chosen_parts,
+    add_run_options,
+    chosen_regions,
     load_subject,
     pick_device,
     state_to_resume,
@@ -23,7 +23,7 @@ from humannorm.commands.options import (
 from humannorm.commands.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from humannorm.guidance import DiffusersGuide
+    from humannorm.guidance import DiffusersDenoiser
     from humannorm.mesh import Mesh
     from humannorm.stages import PaintedSurface
     from humannorm.texture.paint import PaintProgress
@@ -49,13 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--uv", type=int, metavar="SIZE", help="paint a texture of SIZE texels on the mesh's own UVs")
     add_edit(parser)
-    add_course(parser)
+    add_run_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     import torch
 
     from humannorm.guidance import find_guides
+    from humannorm.processor import waiting_policy
     from humannorm.request import network_prompt
     from humannorm.stages import begin_painting, edit_painting, held_for_edit, painted_surface
     from humannorm.texture.fields import UvColorSettings
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     begin = time.monotonic()
     device = pick_device(args.device)
-    parts = chosen_parts(args, "only")["only"]
+    regions = chosen_regions(args, "only")["only"]
     settings = chosen_settings(args)
     if args.fine_loss is not None:
         settings = dataclasses.replace(settings, fine_loss=args.fine_loss)
@@ -76,29 +77,30 @@ def run(args: argparse.Namespace) -> int:
     prompt = network_prompt(args.prompt, args.models)
     if args.edit is not None:
         begun = load_state(args.edit, device=device).on(load_subject(args.mesh).to(device))
-        hold = held_for_edit(begun.mesh, parts, colors=begun.field.at(begun.mesh.vertices))
+        hold = held_for_edit(begun.mesh, regions, colors=begun.field.at(begun.mesh.vertices))
         state, settings = edit_painting(begun, hold, settings)
-        print(f"editing {args.edit}: {', '.join(parts) or 'all of it'}")
+        print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
     elif resumed is None:
         subject = body_with_uvs() if args.mesh == BODY and args.uv is not None else load_subject(args.mesh)
         state = begin_painting(subject.to(device), settings, args.seed)
     else:
         state = load_state(resumed, generator, device)
         print(f"going on after step {state.step}")
-    guide = find_guides(args.models, device, sculpt=False).aligned()
+    guides = find_guides(args.models, device, kinds=("color",), precision=args.precision)
+    guide = guides.aligned()
     perceptual = make_perceptual(args.perceptual, guide, args.vgg16)
 
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     bar = PreviewedProgress(out)
     coarse_file = out / "coarse.safetensors"
-    courses = ([coarse_part(settings)] if settings.coarse_steps else []) + [settings]
-    for course in courses:
-        if state.step < course.steps:
+    runs = ([coarse_part(settings)] if settings.coarse_steps else []) + [settings]
+    for run in runs:
+        if state.step < run.steps:
             state = paint(
                 state,
                 prompt,
-                course,
+                run,
                 guide=guide,
                 perceptual=perceptual,
                 generator=generator,
@@ -106,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
                 callback=bar,
                 checkpoint=out / STATE,
             )
-            if course.steps == settings.coarse_steps:
+            if run.steps == settings.coarse_steps:
                 save_state(state, coarse_file)
     bar.close()
 
@@ -118,6 +120,9 @@ def run(args: argparse.Namespace) -> int:
         "prompt": args.prompt,
         "preset": args.preset,
         "seed": args.seed,
+        "precision": guides.precision,
+        "threads": torch.get_num_threads(),
+        "waiting": waiting_policy(),
         "steps": state.step,
         "faces": state.mesh.num_faces,
         "unseen_vertices": int((~painted.colors.seen).sum()),
@@ -151,7 +156,7 @@ def chosen_settings(args: argparse.Namespace) -> TextureSettings:
 def write_pictures(
     out: Path, state: TextureState, coarse: TextureState | None, colors: SurfaceColors, settings: TextureSettings
 ) -> list[Path]:
-    """The sheet of coarse, fine and filled colours, and the course of the losses."""
+    """The sheet of coarse, fine and filled colours, and the curves of the losses."""
     from humannorm.optimisation import save_loss_plot
     from humannorm.texture.pictures import save_sheet
     from humannorm.texture.state import LOSS_NAMES
@@ -178,7 +183,7 @@ def write_mesh(out: Path, painted: PaintedSurface) -> list[Path]:
 
 
 def saturation(
-    guide: DiffusersGuide,
+    guide: DiffusersDenoiser,
     prompt: str,
     negative: str,
     settings: TextureSettings,
@@ -189,14 +194,12 @@ def saturation(
     """Mean chroma (CIELAB) after the coarse and the fine steps and of the model's own pictures, printed."""
     import torch
 
+    from humannorm.cameras import crop_cameras
     from humannorm.texture.paint import color_prompts
-    from humannorm.texture.pictures import part_cameras
     from humannorm.texture.saturation import field_chroma, sample_pictures
 
-    widest = min(settings.plan.crops, key=lambda crop: crop.zoom).part
-    cameras = part_cameras(settings.plan, widest, (0, 90, 180, 270))
-    assert cameras is not None
-    cameras = cameras.to(state.mesh.device)
+    plan = settings.plan
+    cameras = crop_cameras(plan, plan.widest, (0, 90, 180, 270), elevation=5.0).to(state.mesh.device)
     found = {
         name: field_chroma(each.field, state.mesh, cameras, settings.render_size)
         for name, each in (("coarse", coarse), ("fine", state))

@@ -147,7 +147,7 @@ def closest(
 
 @wp.func
 def winding_at_clear_point(signs: Signs, face: wp.int32, weights: wp.vec3, toward: wp.vec3, p: wp.vec3) -> wp.int32:
-    """Winding number of the closed mesh at p, ``toward`` from its closest point; UNKNOWN where it cannot be told."""
+    """Winding number of the closed mesh at p, ``toward`` from its closest point; UNKNOWN where it cannot be found."""
     region = signs.region[face]
     if region < 0:
         return UNKNOWN

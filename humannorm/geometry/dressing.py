@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from humannorm.body import Body, Outfit
 from humannorm.distance.signed_distance import SignedDistance
-from humannorm.geometry.holding import Hold, hold_parts
+from humannorm.geometry.holding import Hold, hold_regions
 from humannorm.geometry.outfits import dress
 from humannorm.geometry.start import StartMesh
 
@@ -28,13 +28,13 @@ def kept_of_start(
     start: StartMesh,
     *,
     inside: Callable[[], Body],
-    parts: Sequence[str] = (),
+    regions: Sequence[str] = (),
     keep_outfit: bool = False,
 ) -> Hold | None:
     """What of a start, and of the body that it was before it was dressed, is to stay; None: nothing.
 
-    parts: of the body. keep_outfit: the dressed surface loses nothing of its depth but `holding.WORN`. inside: finds
+    regions: of the body. keep_outfit: the dressed surface loses nothing of its depth but `holding.WORN`. inside: finds
     the body inside the start, in the working box; asked only if something stays.
     """
     worn = start.mesh if keep_outfit and start.labelled is not None else None
-    return hold_parts(undressed.mesh, inside(), parts, worn) if parts or worn is not None else None
+    return hold_regions(undressed.mesh, inside(), regions, worn) if regions or worn is not None else None

@@ -21,7 +21,7 @@ from torch import Tensor
 from humannorm.body import Body, BodyShape, Outfit, load_body
 from humannorm.body.hulls import HANGING_POSES, hulls_of
 from humannorm.body.outfit import CUTS, Piece
-from humannorm.body.parts import part_vertices
+from humannorm.body.regions import region_vertices
 from humannorm.body.wardrobe import fitted, hidden_under, rest_garment, worn_inside
 from humannorm.distance.sign_regions import topology_of
 from humannorm.distance.signed_distance import SignedDistance
@@ -359,7 +359,7 @@ def _refined(surface: LabelledSurface, skin: _Layer, body: Body) -> LabelledSurf
     """Skin of head and hands in half the edges, that of the face in a quarter, on the body's own surface."""
     slit = _slit_of_mouth(len(body.vertices))
     for parts in (("head", "hands"), ("face",)):
-        chosen = part_vertices(body, parts)[skin.mesh.faces].all(1)
+        chosen = region_vertices(body, parts)[skin.mesh.faces].all(1)
         mesh, labels = surface.mesh, surface.labels
         own = labels == SKIN
         centres = mesh.vertices[mesh.faces[own]].mean(1)

@@ -196,12 +196,12 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         for name, guide in wanted.items():
             picture = getattr(passes, name)
             with self.times.measure("networks"):
-                opinion = guide.opinion(picture, view, targets.get(name), self.generator)
-            losses[f"{name}_sds"] = opinion.loss
-            if opinion.targets is not None:
-                targets[name] = opinion.targets
+                guided = guide.gradient(picture, view, targets.get(name), self.generator)
+            losses[f"{name}_sds"] = guided.loss
+            if guided.targets is not None:
+                targets[name] = guided.targets
             pictures.append(picture)
-            gradients.append(opinion.gradient)
+            gradients.append(guided.gradient)
 
         with self.times.measure("regularisers"):
             total = self._regularisers(mesh, losses)

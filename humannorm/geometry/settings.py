@@ -150,7 +150,7 @@ PAPER_DEPARTURES: Mapping[str, str] = {
 
 
 def shortened(settings: GeometrySettings, steps: int) -> GeometrySettings:
-    """The same course in another number of steps: every schedule is stretched or pressed with it."""
+    """The same run in another number of steps: every schedule is stretched or pressed with it."""
     factor = steps / settings.steps
     scaled = {
         name: getattr(settings, name).scaled_time(factor)
@@ -173,7 +173,7 @@ def shortened(settings: GeometrySettings, steps: int) -> GeometrySettings:
     )
 
 
-# The published course in a fifth of the steps for SD1.5-class weights on a graphics card (ours, not yet tuned on one):
+# The published run in a fifth of the steps for SD1.5-class weights on a graphics card (ours, not yet tuned on one):
 # four views a step in place of one, and a learning rate that covers the same way.
 STANDARD = replace(shortened(PAPER, 3000), views=4, learning_rate=constant(1e-4), text_rule="paper", sdf_points=20_000)
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from humannorm.body import BodyShape
 from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.band import (
-    BOX,
     Band,
     SignedField,
     band_at_points,
@@ -43,6 +42,7 @@ from humannorm.geometry.start import StartMesh
 from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh, connected_components, face_areas, unique_edges
 from humannorm.optimisation import read_state_file, tensors_below, write_state_file
+from humannorm.working_box import BOX
 
 __all__ = ["LOSS_NAMES", "GeometryState", "extract_mesh", "load_state", "save_state", "start_state"]
 
@@ -78,7 +78,7 @@ class GeometryState:
     def edited(self, hold: Hold | None) -> GeometryState:
         """The finished surface as the start of an edit: no step done, nothing remembered, `hold` kept as it is.
 
-        A protection that the surface was made with stays where all may change, and as fine as it was where parts may.
+        A hold that the surface was made with stays where all may change, and as fine as it was where regions may.
         """
         fine = 0 if self.hold is None else self.hold.resolution
         if hold is None:
@@ -177,8 +177,8 @@ class ExtractedMesh:
 
 @torch.no_grad()
 def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_piece: float = 0.01) -> ExtractedMesh:
-    """The state's surface, at another lattice resolution if asked for; otherwise as fine as it is, or finer where a
-    protected part needs it.
+    """The state's surface, at another lattice resolution if given; otherwise as fine as it is, or finer where a
+    held region needs it.
 
     Pieces with less than `smallest_piece` of the largest one's area are left out; a closed surface stays closed. A
     dressed start that nothing has been done to is its own surface, finer at the face than any lattice.
@@ -186,15 +186,15 @@ def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_p
     if state.labelled is not None and state.untouched and resolution is None:
         return ExtractedMesh(state.labelled.mesh, 1, 0, state.labelled.labels)
     band, sdf = settle_band(state.band, state.signed_distance)
-    coarse, protection = band.lattice.resolution, state.hold
-    if protection is not None and not protection.resolution:
-        protection = None
-    if resolution is None and protection is not None:
-        resolution = max(coarse, protection.resolution)
-    if resolution is not None and (protection is not None or resolution != coarse):
+    coarse, hold = band.lattice.resolution, state.hold
+    if hold is not None and not hold.resolution:
+        hold = None
+    if resolution is None and hold is not None:
+        resolution = max(coarse, hold.resolution)
+    if resolution is not None and (hold is not None or resolution != coarse):
         points = crossing_points(band, sdf)
-        if protection is not None:
-            points = torch.cat([points, protection.kept_points()])
+        if hold is not None:
+            points = torch.cat([points, hold.kept_points()])
         band, sdf = band_at_points(Lattice(resolution), points, state.signed_distance)
     vertices, faces = marching_tetrahedra(band, sdf, state.moved(band))
     piece = connected_components(faces, len(vertices))[faces[:, 0]]
@@ -203,8 +203,8 @@ def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_p
     faces = faces[kept[piece]]
     used, compact = torch.unique(faces, return_inverse=True)
     vertices = vertices[used]
-    if protection is not None and band.lattice.resolution > coarse:
-        vertices = _smoothed(vertices, compact, 1 - protection.share_at(vertices))
+    if hold is not None and band.lattice.resolution > coarse:
+        vertices = _smoothed(vertices, compact, 1 - hold.share_at(vertices))
     mesh = Mesh(vertices, compact)
     labels = None if state.labelled is None else state.labelled.labels_of(mesh)
     return ExtractedMesh(mesh, len(areas), int((~kept).sum()), labels)
@@ -297,7 +297,7 @@ def load_state(
         deformation.load_state_dict(tensors_below("deformation.", tensors))
     record = tensors_below("record.", tensors)
     hold, labelled = tensors_below("hold.", tensors), tensors_below("labelled.", tensors)
-    # States from before protections were drawn finer, could be painted or worn do not say these.
+    # States from before holds were drawn finer, could be painted or worn do not say these.
     fineness, shape = numbers.get("hold_resolution", 0), numbers.get("hold_shape")
     if generator is not None and "generator" in tensors:
         generator.set_state(tensors["generator"].cpu())

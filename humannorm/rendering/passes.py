@@ -56,7 +56,7 @@ class PassEncoding:
 
 @dataclass(frozen=True, eq=False)
 class RenderedPasses:
-    """Pictures in 0..1, row 0 on top, antialiased and differentiable; None for a pass that was not asked for."""
+    """Pictures in 0..1, row 0 on top, antialiased and differentiable; None for a pass that was not requested."""
 
     normal: Float[Tensor, "B H W 3"] | None = None
     """Camera-space normals, OpenGL axes (x right, y up, z toward the viewer), (n + 1) / 2."""
@@ -93,8 +93,8 @@ def render(
     """Render `mesh` from every camera, each view in its own camera's axes.
 
     resolution: (height, width) in pixels. passes: any of "normal", "depth", "mask", "color"; only those are computed.
-    field: colours of surface points, field(points [N, 3]) -> [N, 3] in 0..1, asked at the covered pixels only. Without
-        it the color pass takes the mesh's texture, else its vertex colours.
+    field: colours of surface points, field(points [N, 3]) -> [N, 3] in 0..1, evaluated at covered pixels. Without it
+        the color pass takes the mesh's texture, else its vertex colours.
     background: RGB behind the color pass, white as published.
     engine: rasteriser, see `humannorm.rendering.available_engines`.
 

@@ -63,7 +63,7 @@ def paint(
 
     guide: the normal-aligned model with its ControlNet. perceptual: see `make_perceptual`. generator: a CPU generator,
     the source of every draw. checkpoint: a file that is kept up to date, see `save_state`. Targets of another prompt or
-    size than asked for are made anew.
+    size than requested are made anew.
 
     The callback's False ends the run after its step, with the checkpoint written. An exception (KeyboardInterrupt, the
     host's interruption) leaves at once; the checkpoint is then of the last whole step. In both cases a run resumed from

@@ -126,7 +126,7 @@ PAPER_DEPARTURES: Mapping[str, str] = {
     "bad gradients": "a step with NaN or exploding gradients is rejected; the published code set NaN to zero",
 }
 
-# The published course in a fifth of the steps for SD1.5-class weights on a graphics card (ours, not yet tuned on one):
+# The published run in a fifth of the steps for SD1.5-class weights on a graphics card (ours, not yet tuned on one):
 # four coarse views a step in place of one, half the targets, parts named in the texts as the weights were trained.
 STANDARD = replace(PAPER, coarse_steps=400, steps=2000, views=4, plan_pace=5.0, text_rule="paper", fine_views=60)
 
@@ -156,7 +156,7 @@ QUICK = TextureSettings(
     target_stride=90,
     refresh_every=4,
     fidelity_weight=1.0,
-    perceptual_weight=0.0,  # for time: it asks the encoder at every step
+    perceptual_weight=0.0,  # for time: it runs the encoder at every step
 )
 
 PRESETS: Mapping[str, TextureSettings] = {"paper": PAPER, "standard": STANDARD, "quick": QUICK}
@@ -169,12 +169,12 @@ def preset(name: str) -> TextureSettings:
 
 
 def shortened(settings: TextureSettings, steps: int) -> TextureSettings:
-    """The same course in another number of steps: coarse part and schedules are stretched or pressed with it."""
+    """The same run in another number of steps: coarse part and schedules are stretched or pressed with it."""
     factor = steps / settings.steps
     low, high = settings.coarse_t_range
     coarse = round(settings.coarse_steps * factor)
     if settings.coarse_steps and steps > 1:
-        coarse = max(coarse, 1)  # a course of two stages keeps both
+        coarse = max(coarse, 1)  # a run of two stages keeps both
     return replace(
         settings,
         steps=steps,
@@ -186,12 +186,12 @@ def shortened(settings: TextureSettings, steps: int) -> TextureSettings:
 
 
 def fine_part(settings: TextureSettings) -> TextureSettings:
-    """The course's fine steps alone, for a field that has its colours already."""
+    """The run's fine steps alone, for a field that has its colours already."""
     return replace(settings, coarse_steps=0, steps=settings.steps - settings.coarse_steps)
 
 
 def edit_settings(settings: TextureSettings, strength: float = 0.5) -> TextureSettings:
-    """A course for a finished painting under another prompt: coarse steps from moderate noise down.
+    """A schedule for a finished painting under another prompt: coarse steps from moderate noise down.
 
     strength: where the noise begins, a fraction of the schedule.
     """
@@ -201,5 +201,5 @@ def edit_settings(settings: TextureSettings, strength: float = 0.5) -> TextureSe
 
 
 def coarse_part(settings: TextureSettings) -> TextureSettings:
-    """The course's coarse steps alone; going on with the whole course gives what one unbroken run gives."""
+    """The run's coarse steps alone; going on with the whole run gives what one unbroken run gives."""
     return replace(settings, steps=settings.coarse_steps)

@@ -28,8 +28,8 @@ from humannorm.texture.fields import (
     color_settings_to_dict,
     make_color_field,
 )
-from humannorm.texture.placing import Placement, place
 from humannorm.texture.settings import TextureSettings
+from humannorm.working_box import Placement, place
 
 __all__ = ["LOSS_NAMES", "TextureState", "copy_field", "load_state", "save_state", "start_state"]
 
@@ -86,7 +86,7 @@ def _placed(mesh: Mesh) -> tuple[Mesh, Placement]:
 
 
 def _learned(field: ColorField) -> ColorField:
-    """What the last course led: the field beneath a template's skin and what an edit held."""
+    """What the last run led: the field beneath a template's skin and what an edit held."""
     return field.learned if isinstance(field, HeldColorField | TemplateColorField) else field
 
 

@@ -19,7 +19,6 @@ from humannorm.colours import COLOURS, HAIR_COLOURS
 AGES = ("young", "middle-aged", "old")
 BUILDS = ("slim", "average", "heavy", "muscular")
 SEXES = ("man", "woman")
-SKINS = ("dark", "light", "fair")
 
 
 @dataclass(frozen=True)

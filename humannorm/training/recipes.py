@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 
 from humannorm.cameras import CameraPlan
 from humannorm.checks import InputError, check_choice, check_range
-from humannorm.guidance.diffusers_guide import Autoguidance, DiffusersGuide
+from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
 from humannorm.guidance.folders import load_component, load_tokenizer, model_folder, read_config
 from humannorm.models import write_card
 from humannorm.training.attributes import AttributeTask
@@ -38,7 +38,15 @@ from humannorm.training.diffusion import (
 from humannorm.training.loop import autocast_precision, train
 from humannorm.training.shards import KINDS, Shards
 from humannorm.training.text import build_text_encoder, draw_prompt, train_tokenizer
-from humannorm.training.vae import VaeTask, build_vae, encode_shards, latent_statistics, normalise_latents
+from humannorm.training.vae import (
+    VaeTask,
+    build_vae,
+    encode_shards,
+    latent_statistics,
+    normalise_latents,
+    with_latent_channels,
+)
+from humannorm.training.widening import with_latents
 
 logger = logging.getLogger(__name__)
 
@@ -190,20 +198,26 @@ def train_small(
     resolution; the same at full resolution; the weak UNet likewise.
 
     With `start`, a small model's folder, all stages begin with its weights and its tokenizer, and its weak UNet stays
-    as it is, since it is to be weak. A stage that is at its last step is not run again. Returns the folder of the whole
-    model in half precision, with a card that carries the dataset's camera plan.
+    as it is, since it is to be weak. If `config.vae` has more latent channels than that model, its own stay as they
+    are and the others are learnt, from nothing, by all networks, the weak UNet among them. A stage that is at its last
+    step is not run again. Returns the folder of the whole model in half precision, with a card that carries the
+    dataset's camera plan.
     """
     out = Path(out)
     read_plan(data)  # fails now rather than at the end
     shards, held_out = Shards(data), Shards(data, split="held_out")
     begun = None
     if start is not None:
-        begun = DiffusersGuide.load(start, dtype=torch.float32, control=True, autoguidance=Autoguidance())
+        begun = DiffusersDenoiser.load(start, dtype=torch.float32, control=True, autoguidance=Autoguidance())
+    grows = begun is not None and begun.channels < config.vae.latent_channels
     with _seeded(config.vae_loop.seed):
+        if begun is not None and grows:
+            config = replace(config, vae=replace(config.vae, kept_channels=begun.channels))
+            _grow(begun, config.vae.latent_channels)
         vae = build_vae(config.vae, shards.resolution) if begun is None else begun.vae
     vae = vae.train().requires_grad_(True)
     train(VaeTask(vae, shards, held_out, config.vae), config.vae_loop, out / "vae", device=device)
-    vae = _normalised(out, shards)
+    vae = _normalised(out, shards, config.vae.kept_channels)
     tokenizer = _tokenizer(out, shards, config.text) if begun is None else begun.tokenizer
     with _seeded(config.text_loop.seed):
         text_encoder = build_text_encoder(tokenizer, config.text) if begun is None else begun.text_encoder
@@ -242,10 +256,10 @@ def train_small(
 
     folder = denoiser("", unet, controlnet, (config.coarse_loop, config.fine_loop), config.diffusion)
     weak = None if begun is None else begun.weak_unet
-    if weak is None:
+    if weak is None or grows:
         loops = (config.weak_coarse_loop, config.weak_fine_loop)
         with _seeded(config.weak_coarse_loop.seed):
-            weak = build_unet(config.weak_unet, config.text, latent)
+            weak = build_unet(config.weak_unet, config.text, latent) if weak is None else weak
         weak, _ = _trained(denoiser("weak_", weak, None, loops, config.weak_diffusion))
     return export_half(folder, out / "model", read_plan(data), weak_unet=weak)
 
@@ -275,7 +289,7 @@ def downscale(vae: Any) -> int:
 
 def export_half(folder: str | Path, out: str | Path, plan: CameraPlan, *, weak_unet: Any) -> Path:
     """Write a trained small model as it is bundled: float16 safetensors in diffusers layout, and its card."""
-    guide = DiffusersGuide.load(folder, dtype=torch.float16, control=True)
+    guide = DiffusersDenoiser.load(folder, dtype=torch.float16, control=True)
     guide.weak_unet = torch.nn.Module.to(weak_unet, dtype=torch.float16)  # diffusers' own `to` warns of casts
     out = Path(out)
     save_folder(
@@ -301,11 +315,21 @@ def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _normalised(out: Path, shards: Shards) -> Any:
+def _grow(guide: DiffusersDenoiser, channels: int) -> None:
+    """More latent channels for all networks of a small model, in place; it still draws what it drew."""
+    guide.vae = with_latent_channels(guide.vae, channels)
+    guide.unet, guide.controlnet = with_latents(guide.unet, channels), with_latents(guide.controlnet, channels)
+    if guide.weak_unet is not None:
+        guide.weak_unet = with_latents(guide.weak_unet, channels)
+
+
+def _normalised(out: Path, shards: Shards, kept: int) -> Any:
+    """The trained VAE with normalised latents; the first `kept` channels are what denoisers know them as."""
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(out / "vae" / "model").eval()
     mean, std = latent_statistics(vae, shards)
+    mean[:kept], std[:kept] = 0.0, 1.0 / vae.config.scaling_factor
     normalise_latents(vae, mean, std)
     return vae
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from humannorm.checks import InputError, check_choice
 
 KINDS = ("normal", "depth", "color")
-"""What a network can be asked for: camera-space normals, inverse depth, colour."""
+"""What a network can draw: camera-space normals, inverse depth, colour."""
 
 CUT_PARTS = ("head",)
 """Parts that half-size pictures show at their own scale, cut out, since shrunk faces would have no features left."""

@@ -30,7 +30,7 @@ class Surface:
 
     positions: wp.array(dtype=wp.vec3)
     normals: wp.array(dtype=wp.vec3)
-    colors: wp.array(dtype=wp.vec3)  # per vertex, read where a material asks for it
+    colors: wp.array(dtype=wp.vec3)  # per vertex, read where a material needs it
     faces: wp.array(dtype=wp.vec3i)
     uvs: wp.array(dtype=wp.vec2)
     uv_faces: wp.array(dtype=wp.vec3i)

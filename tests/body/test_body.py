@@ -10,9 +10,9 @@ import torch
 
 from humannorm.body import POSES, Body, BodyShape, load_body, named_pose, plan_for_body
 from humannorm.body.body import DATA
+from humannorm.body.linear_blend_skinning import check_weights, linear_blend_skinning
 from humannorm.body.shape import ANCHORS, interpolate_table, to_anny
 from humannorm.body.skeleton import check_parents, forward_kinematics, transform_points
-from humannorm.body.skinning import check_weights, linear_blend_skinning
 from humannorm.cameras import CAMERA_PLANS, CameraPlan, sample_cameras
 from humannorm.checks import InputError
 from humannorm.mesh import check_mesh, connected_components, is_watertight, mesh_volume

@@ -8,7 +8,7 @@ import torch
 from humannorm.body import Body, BodyShape, load_body
 from humannorm.body.hulls import hulls_of
 from humannorm.body.outfit import CUTS, Cut, Tube
-from humannorm.body.parts import part_vertices
+from humannorm.body.regions import region_vertices
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import is_watertight
 
@@ -19,7 +19,7 @@ WITH_HULLS = [name for name, cut in CUTS.items() if cut.tube or cut.solid]
 @pytest.mark.parametrize("sex", [0.05, 0.95])
 def test_hulls_are_closed_begin_inside_the_body_and_leave_the_face_free(name: str, sex: float) -> None:
     body = load_body(BodyShape(sex=sex)).in_working_box()
-    face = body.vertices[part_vertices(body, ["face"])]
+    face = body.vertices[region_vertices(body, ["face"])]
     front = face[(face[:, 2] > face[:, 2].max() - 0.03) & (face[:, 1] < body.joint("eye.L")[1] + 0.02)]
     outside = SignedDistance(body.vertices, body.faces)
     hulls = hulls_of(body, CUTS[name])
@@ -45,7 +45,7 @@ def test_a_skirt_reaches_its_hem_and_covers_both_legs() -> None:
     assert float(skirt.vertices[:, 1].min()) == pytest.approx(hips + 0.5 * (ankles - hips), abs=0.01)
     distance = SignedDistance(skirt.vertices, skirt.faces)
     height = hips + 0.3 * (ankles - hips)
-    legs = body.vertices[part_vertices(body, ["bottom"])]
+    legs = body.vertices[region_vertices(body, ["bottom"])]
     assert bool((distance(legs[(legs[:, 1] - height).abs() < 0.05]) < 0).all())
 
 
@@ -63,7 +63,7 @@ def test_hulls_follow_a_pose_and_a_frame() -> None:
     standing, posed = (load_body(BodyShape(sex=0.9), pose).in_working_box() for pose in ("a-pose", "run"))
     bun = CUTS["bun"]
     (before,), (after,) = hulls_of(standing, bun), hulls_of(posed, bun)
-    heads = [body.vertices[part_vertices(body, ["head"])] for body in (standing, posed)]
+    heads = [body.vertices[region_vertices(body, ["head"])] for body in (standing, posed)]
     gaps = [torch.cdist(hull.vertices, head).amin(1) for hull, head in zip((before, after), heads, strict=True)]
     torch.testing.assert_close(gaps[0], gaps[1], atol=0.02, rtol=0)
     metres = load_body(BodyShape(sex=0.9))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from humannorm.body import BodyShape, load_body
+from humannorm.body.linear_blend_skinning import check_weights
 from humannorm.body.outfit import CUTS
-from humannorm.body.skinning import check_weights
 from humannorm.body.wardrobe import DATA, GARMENTS, fitted, garment_skin, hidden_under, rest_garment, worn_inside
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance

@@ -12,10 +12,10 @@ from humannorm.cameras import turntable
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export import ExportSettings, bake, color_vertices, decimate, to_metres, vertex_tangents
-from humannorm.export.baking import fill_outside, find_texels
 from humannorm.export.tangents import from_tangent_space, to_tangent_space
 from humannorm.mesh import Mesh, vertex_normals
 from humannorm.rendering import render
+from humannorm.rendering.texels import fill_outside, find_texels
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:

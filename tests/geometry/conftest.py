@@ -1,4 +1,4 @@
-"""A guide to sculpt with whose belief is known, and a short course."""
+"""A guide to sculpt with whose belief is known, and a short run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def believes_in_mesh(believes_in: Any) -> Callable[[Mesh], Any]:
 
 @pytest.fixture
 def small_settings() -> GeometrySettings:
-    """A short course with every term in it."""
+    """A short run with every term in it."""
     return dataclasses.replace(
         QUICK,
         steps=12,

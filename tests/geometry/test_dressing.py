@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from humannorm.body import load_body
-from humannorm.body.parts import following_vertices
+from humannorm.body.regions import following_vertices
 from humannorm.body.worn import Worn, solids_of
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.dressing import dressed, kept_of_start, united
-from humannorm.geometry.holding import WORN, hold_parts
+from humannorm.geometry.holding import WORN, hold_regions
 from humannorm.geometry.settings import preset, shortened
 from humannorm.geometry.start import StartMesh, prepare_start
 from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
@@ -46,7 +46,7 @@ def test_what_is_worn_stays_whatever_the_field_says_and_survives_a_file(tmp_path
     solids = solids_of(body, Worn("long", 0.5, 0.05))
     undressed = prepare_start(body.to_mesh(normalized=False))
     worn = united(solids)
-    hold = hold_parts(undressed.mesh, body, ["hands", "face"], worn)
+    hold = hold_regions(undressed.mesh, body, ["hands", "face"], worn)
     points = worn.vertices - 0.05 * torch.nn.functional.normalize(worn.vertices - worn.vertices.mean(0), dim=1)
     points = points[hold.worn_distance(points) < -WORN - 0.005]
     assert len(points) > 1000
@@ -72,7 +72,7 @@ def test_what_is_worn_stays_whatever_the_field_says_and_survives_a_file(tmp_path
 def test_only_what_is_worn_can_be_kept():
     body = load_body().in_working_box()
     worn = united(solids_of(body, Worn(hem=0.5)))
-    hold = hold_parts(body.to_mesh(normalized=False), body, (), worn)
+    hold = hold_regions(body.to_mesh(normalized=False), body, (), worn)
     assert not bool(hold.share.any()) and hold.resolution == 0
 
 
@@ -83,7 +83,7 @@ def test_bare_shins_stay_bare_under_a_guide_that_knows_trousers():
     shins = body.vertices[following_vertices(body, "lowerleg02")]
     wide = {
         bare: kept_of_start(
-            undressed, solids, inside=lambda: body, parts=("hands",), keep_worn=True, bare=bare
+            undressed, solids, inside=lambda: body, regions=("hands",), keep_worn=True, bare=bare
         ).applied(lambda places: undressed.signed_distance(places) - 0.04)(shins)
         for bare in (True, False)
     }

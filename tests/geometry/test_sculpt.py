@@ -55,7 +55,7 @@ def tensors(state: GeometryState) -> dict[str, torch.Tensor]:
 
 
 TARGETS = TargetSettings(views=4, refresh_every=5, level=ramp(0, 0.9, 12, 0.5), stride=30, weight=2000.0)
-"""All four are renewed once in a short course."""
+"""All four are renewed once in a short run."""
 
 both_ways = pytest.mark.parametrize("targets", [None, TARGETS], ids=["sds", "targets"])
 
@@ -133,7 +133,7 @@ def test_interruption_within_a_step_loses_that_step_only(
         fresh(small_settings), "a ball", small_settings, normal=guide, depth=guide,
         generator=torch.Generator().manual_seed(1),
     )  # fmt: skip
-    guide.asked = 0
+    guide.calls = 0
     ill = sick(guide, at, interrupt=True)
     with pytest.raises(KeyboardInterrupt):
         sculpt(
@@ -288,7 +288,7 @@ def test_published_schedules() -> None:
     assert PAPER.depth_t_range[1](6000) == pytest.approx(0.58, abs=0.01)
 
 
-def test_shortened_course_keeps_its_shape() -> None:
+def test_shortened_run_keeps_its_shape() -> None:
     short = shortened(PAPER, 1500)
     for at in (0, 120, 299, 301, 460, 700, 1400):
         assert short.active_levels(at) == PAPER.active_levels(10 * at)

@@ -9,16 +9,16 @@ from torch import Tensor
 from humannorm.body import Body, load_body, named_pose
 from humannorm.body.clips import Clip, clip_transforms, still
 from humannorm.body.gait import make_gait
+from humannorm.body.linear_blend_skinning import check_weights, linear_blend_skinning
 from humannorm.body.rigs import load_rig
 from humannorm.body.skeleton import local_rotations
-from humannorm.body.skin import Skin
-from humannorm.body.skinning import check_weights, linear_blend_skinning
+from humannorm.body.skin_binding import SkinBinding
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, unique_edges
 from humannorm.rigging import BodyFitSettings, RiggedHuman, fit_body, rig_human, transfer_weights
 from humannorm.rigging.human import near_folds
-from humannorm.rigging.transfer import _smoothed
+from humannorm.rigging.transfer import smoothed_weights
 
 HEIGHT = 1.8
 
@@ -42,7 +42,7 @@ def test_the_fit_follows_a_figure_into_its_own_frame_and_units(dressed: Mesh, ri
 
 
 def test_another_stated_pose(model: Body) -> None:
-    """A figure in the run pose, its start told as such."""
+    """A figure in the run pose, its start passed along."""
     running = model.posed(named_pose("run"), "run").in_working_box()
     fit = fit_body(running.to_mesh(normalized=False), load_body(pose="run").in_working_box())
     assert float((fit.body.vertices - running.vertices).norm(dim=1).mean()) < 0.01 * HEIGHT
@@ -146,7 +146,7 @@ def test_smoothing_keeps_sums_and_fills_what_is_not_trusted() -> None:
     ends = torch.cat([x, x])
     copied[ends < 0.1], copied[ends > 0.9] = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     trust = torch.where((ends < 0.1) | (ends > 0.9), 1.0, 1e-9)
-    smooth = torch.from_numpy(_smoothed(copied.numpy(), trust.numpy(), vertices.numpy(), faces.numpy(), 0.01))
+    smooth = torch.from_numpy(smoothed_weights(copied.numpy(), trust.numpy(), vertices.numpy(), faces.numpy(), 0.01))
     torch.testing.assert_close(smooth.sum(1), torch.ones(2 * count, dtype=torch.float64), atol=1e-9, rtol=0)
     slope = (smooth[13:28, 1] - smooth[12:27, 1]) * (count - 1)
     torch.testing.assert_close(slope, torch.full_like(slope, 1.25), atol=0.15, rtol=0)
@@ -157,7 +157,7 @@ def test_other_rigs_move_alike(rigged: RiggedHuman, name: str) -> None:
     """The same walk on another skeleton: the surface is nearly where MakeHuman's own joints put it."""
     rig = load_rig(name)
     joints, weights = transfer_weights(rigged.mesh, rigged.body, rig)
-    skin = Skin(rig.joint_names, rig.parents, rig.heads(rigged.body), joints, weights)
+    skin = SkinBinding(rig.joint_names, rig.parents, rig.heads(rigged.body), joints, weights)
     other = RiggedHuman(rigged.mesh, rigged.fit, rig, skin)
     clip = make_gait("walk", rigged.body).in_place()
     for frame in (0, 10):

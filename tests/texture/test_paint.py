@@ -12,7 +12,7 @@ import torch
 
 from humannorm.cameras import orbit
 from humannorm.checks import InputError
-from humannorm.guidance import DiffusersGuide, sds_gradient
+from humannorm.guidance import DiffusersDenoiser, sds_gradient
 from humannorm.mesh import Mesh
 from humannorm.optimisation import RunError
 from humannorm.texture.fields import UvColorSettings
@@ -68,7 +68,7 @@ def test_the_surface_takes_the_colours_the_guide_believes_in(
 
 def test_first_step_is_equation_9(ball: Mesh, small_settings: TextureSettings, tiny_sd: Any) -> None:
     """The table's gradient, taken from AdamW's first moment, against the equation put together here."""
-    guide = DiffusersGuide.load(tiny_sd("v_prediction"), control=True)
+    guide = DiffusersDenoiser.load(tiny_sd("v_prediction"), control=True)
     settings = dataclasses.replace(small_settings, views=1, render_size=guide.resolution)
     start = fresh(ball, settings)
     end = paint(
@@ -123,7 +123,7 @@ def test_condition_is_the_normal_map_and_the_text_of_the_same_camera(
 def test_resumed_run_ends_in_the_same_bytes(
     ball: Mesh, small_settings: TextureSettings, tiny_sd: Any, tmp_path: Path
 ) -> None:
-    guide = DiffusersGuide.load(tiny_sd("epsilon"), control=True)
+    guide = DiffusersDenoiser.load(tiny_sd("epsilon"), control=True)
     perceptual = make_perceptual("vae", guide)
     settings = dataclasses.replace(small_settings, target_stride=250)
     common: dict[str, Any] = {"guide": guide, "perceptual": perceptual}
@@ -258,7 +258,7 @@ def test_published_numbers() -> None:
         preset("fast")
 
 
-def test_shortened_course_keeps_its_shape() -> None:
+def test_shortened_run_keeps_its_shape() -> None:
     short = shortened(PAPER, 1000)
     assert (short.coarse_steps, short.steps, short.plan_pace) == (200, 1000, 10.0)
     assert coarse_part(short).steps == 200 and coarse_part(short).plan_pace == short.plan_pace

@@ -34,10 +34,10 @@ def test_targets_name_the_shot(people_shards, tmp_path):
     assert classes.names["kind"][values["kind"]] == "depth"
     assert classes.names["view"][values["view"]] == shots[0]["view"]
     scan = {**shots[0], "attributes": None}
-    told = dict(zip(classes.names, classes.targets(scan, "color"), strict=True))
-    assert told["kind"] != UNKNOWN
+    labels = dict(zip(classes.names, classes.targets(scan, "color"), strict=True))
+    assert labels["kind"] != UNKNOWN
     for name in shots[0]["attributes"] or {}:
-        assert told[name] == UNKNOWN
+        assert labels[name] == UNKNOWN
 
 
 def test_it_learns_the_kind_and_writes_an_encoder(people_shards, tmp_path):
