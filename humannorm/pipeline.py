@@ -198,8 +198,8 @@ class _Run:
         if checkpoint.exists():
             state = load_state(checkpoint, generator, self.device)
         else:
-            keeping, dress = job.settings.start, job.worn
-            state = begin_sculpture(self.start, settings, keeping, generator, body=job.body, worn=dress).state
+            keeping, outfit = job.settings.start, job.outfit
+            state = begin_sculpture(self.start, settings, keeping, generator, body=job.body, outfit=outfit).state
         if state.step < settings.steps:
             state = sculpt(
                 state,
@@ -224,7 +224,7 @@ class _Run:
     def _sample_views(self, settings: MultiviewSettings) -> dict[str, Any]:
         """All views at once, agreeing on the texels of the surface that is exported."""
         from humannorm.geometry.state import extract_mesh, load_state
-        from humannorm.stages import paint_all_views
+        from humannorm.stages import asked_colors, paint_all_views
         from humannorm.texture.multiview import MultiviewProgress
         from humannorm.texture.state import save_state
 
@@ -246,6 +246,8 @@ class _Run:
             seed=job.request.seed,
             hold=sculpted.hold,
             skin=job.skin,
+            labelled=sculpted.labelled,
+            palette=asked_colors(job.outfit, job.body, job.skin),
             callback=tell,
             checkpoint=self.work / "walk.safetensors",
         )
@@ -450,7 +452,7 @@ def _request(job: HumanJob, device: torch.device, precision: str) -> dict[str, A
             **{name: _plain(value) for name, value in vars(job.request).items()},
             "network_prompt": job.network_prompt,
             "painted_skin": job.skin,
-            "worn": _plain(job.worn),
+            "worn": str(job.outfit),
             "device": device.type,
             "precision": precision,  # what "auto" came to
             "start_sha256": start.hexdigest(),

@@ -18,8 +18,7 @@ from humannorm.processor import PRECISIONS
 if TYPE_CHECKING:
     import torch
 
-    from humannorm.body import Body, BodyShape
-    from humannorm.body.worn import Worn
+    from humannorm.body import Body, BodyShape, Outfit
     from humannorm.cameras import CameraPlan
     from humannorm.export import ExportSettings
     from humannorm.geometry.settings import GeometrySettings
@@ -39,6 +38,7 @@ __all__ = [
     "following",
     "job_of",
     "network_prompt",
+    "outfit_for",
     "parse_sliders",
     "pick_device",
     "posed_prompt",
@@ -61,11 +61,12 @@ class StartSettings:
     dressed: bool  # the body begins in the hair and clothes that the prompt names
     held: tuple[str, ...] = ()  # regions of the body that stay as the start has them, see `hold_regions`
     keeps_outfit: bool = False  # hair and clothes that the body begins in stay, whatever the guidance wants
+    completes: bool = False  # plain clothes and hair for what the prompt does not name
 
 
 START_SETTINGS: Mapping[str, StartSettings] = {
-    # The bundled model draws neither fingers nor faces of full bodies, and no skirts.
-    "quick": StartSettings(dressed=True, held=("hands", "face"), keeps_outfit=True),
+    # The bundled model draws neither fingers nor faces of full bodies, and blurs hems, hair and shoes.
+    "quick": StartSettings(dressed=True, held=("hands", "face"), keeps_outfit=True, completes=True),
     "standard": StartSettings(dressed=True),
     "paper": StartSettings(dressed=False),
 }
@@ -151,7 +152,7 @@ class HumanJob:
     request: HumanRequest
     start: Mesh
     body: Body | None  # as in `StartFigure`
-    worn: Worn  # what the body begins in
+    outfit: Outfit  # what the body begins in
     settings: HumanSettings
     network_prompt: str  # the prompt as the networks hear it
     skin: str  # one of `SKIN_TONES`, which held regions of the body are painted in; empty: the networks paint them
@@ -176,9 +177,8 @@ def settings_of(request: HumanRequest) -> HumanSettings:
 
 def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> HumanJob:
     """The job that a request stands for. settings: in place of those of the request's preset, steps and export."""
-    from humannorm.body import worn_of_words
+    from humannorm.body.outfit import Outfit
     from humannorm.body.painted_skin import SKIN_TONES, tone_of_words
-    from humannorm.body.worn import Worn
 
     check_choice("skin", request.skin, (AUTO, *SKIN_TONES, FROM_MODEL))
     figure = start_figure(request)
@@ -199,11 +199,22 @@ def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> Huma
         request,
         figure.mesh,
         figure.body,
-        worn_of_words(request.prompt) if start.dressed else Worn(),
+        outfit_for(request.prompt, figure.body, start) if start.dressed else Outfit(),
         settings,
         network_prompt(request.prompt, request.models, figure.body),
         "" if skin == FROM_MODEL else skin,
     )
+
+
+def outfit_for(prompt: str, body: Body | None, start: StartSettings) -> Outfit:
+    """What the prompt names, completed where the preset does so; nothing without a body to wear it."""
+    from humannorm.body import completed, outfit_of_words
+    from humannorm.body.outfit import Outfit
+
+    if body is None:
+        return Outfit()
+    outfit = outfit_of_words(prompt)
+    return completed(outfit, body.shape) if start.completes else outfit
 
 
 def network_prompt(prompt: str, models: str | Path, body: Body | None = None) -> str:

@@ -15,18 +15,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.body import Body
-from humannorm.body.worn import Worn, solids_of
+from humannorm.body import Body, Outfit
+from humannorm.body.painted_skin import mean_skin
 from humannorm.export import BakedMesh, ExportSettings, unwrapped, write_glb
 from humannorm.geometry import holding
 from humannorm.geometry import state as geometry_state
 from humannorm.geometry.dressing import dressed, kept_of_start
 from humannorm.geometry.fitting import FitReport
 from humannorm.geometry.holding import Hold, hold_all_but
+from humannorm.geometry.outfits import LabelledSurface
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh, prepare_start, start_height
 from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
 from humannorm.guidance import Denoiser
+from humannorm.labels import LABELS, label_number
 from humannorm.mesh import Mesh
 from humannorm.request import StartSettings
 from humannorm.rigging import fit_body
@@ -42,6 +44,7 @@ from humannorm.texture.templates import held_skin, with_painted_template
 __all__ = [
     "PaintedSurface",
     "SculptureStart",
+    "asked_colors",
     "begin_painting",
     "begin_sculpture",
     "body_in",
@@ -81,24 +84,21 @@ def begin_sculpture(
     generator: torch.Generator,
     *,
     body: Body | None = None,
-    worn: Worn | None = None,
+    outfit: Outfit | None = None,
 ) -> SculptureStart:
     """A field fitted to the start and to what its body wears, with what is held of both.
 
     start: undressed, as `place_start` gives it. body: of the start, in the working box; without one nothing is worn,
-    and what is held is found by fitting a body. worn: read from the prompt; None: nothing.
+    and what is held is found by fitting a body. outfit: that the body wears; None: nothing.
     """
-    worn = worn or Worn()
-    solids = solids_of(body, worn) if body is not None else ()
-    surface = dressed(start, solids)
+    surface = start if body is None or outfit is None else dressed(start, body, outfit)
     state, fit = geometry_state.start_state(surface, settings, generator)
     hold = kept_of_start(
         start,
-        solids,
+        surface,
         inside=lambda: body_in(start.mesh) if body is None else body,
         regions=keeping.held,
-        keep_worn=keeping.keeps_outfit,
-        bare=worn.bare,
+        keep_outfit=keeping.keeps_outfit,
     )
     return SculptureStart(dataclasses.replace(state, hold=hold), fit, surface)
 
@@ -124,19 +124,48 @@ def paint_all_views(
     seed: int,
     hold: Hold | None = None,
     skin: str = "",
+    labelled: LabelledSurface | None = None,
+    palette: Float[Tensor, "L 3"] | None = None,
     callback: Callable[[MultiviewProgress], bool | None] | None = None,
     checkpoint: Path | None = None,
 ) -> MultiviewPainting:
     """Paint a sculpture by sampling all its views together, on the very atlas that is exported.
 
-    sculpted: in the working box. prompt: as the network hears it. hold, skin: as in `begin_painting`. checkpoint: gone
+    sculpted: in the working box. prompt: as the network hears it. hold, skin: as in `begin_painting`. labelled: what
+    the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. checkpoint: gone
     on with where it is there.
     """
     low = unwrapped(sculpted, export)
     held = held_skin(hold, skin) if skin else None
     return paint_synchronised(
-        low, prompt, settings, guide, seed=seed, held=held, callback=callback, checkpoint=checkpoint, resume=True
+        low,
+        prompt,
+        settings,
+        guide,
+        seed=seed,
+        labels_at=None if labelled is None else labelled.labels_at,
+        palette=None if labelled is None else palette,
+        held=held,
+        callback=callback,
+        checkpoint=checkpoint,
+        resume=True,
     )
+
+
+def asked_colors(outfit: Outfit, body: Body | None, skin: str) -> Float[Tensor, "L 3"] | None:
+    """sRGB 0..1 by label (`labels.LABELS`) of what the outfit names in a colour, and of the body's skin in its tone.
+
+    NaN where no colour is known; None where none is.
+    """
+    named = dict(outfit.colours())
+    if body is not None and skin:
+        named["skin"] = tuple(mean_skin(body.shape, skin).tolist())
+    if not named:
+        return None
+    palette = torch.full((len(LABELS), 3), torch.nan)
+    for label, color in named.items():
+        palette[label_number(label)] = torch.tensor(color)
+    return palette
 
 
 def textured_mesh(state: TextureState) -> Mesh:

@@ -17,7 +17,9 @@ PACKAGE = ROOT / "humannorm"
 GROUND = frozenset(
     {
         "checks",
+        "colours",
         "files",
+        "labels",
         "schedules",
         "images",
         "mesh",

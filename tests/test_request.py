@@ -48,7 +48,7 @@ def test_what_is_held_is_the_presets_unless_asked_for(tiny_human: HumanSettings,
     from humannorm.mesh import to_trimesh
 
     quick, standard, paper = (preset(name).start for name in ("quick", "standard", "paper"))
-    assert quick == StartSettings(dressed=True, held=("hands", "face"), keeps_outfit=True)
+    assert quick == StartSettings(dressed=True, held=("hands", "face"), keeps_outfit=True, completes=True)
     assert standard == StartSettings(dressed=True) and paper == StartSettings(dressed=False)
     settings = dataclasses.replace(tiny_human, start=quick)
     assert job_of(HumanRequest("a man"), settings).settings.start.held == ("hands", "face")
@@ -98,7 +98,7 @@ def test_numbers_of_the_request_are_in_the_settings() -> None:
         HumanRequest("a man", height_m=1.6, faces=500, texture_size=64, sculpt_steps=7, paint_steps=9)
     )
     assert (settings.export.height_m, settings.export.faces, settings.export.texture_size) == (1.6, 500, 64)
-    assert (settings.geometry.steps, settings.texture.steps) == (7, 9)
+    assert (settings.geometry.steps, settings.texture.walk.steps, settings.texture.texture_size) == (7, 9, 64)
     for wrong in ({"height_m": 0.0}, {"faces": 1}, {"texture_size": 9000}, {"sculpt_steps": 0}, {"preset": "slow"}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             HumanRequest("a man", **wrong)  # type: ignore[arg-type]

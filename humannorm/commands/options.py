@@ -125,8 +125,8 @@ def add_start(parser: argparse.ArgumentParser) -> None:
         "--worn",
         default="auto",
         choices=("auto", "none"),
-        help="hair, skirt and shorts that the start body wears: those that the prompt names, or none; quick keeps"
-        " them, paper begins without",
+        help="clothes and hair that the start body wears: those that the prompt names, or none; quick completes and"
+        " keeps them, paper begins without",
     )
 
 

@@ -144,7 +144,7 @@ def first_state(
         state = load_state(resumed, generator, device)
         print(f"going on after step {state.step}")
         return state, start.mesh, settings
-    begun = begin_sculpture(start, settings, job.settings.start, generator, body=job.body, worn=job.worn)
+    begun = begin_sculpture(start, settings, job.settings.start, generator, body=job.body, outfit=job.outfit)
     for repair in begun.surface.repairs:
         print(f"{args.body}: {repair}")
     print(
