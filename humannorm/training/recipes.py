@@ -26,6 +26,7 @@ from humannorm.models import write_card
 from humannorm.training.attributes import AttributeTask
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
 from humannorm.training.dataset import read_description
+from humannorm.training.detail import with_detail
 from humannorm.training.diffusion import (
     SCHEDULE,
     DenoiserTask,
@@ -44,7 +45,6 @@ from humannorm.training.vae import (
     encode_shards,
     latent_statistics,
     normalise_latents,
-    with_latent_channels,
 )
 from humannorm.training.widening import with_latents
 
@@ -317,7 +317,7 @@ def _count(module: torch.nn.Module) -> int:
 
 def _grow(guide: DiffusersGuide, channels: int) -> None:
     """More latent channels for all networks of a small model, in place; it still draws what it drew."""
-    guide.vae = with_latent_channels(guide.vae, channels)
+    guide.vae = with_detail(guide.vae, channels)
     guide.unet, guide.controlnet = with_latents(guide.unet, channels), with_latents(guide.controlnet, channels)
     if guide.weak_unet is not None:
         guide.weak_unet = with_latents(guide.weak_unet, channels)
