@@ -30,7 +30,8 @@ class LoopConfig:
     """"no", "bf16" or "fp16" autocast, or "auto": bf16 where the device computes it natively, else no. A CPU without
     bf16 instructions emulates them some twenty times slower than fp32. The weights that are trained stay in fp32."""
     minutes: float = 0.0
-    """Stop after so many minutes of this call, whatever step it is, with the rate cooled down by then; 0: no limit."""
+    """Stop after so many minutes of this call, whatever step it is, with the rate cooled down by then and the weights
+    written, but without a last sheet, which may take longer than it all; 0: no limit."""
     accumulate: int = 1
     """Backward passes per optimiser step."""
     average_every: int = 1

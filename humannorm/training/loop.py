@@ -110,10 +110,11 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
             saved = time.monotonic()
         if last or (step + 1) % config.sheet_steps == 0:
             with ema.applied(), accelerator.autocast():
-                figures = task.validate(folder / "sheets", step + 1)
+                figures = {} if last and config.minutes else task.validate(folder / "sheets", step + 1)
                 task.save(folder / "model")
             logger.info("step %d: loss %.4f, %s", step + 1, log.recent(), dict(figures))
-            log.write(step=step, **figures)
+            if figures:
+                log.write(step=step, **figures)
             log.plot(folder / "loss.png")
         if last:
             break

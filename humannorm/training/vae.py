@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -272,11 +273,13 @@ def encode_shards(
     batch: int = 4,
     worker: int = 0,
     workers: int = 1,
+    minutes: float = 0.0,
 ) -> int:
     """Write the scaled latents (means) of every shard that has none yet, as float16 `latent_<kind>_<shard>.npy`.
 
     `size` makes the pictures smaller first (`at_size`). Returns how many shards were encoded; a later call takes in
-    only what is new. Of several workers each takes every so-manyth shard.
+    only what is new. Of several workers each takes every so-manyth shard. With `minutes`, none is begun after them but
+    the worker's first.
     """
     import numpy as np
 
@@ -284,8 +287,11 @@ def encode_shards(
     cache.mkdir(parents=True, exist_ok=True)
     shards = Shards(folder, maps=(*kinds, "mask"))
     device = next(vae.parameters()).device
-    encoded = 0
-    for shard in shards.shards[worker::workers]:
+    encoded, started = 0, time.monotonic()
+    mine = shards.shards[worker::workers]
+    for shard in mine:
+        if minutes and shard is not mine[0] and time.monotonic() - started > 60.0 * minutes:
+            break
         paths = {kind: cache / f"latent_{kind}_{shard.name}.npy" for kind in kinds}
         if all(path.is_file() for path in paths.values()):
             continue
