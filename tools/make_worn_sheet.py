@@ -10,9 +10,9 @@ from humannorm.body import load_body, shape_of_words, worn_of_words
 from humannorm.body.worn import solids_of
 from humannorm.cameras import orbit
 from humannorm.geometry.dressing import dressed
-from humannorm.geometry.pictures import shaded_views
 from humannorm.geometry.start import prepare_start
 from humannorm.images import contact_sheet, save_png
+from humannorm.rendering.shaded import shaded_views
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "worn.png"
 PROMPTS = (
