@@ -22,6 +22,8 @@ from humannorm.rendering.engines import antialias, interpolate, rasterize
 from humannorm.rendering.fragments import Fragments
 from humannorm.rendering.textures import TextureLookup, sample_texture, uv_screen_derivatives
 
+__all__ = ["PASSES", "ColorField", "Pass", "PassEncoding", "RenderedPasses", "encode_depth", "render"]
+
 Pass = Literal["normal", "depth", "mask", "color"]
 PASSES: tuple[Pass, ...] = ("normal", "depth", "mask", "color")
 CHANNELS: dict[Pass, int] = {"normal": 3, "depth": 1, "mask": 1, "color": 3}

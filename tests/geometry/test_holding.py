@@ -28,7 +28,6 @@ def ball(radius: float) -> Mesh:
     return Mesh(torch.tensor(shape.vertices, dtype=torch.float32), torch.tensor(shape.faces, dtype=torch.int64))
 
 
-@pytest.mark.usefixtures("fixed_distance")
 def test_the_held_half_of_a_ball_stays_while_the_free_half_grows(
     small_settings: GeometrySettings, believes_in_mesh: Any, tmp_path: Path
 ) -> None:

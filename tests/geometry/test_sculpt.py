@@ -23,8 +23,6 @@ from humannorm.mesh import Mesh, is_watertight, mesh_volume
 from humannorm.optimisation import OptimiserProgress, RunError
 from humannorm.schedules import constant, ramp
 
-pytestmark = pytest.mark.usefixtures("fixed_distance")
-
 
 def ball(radius: float) -> Mesh:
     shape = trimesh.creation.icosphere(3, radius)
