@@ -10,10 +10,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from humannorm.checks import InputError, check_choice, check_range
-from humannorm.optimiser_settings import OptimiserSettings
 from humannorm.processor import PRECISIONS
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from humannorm.body import Body, BodyShape
     from humannorm.body.worn import Worn
+    from humannorm.cameras import CameraPlan
     from humannorm.export import ExportSettings
     from humannorm.geometry.settings import GeometrySettings
     from humannorm.mesh import Mesh
@@ -46,8 +46,6 @@ __all__ = [
     "settings_of",
     "start_figure",
 ]
-
-Settings = TypeVar("Settings", bound=OptimiserSettings)
 
 PRESETS = ("quick", "standard", "paper")
 AUTO, NONE, FROM_MODEL = "auto", "none", "model"
@@ -193,8 +191,8 @@ def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> Huma
     settings = dataclasses.replace(
         settings,
         start=start,
-        geometry=following(settings.geometry, figure.body),
-        texture=following(settings.texture, figure.body),
+        geometry=dataclasses.replace(settings.geometry, plan=following(settings.geometry.plan, figure.body)),
+        texture=dataclasses.replace(settings.texture, plan=following(settings.texture.plan, figure.body)),
     )
     skin = tone_of_words(request.prompt, request.seed) if request.skin == AUTO else request.skin
     return HumanJob(
@@ -226,13 +224,11 @@ def posed_prompt(prompt: str, body: Body | None = None) -> str:
     return with_pose(prompt, pose) if pose in POSES and prompt.strip() else prompt
 
 
-def following(settings: Settings, body: Body | None) -> Settings:
-    """The settings with head, upper and lower crops that follow the joints of a posed start body."""
+def following(plan: CameraPlan, body: Body | None) -> CameraPlan:
+    """The plan with head, upper and lower crops that follow the joints of a posed start body."""
     from humannorm.body import plan_for_body
 
-    if body is None or body.pose == "a-pose":  # the plans' own
-        return settings
-    return dataclasses.replace(settings, plan=plan_for_body(settings.plan, body))
+    return plan if body is None or body.pose == "a-pose" else plan_for_body(plan, body)
 
 
 def start_figure(request: HumanRequest) -> StartFigure:

@@ -21,6 +21,7 @@ GROUND = frozenset(
         "schedules",
         "images",
         "mesh",
+        "mesh_formats",
         "mesh_io",
         "working_box",
         "cameras",
@@ -50,7 +51,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     # Reads the training data, runs the stages that it measures.
     "evaluation": GROUND | {"rendering", "guidance", "models", "training", "body", "geometry", "texture", "distance"},
     "request": GROUND | {"body", "geometry", "texture", "export", "models"},
-    "stages": GROUND | {"request", "body", "geometry", "texture", "export", "rigging"},
+    "stages": GROUND | {"request", "guidance", "body", "geometry", "texture", "export", "rigging"},
     "pipeline": GROUND | {"request", "stages", "guidance", "geometry", "texture", "export"},
     "cluster": GROUND | {"request", "pipeline", "guidance", "export"},
     "cli": frozenset({"checks", "commands", "processor", "__version__"}),
