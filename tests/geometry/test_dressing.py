@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from humannorm.body import load_body
@@ -41,6 +42,7 @@ def test_a_start_without_solids_stays_as_it_is():
     assert dressed(start, ()) is start
 
 
+@pytest.mark.slow
 def test_what_is_worn_stays_whatever_the_field_says_and_survives_a_file(tmp_path):
     body = load_body().in_working_box()
     solids = solids_of(body, Worn("long", 0.5, 0.05))
@@ -76,6 +78,7 @@ def test_only_what_is_worn_can_be_kept():
     assert not bool(hold.share.any()) and hold.resolution == 0
 
 
+@pytest.mark.slow
 def test_bare_shins_stay_bare_under_a_guide_that_knows_trousers():
     body = load_body().in_working_box()
     undressed = prepare_start(body.to_mesh(normalized=False))

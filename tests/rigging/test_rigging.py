@@ -33,6 +33,7 @@ def test_the_body_is_found_under_the_clothes(rigged: RiggedHuman, model: Body) -
     assert rigged.fit.outside < 0.02
 
 
+@pytest.mark.slow
 def test_the_fit_follows_a_figure_into_its_own_frame_and_units(dressed: Mesh, rigged: RiggedHuman) -> None:
     shift = torch.tensor([3.0, -1.0, 0.5])
     elsewhere = fit_body(Mesh(100 * dressed.vertices + shift, dressed.faces))
@@ -41,6 +42,7 @@ def test_the_fit_follows_a_figure_into_its_own_frame_and_units(dressed: Mesh, ri
     assert elsewhere.median_depth == pytest.approx(rigged.fit.median_depth, abs=3e-3)
 
 
+@pytest.mark.slow
 def test_another_stated_pose(model: Body) -> None:
     """A figure in the run pose, its start passed along."""
     running = model.posed(named_pose("run"), "run").in_working_box()
