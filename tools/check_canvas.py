@@ -65,10 +65,10 @@ UPLOADER = "window.app.graph._nodes.find(node => node.type === 'HumanNormLoadMes
 BOX = (b"solid box\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\n"
        b"endsolid box\n")  # fmt: skip
 VIEWERS = "() => window.app.graph._nodes.filter(node => node.type === 'Preview3D').map(node => node.id)"
-# Corners of the WebGL picture nearest to the middle of the window.
+# Corners of the 3D picture (WebGL, or a copy of it) nearest to the middle of the window.
 VIEWER_BOX = """() => {
   const far = box => Math.hypot((box.left + box.right - innerWidth) / 2, (box.top + box.bottom - innerHeight) / 2);
-  const boxes = [...document.querySelectorAll('canvas')].filter(canvas => canvas.getContext('webgl2'))
+  const boxes = [...document.querySelectorAll('canvas')].filter(canvas => canvas.id !== 'graph-canvas' && !/minimap/.test(canvas.className))
     .map(canvas => canvas.getBoundingClientRect()).filter(box => box.width > 50).sort((a, b) => far(a) - far(b));
   return boxes.length ? [boxes[0].left, boxes[0].top, boxes[0].right, boxes[0].bottom] : null;
 }"""
