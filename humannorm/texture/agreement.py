@@ -45,7 +45,8 @@ class FusingSettings:
     trust: float = 0.03  # sight of a texel at which its own colour counts as much as its neighbours'
     neighbours: int = 12  # like-facing texels that an unseen one takes its colour from
     turn: float = 0.15  # world units that a quarter turn of the normal counts as much as, in looking for them
-    leak_margin: float = 10.0  # CIELAB by which a pixel is nearer to another label's asked colour that is not believed
+    leak_margin: float = 10.0  # CIELAB by which a pixel that is not believed is nearer to another label's asked colour
+    stray: tuple[float, float] = (30.0, 50.0)  # CIELAB from the own asked colour over which belief in a pixel ends
     oversampling: int = 3  # samples along a pixel's side when texels are shown
 
     def __post_init__(self) -> None:
@@ -197,14 +198,18 @@ class ColorAgreement:
         return self.with_held(self.neighbours.filled(colors, sight, self.settings.trust))
 
     def _trusted(self, pictures: Float[Tensor, "B S S C"]) -> Float[Tensor, "B S S"]:
-        """Trust in every pixel: next to none in one that shows another label's colour."""
+        """Trust in every pixel: next to none in one that shows another label's colour, or one far from its own."""
         trust = self.views.pixel_weight
         if self.asked is None or pictures.shape[3] != 3:
             return trust
         shown = self.views.pixel_label >= 0
-        leaked = leaks(pictures[shown], self.views.pixel_label[shown], self.asked, self.settings.leak_margin)
+        colors, labels = pictures[shown], self.views.pixel_label[shown].long()
+        leaked = leaks(colors, labels, self.asked, self.settings.leak_margin)
+        begin, end = self.settings.stray
+        away = (lab_from_srgb(colors.clamp(0, 1)) - lab_from_srgb(self.asked.to(colors))[labels]).norm(dim=1)
+        near = ((end - away) / (end - begin)).clamp(LEAKED, 1).nan_to_num(1.0)
         factor = torch.ones_like(trust)
-        factor[shown] = torch.where(leaked, LEAKED, 1.0)
+        factor[shown] = torch.where(leaked, LEAKED, near)
         return trust * factor
 
     def with_held(self, colors: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
