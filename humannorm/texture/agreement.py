@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int32, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from humannorm.cameras import Cameras
@@ -237,7 +237,7 @@ def disagreement_of(views: SurfaceViews, pictures: Float[Tensor, "B S S 3"], mos
     return float(((lab - mean).norm(dim=-1) * weights).sum(1).mean())
 
 
-def label_leak(colors: Float[Tensor, "N 3"], labels: Int32[Tensor, " N"], asked: Float[Tensor, "L 3"]) -> float:
+def label_leak(colors: Float[Tensor, "N 3"], labels: Int[Tensor, " N"], asked: Float[Tensor, "L 3"]) -> float:
     """Share of texels, of those for whose label a colour was asked, that have another label's; see `leaks`."""
     counted = asked.isfinite().all(1)[labels.long()]
     if not bool(counted.any()):
@@ -246,7 +246,7 @@ def label_leak(colors: Float[Tensor, "N 3"], labels: Int32[Tensor, " N"], asked:
 
 
 def leaks(
-    colors: Float[Tensor, "N 3"], labels: Int32[Tensor, " N"], asked: Float[Tensor, "L 3"], margin: float = 0.0
+    colors: Float[Tensor, "N 3"], labels: Int[Tensor, " N"], asked: Float[Tensor, "L 3"], margin: float = 0.0
 ) -> Bool[Tensor, " N"]:
     """Colours that are nearer to what was asked for another label than to what was for their own.
 
