@@ -73,7 +73,7 @@ def test_what_all_views_believe_is_what_the_whole_surface_wears(tube, settings, 
 
 def test_each_side_is_painted_by_the_views_that_face_it(tube, settings, believes_in_color):
     painting = paint_synchronised(tube, "a person", settings, believes_in_color(RED, BLUE))
-    # The texture runs once around: its outermost columns are the front, its middle one the back. Far down no crop sees it.
+    # The texture runs once around: front at its sides, back in the middle. Far down only the whole views look.
     assert torch.allclose(painting.texture[52, 32], torch.tensor(BLUE), atol=0.02)
     assert torch.allclose(painting.texture[52, 1], torch.tensor(RED), atol=0.02)
     assert painting.figures["disagreement_first"] > 5
