@@ -27,6 +27,7 @@ from humannorm.guidance.diffusers_denoiser import resized
 from .payloads import DISTILLS, Conditioning, GuidancePayload, model_facts
 
 Result = TypeVar("Result")
+SMALLEST, LARGEST = 4, 4  # that a picture may be smaller and larger than those a model was trained at
 NOMINAL_STEPS = 20  # of the schedule that patches may look at; the optimisers draw their own noise levels
 
 
@@ -253,6 +254,16 @@ def native_resolution(model: Any, vae: Any) -> int:
     """Pixels a side that a model was made for: a bundled one says so, SD1.x and SD2.x have 64 latents a side."""
     facts = model_facts(model)
     return facts.resolution if facts is not None else 64 * int(vae.spacial_compression_encode())
+
+
+def check_size(name: str, size: int, model: Any, vae: Any) -> None:
+    """Refuse a size (0: the model's own) that the model draws nothing sensible at, and may take hours for."""
+    native = native_resolution(model, vae)
+    low, high = native // SMALLEST, native * LARGEST
+    if size and not low <= size <= high:
+        raise InputError(
+            f"{name}: expected 0 or {low} to {high} pixels a side for a model made for {native}, got {size}"
+        )
 
 
 def check_fit(model: Any, width: int, what: str) -> None:

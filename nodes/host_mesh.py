@@ -37,8 +37,9 @@ def baked_from_host(value: Any, name: str = "mesh") -> BakedMesh:
 
     def picture(field: str) -> Tensor | None:
         found = getattr(value, field, None)
-        whole = isinstance(found, Tensor) and found.dim() == 4 and uvs is not None
-        return found[0, ..., :3].detach().float().cpu().clone() if whole else None
+        if not isinstance(found, Tensor) or found.dim() != 4 or uvs is None:
+            return None
+        return found[0, ..., :3].detach().float().cpu().clone()
 
     uvs = attribute("uvs", 2)
     colors = attribute("vertex_colors", 3)
@@ -96,7 +97,7 @@ def baked_to_host(baked: BakedMesh) -> Any:
     if not look.is_plain or packed is not None:  # beside a map the host's own factors are 1
         fields["material"] = _described(look)
     geometry = {"vertices": mesh.vertices.detach().cpu()[None], "faces": mesh.faces.cpu()[None]}
-    made = _mesh_class()
+    made = mesh_class()
     try:
         return made(**geometry, **fields)
     except TypeError:  # the older class: vertices and faces only
@@ -227,7 +228,7 @@ def _sized(picture: Tensor, like: Tensor) -> Tensor:
     return resized[0].movedim(0, -1)
 
 
-def _mesh_class() -> Any:
+def mesh_class() -> Any:
     import comfy_api.latest
 
     types: Any = getattr(comfy_api.latest, "Types", None)

@@ -47,6 +47,13 @@ class _SmallConfig(comfy.supported_models_base.BASE):
     latent_format = comfy.latent_formats.SD15
     memory_usage_factor = 1.0
 
+    def process_unet_state_dict_for_saving(self, state_dict: Weights) -> Weights:
+        """The host's loaders know the sizes of published models alone: what it would save it could not load again."""
+        raise InputError(
+            "model: expected one of a size that ComfyUI's own loaders know, got the bundled small one, which could not"
+            " be loaded again from a checkpoint; save the LoRA or the patches by themselves"
+        )
+
 
 def build_model(folder: Path) -> Any:
     """MODEL of the folder's UNet, with weights of its own; where the folder has a weak UNet, under autoguidance."""

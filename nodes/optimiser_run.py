@@ -74,10 +74,15 @@ def run_optimiser(
         progress.update(step - span.first, picture, seconds_left)
 
     if state.step < span.last:
-        state = with_denoisers(
-            guides,
-            span.views,
-            seed,
-            lambda denoisers: optimise(state, HostRun(denoisers, generator, tell, unfinished)),
-        )
+        finished = False
+        try:
+            state = with_denoisers(
+                guides,
+                span.views,
+                seed,
+                lambda denoisers: optimise(state, HostRun(denoisers, generator, tell, unfinished)),
+            )
+            finished = True
+        finally:
+            progress.close(finished)
     return state, unfinished

@@ -13,7 +13,7 @@ from humannorm.body import Body, plan_for_body
 from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan
 from humannorm.checks import InputError
 from humannorm.export import BakedMesh
-from humannorm.prompts import Prompts
+from humannorm.prompts import Modality, Prompts
 from humannorm.rigging import RiggedHuman
 
 DISTILLS = "humannorm_distills"
@@ -50,6 +50,7 @@ class ModelFacts:
 
     resolution: int  # pixels a side that it was trained at
     plan: CameraPlan  # that it was trained at
+    kind: str | None = None  # of prompts that its output of the loader is meant for, as the prompts node names it
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,23 @@ class RiggedPayload:
 def wants_pose(clip: Any) -> bool:
     """Whether a CLIP belongs to a model whose captions named the pose, as the bundled ones' did."""
     return getattr(clip.cond_stage_model, NAMES_POSES, False)
+
+
+KINDS: dict[str, Modality] = {"normal": "normal", "depth": "depth", "image": "color"}
+"""Kinds of prompts as the nodes name them."""
+
+
+def kind_of(modality: str) -> str:
+    """The word of the prompts node's widget."""
+    return next(kind for kind, other in KINDS.items() if other == modality)
+
+
+def wrong_card(model: Any, modality: str) -> list[str]:
+    """A line for the node where the bundled model of another kind is connected; it draws all kinds, a LoRA may not."""
+    facts = model_facts(model)
+    if facts is None or facts.kind in (None, kind_of(modality)):
+        return []
+    return [f"the bundled {facts.kind} model draws {kind_of(modality)}s here"]
 
 
 def model_facts(model: Any) -> ModelFacts | None:

@@ -13,10 +13,8 @@ from humannorm.prompts import TEXT_RULES
 from humannorm.prompts import Prompts as Texts
 from humannorm.request import posed_prompt
 
-from .payloads import PromptSet, wants_pose
+from .payloads import KINDS, PromptSet, wants_pose
 from .schema import CATEGORY, Body, Prompts, advanced, part_input, schema
-
-KINDS = {"normal": "normal", "depth": "depth", "image": "color"}
 
 
 class HumanNormPrompts(io.ComfyNode):

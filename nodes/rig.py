@@ -24,7 +24,7 @@ from humannorm.export.skinned import write_skinned_glb
 from humannorm.mesh import Mesh, welded_vertex_normals
 from humannorm.rigging import rig_human
 from humannorm.rigging.film import film_motion, joint_colors
-from humannorm.texture.placing import place
+from humannorm.working_box import place
 
 from .export import workflow_notes
 from .files import existing_file, file_fingerprint, next_output_file, refused, relative_to_output, shown_file

@@ -19,6 +19,8 @@ Geometry = io.Custom("HUMANNORM_GEOMETRY")
 Texture = io.Custom("HUMANNORM_TEXTURE")
 Rigged = io.Custom("HUMANNORM_RIGGED")
 Trimesh = io.Custom("TRIMESH")
+ViewerCamera = io.Custom("LOAD3D_CAMERA")
+ViewerModels = io.Custom("LOAD3D_MODEL_INFO")
 
 # What newer hosts exchange 3D files on, of the kinds that are read here; older hosts take them for foreign types.
 FILE_KINDS = ("", "_GLB", "_GLTF", "_OBJ", "_STL", "_PLY")

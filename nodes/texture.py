@@ -18,7 +18,7 @@ from humannorm.stages import begin_painting
 from humannorm.texture.fields import HashColorSettings, UvColorSettings
 from humannorm.texture.paint import paint
 from humannorm.texture.perceptual import FeatureDistance, VggFeatures
-from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_part, fine_part, shortened
+from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_only, fine_only
 from humannorm.texture.settings import preset as settings_of
 from humannorm.texture.state import TextureState, load_state
 
@@ -27,12 +27,11 @@ from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host
 from .long_work import forget, show_result
 from .optimiser_run import HostRun, RunSpan, run_optimiser
-from .payloads import GuidancePayload, PromptSet
+from .payloads import GuidancePayload, kind_of
 from .schema import (
     CATEGORY,
     Geometry,
     Guidance,
-    Prompts,
     Texture,
     factor_input,
     mesh_input,
@@ -89,9 +88,9 @@ class HumanNormTextureStart(io.ComfyNode):
                     default="any",
                     optional=True,
                     tooltip="Of hands and face that the sculpture holds of its start body: a tone, any (the one that"
-                    " connected prompts name, else by the seed), or whatever the model paints.",
+                    " connected guidance names, else by the seed), or whatever the model paints.",
                 ),
-                Prompts.Input("prompts", optional=True, tooltip="Whose words name the skin, such as 'an African man'."),
+                Guidance.Input("guidance", optional=True, tooltip="Whose words name the skin: 'an African man'."),
             ],
             outputs=[Texture.Output("texture", display_name="texture", tooltip="For the texture optimiser.")],
         )
@@ -107,7 +106,7 @@ class HumanNormTextureStart(io.ComfyNode):
         own_mesh: Any | None = None,
         colors_of: TextureState | None = None,
         skin: str = "any",
-        prompts: PromptSet | None = None,
+        guidance: GuidancePayload | None = None,
     ) -> io.NodeOutput:
         check_one_connected(geometry=geometry, own_mesh=own_mesh)
         with ordinary_tensors():
@@ -121,7 +120,7 @@ class HumanNormTextureStart(io.ComfyNode):
             if colors_of is not None:
                 state = moved(colors_of, work_device()).on(mesh)
             else:
-                words = "" if prompts is None else prompts.prompts.prompt
+                words = "" if guidance is None else guidance.prompts.prompts.prompt
                 tones = {"any": tone_of_words(words, seed), "model": ""}
                 hold = None if geometry is None else geometry.hold
                 state = begin_painting(mesh, settings, seed, hold=hold, skin=tones.get(skin, skin))
@@ -159,8 +158,8 @@ class HumanNormTextureOptimizer(io.ComfyNode):
         render_size: int = 0,
         learning_rate: float = 1.0,
     ) -> io.NodeOutput:
-        settings = coarse_part(settings_of(preset))
-        settings = shortened(settings, steps) if steps else settings
+        settings = coarse_only(settings_of(preset))
+        settings = settings.with_steps(steps) if steps else settings
         settings = _with_numbers(for_guide(settings, guidance), views_per_step, render_size, learning_rate)
         with ordinary_tensors():
             return _painted(cls, texture, guidance, settings, seed)
@@ -227,8 +226,8 @@ class HumanNormTextureRefiner(io.ComfyNode):
         render_size: int = 0,
         learning_rate: float = 1.0,
     ) -> io.NodeOutput:
-        settings = fine_part(settings_of(preset))
-        settings = shortened(settings, steps) if steps else settings
+        settings = fine_only(settings_of(preset))
+        settings = settings.with_steps(steps) if steps else settings
         settings = replace(settings, fine_loss=loss, perceptual_weight=perceptual_weight)  # type: ignore[arg-type]
         if target_views:
             settings = replace(settings, fine_views=target_views)
@@ -299,7 +298,7 @@ def run_painting(
 def _check_guide(guidance: GuidancePayload) -> None:
     kind = guidance.prompts.prompts.modality
     if kind != "color":
-        raise InputError(f"guidance: expected prompts of kind image, got kind {kind}")
+        raise InputError(f"guidance: expected prompts of kind image, got kind {kind_of(kind)}")
     if guidance.control_net is None:
         raise InputError("guidance: expected one with the normal ControlNet connected, got one without")
 
@@ -308,7 +307,7 @@ def for_guide(settings: TextureSettings, guidance: GuidancePayload) -> TextureSe
     """The settings with the cameras and texts that the guide's model and prompts need."""
     texts = guidance.prompts.prompts
     plan = guidance.plan or TEXTURE_CAMERA_PLANS[texts.plan]
-    return replace(settings, plan=plan, text_rule=texts.rule, guidance_scale=guidance.cfg)
+    return replace(settings, plan=plan, text_plan=texts.plan, text_rule=texts.rule, guidance_scale=guidance.cfg)
 
 
 def _with_numbers(settings: TextureSettings, views: int, render_size: int, rate: float) -> TextureSettings:

@@ -69,7 +69,7 @@ def test_a_posed_body_comes_with_crops_that_follow_it(tiny_human: HumanSettings)
     assert job.body is not None and job.network_prompt == "an old African man, sitting" and job.skin == "dark"
     assert torch.equal(job.start.vertices, job.body.vertices)
     for before, after in (
-        (tiny_human.geometry.camera_plan, job.settings.geometry.camera_plan),
+        (tiny_human.geometry.plan, job.settings.geometry.plan),
         (tiny_human.texture.plan, job.settings.texture.plan),
     ):
         assert after is not None and after != before

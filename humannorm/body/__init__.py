@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from humannorm.body.body import POSES, WORKING_HEIGHT, Body, load_body, named_pose, plan_for_body
+from humannorm.body.body import POSES, Body, load_body, named_pose, plan_for_body
 from humannorm.body.shape import BodyShape
 from humannorm.body.words import shape_of_words, with_pose, worn_of_words
 
 __all__ = [
     "POSES",
-    "WORKING_HEIGHT",
     "Body",
     "BodyShape",
     "load_body",

@@ -19,7 +19,10 @@ RESULTS = ("human.glb", "paint.glb", "sculpt.glb")  # what a run leaves in its f
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "human", metavar="HUMAN", help=f"a GLB, OBJ or PLY file, the folder of a run, or the word {BODY}; facing +Z"
+        "human",
+        metavar="HUMAN",
+        nargs="?",
+        help=f"a GLB, OBJ or PLY file, the folder of a run, or the word {BODY}; facing +Z",
     )
     parser.add_argument(
         "--clip",
@@ -32,7 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--start-pose", default="a-pose", metavar="POSE", help="named pose that HUMAN stands in")
     parser.add_argument("--travel", action="store_true", help="let clips leave the spot, instead of walking in place")
-    parser.add_argument("--up", choices=("y", "z"), help="vertical axis of .bvh files (default: by their joint names)")
+    parser.add_argument(
+        "--clip-up", choices=("y", "z", "x"), help="vertical axis of .bvh files (default: as the person stands in them)"
+    )
+    parser.add_argument(
+        "--joints", metavar="FILE", help="JSON with the joints of .bvh files whose names are not known, see --explain"
+    )
+    parser.add_argument(
+        "--explain",
+        metavar="FILE.bvh",
+        help="say how a motion file is read, write its joints to joints.json for --joints, and end; without HUMAN",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     add_out(parser)
 
@@ -40,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from humannorm.body import load_body
     from humannorm.body.clip_names import clips_named
+    from humannorm.body.joint_names import read_joint_table
     from humannorm.checks import InputError
     from humannorm.export.skinned import write_skinned_glb
     from humannorm.rigging import rig_human
@@ -47,15 +61,21 @@ def run(args: argparse.Namespace) -> int:
 
     begin = time.monotonic()
     start = load_body(pose=args.start_pose)
+    if args.explain is not None:
+        return explain(args.explain, args.clip_up, args.out)
+    if args.human is None:
+        raise InputError(f"HUMAN: expected a file, the folder of a run, or the word {BODY}, got none")
+    joints = None if args.joints is None else read_joint_table(args.joints)
+    clip_up = args.clip_up
     source = find_human(args.human)
     mesh, surface = load_human(source)
     target = args.out / "animated.glb"
     if target.exists() and not args.overwrite:
         raise InputError(f"--out: expected a folder without animated.glb, got {args.out} (--overwrite replaces it)")
-    clips_named(args.clip, start, args.up, argument="--clip")  # refused before long work
+    clips_named(args.clip, start, clip_up, argument="--clip", joints=joints)  # refused before long work
     human = rig_human(mesh, args.rig, start)
     rigged = time.monotonic() - begin
-    clips = clips_named(args.clip, human.body, args.up, argument="--clip")
+    clips = clips_named(args.clip, human.body, clip_up, argument="--clip", joints=joints)
     motions = [human.motion(clip if args.travel else clip.in_place()) for clip in clips]
     write_skinned_glb(target, surface, human.skin, motions, overwrite=args.overwrite)
     print(f"{target}: {len(human.skin.joint_names)} joints, clips {', '.join(motion.name for motion in motions)}")
@@ -74,6 +94,32 @@ def run(args: argparse.Namespace) -> int:
         "seconds": round(time.monotonic() - begin, 1),
     }
     (args.out / "animate.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def explain(path: str, up: str | None, out: Path) -> int:
+    """How a motion file is read, in words and as a table of its joints to change."""
+    from humannorm.body import load_body
+    from humannorm.body.bvh import load_bvh
+    from humannorm.body.joint_names import NEEDED, match_joints
+    from humannorm.body.retarget import read_motion
+
+    motion = load_bvh(path)
+    table = match_joints(motion.joint_names, motion.parents, partly=True)
+    missing = [joint for joint in NEEDED if joint not in table]
+    print(f"{path}: {motion.num_frames} frames of {motion.frame_time:g} s, {len(motion.joint_names)} joints")
+    if missing:
+        print(f"not found: {', '.join(missing)}; write their names into joints.json beside the file's, for --joints")
+    else:
+        stance = read_motion(motion, load_body(), up).stance
+        rest = "a standing person" if stance.rest_is_upright else "no person; axes are found from the frames"
+        print(f"vertical axis {stance.up}; its rest is {rest}")
+    ours = {at: joint for joint, at in table.items()}
+    target = out / "joints.json"
+    out.mkdir(parents=True, exist_ok=True)
+    joints = {name: ours.get(at) for at, name in enumerate(motion.joint_names)}
+    target.write_text(json.dumps({"file": Path(path).name, "joints": joints}, indent=2) + "\n", encoding="utf-8")
+    print(target)
     return 0
 
 

@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
 
     from humannorm.cameras import orbit
     from humannorm.checks import check_range
-    from humannorm.export.showing import to_working_box
     from humannorm.images import save_png
     from humannorm.rendering.passes import render
+    from humannorm.working_box import to_working_box
 
     views, passes = parse_views(args.views), parse_passes(args.passes)
     check_range("--size", args.size, 1, 8192)

@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="`small`: the same for colour under its normal map; unless given, as `--parts`",
     )
     parser.add_argument("--checkpoint-seconds", type=float, help="a killed run loses at most this")
+    parser.add_argument(
+        "--latent-channels",
+        type=int,
+        metavar="N",
+        help="`small`: of its VAE (default 4); those that --base has stay as they are, the others carry more detail",
+    )
     parser.add_argument("--vae-steps", type=int, help="`small`: steps of its VAE stage")
     parser.add_argument("--text-steps", type=int, help="`small`: steps of its text encoder on attributes")
     parser.add_argument("--coarse-steps", type=int, help="`small`: steps of its stage at half resolution")
@@ -73,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         "average_every",
         "sheet_steps",
         "sheet_prompts",
+        "latent_channels",
         "vae_steps",
         "text_steps",
         "coarse_steps",
@@ -97,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         drawn = _given(sheet_prompts=args.sheet_prompts, parts=args.parts)
         small = replace(
             small,
+            vae=replace(small.vae, **_given(latent_channels=args.latent_channels)),
             vae_loop=replace(small.vae_loop, **shared, **_given(steps=args.vae_steps)),
             text_loop=replace(small.text_loop, **shared, **_given(steps=args.text_steps)),
             coarse_loop=replace(small.coarse_loop, **shared, **_given(steps=args.coarse_steps)),

@@ -25,10 +25,10 @@ from humannorm.geometry.lattice import (
     key_offset,
     keys_from_addresses,
 )
+from humannorm.working_box import BOX
 
 SignedField = Callable[[Tensor], Tensor]  # world points [N, 3] -> signed distance [N], negative inside
 
-BOX = 1.0  # half side of the working box
 _POINTS_PER_BATCH = 1 << 18
 
 

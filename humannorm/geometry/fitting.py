@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import InputError, check_range
-from humannorm.geometry.band import BOX
 from humannorm.geometry.fields import DenseGridField, HashGridField, SdfField
 from humannorm.geometry.start import StartMesh, sample_surface
+from humannorm.working_box import BOX
 
 __all__ = ["FitReport", "FitSettings", "fit_field"]
 

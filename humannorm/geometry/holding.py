@@ -23,11 +23,12 @@ from humannorm.body.painted_skin import skin_opacity, skin_picture
 from humannorm.body.regions import following_vertices, share_near, share_of_regions
 from humannorm.checks import check_range
 from humannorm.distance.signed_distance import SignedDistance
-from humannorm.geometry.band import BOX, SignedField
+from humannorm.geometry.band import SignedField
 from humannorm.geometry.garment_extent import garment_vertices
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.mesh import Mesh, vertex_normals
 from humannorm.schedules import constant
+from humannorm.working_box import BOX
 
 __all__ = [
     "HeldPoints",

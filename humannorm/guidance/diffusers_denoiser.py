@@ -13,10 +13,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import InputError, check_range, check_tensor
-from humannorm.guidance.folders import WEAK_UNET, load_component, load_tokenizer, model_folder, read_config
+from humannorm.guidance.folders import (
+    WEAK_UNET,
+    load_component,
+    load_tokenizer,
+    model_folder,
+    read_config,
+)
 from humannorm.images import from_network, to_network
+from humannorm.prompt_fitting import fit_prompt
 
 TEXTS_KEPT = 256  # embeddings; a person in all parts and views takes 16 for each kind of picture
+# Of a schedule that ends in pure noise (Lin et al. 2024, "zero terminal SNR"), where sigma would be infinite: the last
+# alphabar that the host takes as well. A picture's share of the input there is 1 in 4519.
+LEAST_ALPHABAR = 4.8973451890853435e-08
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class DiffusersDenoiser:
         self.controlnet, self.weak_unet, self.autoguidance = controlnet, weak_unet, autoguidance
         self.scheduler_config = scheduler_config
         self.prediction_type = str(scheduler_config.get("prediction_type", "epsilon"))
-        alphabar = DDPMScheduler.from_config(scheduler_config).alphas_cumprod.double()
+        alphabar = DDPMScheduler.from_config(scheduler_config).alphas_cumprod.double().clamp_min(LEAST_ALPHABAR)
         self._log_sigmas = (((1 - alphabar) / alphabar).sqrt().log()).float().to(unet.device)
         self._texts: OrderedDict[str, Tensor] = OrderedDict()  # embeddings of the prompts used last
         for module in self.modules:
@@ -160,12 +170,15 @@ class DiffusersDenoiser:
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "B T D"]:
-        """The text encoder's last hidden states; longer prompts are cut at the encoder's length, as SD does."""
+        """The text encoder's last hidden states. Of longer prompts the user's last words are cut, and a warning says
+        so; weights and the like, which mean nothing to the encoder, are left out: see `humannorm.prompt_fitting`."""
         length = self.text_encoder.config.max_position_embeddings
-        tokens = self.tokenizer(
-            list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        )
+        fitted = [fit_prompt(prompt, length - 2, self._count_tokens) for prompt in prompts]  # begin and end apart
+        tokens = self.tokenizer(fitted, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         return self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
 
     def condition(
         self,

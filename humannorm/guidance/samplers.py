@@ -120,4 +120,14 @@ def sample_latents(
         x = scheduler.step(denoised, timestep, x).prev_sample
         if progress is not None:
             progress(number + 1, len(scheduler.timesteps))
+    check_finite(x)
     return x
+
+
+def check_finite(latents: Float[Tensor, "B C h w"]) -> None:
+    """Raise `InputError` for what would be saved as black pictures."""
+    if not bool(torch.isfinite(latents).all()):
+        raise InputError(
+            "models: expected networks that answer with finite numbers, got NaN or infinite ones; half precision may"
+            " overflow (fp32 or bf16 does not), else the weights or the noise schedule of the folder are broken"
+        )

@@ -11,7 +11,7 @@ import torch
 from humannorm.checks import InputError, check_choice
 from humannorm.guidance.denoiser import Denoiser
 from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
-from humannorm.guidance.folders import load_component, model_folder, read_config
+from humannorm.guidance.folders import find_folders, load_component, model_folder, read_config
 from humannorm.processor import network_dtype, network_precision
 
 __all__ = ["KINDS", "PUBLISHED_FOLDERS", "StageGuides", "find_guides", "load_networks"]
@@ -75,9 +75,9 @@ def load_networks(
     )
 
 
-def published_in(models: str | Path) -> list[str]:
-    """Which of the published folders stand in this one; none in a diffusers folder or in the bundled model."""
-    return [name for name in PUBLISHED_FOLDERS if str(models) != "bundled" and (Path(models) / name).is_dir()]
+def published_in(models: str | Path) -> dict[str, Path]:
+    """Where the published folders stand in this one; none in a diffusers folder or in the bundled model."""
+    return {} if str(models) == "bundled" else find_folders(Path(models), PUBLISHED_FOLDERS)
 
 
 def check_folders(models: str | Path, kinds: Collection[str]) -> None:
@@ -92,11 +92,11 @@ def check_folders(models: str | Path, kinds: Collection[str]) -> None:
         return
     for name in (name for kind in KINDS if kind in kinds for name in FOLDERS_OF[kind]):
         if name not in there:
-            raise InputError(f"{Path(models) / name}: expected beside {there[0]}, got no such folder")
+            raise InputError(f"{Path(models) / name}: expected beside {next(iter(there))}, got no such folder")
         if name == CONTROL:
-            read_config(Path(models), name)
+            read_config(there[name].parent, there[name].name)
         else:
-            model_folder(Path(models) / name)
+            model_folder(there[name])
 
 
 def _load(
@@ -110,15 +110,16 @@ def _load(
     import diffusers
 
     dtype = network_dtype(precision, device)
-    if not published_in(models):
+    there = published_in(models)
+    if not there:
         return DiffusersDenoiser.load(
             models, device=device, dtype=dtype, control=kind == "color", autoguidance=autoguidance
         )
-    folder = Path(models) / FOLDERS_OF[kind][0]
-    guide = DiffusersDenoiser.load(folder, device=device, dtype=dtype, autoguidance=autoguidance)
+    guide = DiffusersDenoiser.load(there[FOLDERS_OF[kind][0]], device=device, dtype=dtype, autoguidance=autoguidance)
     if kind == "color":
+        place = there[CONTROL]
         control = load_component(
-            Path(models), CONTROL, diffusers.ControlNetModel, device=torch.device(device), dtype=dtype
+            place.parent, place.name, diffusers.ControlNetModel, device=torch.device(device), dtype=dtype
         )
         guide.controlnet = control.eval().requires_grad_(False)
     return guide

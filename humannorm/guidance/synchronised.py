@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -47,9 +47,12 @@ STAGES = ("networks", "decode", "agreement", "encode")
 FORMAT = "humannorm walk 1"
 
 
-Agreement = Callable[[Tensor, float], Tensor]
-"""What all views' clean estimates would be if they showed one thing: of pictures [B, H, W, 3] in 0..1, or of latents
-with the channels last, and of the share of the walk that is done, 0..1."""
+@runtime_checkable
+class Agreement(Protocol):
+    """What all views' clean estimates would be if they showed one thing."""
+
+    def __call__(self, estimates: Float[Tensor, "B H W C"], share: float) -> Float[Tensor, "B H W C"]:
+        """estimates: pictures 0..1, or latents with the channels last. share: of the walk that is done, 0..1."""
 
 
 @dataclass(frozen=True)

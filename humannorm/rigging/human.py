@@ -15,7 +15,8 @@ from humannorm.body.clips import Clip, clip_transforms, still
 from humannorm.body.rigs import Rig, load_rig
 from humannorm.body.skeleton import local_rotations
 from humannorm.body.skin_binding import JointMotion, SkinBinding
-from humannorm.mesh import Mesh
+from humannorm.checks import InputError
+from humannorm.mesh import Mesh, check_mesh
 from humannorm.rigging.fitting import BodyFit, BodyFitSettings, fit_body
 from humannorm.rigging.relaxation import RelaxationSettings, relaxed_skin
 from humannorm.rigging.transfer import TransferSettings, transfer_weights
@@ -23,6 +24,13 @@ from humannorm.rigging.transfer import TransferSettings, transfer_weights
 __all__ = ["RiggedHuman", "near_folds", "rig_human"]
 
 FITTING = 0.6  # about the fit's share of the work
+
+
+# What a standing human looks like, in shares of the height, for dresses, packs and outstretched arms alike.
+MOST_WIDE = 1.5
+FLATTEST = 0.05
+HEAD = 0.06  # the part of the height that is certainly head, or hat
+WIDEST_HEAD = 0.85  # of the whole width
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +88,8 @@ def rig_human(
     tell: called with how much of the work is done, 0..1, and may end it by an exception.
     """
     skeleton = load_rig(rig)
+    check_mesh(mesh)
+    _check_outline(mesh)
     found = fit_body(mesh, start, fit, None if tell is None else lambda share: tell(FITTING * share))
     weight_joints, weights = transfer_weights(mesh, found.body, skeleton, transfer)
     skin = SkinBinding(skeleton.joint_names, skeleton.parents, skeleton.heads(found.body), weight_joints, weights)
@@ -88,6 +98,24 @@ def rig_human(
     if tell is not None:
         tell(1.0)
     return dataclasses.replace(human, skin=skin)
+
+
+def _check_outline(mesh: Mesh) -> None:
+    """Refuse what cannot be a standing human by its box and its top, before the long work."""
+    used = mesh.vertices[mesh.faces.flatten()].detach()
+    wide, tall, deep = (used.amax(0) - used.amin(0)).tolist()
+    if not (MOST_WIDE * tall >= wide and FLATTEST * tall <= deep <= tall):
+        raise InputError(
+            f"mesh: expected a standing human, +Y up and facing +Z, got one {wide:.3g} wide, {tall:.3g} tall and"
+            f" {deep:.3g} deep"
+        )
+    top = used[used[:, 1] > float(used[:, 1].max()) - HEAD * tall]
+    crown = float(top[:, 0].max() - top[:, 0].min())
+    if crown > WIDEST_HEAD * wide:
+        raise InputError(
+            f"mesh: expected a standing human, +Y up and facing +Z, got one whose top is {crown / wide:.0%} as wide as"
+            " the whole"
+        )
 
 
 def _relaxed(human: RiggedHuman, settings: RelaxationSettings) -> SkinBinding:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_range, check_tensor
 from humannorm.distance.signed_distance import SignedDistance
-from humannorm.fields.hash_grid import FEATURES, Engine, GridLayout, HashGridEncoding
+from humannorm.fields.hash_grid import Engine, GridLayout
+from humannorm.fields.hash_network import HashNetwork
 from humannorm.geometry.holding import share_at
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import Pass, RenderedPasses, render
@@ -108,21 +109,16 @@ class ColorField(nn.Module):
         raise NotImplementedError
 
 
-class HashColorField(ColorField):
+class HashColorField(HashNetwork, ColorField):
     """c(x) = sigmoid(W2 relu(W1 encode(x))), the published texture (reference section 3 of the paper's code)."""
 
     def __init__(self, settings: HashColorSettings, generator: torch.Generator, engine: Engine = "warp") -> None:
-        super().__init__()
+        super().__init__(settings.layout, settings.hidden, 3, generator, engine=engine)
         self.settings: HashColorSettings = settings
-        self.encoding = HashGridEncoding(settings.layout, generator, engine)
-        self.hidden = _linear(FEATURES * settings.layout.levels, settings.hidden, generator)
-        self.output = _linear(settings.hidden, 3, generator)
 
     def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         check_tensor("points", points, "N 3")
-        features = self.encoding((points + 1.0) / 2.0)
-        colors: Tensor = torch.sigmoid(self.output(torch.relu(self.hidden(features))))
-        return colors
+        return torch.sigmoid(self.network(points))
 
     def fast_parameters(self) -> list[nn.Parameter]:
         return list(self.encoding.tables)
@@ -246,13 +242,6 @@ class HeldColorField(ColorField):
 
     def fast_parameters(self) -> list[nn.Parameter]:
         return self.learned.fast_parameters()
-
-
-def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A layer without bias, Xavier-uniform as tiny-cuda-nn starts it."""
-    layer = nn.Linear(inputs, outputs, bias=False, device=generator.device)
-    nn.init.xavier_uniform_(layer.weight, generator=generator)
-    return layer
 
 
 def make_color_field(settings: ColorFieldSettings, mesh: Mesh, generator: torch.Generator) -> ColorField:

@@ -42,8 +42,8 @@ from humannorm.texture.agreement import (
     texel_surface,
 )
 from humannorm.texture.fields import UvColorField, UvColorSettings
-from humannorm.texture.placing import place
 from humannorm.texture.state import TextureState
+from humannorm.working_box import place
 
 __all__ = [
     "CONTROLS",

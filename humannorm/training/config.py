@@ -76,6 +76,9 @@ class VaeConfig:
     """How often each body part is drawn, "full" included; empty: as often as the dataset shows it."""
     decoder_only: bool = False
     """Keep the encoder, and with it the latents that denoisers have learnt: a finished model's pictures get better."""
+    kept_channels: int = 0
+    """The first so many latent channels stay exactly as they are, for denoisers that have learnt them; the decoder and
+    the encoder's last layer learn the others. 0: everything is trained."""
     scaling_factor: float = 0.18215
     """Stable Diffusion 1.5's; at export the latents are normalised to fit it, by folding into the 1x1 convolutions."""
 

@@ -23,6 +23,7 @@ from humannorm.checks import InputError, check_choice
 from humannorm.processor import has_native_bf16
 from humannorm.training.config import LoopConfig
 from humannorm.training.ema import Ema
+from humannorm.training.fast_norm import speed_up_norms
 from humannorm.training.muon import Muon, hidden_matrices
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,9 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
     if not trained:
         raise InputError("task: expected parameters that require a gradient, got none")
     optimizer = build_optimizer(task, config)
-    task.to(accelerator.device)
+    task.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if accelerator.device.type == "cpu":
+        speed_up_norms(task)
     ema = Ema(task, config.ema_decay)
     first = load_checkpoint(folder / CHECKPOINT, task, ema, optimizer)
     apart = config.average_every > 1 and accelerator.num_processes > 1

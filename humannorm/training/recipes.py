@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,15 @@ from humannorm.training.diffusion import (
 from humannorm.training.loop import autocast_precision, train
 from humannorm.training.shards import KINDS, Shards
 from humannorm.training.text import build_text_encoder, draw_prompt, train_tokenizer
-from humannorm.training.vae import VaeTask, build_vae, encode_shards, latent_statistics, normalise_latents
+from humannorm.training.vae import (
+    VaeTask,
+    build_vae,
+    encode_shards,
+    latent_statistics,
+    normalise_latents,
+    with_latent_channels,
+)
+from humannorm.training.widening import with_latents
 
 logger = logging.getLogger(__name__)
 
@@ -190,8 +198,10 @@ def train_small(
     resolution; the same at full resolution; the weak UNet likewise.
 
     With `start`, a small model's folder, all stages begin with its weights and its tokenizer, and its weak UNet stays
-    as it is, since it is to be weak. A stage that is at its last step is not run again. Returns the folder of the whole
-    model in half precision, with a card that carries the dataset's camera plan.
+    as it is, since it is to be weak. If `config.vae` has more latent channels than that model, its own stay as they
+    are and the others are learnt, from nothing, by all networks, the weak UNet among them. A stage that is at its last
+    step is not run again. Returns the folder of the whole model in half precision, with a card that carries the
+    dataset's camera plan.
     """
     out = Path(out)
     read_plan(data)  # fails now rather than at the end
@@ -199,11 +209,15 @@ def train_small(
     begun = None
     if start is not None:
         begun = DiffusersDenoiser.load(start, dtype=torch.float32, control=True, autoguidance=Autoguidance())
+    grows = begun is not None and begun.channels < config.vae.latent_channels
     with _seeded(config.vae_loop.seed):
+        if begun is not None and grows:
+            config = replace(config, vae=replace(config.vae, kept_channels=begun.channels))
+            _grow(begun, config.vae.latent_channels)
         vae = build_vae(config.vae, shards.resolution) if begun is None else begun.vae
     vae = vae.train().requires_grad_(True)
     train(VaeTask(vae, shards, held_out, config.vae), config.vae_loop, out / "vae", device=device)
-    vae = _normalised(out, shards)
+    vae = _normalised(out, shards, config.vae.kept_channels)
     tokenizer = _tokenizer(out, shards, config.text) if begun is None else begun.tokenizer
     with _seeded(config.text_loop.seed):
         text_encoder = build_text_encoder(tokenizer, config.text) if begun is None else begun.text_encoder
@@ -242,10 +256,10 @@ def train_small(
 
     folder = denoiser("", unet, controlnet, (config.coarse_loop, config.fine_loop), config.diffusion)
     weak = None if begun is None else begun.weak_unet
-    if weak is None:
+    if weak is None or grows:
         loops = (config.weak_coarse_loop, config.weak_fine_loop)
         with _seeded(config.weak_coarse_loop.seed):
-            weak = build_unet(config.weak_unet, config.text, latent)
+            weak = build_unet(config.weak_unet, config.text, latent) if weak is None else weak
         weak, _ = _trained(denoiser("weak_", weak, None, loops, config.weak_diffusion))
     return export_half(folder, out / "model", read_plan(data), weak_unet=weak)
 
@@ -301,11 +315,21 @@ def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _normalised(out: Path, shards: Shards) -> Any:
+def _grow(guide: DiffusersDenoiser, channels: int) -> None:
+    """More latent channels for all networks of a small model, in place; it still draws what it drew."""
+    guide.vae = with_latent_channels(guide.vae, channels)
+    guide.unet, guide.controlnet = with_latents(guide.unet, channels), with_latents(guide.controlnet, channels)
+    if guide.weak_unet is not None:
+        guide.weak_unet = with_latents(guide.weak_unet, channels)
+
+
+def _normalised(out: Path, shards: Shards, kept: int) -> Any:
+    """The trained VAE with normalised latents; the first `kept` channels are what denoisers know them as."""
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(out / "vae" / "model").eval()
     mean, std = latent_statistics(vae, shards)
+    mean[:kept], std[:kept] = 0.0, 1.0 / vae.config.scaling_factor
     normalise_latents(vae, mean, std)
     return vae
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from humannorm.checks import InputError, check_range
 from humannorm.images import contact_sheet, from_network, save_png, to_network
 from humannorm.training.config import VaeConfig
 from humannorm.training.loop import Task
@@ -18,6 +19,12 @@ from humannorm.training.shards import HEAD_SHARE, KINDS, Shards, at_size, upperm
 
 KIND_SHARES = (0.4, 0.2, 0.4)
 """How often normal, depth and colour are drawn: depth is the easiest."""
+
+ROUND_OFF = 0.01
+"""Errors below this, in -1..1, count as squares: a little more than one step of the pictures' 8 bits."""
+
+NEW_LOG_VARIANCE = -5.0
+"""Of new latent channels: more noise than signal in them would teach the decoder to leave them alone."""
 
 
 def build_vae(config: VaeConfig, resolution: int) -> Any:
@@ -37,6 +44,72 @@ def build_vae(config: VaeConfig, resolution: int) -> Any:
     )
 
 
+def with_latent_channels(vae: Any, latent_channels: int) -> Any:
+    """A copy of the VAE with more latent channels: the first are those of the old one, and it draws the same pictures.
+
+    The new channels start as random readings of the encoder's last features with little noise, which the decoder does
+    not read yet.
+    """
+    from diffusers import AutoencoderKL
+
+    old = vae.config.latent_channels
+    check_range("latent_channels", latent_channels, old, 64)
+    wider = AutoencoderKL.from_config({**vae.config, "latent_channels": latent_channels})
+    state, grown = vae.state_dict(), wider.state_dict()
+    mean_rows = torch.arange(old)
+    moments = torch.cat([mean_rows, mean_rows + latent_channels])  # the means come first, then the log variances
+    with torch.no_grad():
+        for name, value in grown.items():
+            if name.startswith("encoder.conv_out."):
+                value[latent_channels:] = 0.0 if name.endswith("weight") else NEW_LOG_VARIANCE
+                value[moments] = state[name]
+            elif name.startswith("quant_conv."):
+                _widen_square(value, state[name], moments)
+            elif name.startswith("post_quant_conv."):
+                _widen_square(value, state[name], mean_rows)
+            elif name == "decoder.conv_in.weight":
+                value.zero_()
+                value[:, :old] = state[name]
+            else:
+                value.copy_(state[name])
+    wider.load_state_dict(grown)
+    return wider.to(vae.device, vae.dtype)
+
+
+def _widen_square(value: Tensor, old: Tensor, places: Tensor) -> None:
+    """Fill a 1x1 convolution (weight or bias) with the identity, and the old one at some of its channels."""
+    value.zero_()
+    if value.ndim == 1:
+        value[places] = old
+        return
+    value[:, :, 0, 0] = torch.eye(len(value))
+    value[places[:, None], places[None, :]] = old
+
+
+class NewChannels(torch.nn.Module):
+    """The encoder's last layer for the latent channels after the first `kept` ones, apart from the kept ones' own."""
+
+    def __init__(self, vae: Any, kept: int) -> None:
+        super().__init__()
+        latent = vae.config.latent_channels
+        if not vae.config.use_quant_conv or not 0 < kept < latent:
+            raise InputError(f"kept_channels: expected 1 to {latent - 1} of {latent} latent channels, got {kept}")
+        rows = torch.arange(kept, latent)
+        self.rows = torch.cat([rows, rows + latent]).tolist()
+        last = vae.encoder.conv_out
+        self.conv = torch.nn.Conv2d(last.in_channels, len(self.rows), last.kernel_size, padding=last.padding)
+        with torch.no_grad():
+            self.conv.weight.copy_(last.weight[self.rows])
+            self.conv.bias.copy_(last.bias[self.rows])  # type: ignore[union-attr]
+
+    @torch.no_grad()
+    def fold(self, vae: Any) -> None:
+        """Write the layer into the VAE's own."""
+        last = vae.encoder.conv_out
+        last.weight[self.rows] = self.conv.weight.to(last.weight)
+        last.bias[self.rows] = self.conv.bias.to(last.bias)  # type: ignore[union-attr]
+
+
 class VaeTask(Task):
     """Weighted L1 of image and image derivatives plus a light KL, mostly on crops around the person."""
 
@@ -50,6 +123,10 @@ class VaeTask(Task):
             vae.encoder.requires_grad_(False)
             if vae.quant_conv is not None:
                 vae.quant_conv.requires_grad_(False)
+        self.new_channels = NewChannels(vae, config.kept_channels) if config.kept_channels else None
+        if self.new_channels is not None:
+            vae.encoder.requires_grad_(False)
+            vae.quant_conv.requires_grad_(False)
 
     def draw(self, generator: torch.Generator, batch_size: int) -> dict[str, Any]:
         whole = int(torch.randint(self.config.whole_every, (), generator=generator)) == 0
@@ -74,25 +151,47 @@ class VaeTask(Task):
         }
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
-        image = batch["image"]
-        posterior = self.vae.encode(image).latent_dist
-        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        image = batch["image"].contiguous(memory_format=torch.channels_last)
+        mean, logvar = self.moments(image)
         decoded = self.vae.decode(mean + (0.5 * logvar).exp() * batch["noise"]).sample.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
         weight = self.config.background_weight + (1.0 - self.config.background_weight) * batch["weight"]
         error = decoded - image
-        loss = weighted_mean(error.abs(), weight) + self.config.gradient_weight * derivative_l1(error, weight)
+        loss = weighted_mean(soft_magnitude(error), weight) + self.config.gradient_weight * derivative_l1(error, weight)
         loss = loss + self.config.block_mean_weight * block_mean_l1(error, weight)
         loss = loss + self.config.square_weight * weighted_mean(error.square(), weight)
         if self.config.similarity_weight:
             dissimilarity = 1.0 - structural_similarity((decoded + 1) / 2, (image + 1) / 2)
-            loss = loss + self.config.similarity_weight * weighted_mean(dissimilarity, weight)
+            # Only inside: next to black the brightness term is so steep that it would see nothing but rounding.
+            loss = loss + self.config.similarity_weight * weighted_mean(dissimilarity, batch["weight"])
         return loss + self.config.kl_weight * kl
+
+    def moments(self, image: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B C h w"]]:
+        """Mean and log variance of the latents' distribution."""
+        from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+        if self.new_channels is None:
+            posterior = self.vae.encode(image).latent_dist
+            return posterior.mean.float(), posterior.logvar.float()
+        encoder = self.vae.encoder
+        with torch.no_grad():  # nothing in here is trained
+            features = encoder.conv_in(image)
+            for block in encoder.down_blocks:
+                features = block(features)
+            features = encoder.conv_act(encoder.conv_norm_out(encoder.mid_block(features)))
+            means, variances = encoder.conv_out(features).chunk(2, dim=1)
+        new_means, new_variances = self.new_channels.conv(features).chunk(2, dim=1)
+        kept = self.config.kept_channels
+        moments = torch.cat([means[:, :kept], new_means, variances[:, :kept], new_variances], dim=1)
+        posterior = DiagonalGaussianDistribution(self.vae.quant_conv(moments))
+        return posterior.mean.float(), posterior.logvar.float()
 
     @torch.no_grad()
     def validate(self, folder: Path, step: int) -> Mapping[str, float]:
         """Reconstructions of held-out people, and their PSNR inside the silhouette per kind."""
         self.shards.refresh()
+        if self.new_channels is not None:
+            self.new_channels.fold(self.vae)
         device = next(self.vae.parameters()).device
         pictures, labels, figures = [], [], {}
         indices = torch.linspace(0, len(self.held_out) - 1, 12).round().long().tolist()
@@ -109,6 +208,8 @@ class VaeTask(Task):
         return figures
 
     def save(self, folder: Path) -> None:
+        if self.new_channels is not None:
+            self.new_channels.fold(self.vae)
         self.vae.save_pretrained(folder)
 
 
@@ -128,6 +229,15 @@ def crop_around(weight: Float[Tensor, "R R"], size: int, generator: torch.Genera
     return min(max(top, 0), limit), min(max(left, 0), limit)
 
 
+def soft_magnitude(error: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The absolute error, rounded off near 0 (Charbonnier et al. 1994): sqrt(e^2 + d^2) - d.
+
+    In bf16 a flat background is off by a random two or three thousandths all over. The sign of such errors, which is
+    the gradient of a plain absolute value, would drown what there is to learn inside the silhouette.
+    """
+    return (error.square() + ROUND_OFF**2).sqrt() - ROUND_OFF
+
+
 def weighted_mean(values: Float[Tensor, "B C H W"], weight: Float[Tensor, "B 1 H W"]) -> Tensor:
     """The mean over all elements, each weighted."""
     return (values * weight).sum() / (weight.sum() * values.shape[1])
@@ -135,15 +245,15 @@ def weighted_mean(values: Float[Tensor, "B C H W"], weight: Float[Tensor, "B 1 H
 
 def derivative_l1(error: Float[Tensor, "B C H W"], weight: Float[Tensor, "B 1 H W"]) -> Tensor:
     """Weighted mean absolute difference of the error between neighbours, along rows plus along columns."""
-    across = (error[..., 1:] - error[..., :-1]).abs()
-    down = (error[..., 1:, :] - error[..., :-1, :]).abs()
+    across = soft_magnitude(error[..., 1:] - error[..., :-1])
+    down = soft_magnitude(error[..., 1:, :] - error[..., :-1, :])
     return weighted_mean(across, weight[..., 1:]) + weighted_mean(down, weight[..., 1:, :])
 
 
 def block_mean_l1(error: Float[Tensor, "B C H W"], weight: Float[Tensor, "B 1 H W"], side: int = 4) -> Tensor:
     """Weighted mean absolute error of the means over blocks of `side` x `side` pixels."""
     pool = torch.nn.functional.avg_pool2d
-    return weighted_mean(pool(error, side).abs(), pool(weight, side))
+    return weighted_mean(soft_magnitude(pool(error, side)), pool(weight, side))
 
 
 def structural_similarity(

@@ -10,7 +10,7 @@ from humannorm.body.worn import Worn, solids_of
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.dressing import dressed, kept_of_start, united
 from humannorm.geometry.holding import WORN, hold_regions
-from humannorm.geometry.settings import preset, shortened
+from humannorm.geometry.settings import preset
 from humannorm.geometry.start import StartMesh, prepare_start
 from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import Mesh, connected_components, is_watertight
@@ -59,7 +59,7 @@ def test_what_is_worn_stays_whatever_the_field_says_and_survives_a_file(tmp_path
     assert len(face_and_hair) > 50, "hair at the face is kept to the full"
     assert float(hold.applied(nothing_anywhere)(face_and_hair).max()) < 0.1 + 1e-3
 
-    settings = shortened(preset("quick"), 4)
+    settings = preset("quick").with_steps(4)
     state, _ = start_state(dressed(undressed, solids), settings, torch.Generator().manual_seed(0))
     state = type(state)(**{**vars(state), "hold": hold})
     save_state(state, tmp_path / "state.safetensors")

@@ -15,8 +15,9 @@ from humannorm.geometry.fields import DenseFieldSettings, FieldSettings, HashFie
 from humannorm.geometry.fitting import FitSettings, fit_field
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.marching import marching_tetrahedra
-from humannorm.geometry.start import BODY_HEIGHT, prepare_start, sample_surface
+from humannorm.geometry.start import prepare_start, sample_surface
 from humannorm.mesh import Mesh, is_watertight, mesh_volume
+from humannorm.working_box import BODY_HEIGHT
 
 SMALL = HashFieldSettings(GridLayout(levels=8, log2_table=15, base=8, growth=1.4), hidden=32)
 

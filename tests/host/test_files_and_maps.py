@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import struct
+import sys
 import types
 from pathlib import Path
 
@@ -91,16 +93,18 @@ def test_transparency_that_is_lost_is_told(rooms, dressed_up):
         rooms.host_mesh.from_host(value)
 
 
-def test_the_hosts_own_writer_takes_all_that_we_hand_over(rooms, dressed_up, tmp_path, comfyui):
+def test_the_hosts_own_writer_takes_all_that_we_hand_over(rooms, dressed_up, monkeypatch):
     """MESH to GLB by the host, GLB to MESH by us; only newer hosts write maps."""
     import comfy_api.latest
 
     if not hasattr(getattr(comfy_api.latest, "Types", None), "File3D"):
         pytest.skip("this host writes positions alone")
+    hosts = types.SimpleNamespace(PromptServer=types.SimpleNamespace(instance=None))
+    monkeypatch.setitem(sys.modules, "server", hosts)  # the tests' own module has this name too
     from comfy_extras.nodes_save_3d import mesh_item_to_glb_bytes
 
     content = mesh_item_to_glb_bytes(rooms.host_mesh.baked_to_host(dressed_up), 0)
-    file = comfy_api.latest.Types.File3D(__import__("io").BytesIO(content), file_format="glb")
+    file = comfy_api.latest.Types.File3D(io.BytesIO(content), file_format="glb")
     back = rooms.host_mesh.baked_from_host(file)
     assert_same_look(back, dressed_up, 1.01 / 255)
     assert back.material.metallic == 0.5 and back.material.roughness == 0.25
@@ -228,7 +232,7 @@ def hostile() -> dict[str, tuple[graphs.Graph, str]]:
                 "rig": node("HumanNormRig", mesh=["made", 0], rig="mixamo"),
                 "show": node("PreviewImage", images=["rig", 2]),
             },
-            "mesh: expected a standing human, got",
+            "mesh: expected a standing human, +Y up and facing +Z, got one",
         ),
         "a box": (
             {
@@ -238,7 +242,7 @@ def hostile() -> dict[str, tuple[graphs.Graph, str]]:
                 ),
                 "show": node("PreviewImage", images=["pose", 2]),
             },
-            "mesh: expected a standing human, got",
+            "mesh: expected a standing human, +Y up and facing +Z, got one",
         ),
     }  # fmt: skip
 

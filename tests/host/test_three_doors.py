@@ -44,8 +44,10 @@ def test_nodes_begin_as_the_library_does(pack, tiny_human, tmp_path, monkeypatch
         (geometry,) = start.execute(
             "quick", "preset", 0, 4, body=body, hold_hands=True, hold_face=True, wears=PROMPT
         ).result
+        payload = node(pack, "payloads", "GuidancePayload")
+        guidance = payload(None, prompts, None, 3.0, 128)  # its words are all that is asked for here
         texture_start = node(pack, "texture", "HumanNormTextureStart")
-        (texture,) = texture_start.execute("quick", "preset", 64, 4, geometry=geometry, prompts=prompts).result
+        (texture,) = texture_start.execute("quick", "preset", 64, 4, geometry=geometry, guidance=guidance).result
     assert prompts.prompts.prompt == job.network_prompt == f"{PROMPT}, standing"
     save_state(geometry, tmp_path / "node.safetensors")
     assert (tmp_path / "node.safetensors").read_bytes() == (tmp_path / "library.safetensors").read_bytes()

@@ -220,6 +220,14 @@ def test_small_model_from_nothing(people_shards, tmp_path):
     for name in ("unet", "controlnet", "weak_unet"):
         first, second = (load_file(next((place / name).glob("*.safetensors"))) for place in (folder, copy))
         assert all(torch.equal(first[key], second[key]) for key in first)
+    # More latent channels: the old ones stay, and what is drawn with them; at a rate of 0 the new ones stay unread.
+    more = replace(again, vae=replace(config.vae, latent_channels=6))
+    grown = DiffusersDenoiser.load(train_small(data, tmp_path / "more", more, start=folder, device="cpu"), control=True)
+    assert guide.channels == 4 and grown.channels == grown.vae.config.latent_channels == 6
+    images = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(grown.encode_images(images)[:, :4], guide.encode_images(images), rtol=1e-2, atol=1e-2)
+    (weak,) = (tmp_path / "more" / "model" / "weak_unet").glob("*.safetensors")
+    assert load_file(weak)["conv_in.weight"].shape[1] == 6
 
 
 def test_checkpoint_of_another_training(tiny_sd, people_shards, tmp_path):

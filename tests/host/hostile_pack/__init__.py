@@ -83,7 +83,8 @@ class FileInMemory(_Maker):
 def _box(format: str) -> bytes:
     import trimesh
 
-    return bytes(trimesh.creation.box((1, 2, 0.5)).export(file_type=format))
+    content = trimesh.creation.box((1, 2, 0.5)).export(file_type=format)
+    return content.encode() if isinstance(content, str) else content
 
 
 class TwoMeshes(_Maker):
