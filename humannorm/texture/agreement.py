@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from humannorm.cameras import Cameras
-from humannorm.checks import check_range, check_tensor
+from humannorm.checks import InputError, check_range, check_tensor
 from humannorm.images import lab_from_srgb
-from humannorm.mesh import Mesh, welded_vertex_normals
+from humannorm.mesh import Mesh, unique_edges, weld, welded_vertex_normals
 from humannorm.rendering.fusing import SurfacePoints, SurfaceViews, observe
 from humannorm.rendering.texels import Texels, find_texels, nearest_texel
 
@@ -29,6 +29,7 @@ __all__ = [
     "texel_surface",
 ]
 
+BORDER_ROUNDS = 6  # of averaging: 1.7 edges of a marched surface wide
 ALIKE = 15.0  # CIELAB: colours that count as one and the same
 LEAKED = 0.01  # factor on the trust in a pixel that shows another label's colour
 
@@ -86,9 +87,7 @@ def texel_surface(mesh: Mesh, size: int, labels_at: LabelsAt | None = None) -> T
     points = texels.interpolate(mesh, mesh.vertices)
     labels = torch.zeros(len(points), dtype=torch.int32, device=mesh.device)
     if labels_at is not None:
-        found = labels_at(points)
-        check_tensor("labels", found, f"{len(points)}", dtype="int")
-        labels = found.to(labels)
+        labels = _smooth_labels(mesh, labels_at, texels).to(labels)
     number, uvs, faces = nearest_texel(texels), mesh.uvs, mesh.faces
     assert uvs is not None
 
@@ -99,6 +98,27 @@ def texel_surface(mesh: Mesh, size: int, labels_at: LabelsAt | None = None) -> T
 
     unit = F.normalize(texels.interpolate(mesh, normals), dim=1)
     return TexelSurface(mesh, texels, SurfacePoints(points.contiguous(), unit.contiguous(), labels, nearest))
+
+
+def _smooth_labels(mesh: Mesh, labels_at: LabelsAt, texels: Texels) -> Int64[Tensor, " N"]:
+    """The texels' labels with borders that are smooth curves, where those of a marched surface follow its faces.
+
+    One-hot labels of the vertices are averaged over their neighbours `BORDER_ROUNDS` times, interpolated on the faces,
+    and the largest wins.
+    """
+    found = labels_at(mesh.vertices)
+    check_tensor("labels", found, f"{mesh.num_vertices}", dtype="int")
+    if int(found.min()) < 0:
+        raise InputError(f"labels: expected 0 or more, got {int(found.min())}")
+    first = weld(mesh.vertices)
+    share = F.one_hot(found.long()[first]).to(mesh.vertices)
+    low, high = unique_edges(first[mesh.faces]).unbind(1)
+    count = torch.zeros(mesh.num_vertices, device=mesh.device)
+    count = count.index_add(0, low, torch.ones_like(count[low])).index_add(0, high, torch.ones_like(count[high]))
+    for _ in range(BORDER_ROUNDS):
+        around = torch.zeros_like(share).index_add(0, low, share[high]).index_add(0, high, share[low])
+        share = (share + around / count.clamp_min(1)[:, None]) / 2
+    return texels.interpolate(mesh, share[first]).argmax(1)
 
 
 @dataclass(frozen=True, eq=False)

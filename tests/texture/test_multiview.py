@@ -67,7 +67,7 @@ def test_what_all_views_believe_is_what_the_whole_surface_wears(tube, settings, 
     painting = paint_synchronised(tube, "a person", settings, believes_in_color(RED, RED))
     assert torch.allclose(painting.texture, torch.tensor(RED).expand(64, 64, 3), atol=1e-4)
     assert painting.figures["disagreement_first"] < 0.01
-    assert painting.figures["forwards"] == 2 * 5 * 8
+    assert painting.figures["forwards"] == 2 * 8 * 8
     assert torch.allclose(painting.mesh.vertices, tube.vertices, atol=1e-6)
 
 
@@ -110,7 +110,7 @@ def test_given_views_are_projected_onto_what_they_show(tube, settings, believes_
     back = painting.texture[32, 32]
     assert float((back - torch.tensor(GREEN)).abs().max()) < 0.1
     assert torch.allclose(painting.pictures[2], green)
-    assert painting.figures["forwards"] == 2 * 5 * 7
+    assert painting.figures["forwards"] == 2 * 8 * 7
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(tube, settings, believes_in_color, sick, tmp_path):
