@@ -11,10 +11,11 @@ import torch
 from comfy_api.latest import io, ui
 
 from humannorm.body import Body as BodyValue
+from humannorm.cameras import CAMERA_PLANS
 from humannorm.checks import InputError
 from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
 from humannorm.geometry.sculpt import sculpt
-from humannorm.geometry.settings import GeometrySettings, shortened
+from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.settings import preset as settings_of
 from humannorm.geometry.state import GeometryState, load_state
 from humannorm.request import START_SETTINGS, StartFigure, figure_of_body, outfit_for
@@ -200,7 +201,7 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
     ) -> io.NodeOutput:
         guides = {"normal": normal_guidance} | ({} if depth_guidance is None else {"depth": depth_guidance})
         settings = settings_of(preset)
-        settings = shortened(settings, steps) if steps else settings
+        settings = settings.with_steps(steps) if steps else settings
         settings = replace(
             settings,
             views=views_per_step or settings.views,
@@ -231,9 +232,7 @@ def span_of_run(settings: GeometrySettings, begin: float, end: float) -> tuple[i
         raise InputError(
             f"begin, end: expected at least one step between them, got {begin:g} and {end:g} of {settings.steps} steps"
         )
-    # The camera plan's pace is written for the whole run.
-    pace = settings.plan_steps * last / settings.steps
-    return first, replace(settings, steps=last, plan_steps=round(pace))
+    return first, replace(settings, steps=last)
 
 
 def run_sculpting(
@@ -259,7 +258,7 @@ def run_sculpting(
             normal=named["normal"],
             depth=named.get("depth"),
             generator=run.generator,
-            callback=lambda now: run.tell(now.step, now.normal_map, now.seconds_left),
+            callback=lambda now: run.tell(now.step, now.picture, now.seconds_left),
             checkpoint=run.checkpoint,
         )
 
@@ -287,8 +286,8 @@ def for_guide(settings: GeometrySettings, guide: GuidancePayload) -> GeometrySet
     return replace(
         settings,
         text_rule=texts.rule,
-        plan=texts.plan,  # type: ignore[arg-type]
-        camera_plan=guide.plan,
+        text_plan=texts.plan,
+        plan=guide.plan or CAMERA_PLANS[texts.plan],
         guidance_scale=guide.cfg,
     )
 

@@ -16,7 +16,7 @@ from humannorm.distance.signed_distance import SignedDistance
 from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.fields import HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
-from humannorm.geometry.settings import PRESETS, QUICK, shortened
+from humannorm.geometry.settings import PRESETS, QUICK
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import is_watertight
@@ -99,7 +99,7 @@ def test_an_edit_of_one_part(
     tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = ["--models", str(tiny_sd("v_prediction")), "--steps", "1"]
-    small = shortened(SMALL, 1)
+    small = SMALL.with_steps(1)
     finished, _ = start_state(prepare_start(load_body().to_mesh()), small, torch.Generator().manual_seed(0))
     save_state(finished, tmp_path / "finished.safetensors")
     edit = ["--edit", str(tmp_path / "finished.safetensors"), "--only", "shoes"]

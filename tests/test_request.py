@@ -69,7 +69,7 @@ def test_a_posed_body_comes_with_crops_that_follow_it(tiny_human: HumanSettings)
     assert job.body is not None and job.network_prompt == "an old African man, sitting" and job.skin == "dark"
     assert torch.equal(job.start.vertices, job.body.vertices)
     for before, after in (
-        (tiny_human.geometry.camera_plan, job.settings.geometry.camera_plan),
+        (tiny_human.geometry.plan, job.settings.geometry.plan),
         (tiny_human.texture.plan, job.settings.texture.plan),
     ):
         assert after is not None and after != before
@@ -105,7 +105,7 @@ def test_numbers_of_the_request_are_in_the_settings() -> None:
         HumanRequest("a man", height_m=1.6, faces=500, texture_size=64, sculpt_steps=7, paint_steps=9)
     )
     assert (settings.export.height_m, settings.export.faces, settings.export.texture_size) == (1.6, 500, 64)
-    assert (settings.geometry.steps, settings.texture.steps) == (7, 9)
+    assert (settings.geometry.steps, settings.texture.walk.steps, settings.texture.texture_size) == (7, 9, 64)
     for wrong in ({"height_m": 0.0}, {"faces": 1}, {"texture_size": 9000}, {"sculpt_steps": 0}, {"preset": "slow"}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             HumanRequest("a man", **wrong)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from torch import Tensor
 from humannorm.body.shape import BodyShape
 from humannorm.checks import check_choice
 
-__all__ = ["SKIN_SIZE", "SKIN_TONES", "skin_opacity", "skin_picture", "tone_of_words"]
+__all__ = ["SKIN_SIZE", "SKIN_TONES", "mean_skin", "skin_opacity", "skin_picture", "tone_of_words"]
 
 DATA = Path(__file__).parent / "data" / "skins.npz"
 SKIN_SIZE = 512  # texels a side
@@ -56,6 +56,12 @@ def skin_picture(shape: BodyShape, tone: str) -> Float[Tensor, "S S 3"]:
 def skin_opacity() -> Float[Tensor, "S S"]:
     """Where the pictures are worn, 0..1: face and ears up to the hairline, throat, and hands; soft at the border."""
     return _picture("opacity")[..., 0]
+
+
+def mean_skin(shape: BodyShape, tone: str) -> Float[Tensor, "3"]:
+    """The mean colour, sRGB 0..1, of the painted skin where it is worn."""
+    opacity = skin_opacity()[..., None]
+    return (skin_picture(shape, tone) * opacity).sum((0, 1)) / opacity.sum()
 
 
 @functools.cache

@@ -25,8 +25,8 @@ from humannorm.commands.progress import ProgressLine
 if TYPE_CHECKING:
     from humannorm.guidance import DiffusersDenoiser
     from humannorm.mesh import Mesh
+    from humannorm.optimisation import OptimiserProgress
     from humannorm.stages import PaintedSurface
-    from humannorm.texture.paint import PaintProgress
     from humannorm.texture.settings import TextureSettings
     from humannorm.texture.state import TextureState
     from humannorm.texture.surface import SurfaceColors
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.texture.fields import UvColorSettings
     from humannorm.texture.paint import paint
     from humannorm.texture.perceptual import make_perceptual
-    from humannorm.texture.settings import coarse_part
+    from humannorm.texture.settings import coarse_only
     from humannorm.texture.state import load_state, save_state
 
     begin = time.monotonic()
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     bar = PreviewedProgress(out)
     coarse_file = out / "coarse.safetensors"
-    runs = ([coarse_part(settings)] if settings.coarse_steps else []) + [settings]
+    runs = ([coarse_only(settings)] if settings.coarse_steps else []) + [settings]
     for run in runs:
         if state.step < run.steps:
             state = paint(
@@ -143,14 +143,18 @@ def body_with_uvs() -> Mesh:
 
 
 def chosen_settings(args: argparse.Namespace) -> TextureSettings:
-    """The settings behind --preset, --models and --steps."""
+    """The settings of the distillation behind --preset, --models and --steps."""
     from humannorm.checks import check_range
-    from humannorm.request import HumanRequest, settings_of
+    from humannorm.models import camera_plan
+    from humannorm.texture.settings import preset
 
-    if args.steps is not None:
-        check_range("--steps", args.steps, 1, 1_000_000)
-    request = HumanRequest(args.prompt, preset=args.preset, models=args.models, paint_steps=args.steps)
-    return settings_of(request).texture
+    settings, own = preset(args.preset), camera_plan(args.models)
+    if own is not None:
+        settings = dataclasses.replace(settings, plan=own)
+    if args.steps is None:
+        return settings
+    check_range("--steps", args.steps, 1, 1_000_000)
+    return settings.with_steps(args.steps)
 
 
 def write_pictures(
@@ -225,7 +229,7 @@ class PreviewedProgress(ProgressLine):
         self.out = out
         self._drawn = 0.0
 
-    def __call__(self, progress: PaintProgress) -> None:  # type: ignore[override]
+    def __call__(self, progress: OptimiserProgress) -> None:
         from humannorm.images import contact_sheet, save_png
 
         super().__call__(progress)

@@ -12,12 +12,13 @@ import torch
 from humannorm.cameras import crop_cameras, orbit
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.pictures import shaded_views
-from humannorm.geometry.sculpt import GuideSource, SculptProgress, sculpt
+from humannorm.geometry.sculpt import GuideSource, sculpt
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh
 from humannorm.geometry.state import LOSS_NAMES, GeometryState, extract_mesh, start_state
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh import Mesh, normal_consistency
+from humannorm.optimisation import OptimiserProgress
 from humannorm.schedules import constant
 from humannorm.training.dataset import SMALL_MODEL_PLAN
 
@@ -97,7 +98,7 @@ def run_ablation(
     normal: GuideSource,
     depth: GuideSource,
     seed: int,
-    callback: Callable[[SculptProgress], None] | None = None,
+    callback: Callable[[OptimiserProgress], None] | None = None,
 ) -> AblationFigures:
     """The whole geometry stage under an ablation. The same seed gives all of them the same start and cameras."""
     begin = time.monotonic()

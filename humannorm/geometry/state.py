@@ -41,7 +41,7 @@ from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh
 from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh, connected_components, face_areas, unique_edges
-from humannorm.optimisation import read_state_file, tensors_below, write_state_file
+from humannorm.optimisation import load_optimiser_state, save_optimiser_state, tensors_below
 from humannorm.working_box import BOX
 
 __all__ = ["LOSS_NAMES", "GeometryState", "extract_mesh", "load_state", "save_state", "start_state"]
@@ -234,14 +234,11 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
     generator: its state is kept too, so that a resumed run draws what the unbroken one would have drawn.
     """
     tensors = {f"field.{name}": value for name, value in state.field.state_dict().items()}
-    tensors |= {f"moments.{name}": value for name, value in (state.moments or {}).items()}
     tensors["band.keys"] = state.band.keys
     if state.deformation is not None:
         tensors |= {f"deformation.{name}": value for name, value in state.deformation.state_dict().items()}
     if state.record is not None:
         tensors |= {"record.points": state.record.points, "record.values": state.record.values}
-    if state.history is not None:
-        tensors["history"] = state.history
     if state.hold is not None:
         tensors |= {"hold.share": state.hold.share, "hold.faces": state.hold.mesh.faces}
         tensors["hold.vertices"] = state.hold.mesh.vertices
@@ -255,10 +252,7 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
         tensors["labelled.labels"] = state.labelled.labels
     for kind, cache in state.targets.items():
         tensors |= {f"targets.{kind}.{name}": value for name, value in cache.tensors.items()}
-    if generator is not None:
-        tensors["generator"] = generator.get_state()
     numbers = {
-        "format": FORMAT,
         "field": field_settings_to_dict(state.field.settings),
         "active_levels": state.active_levels,
         "resolution": state.band.lattice.resolution,
@@ -271,7 +265,7 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
         "hold_shape": None if state.hold is None or state.hold.shape is None else dataclasses.asdict(state.hold.shape),
         "target_prompts": {kind: cache.prompt for kind, cache in state.targets.items()},
     }
-    write_state_file(path, tensors, numbers)
+    save_optimiser_state(path, FORMAT, state, tensors, numbers, generator)
 
 
 def _keeps_outfit(state: GeometryState) -> bool:
@@ -287,7 +281,7 @@ def load_state(
     path: str | Path, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> GeometryState:
     """Read what `save_state` wrote; the generator is set to where it was, if the file knows."""
-    tensors, numbers = read_state_file(path, "geometry", FORMAT, device)
+    tensors, numbers, carried = load_optimiser_state(path, "geometry", FORMAT, generator, device)
     field = make_field(field_settings_from_dict(numbers["field"]), torch.Generator(device))
     field.load_state_dict(tensors_below("field.", tensors))
     deformation = None
@@ -299,8 +293,6 @@ def load_state(
     hold, labelled = tensors_below("hold.", tensors), tensors_below("labelled.", tensors)
     # States from before holds were drawn finer, could be painted or worn do not say these.
     fineness, shape = numbers.get("hold_resolution", 0), numbers.get("hold_shape")
-    if generator is not None and "generator" in tensors:
-        generator.set_state(tensors["generator"].cpu())
     outfit = Mesh(labelled["vertices"], labelled["faces"]) if labelled else None
     worn = outfit if numbers.get("hold_keeps_outfit") else None
     if "worn_vertices" in hold:
@@ -309,12 +301,8 @@ def load_state(
         field=field,
         active_levels=numbers["active_levels"],
         band=band_from_keys(Lattice(numbers["resolution"]), tensors["band.keys"]),
-        step=numbers["step"],
         deformation=deformation,
         record=SdfRecord(record["points"], record["values"]) if record else None,
-        moments=tensors_below("moments.", tensors) or None,
-        gradient_scale=numbers["gradient_scale"],
-        history=tensors.get("history"),
         hold=Hold(
             Mesh(hold["vertices"], hold["faces"]),
             hold["share"],
@@ -331,4 +319,5 @@ def load_state(
         },
         untouched=numbers.get("untouched", False),
         labelled=None if outfit is None else LabelledSurface(outfit, labelled["labels"]),
+        **carried,
     )

@@ -16,13 +16,13 @@ from humannorm.geometry.dressing import dressed, kept_of_start
 from humannorm.geometry.fields import HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
 from humannorm.geometry.holding import WORN, Hold
-from humannorm.geometry.settings import preset, shortened
+from humannorm.geometry.settings import preset
 from humannorm.geometry.start import StartMesh, prepare_start
 from humannorm.geometry.state import GeometryState, extract_mesh, load_state, save_state, start_state
 from humannorm.schedules import constant
 
 SMALL = dataclasses.replace(
-    shortened(preset("quick"), 4),
+    preset("quick").with_steps(4),
     field=HashFieldSettings(GridLayout(levels=6, log2_table=13, base=8, growth=1.5), hidden=16),
     fit=FitSettings(steps=30, points=2048, pool=10_000),
     active_levels=constant(6),
