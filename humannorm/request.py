@@ -10,10 +10,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from humannorm.checks import InputError, check_choice, check_range
-from humannorm.optimiser_settings import OptimiserSettings
 from humannorm.processor import PRECISIONS
 
 if TYPE_CHECKING:
@@ -21,9 +20,11 @@ if TYPE_CHECKING:
 
     from humannorm.body import Body, BodyShape
     from humannorm.body.worn import Worn
+    from humannorm.cameras import CameraPlan
     from humannorm.export import ExportSettings
     from humannorm.geometry.settings import GeometrySettings
     from humannorm.mesh import Mesh
+    from humannorm.texture.multiview import MultiviewSettings
     from humannorm.texture.settings import TextureSettings
 
 __all__ = [
@@ -45,8 +46,6 @@ __all__ = [
     "settings_of",
     "start_figure",
 ]
-
-Settings = TypeVar("Settings", bound=OptimiserSettings)
 
 PRESETS = ("quick", "standard", "paper")
 AUTO, NONE, FROM_MODEL = "auto", "none", "model"
@@ -77,7 +76,7 @@ class HumanSettings:
     """The settings of all stages."""
 
     geometry: GeometrySettings
-    texture: TextureSettings
+    texture: TextureSettings | MultiviewSettings  # distillation, or all views sampled together
     export: ExportSettings
     start: StartSettings
     perceptual: str = "vae"  # see `make_perceptual`; the only engine that needs no file
@@ -88,14 +87,17 @@ def preset(name: str, models: str | Path = "bundled") -> HumanSettings:
     from humannorm.export import ExportSettings
     from humannorm.geometry.settings import preset as geometry_preset
     from humannorm.models import camera_plan
+    from humannorm.texture.multiview import MULTIVIEW_PRESETS, MultiviewSettings
     from humannorm.texture.settings import preset as texture_preset
 
     check_choice("preset", name, PRESETS)
-    geometry, texture, own = geometry_preset(name), texture_preset(name), camera_plan(models)
+    geometry, own = geometry_preset(name), camera_plan(models)
+    texture = MULTIVIEW_PRESETS[name] if name in MULTIVIEW_PRESETS else texture_preset(name)
     if own is not None:
         geometry = dataclasses.replace(geometry, plan=own)
         texture = dataclasses.replace(texture, plan=own)
-    return HumanSettings(geometry, texture, ExportSettings(height_m=1.75), START_SETTINGS[name])
+    size = texture.texture_size if isinstance(texture, MultiviewSettings) else ExportSettings().texture_size
+    return HumanSettings(geometry, texture, ExportSettings(height_m=1.75, texture_size=size), START_SETTINGS[name])
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class HumanRequest:
     sculpt_steps: int | None = None  # None: the preset's
     paint_steps: int | None = None
     faces: int = 400_000  # most of the exported human
-    texture_size: int = 2048  # texels a side
+    texture_size: int | None = None  # texels a side; None: the preset's
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
@@ -125,10 +127,13 @@ class HumanRequest:
         check_choice("outfit", self.outfit, (AUTO, NONE))
         check_range("height_m", self.height_m, 0.01, 100.0)
         check_range("faces", self.faces, 4, 10_000_000)
-        check_range("texture_size", self.texture_size, 16, 8192)
-        for name in ("sculpt_steps", "paint_steps"):
+        for name, low, high in (
+            ("sculpt_steps", 1, 1_000_000),
+            ("paint_steps", 1, 1_000_000),
+            ("texture_size", 16, 8192),
+        ):
             if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), 1, 1_000_000)
+                check_range(name, getattr(self, name), low, high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,15 +159,18 @@ class HumanJob:
 
 def settings_of(request: HumanRequest) -> HumanSettings:
     """The preset with what the request changes in it."""
+    from humannorm.texture.multiview import MultiviewSettings
+
     settings = preset(request.preset, request.models)
-    geometry, texture = settings.geometry, settings.texture
+    geometry, texture, size = settings.geometry, settings.texture, request.texture_size or settings.export.texture_size
     if request.sculpt_steps is not None:
         geometry = geometry.with_steps(request.sculpt_steps)
-    if request.paint_steps is not None:
+    if isinstance(texture, MultiviewSettings):
+        levels = dataclasses.replace(texture.walk, steps=request.paint_steps or texture.walk.steps)
+        texture = dataclasses.replace(texture, walk=levels, texture_size=size)
+    elif request.paint_steps is not None:
         texture = texture.with_steps(request.paint_steps)
-    export = dataclasses.replace(
-        settings.export, faces=request.faces, texture_size=request.texture_size, height_m=request.height_m
-    )
+    export = dataclasses.replace(settings.export, faces=request.faces, texture_size=size, height_m=request.height_m)
     return dataclasses.replace(settings, geometry=geometry, texture=texture, export=export)
 
 
@@ -183,8 +191,8 @@ def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> Huma
     settings = dataclasses.replace(
         settings,
         start=start,
-        geometry=following(settings.geometry, figure.body),
-        texture=following(settings.texture, figure.body),
+        geometry=dataclasses.replace(settings.geometry, plan=following(settings.geometry.plan, figure.body)),
+        texture=dataclasses.replace(settings.texture, plan=following(settings.texture.plan, figure.body)),
     )
     skin = tone_of_words(request.prompt, request.seed) if request.skin == AUTO else request.skin
     return HumanJob(
@@ -216,13 +224,11 @@ def posed_prompt(prompt: str, body: Body | None = None) -> str:
     return with_pose(prompt, pose) if pose in POSES and prompt.strip() else prompt
 
 
-def following(settings: Settings, body: Body | None) -> Settings:
-    """The settings with head, upper and lower crops that follow the joints of a posed start body."""
+def following(plan: CameraPlan, body: Body | None) -> CameraPlan:
+    """The plan with head, upper and lower crops that follow the joints of a posed start body."""
     from humannorm.body import plan_for_body
 
-    if body is None or body.pose == "a-pose":  # the plans' own
-        return settings
-    return dataclasses.replace(settings, plan=plan_for_body(settings.plan, body))
+    return plan if body is None or body.pose == "a-pose" else plan_for_body(plan, body)
 
 
 def start_figure(request: HumanRequest) -> StartFigure:

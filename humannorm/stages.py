@@ -17,7 +17,7 @@ from torch import Tensor
 
 from humannorm.body import Body
 from humannorm.body.worn import Worn, solids_of
-from humannorm.export import BakedMesh, ExportSettings, write_glb
+from humannorm.export import BakedMesh, ExportSettings, unwrapped, write_glb
 from humannorm.geometry import holding
 from humannorm.geometry import state as geometry_state
 from humannorm.geometry.dressing import dressed, kept_of_start
@@ -26,15 +26,18 @@ from humannorm.geometry.holding import Hold, hold_all_but
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh, prepare_start, start_height
 from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
+from humannorm.guidance import Denoiser
 from humannorm.mesh import Mesh
 from humannorm.request import StartSettings
 from humannorm.rigging import fit_body
 from humannorm.texture import settings as texture_settings
 from humannorm.texture import state as texture_state
+from humannorm.texture.fields import UvColorField
+from humannorm.texture.multiview import MultiviewPainting, MultiviewProgress, MultiviewSettings, paint_synchronised
 from humannorm.texture.settings import TextureSettings
 from humannorm.texture.state import TextureState
 from humannorm.texture.surface import SurfaceColors, painted_mesh, surface_colors, user_field
-from humannorm.texture.templates import with_painted_template
+from humannorm.texture.templates import held_skin, with_painted_template
 
 __all__ = [
     "PaintedSurface",
@@ -45,8 +48,10 @@ __all__ = [
     "edit_painting",
     "edit_sculpture",
     "held_for_edit",
+    "paint_all_views",
     "painted_surface",
     "place_start",
+    "textured_mesh",
     "worth_baking",
     "write_sculpture",
 ]
@@ -107,6 +112,39 @@ def begin_painting(
     """
     state = texture_state.start_state(mesh, settings, torch.Generator(mesh.device).manual_seed(seed))
     return with_painted_template(state, hold, skin) if skin else state
+
+
+def paint_all_views(
+    sculpted: Mesh,
+    prompt: str,
+    settings: MultiviewSettings,
+    export: ExportSettings,
+    guide: Denoiser,
+    *,
+    seed: int,
+    hold: Hold | None = None,
+    skin: str = "",
+    callback: Callable[[MultiviewProgress], bool | None] | None = None,
+    checkpoint: Path | None = None,
+) -> MultiviewPainting:
+    """Paint a sculpture by sampling all its views together, on the very atlas that is exported.
+
+    sculpted: in the working box. prompt: as the network hears it. hold, skin: as in `begin_painting`. checkpoint: gone
+    on with where it is there.
+    """
+    low = unwrapped(sculpted, export)
+    held = held_skin(hold, skin) if skin else None
+    return paint_synchronised(
+        low, prompt, settings, guide, seed=seed, held=held, callback=callback, checkpoint=checkpoint, resume=True
+    )
+
+
+def textured_mesh(state: TextureState) -> Mesh:
+    """A painting that is a texture on the mesh's own coordinates, in the user's frame."""
+    field = state.field
+    assert isinstance(field, UvColorField)
+    vertices = state.placement.to_user(state.mesh.vertices)
+    return state.mesh.replace(vertices=vertices, texture=field.texture().detach())
 
 
 def body_in(mesh: Mesh, stated: Body | None = None) -> Body:

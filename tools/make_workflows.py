@@ -26,7 +26,7 @@ from humannorm.guidance.samplers import GUIDANCE_SCALES  # noqa: E402
 PROMPT = "a young man in a red t-shirt and blue jeans, standing"
 WORKFLOWS = ROOT / "example_workflows"
 BLUEPRINTS = ROOT / "subgraphs"
-COLUMN, GAP, LANE, TOP = 360, 60, 195, 60  # pixels on the canvas
+COLUMN, GAP, LANE, TOP = 360, 60, 190, 60  # pixels on the canvas
 SCALE = 0.62  # of the canvas at first: the least at which both canvases draw text
 LINKED_TEXT = "(by wire)"  # in a text widget that a wire overrides
 CORE = (
@@ -585,7 +585,7 @@ def painted_row(
     paint_start = flow.add("HumanNormTextureStart", **surface, guidance=pictures, preset=preset)
     flow.column(400)
     above = flow.passed(pictures, (flow.left() - 110, lane + 40))
-    more = {"guidance": above, "preset": preset, "steps": steps, "pictures": 190}
+    more = {"guidance": above, "preset": preset, "steps": steps, "pictures": 215}
     coarse = flow.add("HumanNormTextureOptimizer", texture=(paint_start, 0), **more)
     flow.column(400)
     above = flow.passed(above, (flow.left() - 110, lane + 40))
@@ -601,7 +601,7 @@ def painted_row(
 
 def paint_my_mesh(flow: Workflow) -> None:
     flow.opening("1 Your mesh")
-    mesh = flow.add("HumanNormLoadMesh")
+    mesh = flow.add("HumanNormLoadMesh", pictures=70)
     who = person(flow, "an old woman in a long green coat, standing")
     flow.group("2 Model and words", "models", 300)
     models = bundled(flow)
@@ -613,7 +613,7 @@ def paint_my_mesh(flow: Workflow) -> None:
 
 def paint_generated_mesh(flow: Workflow) -> None:
     flow.opening("1 Another generator's mesh")
-    mesh = flow.add("HumanNormLoadMesh", title="Your mesh here")
+    mesh = flow.add("HumanNormLoadMesh", title="Your mesh here", pictures=70)
     who = person(flow, "a man in a blue suit, standing")
     flow.group("2 Model and words", "models", 300)
     models = bundled(flow)
@@ -740,7 +740,7 @@ def remix(flow: Workflow) -> None:
 
 def remix_mesh(flow: Workflow) -> None:
     flow.opening("1 A human")
-    loaded = flow.add("HumanNormLoadMesh", title="A GLB of ours, or the mannequin")
+    loaded = flow.add("HumanNormLoadMesh", title="A GLB of ours, or the mannequin", pictures=70)
     flow.group("2 Lighter", "work", 320)
     light = flow.add("DecimateMesh", mesh=(loaded, 0), target_face_count=4000, placement_mode="midpoint")
     flow.group("3 A new layout", "work", 320)

@@ -145,14 +145,18 @@ def body_with_uvs() -> Mesh:
 
 
 def chosen_settings(args: argparse.Namespace) -> TextureSettings:
-    """The settings behind --preset, --models and --steps."""
+    """The settings of the distillation behind --preset, --models and --steps."""
     from humannorm.checks import check_range
-    from humannorm.request import HumanRequest, settings_of
+    from humannorm.models import camera_plan
+    from humannorm.texture.settings import preset
 
-    if args.steps is not None:
-        check_range("--steps", args.steps, 1, 1_000_000)
-    request = HumanRequest(args.prompt, preset=args.preset, models=args.models, paint_steps=args.steps)
-    return settings_of(request).texture
+    settings, own = preset(args.preset), camera_plan(args.models)
+    if own is not None:
+        settings = dataclasses.replace(settings, plan=own)
+    if args.steps is None:
+        return settings
+    check_range("--steps", args.steps, 1, 1_000_000)
+    return settings.with_steps(args.steps)
 
 
 def write_pictures(

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -47,6 +47,7 @@ STAGES = ("networks", "decode", "agreement", "encode")
 FORMAT = "humannorm walk 1"
 
 
+@runtime_checkable
 class Agreement(Protocol):
     """What all views' clean estimates would be if they showed one thing."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import pytest
 import torch
 
@@ -41,8 +43,7 @@ def test_lengths_follow_the_words():
     assert ends == sorted(ends) and ends[0] < ends[-1]
 
 
-@pytest.mark.parametrize("style", HAIR_STYLES)
-@pytest.mark.parametrize("sex", [0.05, 0.95])
+@pytest.mark.parametrize(("sex", "style"), zip(cycle((0.05, 0.95)), HAIR_STYLES, strict=False))
 def test_solids_are_closed_sit_on_the_body_and_leave_the_face_free(style, sex):
     body = load_body(BodyShape(sex=sex)).in_working_box()
     solids = solids_of(body, Worn(style, hem=0.5, flare=0.05))
