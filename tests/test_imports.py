@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "pipeline": frozenset({"guidance", "geometry", "texture", "export", "request", "stages"}),
     "cluster": frozenset({"guidance", "request", "pipeline"}),
     # Beside the road: how models are made, and how good they and the results are.
-    "training": frozenset({"models", "guidance"}),
+    "training": frozenset({"models", "body", "guidance"}),
     "evaluation": frozenset({"rendering", "distance", "guidance", "geometry", "training"}),
     # The doors.
     "cli": frozenset(),  # finds its verbs by name
