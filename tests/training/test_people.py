@@ -39,7 +39,6 @@ from humannorm.training.people_body import (
     Phenotype,
     Skeleton,
     pose_transforms,
-    rotation_of,
     skin_vertices,
     strongest,
 )
@@ -201,12 +200,6 @@ def test_bending_a_two_bone_arm():
     np.testing.assert_allclose(skin_vertices(hand, only_fore, np.concatenate([bent, bent])), [[1, 1, 0]], atol=1e-6)
     both = pose_transforms(skeleton, {"upper": about_z, "fore": about_z})
     np.testing.assert_allclose(skin_vertices(hand, only_fore, np.concatenate([both, both])), [[-1, 1, 0]], atol=1e-6)
-
-
-def test_rotations_are_rotations():
-    matrix = rotation_of(np.array([0.1, -0.4, 0.3, 0.8]))
-    np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
-    assert np.linalg.det(matrix) == pytest.approx(1.0)
 
 
 def test_strongest_shares_are_positive_and_sum_to_one():
