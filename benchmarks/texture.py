@@ -11,8 +11,9 @@ from benchmarks.harness import machine, table
 from humannorm.body import load_body
 from humannorm.guidance import DiffusersDenoiser
 from humannorm.models import camera_plan
+from humannorm.optimisation import OptimiserProgress
 from humannorm.texture.fields import UvColorSettings
-from humannorm.texture.paint import STAGES, PaintProgress, paint
+from humannorm.texture.paint import STAGES, paint
 from humannorm.texture.perceptual import make_perceptual
 from humannorm.texture.settings import QUICK, TextureSettings
 from humannorm.texture.state import start_state
@@ -50,7 +51,7 @@ def _seconds(guide: DiffusersDenoiser, settings: TextureSettings) -> dict[str, f
     mesh = load_body().to_mesh(uvs=isinstance(settings.field, UvColorSettings))
     before: list[dict[str, float]] = []
 
-    def look(progress: PaintProgress) -> None:
+    def look(progress: OptimiserProgress) -> None:
         if progress.step <= WARM_UP:
             before.append(dict(progress.times.seconds))
         after.append(dict(progress.times.seconds))

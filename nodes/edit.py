@@ -29,6 +29,8 @@ from .schema import CATEGORY, Body, Geometry, Guidance, Texture, preset_input, s
 from .subjects import sculpted_mesh
 from .views import four_sides
 
+__all__ = ["HumanNormEdit"]
+
 REGIONS = ("head", "top", "bottom", "shoes", "hands")
 
 
@@ -191,9 +193,9 @@ def _check_pairs(
 
 def _sculpting(preset: str, steps: int, guide: GuidancePayload) -> geometry_settings.GeometrySettings:
     settings = geometry_settings.preset(preset)
-    return sculpting.for_guide(geometry_settings.shortened(settings, steps) if steps else settings, guide)
+    return sculpting.for_guide(settings.with_steps(steps) if steps else settings, guide)
 
 
 def _painting(preset: str, steps: int, guide: GuidancePayload) -> texture_settings.TextureSettings:
     settings = texture_settings.preset(preset)
-    return painting.for_guide(texture_settings.shortened(settings, steps) if steps else settings, guide)
+    return painting.for_guide(settings.with_steps(steps) if steps else settings, guide)

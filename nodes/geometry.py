@@ -11,14 +11,14 @@ import torch
 from comfy_api.latest import io, ui
 
 from humannorm.body import Body as BodyValue
-from humannorm.body import worn_of_words
+from humannorm.cameras import CAMERA_PLANS
 from humannorm.checks import InputError
 from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
 from humannorm.geometry.sculpt import sculpt
-from humannorm.geometry.settings import GeometrySettings, shortened
+from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.settings import preset as settings_of
 from humannorm.geometry.state import GeometryState, load_state
-from humannorm.request import START_SETTINGS, StartFigure, figure_of_body
+from humannorm.request import START_SETTINGS, StartFigure, figure_of_body, outfit_for
 from humannorm.schedules import Schedule, constant
 from humannorm.stages import begin_sculpture, place_start
 
@@ -96,8 +96,8 @@ class HumanNormGeometryStart(io.ComfyNode):
                     "wears",
                     default="",
                     optional=True,
-                    tooltip="Hair, skirt and shorts that these words name, such as the prompt's, are put on a standing"
-                    " body; the preset quick keeps them whatever the guidance wants. Empty: the body as it is.",
+                    tooltip="Clothes and hair that these words name, such as the prompt's, are put on the body; the"
+                    " preset quick adds what they leave out and keeps all of it. Empty: the body as it is.",
                 ),
             ],
             outputs=[Geometry.Output("geometry", display_name="geometry", tooltip="For the geometry optimiser.")],
@@ -135,7 +135,7 @@ class HumanNormGeometryStart(io.ComfyNode):
                 replace(START_SETTINGS[preset], held=held),
                 torch.Generator().manual_seed(seed),
                 body=figure.body,
-                worn=worn_of_words(wears),
+                outfit=outfit_for(wears, figure.body, START_SETTINGS[preset]) if wears else None,
             )
             return io.NodeOutput(moved(begun.state, rest_device()))
 
@@ -201,7 +201,7 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
     ) -> io.NodeOutput:
         guides = {"normal": normal_guidance} | ({} if depth_guidance is None else {"depth": depth_guidance})
         settings = settings_of(preset)
-        settings = shortened(settings, steps) if steps else settings
+        settings = settings.with_steps(steps) if steps else settings
         settings = replace(
             settings,
             views=views_per_step or settings.views,
@@ -232,9 +232,7 @@ def span_of_run(settings: GeometrySettings, begin: float, end: float) -> tuple[i
         raise InputError(
             f"begin, end: expected at least one step between them, got {begin:g} and {end:g} of {settings.steps} steps"
         )
-    # The camera plan's pace is written for the whole run.
-    pace = settings.plan_steps * last / settings.steps
-    return first, replace(settings, steps=last, plan_steps=round(pace))
+    return first, replace(settings, steps=last)
 
 
 def run_sculpting(
@@ -260,7 +258,7 @@ def run_sculpting(
             normal=named["normal"],
             depth=named.get("depth"),
             generator=run.generator,
-            callback=lambda now: run.tell(now.step, now.normal_map, now.seconds_left),
+            callback=lambda now: run.tell(now.step, now.picture, now.seconds_left),
             checkpoint=run.checkpoint,
         )
 
@@ -288,8 +286,8 @@ def for_guide(settings: GeometrySettings, guide: GuidancePayload) -> GeometrySet
     return replace(
         settings,
         text_rule=texts.rule,
-        plan=texts.plan,  # type: ignore[arg-type]
-        camera_plan=guide.plan,
+        text_plan=texts.plan,
+        plan=guide.plan or CAMERA_PLANS[texts.plan],
         guidance_scale=guide.cfg,
     )
 

@@ -15,6 +15,18 @@ from humannorm.export import BakedMesh, Material, load_baked
 from humannorm.mesh import Mesh, check_mesh
 from humannorm.mesh_io import MESH_SUFFIXES
 
+__all__ = [
+    "baked_from_host",
+    "baked_to_host",
+    "description_of",
+    "file_content",
+    "file_to_host",
+    "from_host",
+    "is_file",
+    "mesh_class",
+    "to_host",
+]
+
 
 def from_host(value: Any, name: str = "mesh") -> Mesh:
     """The one mesh of a MESH payload or 3D file, with its texture coordinates, colours and texture if it has them.
@@ -97,7 +109,7 @@ def baked_to_host(baked: BakedMesh) -> Any:
     if not look.is_plain or packed is not None:  # beside a map the host's own factors are 1
         fields["material"] = _described(look)
     geometry = {"vertices": mesh.vertices.detach().cpu()[None], "faces": mesh.faces.cpu()[None]}
-    made = _mesh_class()
+    made = mesh_class()
     try:
         return made(**geometry, **fields)
     except TypeError:  # the older class: vertices and faces only
@@ -228,7 +240,7 @@ def _sized(picture: Tensor, like: Tensor) -> Tensor:
     return resized[0].movedim(0, -1)
 
 
-def _mesh_class() -> Any:
+def mesh_class() -> Any:
     import comfy_api.latest
 
     types: Any = getattr(comfy_api.latest, "Types", None)

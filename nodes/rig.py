@@ -36,6 +36,8 @@ from .schema import CATEGORY, Body, File3D, Files, Rigged, advanced, mesh_input,
 from .subjects import check_one_connected
 from .views import four_sides
 
+__all__ = ["HumanNormAnimate", "HumanNormPose", "HumanNormRig"]
+
 SHARES = 100  # of the progress bar
 AS_IT_IS = "as it is"
 UPS = {"by its joint names": None, "y": "y", "z": "z"}

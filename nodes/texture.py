@@ -18,7 +18,7 @@ from humannorm.stages import begin_painting
 from humannorm.texture.fields import HashColorSettings, UvColorSettings
 from humannorm.texture.paint import paint
 from humannorm.texture.perceptual import FeatureDistance, VggFeatures
-from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_part, fine_part, shortened
+from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_only, fine_only
 from humannorm.texture.settings import preset as settings_of
 from humannorm.texture.state import TextureState, load_state
 
@@ -43,6 +43,8 @@ from .schema import (
 )
 from .subjects import check_one_connected, sculpted_mesh
 from .views import four_sides
+
+__all__ = ["HumanNormTextureOptimizer", "HumanNormTextureRefiner", "HumanNormTextureStart", "for_guide", "run_painting"]
 
 MODELS = "humannorm"  # folder in the host's models folder for files that are no diffusion models
 
@@ -158,8 +160,8 @@ class HumanNormTextureOptimizer(io.ComfyNode):
         render_size: int = 0,
         learning_rate: float = 1.0,
     ) -> io.NodeOutput:
-        settings = coarse_part(settings_of(preset))
-        settings = shortened(settings, steps) if steps else settings
+        settings = coarse_only(settings_of(preset))
+        settings = settings.with_steps(steps) if steps else settings
         settings = _with_numbers(for_guide(settings, guidance), views_per_step, render_size, learning_rate)
         with ordinary_tensors():
             return _painted(cls, texture, guidance, settings, seed)
@@ -226,8 +228,8 @@ class HumanNormTextureRefiner(io.ComfyNode):
         render_size: int = 0,
         learning_rate: float = 1.0,
     ) -> io.NodeOutput:
-        settings = fine_part(settings_of(preset))
-        settings = shortened(settings, steps) if steps else settings
+        settings = fine_only(settings_of(preset))
+        settings = settings.with_steps(steps) if steps else settings
         settings = replace(settings, fine_loss=loss, perceptual_weight=perceptual_weight)  # type: ignore[arg-type]
         if target_views:
             settings = replace(settings, fine_views=target_views)
@@ -307,7 +309,7 @@ def for_guide(settings: TextureSettings, guidance: GuidancePayload) -> TextureSe
     """The settings with the cameras and texts that the guide's model and prompts need."""
     texts = guidance.prompts.prompts
     plan = guidance.plan or TEXTURE_CAMERA_PLANS[texts.plan]
-    return replace(settings, plan=plan, text_rule=texts.rule, guidance_scale=guidance.cfg)
+    return replace(settings, plan=plan, text_plan=texts.plan, text_rule=texts.rule, guidance_scale=guidance.cfg)
 
 
 def _with_numbers(settings: TextureSettings, views: int, render_size: int, rate: float) -> TextureSettings:

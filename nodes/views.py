@@ -12,10 +12,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from humannorm.body.skeleton import quaternion_to_matrix
-from humannorm.cameras import VIEW_AZIMUTHS, CameraPlan, Cameras, View, orbit, view_label
+from humannorm.cameras import (
+    VIEW_AZIMUTHS,
+    CameraPlan,
+    Cameras,
+    View,
+    crop_cameras,
+    orbit,
+    parse_views,
+    view_label,
+)
 from humannorm.checks import InputError
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import RenderedPasses, render
+
+__all__ = [
+    "PLAIN_GREY",
+    "Views",
+    "as_in_viewer",
+    "chosen_views",
+    "four_sides",
+    "framed_cameras",
+    "pictures_from",
+    "rendered",
+    "viewer_camera",
+]
 
 MOST_VIEWS = 64
 PLAIN_GREY = 0.7  # sRGB of a mesh that brings no colours
@@ -35,38 +56,16 @@ class Views:
 
 def chosen_views(text: str) -> Views:
     """'front,left,30' as azimuths: names or degrees, parted by commas."""
-    azimuths: list[float] = []
-    for word in filter(None, (word.strip().lower() for word in text.split(","))):
-        try:
-            azimuth = VIEW_AZIMUTHS[word] if word in VIEW_AZIMUTHS else float(word)
-        except ValueError:
-            raise InputError(f"views: expected front, left, back, right or degrees, got {word!r}") from None
-        if not abs(azimuth) <= 360:
-            raise InputError(f"views: expected degrees from -360 to 360, got {word}")
-        azimuths.append(azimuth)
-    if not azimuths:
-        raise InputError("views: expected at least one of front, left, back, right or degrees, got none")
+    azimuths = parse_views(text)
     if len(azimuths) > MOST_VIEWS:
         raise InputError(f"views: expected at most {MOST_VIEWS}, got {len(azimuths)}")
-    return Views(tuple(azimuths))
+    return Views(azimuths)
 
 
 def framed_cameras(plan: CameraPlan | None, part: str, azimuths: tuple[float, ...], elevation: float) -> Cameras:
     """Views of a body part as a model was trained to see it; without a plan, as the published test set does."""
     if plan is not None:
-        crop = next((crop for crop in plan.crops if crop.part == part), None)
-        if crop is None:
-            raise InputError(f"part: expected one of {', '.join(crop.part for crop in plan.crops)}, got {part}")
-        middle = sum(plan.fov_y) / 2
-        return orbit(
-            azimuths,
-            elevation=elevation,
-            distance=sum(plan.distance) / 2,
-            fov_y=middle,
-            part=crop.part,
-            zoom=crop.zoom,
-            target_y=crop.target_y,
-        )
+        return crop_cameras(plan, plan.crop(part), azimuths, elevation=elevation)
     return orbit(azimuths, elevation=elevation, part=part)  # type: ignore[arg-type]
 
 

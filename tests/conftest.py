@@ -210,17 +210,15 @@ def tiny_human() -> HumanSettings:
     from humannorm.geometry.fields import HashFieldSettings
     from humannorm.geometry.fitting import FitSettings
     from humannorm.geometry.settings import QUICK as SCULPT
-    from humannorm.geometry.settings import shortened as shorter_sculpting
     from humannorm.request import HumanSettings, StartSettings
     from humannorm.schedules import constant
     from humannorm.texture.fields import HashColorSettings
     from humannorm.texture.settings import QUICK as PAINT
-    from humannorm.texture.settings import shortened as shorter_painting
 
     layout = GridLayout(levels=6, log2_table=13, base=8, growth=1.4)
     assert SCULPT.targets is not None
     sculpting = dataclasses.replace(
-        shorter_sculpting(SCULPT, 5),
+        SCULPT.with_steps(5),
         targets=dataclasses.replace(SCULPT.targets, views=4, refresh_every=2, level=constant(0.9), stride=400),
         views=1,
         render_size=32,
@@ -230,7 +228,7 @@ def tiny_human() -> HumanSettings:
         resolution=constant(40),
     )
     painting = dataclasses.replace(
-        shorter_painting(PAINT, 6),
+        PAINT.with_steps(6),
         coarse_steps=2,
         views=1,
         perceptual_weight=1.0,

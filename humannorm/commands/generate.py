@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sculpt-steps", type=int, metavar="N", help="length of the sculpting (the preset's)")
     parser.add_argument("--paint-steps", type=int, metavar="N", help="length of the painting (the preset's)")
     parser.add_argument("--faces", type=int, default=400_000, metavar="N", help="most faces of the GLB")
-    parser.add_argument("--texture-size", type=int, default=2048, metavar="N", help="side of the textures, up to 8192")
+    parser.add_argument("--texture-size", type=int, metavar="N", help="side of the textures, up to 8192 (the preset's)")
     add_device(parser)
     add_precision(parser)
     add_out(parser, default="human")
@@ -108,10 +108,9 @@ def request_of(args: argparse.Namespace, prompt: str) -> HumanRequest:
 
     check_range("--height", args.height, 0.01, 100.0)
     check_range("--faces", args.faces, 4, 10_000_000)
-    check_range("--texture-size", args.texture_size, 16, 8192)
-    for name in ("sculpt_steps", "paint_steps"):
+    for name, low, high in (("sculpt_steps", 1, 1_000_000), ("paint_steps", 1, 1_000_000), ("texture_size", 16, 8192)):
         if getattr(args, name) is not None:
-            check_range(f"--{name.replace('_', '-')}", getattr(args, name), 1, 1_000_000)
+            check_range(f"--{name.replace('_', '-')}", getattr(args, name), low, high)
     return HumanRequest(
         prompt,
         seed=args.seed,

@@ -34,7 +34,6 @@ __all__ = [
     "parse_views",
     "pick_device",
     "state_to_resume",
-    "view_name",
 ]
 
 BODY = "body"
@@ -126,8 +125,8 @@ def add_start(parser: argparse.ArgumentParser) -> None:
         "--worn",
         default="auto",
         choices=("auto", "none"),
-        help="hair, skirt and shorts that the start body wears: those that the prompt names, or none; quick keeps"
-        " them, paper begins without",
+        help="clothes and hair that the start body wears: those that the prompt names, or none; quick completes and"
+        " keeps them, paper begins without",
     )
 
 
@@ -211,33 +210,10 @@ def pick_device(name: str) -> torch.device:
 
 
 def parse_views(text: str) -> dict[str, float]:
-    """'front,left,30' as azimuths in degrees by name; a view is front, left, back, right or a number of degrees."""
-    from humannorm.cameras import VIEW_AZIMUTHS
-    from humannorm.checks import InputError
+    """--views as azimuths in degrees, by the names that pictures are given."""
+    from humannorm import cameras
 
-    views = {}
-    for word in filter(None, (word.strip() for word in text.split(","))):
-        try:
-            azimuth = VIEW_AZIMUTHS[word] if word in VIEW_AZIMUTHS else float(word)
-        except ValueError:
-            raise InputError(f"--views: expected front, left, back, right or degrees, got {word!r}") from None
-        if not abs(azimuth) <= 360:
-            raise InputError(f"--views: expected degrees from -360 to 360, got {word}")
-        views[word if word in VIEW_AZIMUTHS else view_name(azimuth)] = azimuth
-    if not views:
-        raise InputError(f"--views: expected at least one view, got {text!r}")
-    return views
-
-
-def view_name(azimuth: float) -> str:
-    """How a picture's name says its view: front, left, back, right where exact, else degrees such as 030 or m045."""
-    from humannorm.cameras import VIEW_AZIMUTHS, wrap_degrees
-
-    angle = wrap_degrees(azimuth)
-    for name, exact in VIEW_AZIMUTHS.items():
-        if angle == exact:
-            return name
-    return ("m" if angle < 0 else "") + f"{abs(angle):0>3.6g}"
+    return {cameras.view_name(azimuth): azimuth for azimuth in cameras.parse_views(text, "--views")}
 
 
 def load_subject(text: str) -> Mesh:

@@ -25,11 +25,13 @@ from humannorm.commands.progress import ProgressLine
 if TYPE_CHECKING:
     from humannorm.guidance import DiffusersDenoiser
     from humannorm.mesh import Mesh
+    from humannorm.optimisation import OptimiserProgress
     from humannorm.stages import PaintedSurface
-    from humannorm.texture.paint import PaintProgress
     from humannorm.texture.settings import TextureSettings
     from humannorm.texture.state import TextureState
     from humannorm.texture.surface import SurfaceColors
+
+__all__ = ["PREVIEW_SECONDS", "add_arguments", "run", "saturation"]
 
 PREVIEW_SECONDS = 20.0
 
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.texture.fields import UvColorSettings
     from humannorm.texture.paint import paint
     from humannorm.texture.perceptual import make_perceptual
-    from humannorm.texture.settings import coarse_part
+    from humannorm.texture.settings import coarse_only
     from humannorm.texture.state import load_state, save_state
 
     begin = time.monotonic()
@@ -94,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     bar = PreviewedProgress(out)
     coarse_file = out / "coarse.safetensors"
-    runs = ([coarse_part(settings)] if settings.coarse_steps else []) + [settings]
+    runs = ([coarse_only(settings)] if settings.coarse_steps else []) + [settings]
     for run in runs:
         if state.step < run.steps:
             state = paint(
@@ -143,14 +145,18 @@ def body_with_uvs() -> Mesh:
 
 
 def chosen_settings(args: argparse.Namespace) -> TextureSettings:
-    """The settings behind --preset, --models and --steps."""
+    """The settings of the distillation behind --preset, --models and --steps."""
     from humannorm.checks import check_range
-    from humannorm.request import HumanRequest, settings_of
+    from humannorm.models import camera_plan
+    from humannorm.texture.settings import preset
 
-    if args.steps is not None:
-        check_range("--steps", args.steps, 1, 1_000_000)
-    request = HumanRequest(args.prompt, preset=args.preset, models=args.models, paint_steps=args.steps)
-    return settings_of(request).texture
+    settings, own = preset(args.preset), camera_plan(args.models)
+    if own is not None:
+        settings = dataclasses.replace(settings, plan=own)
+    if args.steps is None:
+        return settings
+    check_range("--steps", args.steps, 1, 1_000_000)
+    return settings.with_steps(args.steps)
 
 
 def write_pictures(
@@ -194,14 +200,12 @@ def saturation(
     """Mean chroma (CIELAB) after the coarse and the fine steps and of the model's own pictures, printed."""
     import torch
 
+    from humannorm.cameras import crop_cameras
     from humannorm.texture.paint import color_prompts
-    from humannorm.texture.pictures import part_cameras
     from humannorm.texture.saturation import field_chroma, sample_pictures
 
-    widest = min(settings.plan.crops, key=lambda crop: crop.zoom).part
-    cameras = part_cameras(settings.plan, widest, (0, 90, 180, 270))
-    assert cameras is not None
-    cameras = cameras.to(state.mesh.device)
+    plan = settings.plan
+    cameras = crop_cameras(plan, plan.widest, (0, 90, 180, 270), elevation=5.0).to(state.mesh.device)
     found = {
         name: field_chroma(each.field, state.mesh, cameras, settings.render_size)
         for name, each in (("coarse", coarse), ("fine", state))
@@ -227,7 +231,7 @@ class PreviewedProgress(ProgressLine):
         self.out = out
         self._drawn = 0.0
 
-    def __call__(self, progress: PaintProgress) -> None:  # type: ignore[override]
+    def __call__(self, progress: OptimiserProgress) -> None:
         from humannorm.images import contact_sheet, save_png
 
         super().__call__(progress)

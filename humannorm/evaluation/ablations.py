@@ -9,15 +9,16 @@ from pathlib import Path
 
 import torch
 
-from humannorm.cameras import orbit
+from humannorm.cameras import crop_cameras, orbit
 from humannorm.distance.signed_distance import SignedDistance
-from humannorm.geometry.pictures import shaded_views
-from humannorm.geometry.sculpt import GuideSource, SculptProgress, sculpt
+from humannorm.geometry.sculpt import GuideSource, sculpt
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh
 from humannorm.geometry.state import LOSS_NAMES, GeometryState, extract_mesh, start_state
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh import Mesh, normal_consistency
+from humannorm.optimisation import OptimiserProgress
+from humannorm.rendering.shaded import shaded_views
 from humannorm.schedules import constant
 from humannorm.training.dataset import SMALL_MODEL_PLAN
 
@@ -97,7 +98,7 @@ def run_ablation(
     normal: GuideSource,
     depth: GuideSource,
     seed: int,
-    callback: Callable[[SculptProgress], None] | None = None,
+    callback: Callable[[OptimiserProgress], None] | None = None,
 ) -> AblationFigures:
     """The whole geometry stage under an ablation. The same seed gives all of them the same start and cameras."""
     begin = time.monotonic()
@@ -126,11 +127,11 @@ def _last_loss(state: GeometryState, name: str) -> float:
 
 def save_ablation_sheet(path: Path, figures: Sequence[AblationFigures], size: int = 256) -> None:
     """A row for each run: normals and shading of the body, then of the head from the front."""
-    head = next(crop for crop in SMALL_MODEL_PLAN.crops if crop.part == "head")
+    plan = SMALL_MODEL_PLAN
     tiles, labels = [], []
     for row in figures:
         body = orbit(SIDES, elevation=5.0).to(row.mesh.device)
-        face = orbit([0.0], part="head", zoom=head.zoom, target_y=head.target_y).to(row.mesh.device)
+        face = crop_cameras(plan, plan.crop("head"), [0.0], distance=3.0, fov_y=45.0).to(row.mesh.device)
         for place, cameras in (("", body), ("head ", face)):
             for kind, views in zip(("normals", "shading"), shaded_views(row.mesh, cameras, size), strict=True):
                 tiles += list(views.cpu())

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         color_vertices,
         export_mesh,
         to_metres,
+        unwrapped,
+        with_maps,
         write_baked,
     )
     from humannorm.export.gltf import GlbBuilder
@@ -38,6 +40,8 @@ _HOMES = {
             "color_vertices",
             "export_mesh",
             "to_metres",
+            "unwrapped",
+            "with_maps",
             "write_baked",
         ),
         "exporting",
@@ -65,7 +69,9 @@ __all__ = [
     "load_baked",
     "to_metres",
     "unwrap",
+    "unwrapped",
     "vertex_tangents",
+    "with_maps",
     "write_baked",
     "write_glb",
     "write_obj",

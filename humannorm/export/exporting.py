@@ -22,7 +22,7 @@ from humannorm.export.decimation import decimate
 from humannorm.export.tangents import vertex_tangents
 from humannorm.export.writers import write_glb, write_obj, write_ply
 from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
-from humannorm.rendering.texels import find_texels
+from humannorm.rendering.texels import Texels, find_texels
 
 __all__ = [
     "FORMATS",
@@ -33,6 +33,8 @@ __all__ = [
     "export_mesh",
     "left_out",
     "to_metres",
+    "unwrapped",
+    "with_maps",
     "write_baked",
 ]
 
@@ -153,20 +155,12 @@ def bake(
     mesh brings in a layout of its own."""
     tell = progress or _say_nothing
     look = mesh if isinstance(mesh, BakedMesh) else BakedMesh(mesh)
-    source, surface = _reduced(look.mesh, settings, tell)
-    tell("unwrap", 0.1)
-    atlas = unwrap(surface, settings.texture_size, settings.padding * settings.texture_size)
-    low = Mesh(surface.vertices[atlas.vertex], atlas.faces, uvs=atlas.uvs)
-    low = low.replace(normals=welded_vertex_normals(low.vertices, low.faces))
+    source, low = look.mesh.to(dtype=torch.float32), unwrapped(look.mesh, settings, tell)
     assert low.normals is not None and low.uvs is not None
     tangents = vertex_tangents(low.vertices, low.faces, low.normals, low.uvs)
     tell("find surface", 0.5)
     texels = find_texels(low, settings.texture_size)
-    points = texels.interpolate(low, low.vertices)
-    if surface.num_faces == source.num_faces:  # nothing was taken away: the texel's own face is the closest one
-        places = SurfacePoints(points, texels.face, texels.barycentric)
-    else:
-        places = locate(SignedDistance(source.vertices, source.faces, inside_out="flip"), points)
+    places = _places(source, low, texels)
     tell("bake colour", 0.65)
     colors = _colors(source, field, places)
     normal_map = occlusion = None
@@ -192,6 +186,56 @@ def bake(
         normal_scale=1.0,
     )
     return BakedMesh(_sized(low, settings), tangents, normal_map, occlusion, material)
+
+
+def unwrapped(mesh: Mesh, settings: ExportSettings = ExportSettings(), progress: Progress | None = None) -> Mesh:
+    """The surface that `bake` puts textures on: at most `settings.faces` faces, with normals, and texture coordinates
+    for textures of `settings.texture_size` texels."""
+    tell = progress or _say_nothing
+    surface = _reduced(mesh, settings, tell)[1]
+    tell("unwrap", 0.1)
+    atlas = unwrap(surface, settings.texture_size, settings.padding * settings.texture_size)
+    low = Mesh(surface.vertices[atlas.vertex], atlas.faces, uvs=atlas.uvs)
+    return low.replace(normals=welded_vertex_normals(low.vertices, low.faces))
+
+
+def with_maps(
+    painted: Mesh,
+    settings: ExportSettings = ExportSettings(),
+    source: Mesh | None = None,
+    progress: Progress | None = None,
+) -> BakedMesh:
+    """A surface from `unwrapped` that wears its texture already, with the other maps that the settings request.
+
+    source: the full surface that it was made of, in the same frame; without one there is no normal map.
+    """
+    if painted.uvs is None or painted.texture is None:
+        raise InputError("painted: expected texture coordinates and a texture, got a mesh without")
+    _check_settings(settings)
+    tell = progress or _say_nothing
+    normals = welded_vertex_normals(painted.vertices, painted.faces) if painted.normals is None else painted.normals
+    low = painted.replace(normals=normals)
+    tangents = vertex_tangents(low.vertices, low.faces, normals, painted.uvs)
+    normal_map = occlusion = None
+    if (settings.normal_map and source is not None) or settings.occlusion:
+        texels = find_texels(low, settings.texture_size)
+    if settings.normal_map and source is not None:
+        tell("bake normals", 0.8)
+        places = _places(source, low, texels)
+        encoded = bake_normals(source, places, texels.interpolate(low, normals), texels.interpolate(low, tangents))
+        normal_map = texels.image(encoded)
+    if settings.occlusion:
+        tell("bake occlusion", 0.85)
+        occlusion = texels.image(texels.interpolate(low, _occlusion(low, settings)[:, None]))
+    return BakedMesh(_sized(low, settings), tangents, normal_map, occlusion)
+
+
+def _places(source: Mesh, low: Mesh, texels: Texels) -> SurfacePoints:
+    """Where on the full surface the texels are."""
+    points = texels.interpolate(low, low.vertices)
+    if low.num_faces == source.num_faces:  # nothing was taken away: the texel's own face is the closest one
+        return SurfacePoints(points, texels.face, texels.barycentric)
+    return locate(SignedDistance(source.vertices, source.faces, inside_out="flip"), points)
 
 
 def color_vertices(

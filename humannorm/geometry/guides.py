@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from humannorm.cameras import Cameras
 from humannorm.geometry.settings import GeometrySettings, TargetSettings
 from humannorm.guidance import Denoiser, sds_at_pictures
-from humannorm.guidance.targets import TargetCache, make_targets, with_targets
+from humannorm.guidance.targets import TargetCache, renew_targets
 from humannorm.prompts import Modality, Prompts
 
 __all__ = ["GuideGradient", "GuideSource", "SdsGuide", "TargetGuide", "View", "make_guide"]
@@ -48,7 +48,7 @@ class _Guide(ABC):
     def __init__(self, source: GuideSource, prompt: str, modality: Modality, settings: GeometrySettings) -> None:
         is_normal = modality == "normal"
         text: Modality = settings.normal_text if is_normal else "depth"
-        self.prompts = Prompts(prompt, text, plan=settings.plan, rule=settings.text_rule)
+        self.prompts = Prompts(prompt, text, plan=settings.text_plan, rule=settings.text_rule)
         self.schedule = settings.normal_weight if is_normal else settings.depth_weight
         self.guidance_scale = settings.guidance_scale
         self._source = source
@@ -121,22 +121,23 @@ class TargetGuide(_Guide):
         self, pictures: Pictures, view: View, targets: TargetCache | None, generator: Generator
     ) -> GuideGradient:
         pictures, targets = pictures.detach(), self._suiting(targets)
-        places = [place for place, at in enumerate(view.index) if self._is_due(targets, at, view.step)]
-        if places:
-            level = self.settings.level(view.step)
-            made = make_targets(
-                self.network,
-                pictures[places],
-                self.condition(view.cameras.select(places)),
-                t_range=(level, level),
-                stride=self.settings.stride,
-                generator=generator,
-            )
-            if not made.is_finite:  # not kept; the step is rejected
-                return GuideGradient(torch.full_like(pictures, torch.nan), float("nan"), targets)
-            index = [view.index[place] for place in places]
-            prompt = self.prompts.prompt
-            targets = with_targets(targets, index, made, prompt=prompt, count=self.count, step=view.step)
+        level = self.settings.level(view.step)
+        targets, is_finite = renew_targets(
+            targets,
+            self.network,
+            pictures,
+            view.index,
+            [place for place, at in enumerate(view.index) if self._is_due(targets, at, view.step)],
+            lambda places: self.condition(view.cameras.select(places)),
+            prompt=self.prompts.prompt,
+            count=self.count,
+            step=view.step,
+            t_range=(level, level),
+            stride=self.settings.stride,
+            generator=generator,
+        )
+        if not is_finite:
+            return GuideGradient(torch.full_like(pictures, torch.nan), float("nan"), targets)
         assert targets is not None
         difference = pictures - targets.get(view.index).images
         weight = self.weight(view.step) * self.settings.weight

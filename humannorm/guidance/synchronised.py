@@ -11,11 +11,12 @@ This module knows nothing of meshes: an agreement is any function of pictures (o
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,7 +24,6 @@ from torch import Tensor
 
 from humannorm.checks import InputError, check_choice, check_range, check_tensor
 from humannorm.guidance.denoiser import Denoiser
-from humannorm.guidance.precision import PRECISIONS, Precision, fast_precision
 from humannorm.optimisation import RunError, StageTimes, read_state_file, write_state_file
 
 __all__ = [
@@ -48,6 +48,7 @@ STAGES = ("networks", "decode", "agreement", "encode")
 FORMAT = "humannorm walk 1"
 
 
+@runtime_checkable
 class Agreement(Protocol):
     """What all views' clean estimates would be if they showed one thing."""
 
@@ -66,7 +67,6 @@ class SynchronisedSettings:
     agree_on: Place = "pictures"  # latents of 32 x 32 are too coarse to fuse (MVPaint, arXiv 2411.02336)
     walk: WalkKind = "ddim"
     batch: int = 7  # views asked of the network at once
-    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         check_range("steps", self.steps, 1, 1000)
@@ -76,7 +76,10 @@ class SynchronisedSettings:
         check_choice("agree_on", self.agree_on, PLACES)
         check_choice("walk", self.walk, WALKS)
         check_range("batch", self.batch, 1, 1024)
-        check_choice("precision", self.precision, PRECISIONS)
+
+    def from_noise(self) -> SynchronisedSettings:
+        """The walk from pure noise at the same pace."""
+        return replace(self, level=1.0, steps=math.ceil(self.steps / self.level))
 
     def agrees_at(self, step: int) -> bool:
         """Whether views agree at a level, counted from 0."""
@@ -217,7 +220,7 @@ class _Run:
         for view, latent in self.fixed.items():
             estimates[view] = latent
         for number, (batch, condition) in enumerate(zip(self.batches, self.conditions, strict=True)):
-            with self.times.measure("networks"), fast_precision(self.settings.precision, x.device):
+            with self.times.measure("networks"):
                 estimates[batch] = self.denoiser.denoise(x[batch], sigma.expand(len(batch)), condition).to(x)
             self._asked += 1
             is_last = number + 1 == len(self.batches)
@@ -268,12 +271,11 @@ class _Run:
 
 
 def _decoded(denoiser: Denoiser, latents: Tensor, settings: SynchronisedSettings) -> Float[Tensor, "B H W 3"]:
-    with fast_precision(settings.precision, latents.device):
-        return torch.cat([denoiser.decode(part).float() for part in latents.split(settings.batch)])
+    return torch.cat([denoiser.decode(part).float() for part in latents.split(settings.batch)])
 
 
 def _encoded(denoiser: Denoiser, pictures: Tensor, settings: SynchronisedSettings) -> Float[Tensor, "B C h w"]:
-    with torch.no_grad(), fast_precision(settings.precision, pictures.device):
+    with torch.no_grad():
         return torch.cat([denoiser.encode_images(part).float() for part in pictures.split(settings.batch)])
 
 

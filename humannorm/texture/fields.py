@@ -24,6 +24,7 @@ from humannorm.geometry.holding import share_at
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import Pass, RenderedPasses, render
 from humannorm.rendering.textures import sample_texture
+from humannorm.texture.template_skin import TemplateSkin
 
 __all__ = [
     "ColorField",
@@ -41,8 +42,6 @@ __all__ = [
     "make_color_field",
 ]
 
-SKIN_REACH = 0.025  # world units from a template at which a surface no longer wears its skin
-SKIN_FADE = 0.015  # ... over which it loses it
 CHUNK = 1 << 18  # points at a time, where all of a surface is evaluated
 
 
@@ -180,7 +179,7 @@ class TemplateColorField(ColorField):
         self.register_buffer("uvs", torch.zeros(settings.vertices, 2, device=device))
         self.register_buffer("picture", torch.zeros(settings.size, settings.size, 4, dtype=torch.uint8, device=device))
         self.register_buffer("share", torch.zeros((settings.cells,) * 3, device=device))
-        self._distance: SignedDistance | None = None
+        self._worn: TemplateSkin | None = None  # once all is in place
 
     @staticmethod
     def over(
@@ -213,14 +212,11 @@ class TemplateColorField(ColorField):
 
     def _skin(self, points: Tensor) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
         """Colour and opacity of the template at its places closest to the points."""
-        if self._distance is None:
-            self._distance = SignedDistance(self.vertices, self.faces, inside_out="flip")
-        closest = self._distance.closest(points)
-        corners = self.uvs[self.faces[closest.face.long()]]
-        uv = (corners * closest.barycentric.to(corners)[..., None]).sum(1)
-        found = sample_texture(self.picture.to(points) / 255.0, uv[None, None])[0, 0]
-        away = (closest.point - points).norm(dim=1)
-        return found[:, :3], found[:, 3] * ((SKIN_REACH - away) / SKIN_FADE).clamp(0, 1)
+        if self._worn is None:
+            picture = self.picture.to(points) / 255.0
+            template = Mesh(self.vertices, self.faces, uvs=self.uvs, texture=picture[..., :3])
+            self._worn = TemplateSkin(template, picture[..., 3])
+        return self._worn(points)
 
     def fast_parameters(self) -> list[nn.Parameter]:
         return self.learned.fast_parameters()

@@ -47,6 +47,7 @@ from humannorm.working_box import place
 
 __all__ = [
     "CONTROLS",
+    "MULTIVIEW_PRESETS",
     "MultiviewPainting",
     "MultiviewProgress",
     "MultiviewSettings",
@@ -118,6 +119,22 @@ class MultiviewSettings:
         check_range("control_scale", self.control_scale, 0.0, 10.0)
         check_range("texture_size", self.texture_size, 16, 8192)
         check_range("final_power", self.final_power, 0.0, 32.0)
+
+
+# The bundled small model on a CPU: as many levels as still change something, entered where hue is fixed by label and
+# folds, shading and edges are the model's (seen at 0.6 and 0.7: at 0.7 the trunk's colour ran into long hair).
+QUICK = MultiviewSettings(walk=SynchronisedSettings(steps=6, level=0.6))
+
+# SD1.5-class weights on a graphics card (ours, not yet tuned on one): SyncMVD's 30 steps entered at three quarters,
+# published guidance, one view at a time beside its unconditional twin.
+STANDARD = MultiviewSettings(
+    walk=SynchronisedSettings(steps=20, level=0.75, batch=4),
+    rings=body_rings(8, 4, 4, 4),
+    guidance_scale=7.5,
+    texture_size=2048,
+)
+
+MULTIVIEW_PRESETS: Mapping[str, MultiviewSettings] = {"quick": QUICK, "standard": STANDARD}
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,8 +214,9 @@ def paint_synchronised(
 
     guide: with the ControlNet that `settings.control` is for. labels_at: what the surface is at points of it. palette:
     the colours, sRGB, asked for each label, NaN for one without; with it, or with `entry` (colours at points), the walk
-    enters at `settings.walk.level`, else from pure noise. held: colours at points and how far, 0..1, they stay as they
-    are. given: finished pictures of some of the views of `ring_cameras`, by number. All points are in the working box.
+    enters at `settings.walk.level`, else it begins at pure noise and takes more levels at the same pace. held: colours
+    at points and how far, 0..1, they stay as they are. given: finished pictures of some of the views of
+    `ring_cameras`, by number. All points are in the working box.
 
     checkpoint: a file that is kept up to date, level by level; with `resume` the run goes on from it if it is there,
     and ends in the same bytes on a CPU. It must have been asked for the same.
@@ -236,7 +254,7 @@ class _Painter:
         points = self.surface.points
         self.entry = _entry_colors(points.points, points.labels, palette, entry)
         if self.entry is None:
-            settings = dataclasses.replace(settings, walk=dataclasses.replace(settings.walk, level=1.0))
+            settings = dataclasses.replace(settings, walk=settings.walk.from_noise())
         self.settings = settings
         self.held = None if held is None else HeldColors(*held(points.points))
         weights = torch.ones(len(self.cameras), device=mesh.device)

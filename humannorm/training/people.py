@@ -30,6 +30,8 @@ from humannorm.training.people_render import Material, Surface, smooth_normals
 from humannorm.training.wardrobe import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe
 from humannorm.working_box import BODY_HEIGHT
 
+__all__ = ["OUT_OF_PLACE", "POSES", "PeopleMaker", "Person", "draw_person"]
+
 OUT_OF_PLACE = 0.09
 """World units that a pose may move the head against a neutral body's before head and upper crops would miss it."""
 
@@ -220,9 +222,9 @@ class PeopleMaker:
             raise InputError(f"{assets}: no people assets here; fetch them with `humannorm dataset assets`")
         self._body = BodyModel(assets)
         neutral, _ = self._body.shape(Phenotype(0.5, 0.7, 0.5, 0.5, 0.5, 0.7, 0.5, 0.5, "caucasian"))
-        self._wardrobe = Wardrobe(assets, neutral, self._body.dense_weights)
-        self._wardrobe.add_skins(CC0_SKINS)
-        self._textures = self._wardrobe.textures()
+        self.wardrobe = Wardrobe(assets, neutral, self._body.dense_weights)
+        self.wardrobe.add_skins(CC0_SKINS)
+        self._textures = self.wardrobe.textures()
         self._poses = load_poses(assets)
         self._skin_weights = strongest(self._body.dense_weights[:SKIN_VERTICES])
         self._used = np.unique(self._body.faces)
@@ -246,7 +248,7 @@ class PeopleMaker:
     def _layers(
         self, person: Person, base: Float[np.ndarray, "19158 3"], transforms: Float[np.ndarray, "J 3 4"]
     ) -> list[_Layer]:
-        wardrobe = self._wardrobe
+        wardrobe = self.wardrobe
         worn = {slot: wardrobe.pieces[getattr(person, slot)] for slot in ("shoes", "bottom", "top")}
         top, bottom, shoes, hair, hat = person.shades
         colours = {"top": top, "bottom": bottom, "shoes": shoes}
@@ -302,7 +304,7 @@ class PeopleMaker:
             uvs=self._body.uvs,
             uv_faces=self._body.uv_faces,
             drawn=~np.repeat(quad_hidden, 2),
-            material=Material(color_texture=self._wardrobe.skin(person.skin)),
+            material=Material(color_texture=self.wardrobe.skin(person.skin)),
         )
 
     def _merge(self, layers: list[_Layer], centre: Float[np.ndarray, " 3"], scale: float) -> Surface:

@@ -150,7 +150,11 @@ def test_a_text_is_encoded_once_and_alike_in_any_company(tiny_sd, monkeypatch):
 def test_old_texts_make_room(tiny_sd, monkeypatch):
     monkeypatch.setattr(diffusers_denoiser, "TEXTS_KEPT", 2)
     guide = DiffusersDenoiser.load(tiny_sd("v_prediction"))
+    asked, encode = [], guide.encode_prompts
+    monkeypatch.setattr(guide, "encode_prompts", lambda prompts: asked.append(*prompts) or encode(prompts))
     first = guide.condition(["a man", "a woman"], guidance_scale=4.0, negative="a child")
-    again = guide.condition(["a man"], guidance_scale=4.0)
-    assert len(guide._texts) == 2
+    guide.condition(["a woman"], guidance_scale=4.0, negative="a child")
+    assert asked == ["a man", "a woman", "a child"]  # the two last are kept
+    again = guide.condition(["a man"], guidance_scale=4.0, negative="a child")
+    assert asked[3:] == ["a man"]  # the first had to go
     assert torch.equal(first.positive[:1], again.positive)

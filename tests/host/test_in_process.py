@@ -128,7 +128,7 @@ def test_what_is_no_native_mesh_is_refused_by_name(rooms):
 
     with pytest.raises(InputError, match=r"expected ComfyUI's native MESH .* got .*ForeignMesh"):
         rooms.host_mesh.from_host(ForeignMesh())
-    empty = rooms.host_mesh._mesh_class()(vertices=torch.zeros(1, 0, 3), faces=torch.zeros(1, 0, 3, dtype=torch.long))
+    empty = rooms.host_mesh.mesh_class()(vertices=torch.zeros(1, 0, 3), faces=torch.zeros(1, 0, 3, dtype=torch.long))
     with pytest.raises(InputError, match="mesh: expected vertices and faces, got 0 and 0"):
         rooms.host_mesh.from_host(empty)
 

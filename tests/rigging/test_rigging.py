@@ -18,7 +18,7 @@ from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, unique_edges
 from humannorm.rigging import BodyFitSettings, RiggedHuman, fit_body, rig_human, transfer_weights
 from humannorm.rigging.human import near_folds
-from humannorm.rigging.transfer import _smoothed
+from humannorm.rigging.transfer import smoothed_weights
 
 HEIGHT = 1.8
 
@@ -33,6 +33,7 @@ def test_the_body_is_found_under_the_clothes(rigged: RiggedHuman, model: Body) -
     assert rigged.fit.outside < 0.02
 
 
+@pytest.mark.slow
 def test_the_fit_follows_a_figure_into_its_own_frame_and_units(dressed: Mesh, rigged: RiggedHuman) -> None:
     shift = torch.tensor([3.0, -1.0, 0.5])
     elsewhere = fit_body(Mesh(100 * dressed.vertices + shift, dressed.faces))
@@ -41,6 +42,7 @@ def test_the_fit_follows_a_figure_into_its_own_frame_and_units(dressed: Mesh, ri
     assert elsewhere.median_depth == pytest.approx(rigged.fit.median_depth, abs=3e-3)
 
 
+@pytest.mark.slow
 def test_another_stated_pose(model: Body) -> None:
     """A figure in the run pose, its start passed along."""
     running = model.posed(named_pose("run"), "run").in_working_box()
@@ -146,7 +148,7 @@ def test_smoothing_keeps_sums_and_fills_what_is_not_trusted() -> None:
     ends = torch.cat([x, x])
     copied[ends < 0.1], copied[ends > 0.9] = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     trust = torch.where((ends < 0.1) | (ends > 0.9), 1.0, 1e-9)
-    smooth = torch.from_numpy(_smoothed(copied.numpy(), trust.numpy(), vertices.numpy(), faces.numpy(), 0.01))
+    smooth = torch.from_numpy(smoothed_weights(copied.numpy(), trust.numpy(), vertices.numpy(), faces.numpy(), 0.01))
     torch.testing.assert_close(smooth.sum(1), torch.ones(2 * count, dtype=torch.float64), atol=1e-9, rtol=0)
     slope = (smooth[13:28, 1] - smooth[12:27, 1]) * (count - 1)
     torch.testing.assert_close(slope, torch.full_like(slope, 1.25), atol=0.15, rtol=0)

@@ -101,6 +101,7 @@ def test_controlled_samples_have_parts_and_normal_maps_of_their_own(tiny_sd, peo
     assert all(any(torch.equal(latent, known) for known in anything) for latent in batch["latents"][6:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["normal", "aligned"])
 def test_fine_tuning_changes_what_it_should_and_keeps_the_rest(tiny_sd, people_shards, tmp_path, recipe):
     base = tiny_sd("epsilon")
@@ -121,6 +122,7 @@ def test_fine_tuning_changes_what_it_should_and_keeps_the_rest(tiny_sd, people_s
     assert (tmp_path / "run" / "loss.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_diffusers_pipeline_opens_the_result(tiny_sd, people_shards, tmp_path):
     from diffusers import StableDiffusionPipeline
 
@@ -134,6 +136,7 @@ def test_diffusers_pipeline_opens_the_result(tiny_sd, people_shards, tmp_path):
     assert images.shape == (1, 64, 64, 3)
 
 
+@pytest.mark.slow
 def test_lora_trains_adapters_only(tiny_sd, people_shards, tmp_path):
     pytest.importorskip("peft")
     config = FineTuneConfig(loop=LOOP, lora_rank=2)
@@ -220,6 +223,14 @@ def test_small_model_from_nothing(people_shards, tmp_path):
     for name in ("unet", "controlnet", "weak_unet"):
         first, second = (load_file(next((place / name).glob("*.safetensors"))) for place in (folder, copy))
         assert all(torch.equal(first[key], second[key]) for key in first)
+    # More latent channels: the old ones stay, and what is drawn with them; at a rate of 0 the new ones stay unread.
+    more = replace(again, vae=replace(config.vae, latent_channels=6))
+    grown = DiffusersDenoiser.load(train_small(data, tmp_path / "more", more, start=folder, device="cpu"), control=True)
+    assert guide.channels == 4 and grown.channels == grown.vae.config.latent_channels == 6
+    images = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(grown.encode_images(images)[:, :4], guide.encode_images(images), rtol=1e-2, atol=1e-2)
+    (weak,) = (tmp_path / "more" / "model" / "weak_unet").glob("*.safetensors")
+    assert load_file(weak)["conv_in.weight"].shape[1] == 6
 
 
 def test_checkpoint_of_another_training(tiny_sd, people_shards, tmp_path):

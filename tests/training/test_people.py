@@ -306,7 +306,7 @@ def test_wrinkles_show_in_the_normals(maker: PeopleMaker):
 
 @needs_assets
 def test_every_suit_falls_into_a_top_and_a_bottom(maker: PeopleMaker):
-    pieces = maker._wardrobe.pieces
+    pieces = maker.wardrobe.pieces
     for wear in wardrobe.WARDROBE:
         if wear.slot in ("top", "bottom"):
             assert pieces[wear.key].hidden_body.any()
