@@ -21,9 +21,12 @@ GROUND = frozenset(
         "schedules",
         "images",
         "mesh",
+        "mesh_formats",
         "mesh_io",
+        "mesh_standing",
         "cameras",
         "optimisation",
+        "prompt_fitting",
         "prompts",
         "warp_runtime",
         "__version__",
@@ -33,7 +36,7 @@ GROUND = frozenset(
 MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(GROUND, GROUND),
     "rendering": GROUND,  # knows nothing of diffusion
-    "guidance": (GROUND - {"mesh", "mesh_io"}) | {"models"},  # knows nothing of meshes
+    "guidance": (GROUND - {"mesh", "mesh_formats", "mesh_io", "mesh_standing"}) | {"models"},  # knows nothing of meshes
     "distance": GROUND,
     "fields": GROUND,
     "body": GROUND,
