@@ -27,7 +27,7 @@ from humannorm.geometry.start import prepare_start
 from humannorm.mesh import Mesh, is_watertight
 
 OURS = "humannorm"
-ACTIVE = 8  # levels at the start of the published course
+ACTIVE = 8  # levels at the start of the published run
 
 
 def run(rounds: int, threads: int | None, quick: bool) -> None:

@@ -18,6 +18,7 @@ import torch
 
 from humannorm.checks import InputError
 from humannorm.pipeline import make_human
+from humannorm.processor import network_precision
 from humannorm.request import HumanJob
 
 __all__ = ["Outcome", "make_humans"]
@@ -45,6 +46,10 @@ def make_humans(address: str, jobs: Mapping[Path, HumanJob], *, device: torch.de
     except ImportError as error:
         raise ImportError("Ray is needed to hand prompts to a cluster: pip install 'humannorm[ray]'") from error
 
+    def decided(job: HumanJob) -> HumanJob:  # "auto" is what it is here, whatever the other machine can do
+        precision = network_precision(job.request.precision, device)
+        return dataclasses.replace(job, request=dataclasses.replace(job.request, precision=precision))
+
     threads = torch.get_num_threads()
     _check_reachable(address)
     try:
@@ -53,7 +58,7 @@ def make_humans(address: str, jobs: Mapping[Path, HumanJob], *, device: torch.de
         raise InputError(f"--ray: expected the address of a running Ray cluster, got {address!r} ({error})") from error
     try:
         task = ray.remote(num_cpus=threads, num_gpus=int(device.type == "cuda"), max_retries=2)(_make_remotely)
-        waiting = {task.remote(job, device.type, threads): index for index, job in enumerate(jobs.values())}
+        waiting = {task.remote(decided(job), device.type, threads): index for index, job in enumerate(jobs.values())}
         folders = list(jobs)
         while waiting:
             (ended,), _ = ray.wait(list(waiting), num_returns=1)
@@ -69,7 +74,7 @@ def make_humans(address: str, jobs: Mapping[Path, HumanJob], *, device: torch.de
 
 
 def _check_reachable(address: str) -> None:
-    """Refuse a host and port where nobody listens: Ray itself would go on asking for minutes."""
+    """Refuse a host and port where nobody listens: Ray itself would go on trying for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return  # "auto" and the like
@@ -84,7 +89,7 @@ def _make_remotely(job: HumanJob, device: str, threads: int) -> dict[str, bytes]
     from humannorm.guidance import find_guides
 
     torch.set_num_threads(threads)
-    guides = find_guides(job.request.models, torch.device(device))
+    guides = find_guides(job.request.models, torch.device(device), precision=job.request.precision)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "human"
         make_human(job, guides, out, device=device)

@@ -1,4 +1,4 @@
-"""Reading mesh files: GLB, glTF, OBJ and PLY as one `Mesh` with its colours. The readers are in `mesh_formats`.
+"""Reading mesh files: GLB, glTF, OBJ, PLY and STL as one `Mesh` with its colours. The readers are in `mesh_formats`.
 
 Node transforms are applied and all triangles of a scene become one mesh. Colours are kept, in this order of
 preference: texture (several are packed into one), vertex colours, face colours, the material's plain colour; where a
@@ -21,6 +21,7 @@ from humannorm.mesh_formats.gltf import read_gltf
 from humannorm.mesh_formats.obj import read_obj
 from humannorm.mesh_formats.parts import Part, mesh_of_parts, unit_or_none, with_face_colors
 from humannorm.mesh_formats.ply import read_ply
+from humannorm.mesh_formats.stl import read_stl
 
 __all__ = ["MESH_SUFFIXES", "convert_trimesh", "load_mesh"]
 
@@ -29,6 +30,7 @@ _READERS: dict[str, Callable[[Path], list[Part]]] = {
     ".gltf": read_gltf,
     ".obj": read_obj,
     ".ply": read_ply,
+    ".stl": read_stl,
 }
 MESH_SUFFIXES = tuple(_READERS)
 

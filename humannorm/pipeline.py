@@ -11,8 +11,9 @@ What a finished run leaves in its folder:
 | `run.json` | prompt, every setting, seed, versions; facts, times and memory of the stages | all but `measured` |
 | `work/` | the checkpoints of the optimisers; may be deleted when the run is done | |
 
-"The same bytes" holds for the same prompt, settings, seed, weights, versions and number of threads on a CPU, whether or
-not the run was killed and resumed on the way. While it lasts, `preview.png` shows the last view drawn.
+"The same bytes" holds for the same prompt, settings, seed, weights, versions, precision and number of threads on one
+kind of CPU, whether or not the run was killed and resumed on the way. While it lasts, `preview.png` shows the last view
+drawn.
 """
 
 from __future__ import annotations
@@ -35,12 +36,16 @@ from torch import Tensor
 
 from humannorm import __version__
 from humannorm.checks import InputError, reading
+from humannorm.processor import waiting_policy
 from humannorm.prompts import Prompts
 from humannorm.request import HumanJob, HumanRequest, job_of, pick_device
 from humannorm.schedules import Schedule
 
 if TYPE_CHECKING:
     from humannorm.guidance import StageGuides
+    from humannorm.texture.multiview import MultiviewSettings
+    from humannorm.texture.settings import TextureSettings
+    from humannorm.texture.state import TextureState
 
 __all__ = [
     "SAME_BYTES",
@@ -58,6 +63,8 @@ SAME_BYTES = ("human.glb", "sculpt.glb", "sheet_human.png", "turntable.webp", "i
 """Files of a run that a repeated or resumed one makes again to the byte."""
 RECORD = "run.json"
 FORMAT = "humannorm run 1"
+FIGURES_OF_VIEWS = ("disagreement_last", "leak", "forwards")  # of `MultiviewPainting`, the same in a resumed run
+SECONDS_OF_VIEWS = ("networks", "vae", "fusing", "preparing")
 PREVIEW_SECONDS = 10.0  # at most this long between two previews
 FILM_FRAMES = 36
 PACKAGES = ("torch", "numpy", "scipy", "warp-lang", "diffusers", "transformers", "fast-simplification", "pillow")
@@ -113,7 +120,7 @@ def generate(
 
     job, chosen = job_of(HumanRequest(prompt, **options)), pick_device(device)
     refuse_started(Path(out), resume)
-    guides = find_guides(job.request.models, chosen)
+    guides = find_guides(job.request.models, chosen, precision=job.request.precision)
     return make_human(job, guides, Path(out), device=chosen, resume=resume, callback=callback)
 
 
@@ -134,7 +141,7 @@ def make_human(
 ) -> dict[str, Any]:
     """Make one human in a folder; the record that `run.json` holds.
 
-    resume: go on with the run in the folder, if there is one; it must have been asked for the same. Without it a
+    resume: go on with the run in the folder, if there is one; it must have the same request. Without it a
     folder with a run is refused. An exception from the callback or anywhere else (KeyboardInterrupt, a kill) leaves
     files that a resumed run goes on from; it loses at most a minute.
     """
@@ -167,7 +174,7 @@ class _Run:
         self.job, self.guides, self.device, self.callback = job, guides, device, callback
         self.out, self.work = out, out / "work"
         self.start = place_start(job.start, job.body, device)
-        self.record = _Record(out, _request(job, device), resume)
+        self.record = _Record(out, _request(job, device, guides.precision), resume)
         self.preview_file = out / "preview.png"
         self._previewed = time.monotonic()
         for leftover in out.glob(".*.partial"):  # of a process that was killed while it wrote
@@ -175,24 +182,27 @@ class _Run:
 
     def sculpt(self) -> dict[str, Any]:
         """Equation 6 and 7: the field from the start body to the prompt's, and its surface as a file."""
-        from humannorm.geometry.sculpt import SculptProgress, sculpt
-        from humannorm.geometry.state import load_state
-        from humannorm.stages import begin_sculpture, write_sculpture
+        from humannorm.geometry.sculpt import sculpt
+        from humannorm.geometry.state import load_state, save_state
+        from humannorm.optimisation import OptimiserProgress
+        from humannorm.stages import as_it_is, begin_sculpture, write_sculpture
 
         job, settings, checkpoint = self.job, self.job.settings.geometry, self.work / "sculpt.safetensors"
         generator = torch.Generator().manual_seed(job.request.seed)
 
-        def tell(progress: SculptProgress) -> None:
+        def tell(progress: OptimiserProgress) -> None:
             self._tell("sculpt", progress, progress.rejected or "")
-            self._preview(progress.normal_map)
+            self._preview(progress.picture)
 
         self.callback(Progress("sculpt", 0, settings.steps, "start body"))
         if checkpoint.exists():
             state = load_state(checkpoint, generator, self.device)
         else:
-            keeping, dress = job.settings.start, job.worn
-            state = begin_sculpture(self.start, settings, keeping, generator, body=job.body, worn=dress).state
-        if state.step < settings.steps:
+            keeping, outfit = job.settings.start, job.outfit
+            state = begin_sculpture(self.start, settings, keeping, generator, body=job.body, outfit=outfit).state
+        if as_it_is(state, job):
+            save_state(state, checkpoint, generator)
+        elif state.step < settings.steps:
             state = sculpt(
                 state,
                 job.network_prompt,
@@ -207,18 +217,62 @@ class _Run:
         return {"faces": surface.mesh.num_faces, "pieces": surface.pieces, "pieces_dropped": surface.dropped}
 
     def paint(self) -> dict[str, Any]:
-        """Equation 9 and 10: colour on the sculpted surface, which stays as it is."""
+        """Colour on the sculpted surface, which stays as it is: by sampling all views together, or by distillation."""
+        from humannorm.texture.multiview import MultiviewSettings
+
+        settings = self.job.settings.texture
+        return self._sample_views(settings) if isinstance(settings, MultiviewSettings) else self._distil(settings)
+
+    def _sample_views(self, settings: MultiviewSettings) -> dict[str, Any]:
+        """All views at once, agreeing on the texels of the surface that is exported."""
+        from humannorm.geometry.state import extract_mesh, load_state
+        from humannorm.stages import asked_colors, paint_all_views
+        from humannorm.texture.multiview import MultiviewProgress
+        from humannorm.texture.state import save_state
+
+        job = self.job
+
+        def tell(progress: MultiviewProgress) -> None:
+            note = f"batch {progress.walk.batch} of {progress.walk.batches}" if progress.walk.batch else ""
+            self.callback(Progress("paint", progress.step, progress.steps, note, {}, progress.seconds_left))
+            self._preview(progress.picture)
+
+        self.callback(Progress("paint", 0, settings.walk.steps, "networks"))
+        sculpted = load_state(self.work / "sculpt.safetensors", device=self.device)
+        painting = paint_all_views(
+            extract_mesh(sculpted).mesh,
+            job.network_prompt,
+            settings,
+            job.settings.export,
+            self.guides.aligned(),
+            seed=job.request.seed,
+            hold=sculpted.hold,
+            skin=job.skin,
+            labelled=sculpted.labelled,
+            palette=asked_colors(job.outfit, job.body, job.skin),
+            callback=tell,
+            checkpoint=self.work / "walk.safetensors",
+        )
+        save_state(painting.state, self.work / "paint.safetensors")
+        seconds = {name: round(painting.figures[name], 1) for name in SECONDS_OF_VIEWS}
+        self.record.measured["painting_seconds"] = seconds
+        same = {name: round(value, 4) for name, value in painting.figures.items() if name in FIGURES_OF_VIEWS}
+        return {"faces": painting.mesh.num_faces, **same}
+
+    def _distil(self, settings: TextureSettings) -> dict[str, Any]:
+        """Equation 9 and 10."""
         from humannorm.geometry.state import extract_mesh
         from humannorm.geometry.state import load_state as load_sculpted
+        from humannorm.optimisation import OptimiserProgress
         from humannorm.stages import begin_painting
-        from humannorm.texture.paint import PaintProgress, paint
+        from humannorm.texture.paint import paint
         from humannorm.texture.perceptual import make_perceptual
         from humannorm.texture.state import load_state
 
-        job, settings, checkpoint = self.job, self.job.settings.texture, self.work / "paint.safetensors"
+        job, checkpoint = self.job, self.work / "paint.safetensors"
         generator = torch.Generator().manual_seed(job.request.seed)
 
-        def tell(progress: PaintProgress) -> None:
+        def tell(progress: OptimiserProgress) -> None:
             self._tell("paint", progress, progress.rejected or progress.stage)
             self._preview(progress.picture)
 
@@ -248,10 +302,13 @@ class _Run:
         from humannorm.export import export_mesh
         from humannorm.mesh import is_watertight
         from humannorm.stages import painted_surface, worth_baking
+        from humannorm.texture.multiview import MultiviewSettings
         from humannorm.texture.state import load_state
 
-        self.callback(Progress("export", 0, 100, "unseen places"))
         state = load_state(self.work / "paint.safetensors", device=self.device)
+        if isinstance(self.job.settings.texture, MultiviewSettings):
+            return self._export_painted(state)
+        self.callback(Progress("export", 0, 100, "unseen places"))
         painted = painted_surface(state)
         settings, request = worth_baking(self.job.settings.export, painted.mesh), self.job.request
         export_mesh(
@@ -270,11 +327,34 @@ class _Run:
             "normal_map": settings.normal_map,
         }
 
+    def _export_painted(self, state: TextureState) -> dict[str, Any]:
+        """A surface whose atlas was painted: its texture is written as it is."""
+        from humannorm.export import with_maps, write_baked
+        from humannorm.geometry.state import extract_mesh
+        from humannorm.geometry.state import load_state as load_sculpted
+        from humannorm.mesh import is_watertight, weld
+        from humannorm.stages import textured_mesh, worth_baking
+
+        self.callback(Progress("export", 0, 100, "maps"))
+        mesh, request = textured_mesh(state), self.job.request
+        sculpted = extract_mesh(load_sculpted(self.work / "sculpt.safetensors", device=self.device)).mesh
+        settings = worth_baking(self.job.settings.export, sculpted)
+        baked = with_maps(mesh, settings, sculpted if settings.normal_map else None)
+        extras = {"prompt": request.prompt, "seed": str(request.seed)}
+        write_baked(self.out / "human.glb", baked, extras=extras, overwrite=True)
+        self.callback(Progress("export", 100, 100, "done"))
+        return {
+            "closed": is_watertight(weld(mesh.vertices)[mesh.faces]),
+            "vertices": mesh.num_vertices,
+            "normal_map": settings.normal_map,
+        }
+
     def show(self) -> dict[str, Any]:
         """Pictures and page of what stands in the file."""
         from humannorm.export.page import write_page
-        from humannorm.export.showing import save_film, save_sides, to_working_box
+        from humannorm.export.showing import save_film, save_sides
         from humannorm.mesh_io import load_mesh
+        from humannorm.working_box import to_working_box
 
         self.callback(Progress("show", 0, 3, "sides"))
         mesh = to_working_box(load_mesh(self.out / "human.glb").to(self.device))
@@ -300,13 +380,18 @@ class _Run:
 
 
 class _Record:
-    """`run.json`: what was asked for, and what the stages that are done had to tell. Written whole after each."""
+    """`run.json`: the request, and what the stages that are done report. Written whole after each."""
 
     def __init__(self, out: Path, request: dict[str, Any], resume: bool) -> None:
         self.path = out / RECORD
         self.request = request
         self.stages: dict[str, Any] = {}
-        self.measured: dict[str, Any] = {"seconds": {}, "resumed": 0, "threads": torch.get_num_threads()}
+        self.measured: dict[str, Any] = {
+            "seconds": {},
+            "resumed": 0,
+            "threads": torch.get_num_threads(),
+            "waiting": waiting_policy(),
+        }
         if self.path.exists():
             refuse_started(out, resume)
             with reading(self.path, "the record of a run"):
@@ -325,13 +410,13 @@ class _Record:
         return found
 
     def _take_over(self, found: dict[str, Any]) -> None:
-        asked = json.loads(json.dumps(self.request))
-        for name, value in asked["request"].items():
+        request = json.loads(json.dumps(self.request))
+        for name, value in request["request"].items():
             if found["request"].get(name) != value:
                 difference = _first_difference(name, found["request"].get(name), value)
                 raise InputError(f"{self.path}: expected to resume what was begun, got another {difference}")
-        if found["versions"] != asked["versions"]:
-            difference = _first_difference("versions", found["versions"], asked["versions"])
+        if found["versions"] != request["versions"]:
+            difference = _first_difference("versions", found["versions"], request["versions"])
             warnings.warn(f"{self.path}: resumed with other {difference}; the result may differ", stacklevel=2)
         self.stages, self.measured = found["stages"], found["measured"]
         self.measured["resumed"] += 1
@@ -360,7 +445,7 @@ class _Record:
         write_files({self.path: text.encode("utf-8")})
 
 
-def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
+def _request(job: HumanJob, device: torch.device, precision: str) -> dict[str, Any]:
     """What was asked for, as plain values, and the versions that it is made with."""
     start = hashlib.sha256()
     for tensor in (job.start.vertices, job.start.faces):
@@ -370,8 +455,9 @@ def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
             **{name: _plain(value) for name, value in vars(job.request).items()},
             "network_prompt": job.network_prompt,
             "painted_skin": job.skin,
-            "worn": _plain(job.worn),
+            "worn": str(job.outfit),
             "device": device.type,
+            "precision": precision,  # what "auto" came to
             "start_sha256": start.hexdigest(),
             "settings": _plain(job.settings),
         },

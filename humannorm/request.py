@@ -1,4 +1,4 @@
-"""What is asked for: one human in plain words and numbers, and the job that these stand for.
+"""The request: one human in plain words and numbers, and the job that these stand for.
 
 A `HumanRequest` is made from words alone; `job_of` reads them, loads the start body and chooses the settings. What a
 preset does about a model that is too weak to draw hands, faces or clothes is said here once, in `StartSettings`.
@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from humannorm.checks import InputError, check_choice, check_range
+from humannorm.processor import PRECISIONS
 
 if TYPE_CHECKING:
     import torch
 
-    from humannorm.body import Body, BodyShape
-    from humannorm.body.worn import Worn
+    from humannorm.body import Body, BodyShape, Outfit
     from humannorm.cameras import CameraPlan
     from humannorm.export import ExportSettings
     from humannorm.geometry.settings import GeometrySettings
     from humannorm.mesh import Mesh
+    from humannorm.texture.multiview import MultiviewSettings
     from humannorm.texture.settings import TextureSettings
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "following",
     "job_of",
     "network_prompt",
+    "outfit_for",
     "parse_sliders",
     "pick_device",
     "posed_prompt",
@@ -57,13 +59,15 @@ class StartSettings:
     """What the sculpture begins with and keeps. All choices are ours; the paper starts from a bare neutral body."""
 
     dressed: bool  # the body begins in the hair and clothes that the prompt names
-    held: tuple[str, ...] = ()  # parts of the body that stay as the start has them, see `geometry.holding.hold_parts`
+    held: tuple[str, ...] = ()  # regions of the body that stay as the start has them, see `hold_regions`
     keeps_outfit: bool = False  # hair and clothes that the body begins in stay, whatever the guidance wants
+    completes: bool = False  # plain clothes and hair for what the prompt does not name
+    sculpted: bool = True  # else a dressed start goes to the painter as it is
 
 
 START_SETTINGS: Mapping[str, StartSettings] = {
-    # The bundled model draws neither fingers nor faces of full bodies, and no skirts.
-    "quick": StartSettings(dressed=True, held=("hands", "face"), keeps_outfit=True),
+    # The bundled model draws neither fingers nor faces of full bodies, and its steps blur hems, hair and shoes.
+    "quick": StartSettings(dressed=True, held=("hands", "face"), keeps_outfit=True, completes=True, sculpted=False),
     "standard": StartSettings(dressed=True),
     "paper": StartSettings(dressed=False),
 }
@@ -74,7 +78,7 @@ class HumanSettings:
     """The settings of all stages."""
 
     geometry: GeometrySettings
-    texture: TextureSettings
+    texture: TextureSettings | MultiviewSettings  # distillation, or all views sampled together
     export: ExportSettings
     start: StartSettings
     perceptual: str = "vae"  # see `make_perceptual`; the only engine that needs no file
@@ -85,14 +89,17 @@ def preset(name: str, models: str | Path = "bundled") -> HumanSettings:
     from humannorm.export import ExportSettings
     from humannorm.geometry.settings import preset as geometry_preset
     from humannorm.models import camera_plan
+    from humannorm.texture.multiview import MULTIVIEW_PRESETS, MultiviewSettings
     from humannorm.texture.settings import preset as texture_preset
 
     check_choice("preset", name, PRESETS)
-    geometry, texture, own = geometry_preset(name), texture_preset(name), camera_plan(models)
+    geometry, own = geometry_preset(name), camera_plan(models)
+    texture = MULTIVIEW_PRESETS[name] if name in MULTIVIEW_PRESETS else texture_preset(name)
     if own is not None:
-        geometry = dataclasses.replace(geometry, camera_plan=own)
+        geometry = dataclasses.replace(geometry, plan=own)
         texture = dataclasses.replace(texture, plan=own)
-    return HumanSettings(geometry, texture, ExportSettings(height_m=1.75), START_SETTINGS[name])
+    size = texture.texture_size if isinstance(texture, MultiviewSettings) else ExportSettings().texture_size
+    return HumanSettings(geometry, texture, ExportSettings(height_m=1.75, texture_size=size), START_SETTINGS[name])
 
 
 @dataclass(frozen=True)
@@ -103,27 +110,32 @@ class HumanRequest:
     seed: int = 0  # source of every random draw
     preset: str = "quick"  # one of PRESETS
     models: str = "bundled"  # or a folder, see `guidance.find_guides`
+    precision: str = "auto"  # of the networks, one of `processor.PRECISIONS`
     body: str | BodyShape = AUTO  # of the prompt's sex, age and build; "neutral"; sliders "sex=1,age=0.9"; a mesh file
     pose: str = "a-pose"  # of the start body: one of `body.POSES`, or a BVH file
     frame: int = 0  # of a BVH file, from 0
     outfit: str = AUTO  # what the start body wears: what the prompt names, or "none"
-    hold: tuple[str, ...] | None = None  # parts of the start that stay; None: the preset's, and of a mesh file none
-    skin: str = AUTO  # of held parts of the body: the prompt's tone, one of `body.skins.SKIN_TONES`, or "model"
+    hold: tuple[str, ...] | None = None  # regions of the start that stay; None: the preset's, and of a mesh file none
+    skin: str = AUTO  # of held regions: the prompt's tone, one of `body.painted_skin.SKIN_TONES`, or "model"
     height_m: float = 1.75  # metres, of the exported human
-    sculpt_steps: int | None = None  # None: the preset's
+    sculpt_steps: int | None = None  # None: the preset's, which for a dressed start may be none
     paint_steps: int | None = None
     faces: int = 400_000  # most of the exported human
-    texture_size: int = 2048  # texels a side
+    texture_size: int | None = None  # texels a side; None: the preset's
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
+        check_choice("precision", self.precision, PRECISIONS)
         check_choice("outfit", self.outfit, (AUTO, NONE))
         check_range("height_m", self.height_m, 0.01, 100.0)
         check_range("faces", self.faces, 4, 10_000_000)
-        check_range("texture_size", self.texture_size, 16, 8192)
-        for name in ("sculpt_steps", "paint_steps"):
+        for name, low, high in (
+            ("sculpt_steps", 1, 1_000_000),
+            ("paint_steps", 1, 1_000_000),
+            ("texture_size", 16, 8192),
+        ):
             if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), 1, 1_000_000)
+                check_range(name, getattr(self, name), low, high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,34 +153,33 @@ class HumanJob:
     request: HumanRequest
     start: Mesh
     body: Body | None  # as in `StartFigure`
-    worn: Worn  # what the body begins in
+    outfit: Outfit  # what the body begins in
     settings: HumanSettings
     network_prompt: str  # the prompt as the networks hear it
-    skin: str  # one of `SKIN_TONES`, which held parts of the body are painted in; empty: the networks paint them
+    skin: str  # one of `SKIN_TONES`, which held regions of the body are painted in; empty: the networks paint them
 
 
 def settings_of(request: HumanRequest) -> HumanSettings:
     """The preset with what the request changes in it."""
-    from humannorm.geometry.settings import shortened as shorter_sculpting
-    from humannorm.texture.settings import shortened as shorter_painting
+    from humannorm.texture.multiview import MultiviewSettings
 
     settings = preset(request.preset, request.models)
-    geometry, texture = settings.geometry, settings.texture
+    geometry, texture, size = settings.geometry, settings.texture, request.texture_size or settings.export.texture_size
     if request.sculpt_steps is not None:
-        geometry = shorter_sculpting(geometry, request.sculpt_steps)
-    if request.paint_steps is not None:
-        texture = shorter_painting(texture, request.paint_steps)
-    export = dataclasses.replace(
-        settings.export, faces=request.faces, texture_size=request.texture_size, height_m=request.height_m
-    )
+        geometry = geometry.with_steps(request.sculpt_steps)
+    if isinstance(texture, MultiviewSettings):
+        levels = dataclasses.replace(texture.walk, steps=request.paint_steps or texture.walk.steps)
+        texture = dataclasses.replace(texture, walk=levels, texture_size=size)
+    elif request.paint_steps is not None:
+        texture = texture.with_steps(request.paint_steps)
+    export = dataclasses.replace(settings.export, faces=request.faces, texture_size=size, height_m=request.height_m)
     return dataclasses.replace(settings, geometry=geometry, texture=texture, export=export)
 
 
 def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> HumanJob:
     """The job that a request stands for. settings: in place of those of the request's preset, steps and export."""
-    from humannorm.body import worn_of_words
-    from humannorm.body.skins import SKIN_TONES, tone_of_words
-    from humannorm.body.worn import Worn
+    from humannorm.body.outfit import Outfit
+    from humannorm.body.painted_skin import SKIN_TONES, tone_of_words
 
     check_choice("skin", request.skin, (AUTO, *SKIN_TONES, FROM_MODEL))
     figure = start_figure(request)
@@ -176,24 +187,36 @@ def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> Huma
     start = dataclasses.replace(
         settings.start,
         dressed=settings.start.dressed and request.outfit == AUTO and figure.body is not None,
+        sculpted=settings.start.sculpted or request.sculpt_steps is not None,
         held=_held_regions(request, settings.start, figure),
     )
     settings = dataclasses.replace(
         settings,
         start=start,
-        geometry=following(settings.geometry, figure.body),
-        texture=dataclasses.replace(settings.texture, plan=_plan_following(settings.texture.plan, figure.body)),
+        geometry=dataclasses.replace(settings.geometry, plan=following(settings.geometry.plan, figure.body)),
+        texture=dataclasses.replace(settings.texture, plan=following(settings.texture.plan, figure.body)),
     )
     skin = tone_of_words(request.prompt, request.seed) if request.skin == AUTO else request.skin
     return HumanJob(
         request,
         figure.mesh,
         figure.body,
-        worn_of_words(request.prompt) if start.dressed else Worn(),
+        outfit_for(request.prompt, figure.body, start) if start.dressed else Outfit(),
         settings,
         network_prompt(request.prompt, request.models, figure.body),
         "" if skin == FROM_MODEL else skin,
     )
+
+
+def outfit_for(prompt: str, body: Body | None, start: StartSettings) -> Outfit:
+    """What the prompt names, completed where the preset does so; nothing without a body to wear it."""
+    from humannorm.body import completed, outfit_of_words
+    from humannorm.body.outfit import Outfit
+
+    if body is None:
+        return Outfit()
+    outfit = outfit_of_words(prompt)
+    return completed(outfit, body.shape) if start.completes else outfit
 
 
 def network_prompt(prompt: str, models: str | Path, body: Body | None = None) -> str:
@@ -214,17 +237,8 @@ def posed_prompt(prompt: str, body: Body | None = None) -> str:
     return with_pose(prompt, pose) if pose in POSES and prompt.strip() else prompt
 
 
-def following(settings: GeometrySettings, body: Body | None) -> GeometrySettings:
-    """The settings with head, upper and lower crops that follow the joints of a posed start body."""
-    from humannorm.cameras import CAMERA_PLANS
-
-    if body is None or body.pose == "a-pose":  # the plans' own
-        return settings
-    plan = settings.camera_plan or CAMERA_PLANS[settings.plan]
-    return dataclasses.replace(settings, camera_plan=_plan_following(plan, body))
-
-
-def _plan_following(plan: CameraPlan, body: Body | None) -> CameraPlan:
+def following(plan: CameraPlan, body: Body | None) -> CameraPlan:
+    """The plan with head, upper and lower crops that follow the joints of a posed start body."""
     from humannorm.body import plan_for_body
 
     return plan if body is None or body.pose == "a-pose" else plan_for_body(plan, body)
@@ -271,13 +285,13 @@ def _posed(shape: BodyShape, pose: str, frame: int) -> Body:
 
 
 def _held_regions(request: HumanRequest, start: StartSettings, figure: StartFigure) -> tuple[str, ...]:
-    """Of a mesh file nothing is held unless it is asked for: nobody knows what its hands are like."""
-    from humannorm.body.parts import BODY_PARTS
+    """Of a mesh file nothing is held unless it is requested: nobody knows what its hands are like."""
+    from humannorm.body.regions import BODY_REGIONS
 
     if request.hold is None:
         return start.held if figure.body is not None else ()
-    for part in request.hold:
-        check_choice("hold", part, BODY_PARTS)
+    for region in request.hold:
+        check_choice("hold", region, BODY_REGIONS)
     return request.hold
 
 

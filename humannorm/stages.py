@@ -15,41 +15,53 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.body import Body
-from humannorm.body.worn import Worn, solids_of
-from humannorm.export import BakedMesh, ExportSettings, write_glb
+from humannorm.body import Body, Outfit
+from humannorm.body.painted_skin import mean_tone, skin_picture
+from humannorm.export import BakedMesh, ExportSettings, unwrapped, write_glb
 from humannorm.geometry import holding
 from humannorm.geometry import state as geometry_state
 from humannorm.geometry.dressing import dressed, kept_of_start
-from humannorm.geometry.fitting import FitReport
+from humannorm.geometry.fitting import FitReport, FitSettings
 from humannorm.geometry.holding import Hold, hold_all_but
+from humannorm.geometry.outfits import LabelledSurface
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh, prepare_start, start_height
 from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
+from humannorm.guidance import Denoiser
+from humannorm.labels import LABELS, label_number
 from humannorm.mesh import Mesh
-from humannorm.request import StartSettings
+from humannorm.request import HumanJob, StartSettings
 from humannorm.rigging import fit_body
 from humannorm.texture import settings as texture_settings
 from humannorm.texture import state as texture_state
+from humannorm.texture.fields import UvColorField
+from humannorm.texture.multiview import MultiviewPainting, MultiviewProgress, MultiviewSettings, paint_synchronised
 from humannorm.texture.settings import TextureSettings
 from humannorm.texture.state import TextureState
 from humannorm.texture.surface import SurfaceColors, painted_mesh, surface_colors, user_field
-from humannorm.texture.templates import with_painted_template
+from humannorm.texture.templates import held_skin, with_painted_template
 
 __all__ = [
     "PaintedSurface",
     "SculptureStart",
+    "as_it_is",
+    "asked_colors",
     "begin_painting",
     "begin_sculpture",
     "body_in",
     "edit_painting",
     "edit_sculpture",
     "held_for_edit",
+    "paint_all_views",
     "painted_surface",
     "place_start",
+    "textured_mesh",
     "worth_baking",
     "write_sculpture",
 ]
+
+
+ROUGH_FIT = FitSettings(steps=20, pool=20_000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,26 +88,30 @@ def begin_sculpture(
     generator: torch.Generator,
     *,
     body: Body | None = None,
-    worn: Worn | None = None,
+    outfit: Outfit | None = None,
 ) -> SculptureStart:
     """A field fitted to the start and to what its body wears, with what is held of both.
 
     start: undressed, as `place_start` gives it. body: of the start, in the working box; without one nothing is worn,
-    and what is held is found by fitting a body. worn: read from the prompt; None: nothing.
+    and what is held is found by fitting a body. outfit: that the body wears; None: nothing.
     """
-    worn = worn or Worn()
-    solids = solids_of(body, worn) if body is not None else ()
-    surface = dressed(start, solids)
+    surface = start if body is None or outfit is None else dressed(start, body, outfit)
+    if surface.labelled is not None and not keeping.sculpted:
+        settings = dataclasses.replace(settings, fit=ROUGH_FIT)  # nobody looks at the field before an edit
     state, fit = geometry_state.start_state(surface, settings, generator)
     hold = kept_of_start(
         start,
-        solids,
+        surface,
         inside=lambda: body_in(start.mesh) if body is None else body,
-        parts=keeping.held,
-        keep_worn=keeping.keeps_outfit,
-        bare=worn.bare,
+        regions=keeping.held,
+        keep_outfit=keeping.keeps_outfit,
     )
     return SculptureStart(dataclasses.replace(state, hold=hold), fit, surface)
+
+
+def as_it_is(state: GeometryState, job: HumanJob) -> bool:
+    """Whether a sculpture is finished before its first step: a dressed start that the preset leaves as it is."""
+    return state.untouched and not job.settings.start.sculpted
 
 
 def begin_painting(
@@ -109,19 +125,81 @@ def begin_painting(
     return with_painted_template(state, hold, skin) if skin else state
 
 
+def paint_all_views(
+    sculpted: Mesh,
+    prompt: str,
+    settings: MultiviewSettings,
+    export: ExportSettings,
+    guide: Denoiser,
+    *,
+    seed: int,
+    hold: Hold | None = None,
+    skin: str = "",
+    labelled: LabelledSurface | None = None,
+    palette: Float[Tensor, "L 3"] | None = None,
+    callback: Callable[[MultiviewProgress], bool | None] | None = None,
+    checkpoint: Path | None = None,
+) -> MultiviewPainting:
+    """Paint a sculpture by sampling all its views together, on the very atlas that is exported.
+
+    sculpted: in the working box. prompt: as the network hears it. hold, skin: as in `begin_painting`. labelled: what
+    the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. checkpoint: gone
+    on with where it is there.
+    """
+    low = unwrapped(sculpted, export)
+    held = held_skin(hold, skin) if skin else None
+    return paint_synchronised(
+        low,
+        prompt,
+        settings,
+        guide,
+        seed=seed,
+        labels_at=None if labelled is None else labelled.labels_at,
+        palette=None if labelled is None else palette,
+        held=held,
+        callback=callback,
+        checkpoint=checkpoint,
+        resume=True,
+    )
+
+
+def asked_colors(outfit: Outfit, body: Body | None, skin: str) -> Float[Tensor, "L 3"] | None:
+    """sRGB 0..1 by label (`labels.LABELS`) of what the outfit names in a colour, and of the body's skin in its tone.
+
+    NaN where no colour is known; None where none is.
+    """
+    named = dict(outfit.colours())
+    if body is not None and skin:
+        named["skin"] = tuple(mean_tone(skin_picture(body.shape, skin)).tolist())
+    if not named:
+        return None
+    palette = torch.full((len(LABELS), 3), torch.nan)
+    for label, color in named.items():
+        palette[label_number(label)] = torch.tensor(color)
+    return palette
+
+
+def textured_mesh(state: TextureState) -> Mesh:
+    """A painting that is a texture on the mesh's own coordinates, in the user's frame."""
+    field = state.field
+    assert isinstance(field, UvColorField)
+    vertices = state.placement.to_user(state.mesh.vertices)
+    return state.mesh.replace(vertices=vertices, texture=field.texture().detach())
+
+
 def body_in(mesh: Mesh, stated: Body | None = None) -> Body:
     """The body inside of a figure in the working box: the stated one where the figure grew from it, refined."""
     return fit_body(mesh, stated).body
 
 
 def held_for_edit(
-    mesh: Mesh, parts: Sequence[str], *, body: Body | None = None, colors: Float[Tensor, "V 3"] | None = None
+    mesh: Mesh, regions: Sequence[str], *, body: Body | None = None, colors: Float[Tensor, "V 3"] | None = None
 ) -> Hold | None:
-    """All that an edit of these parts of the body must not touch; None where everything may change.
+    """All that an edit of these regions of the body must not touch; None where everything may change.
 
     mesh: in the working box. body: that the figure grew from. colors: of a painted mesh's vertices, sRGB 0..1.
     """
-    return hold_all_but(mesh, body_in(mesh, body), parts, colors) if parts else None
+    return hold_all_but(mesh, body_in(mesh, body), regions, colors) if regions else None
 
 
 def edit_sculpture(
@@ -131,6 +209,11 @@ def edit_sculpture(
 
     strength: to which share of the noise schedule the changes begin.
     """
+    if finished.untouched and finished.labelled is not None:  # its field was fitted roughly, for nobody's use
+        start = finished.labelled
+        surface = StartMesh(start.mesh, start.distance, (), start)
+        fitted, _ = geometry_state.start_state(surface, settings, torch.Generator().manual_seed(0))
+        finished = dataclasses.replace(fitted, hold=finished.hold)
     levels, resolution = finished.active_levels, finished.band.lattice.resolution
     return finished.edited(hold), holding.edit_settings(settings, levels, resolution, strength)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from humannorm.body import POSES, BodyShape, load_body
+from humannorm.mesh import welded_vertex_normals
 
 from .host_denoiser import ordinary_tensors
 from .host_mesh import to_host
 from .schema import CATEGORY, Body, schema
 from .views import four_sides
+
+__all__ = ["ADULT", "HumanNormBody"]
 
 ADULT = 0.667
 
@@ -74,4 +77,5 @@ class HumanNormBody(io.ComfyNode):
             shape = BodyShape(sex, youngest if age <= ADULT else age, weight, muscle, height, proportions)
             body = load_body(shape, pose)
             mesh = body.to_mesh(uvs=True)
+            mesh = mesh.replace(normals=welded_vertex_normals(mesh.vertices, mesh.faces))
             return io.NodeOutput(body, to_host(mesh), four_sides(body.to_mesh()).normal)

@@ -29,7 +29,9 @@ from .schema import CATEGORY, Body, Geometry, Guidance, Texture, preset_input, s
 from .subjects import sculpted_mesh
 from .views import four_sides
 
-PARTS = ("head", "top", "bottom", "shoes", "hands")
+__all__ = ["HumanNormEdit"]
+
+REGIONS = ("head", "top", "bottom", "shoes", "hands")
 
 
 class HumanNormEdit(io.ComfyNode):
@@ -69,11 +71,11 @@ class HumanNormEdit(io.ComfyNode):
                 ),
                 *(
                     io.Boolean.Input(
-                        part,
-                        default=part == "top",
-                        tooltip=f"May the {part} change? With none of the parts on, everything may.",
+                        region,
+                        default=region == "top",
+                        tooltip=f"May the {region} change? With none of the parts on, everything may.",
                     )
-                    for part in PARTS
+                    for region in REGIONS
                 ),
                 io.Float.Input(
                     "strength",
@@ -114,11 +116,11 @@ class HumanNormEdit(io.ComfyNode):
         depth_guidance: GuidancePayload | None = None,
         image_guidance: GuidancePayload | None = None,
         start_body: BodyValue | None = None,
-        **parts: bool,
+        **regions: bool,
     ) -> io.NodeOutput:
         guides = {"normal": normal_guidance, "depth": depth_guidance, "image": image_guidance}
         _check_pairs(geometry, texture, guides)
-        chosen = [part for part in PARTS if parts[part]]
+        chosen = [region for region in REGIONS if regions[region]]
         with ordinary_tensors():
             old = _shown(geometry, texture)
             body = None if start_body is None else start_body.in_working_box()
@@ -127,13 +129,13 @@ class HumanNormEdit(io.ComfyNode):
             if geometry is not None and normal_guidance is not None:
                 sculptors = {"normal": normal_guidance} | ({} if depth_guidance is None else {"depth": depth_guidance})
                 settings = _sculpting(preset, sculpt_steps, normal_guidance)
-                start, course = edit_sculpture(geometry, hold, settings, strength)
-                geometry, unfinished = sculpting.sculpt_course(cls.hidden, start, sculptors, course, 0, seed)
+                start, schedule = edit_sculpture(geometry, hold, settings, strength)
+                geometry, unfinished = sculpting.run_sculpting(cls.hidden, start, sculptors, schedule, 0, seed)
             if texture is not None and image_guidance is not None:
                 begun = moved(texture, work_device())
                 begun = begun if geometry is None else begun.on(sculpted_mesh(geometry))
                 first, steps = edit_painting(begun, hold, _painting(preset, paint_steps, image_guidance), strength)
-                texture = painting.paint_course(cls.hidden, first, image_guidance, steps, seed, None)
+                texture = painting.run_painting(cls.hidden, first, image_guidance, steps, seed, None)
             if unfinished is not None:
                 forget(unfinished)
             new = _shown(geometry, texture)
@@ -191,9 +193,9 @@ def _check_pairs(
 
 def _sculpting(preset: str, steps: int, guide: GuidancePayload) -> geometry_settings.GeometrySettings:
     settings = geometry_settings.preset(preset)
-    return sculpting.for_guide(geometry_settings.shortened(settings, steps) if steps else settings, guide)
+    return sculpting.for_guide(settings.with_steps(steps) if steps else settings, guide)
 
 
 def _painting(preset: str, steps: int, guide: GuidancePayload) -> texture_settings.TextureSettings:
     settings = texture_settings.preset(preset)
-    return painting.for_guide(texture_settings.shortened(settings, steps) if steps else settings, guide)
+    return painting.for_guide(settings.with_steps(steps) if steps else settings, guide)

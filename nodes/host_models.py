@@ -29,11 +29,13 @@ import folder_paths
 import torch
 
 from humannorm.checks import InputError
-from humannorm.guidance.diffusers_guide import Autoguidance
+from humannorm.guidance.diffusers_denoiser import Autoguidance
 from humannorm.guidance.folders import WEAK_UNET, WEIGHTS, read_config
 from humannorm.models import camera_plan, names_poses
 
 from .payloads import DISTILLS, NAMES_POSES, ModelFacts
+
+__all__ = ["build_clip", "build_control_net", "build_model", "build_models", "build_vae"]
 
 Weights = dict[str, torch.Tensor]
 
@@ -46,6 +48,13 @@ class _SmallConfig(comfy.supported_models_base.BASE):
     unet_extra_config: ClassVar[dict[str, Any]] = {}
     latent_format = comfy.latent_formats.SD15
     memory_usage_factor = 1.0
+
+    def process_unet_state_dict_for_saving(self, state_dict: Weights) -> Weights:
+        """The host's loaders know the sizes of published models alone: what it would save it could not load again."""
+        raise InputError(
+            "model: expected one of a size that ComfyUI's own loaders know, got the bundled small one, which could not"
+            " be loaded again from a checkpoint; save the LoRA or the patches by themselves"
+        )
 
 
 def build_model(folder: Path) -> Any:
@@ -99,9 +108,9 @@ def _build_unet(folder: Path, component: str) -> Any:
 
 
 def _autoguide(model: Any, weak: Any, weights: Autoguidance) -> None:
-    """What `DiffusersGuide.denoise` does with a weak UNet, for all that the host samples with this MODEL.
+    """What `DiffusersDenoiser.denoise` does with a weak UNet, for all that the host samples with this MODEL.
 
-    Not for what our optimisers distil from it, as the library's do not ask for it either.
+    Not for what our optimisers distil from it, as the library's do not use it either.
     """
 
     def guided(at: dict[str, Any]) -> torch.Tensor:

@@ -13,10 +13,10 @@ from humannorm.prompts import TEXT_RULES
 from humannorm.prompts import Prompts as Texts
 from humannorm.request import posed_prompt
 
-from .payloads import PromptSet, wants_pose
+from .payloads import KINDS, PromptSet, wants_pose
 from .schema import CATEGORY, Body, Prompts, advanced, part_input, schema
 
-KINDS = {"normal": "normal", "depth": "depth", "image": "color"}
+__all__ = ["HumanNormPickPrompt", "HumanNormPrompts"]
 
 
 class HumanNormPrompts(io.ComfyNode):

@@ -119,7 +119,7 @@ def test_presets_are_those_of_the_stages() -> None:
     quick = preset("quick")
     own = camera_plan("bundled")  # the bundled model's own cameras
     assert own is not None and own.name != PAINT.plan.name
-    assert quick.geometry == dataclasses.replace(SCULPT, camera_plan=own) and quick.export.height_m == 1.75
+    assert quick.geometry == dataclasses.replace(SCULPT, plan=own) and quick.export.height_m == 1.75
     assert quick.texture == dataclasses.replace(PAINT, plan=own)
     with pytest.raises(InputError, match="preset: expected one of quick, standard, paper"):
         preset("slow")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from humannorm.cameras import PARTS, VIEWS
-from humannorm.guidance import DiffusersGuide
+from humannorm.guidance import DiffusersDenoiser
 from humannorm.prompt_fitting import fit_prompt, plain_words, words_and_suffix
 from humannorm.prompts import MODALITIES, TEXT_RULES, Prompts
 
@@ -85,7 +85,7 @@ def test_one_endless_word_is_cut_within():
 
 @pytest.mark.filterwarnings("ignore:prompt")
 def test_views_parts_and_kinds_of_a_long_prompt_differ_for_the_network(tiny_sd):
-    guide = DiffusersGuide.load(tiny_sd("epsilon"))
+    guide = DiffusersDenoiser.load(tiny_sd("epsilon"))
     texts = [
         Prompts(LONG * 4, kind).text(part, view)
         for kind, part, view in (
@@ -99,7 +99,7 @@ def test_views_parts_and_kinds_of_a_long_prompt_differ_for_the_network(tiny_sd):
 
 
 def test_short_prompts_are_encoded_as_ever(tiny_sd):
-    guide = DiffusersGuide.load(tiny_sd("epsilon"))
+    guide = DiffusersDenoiser.load(tiny_sd("epsilon"))
     text = "a young man in a red t-shirt, front view"
     tokens = guide.tokenizer(text, padding="max_length", max_length=77, return_tensors="pt")
     expected = guide.text_encoder(tokens.input_ids).last_hidden_state

@@ -29,7 +29,7 @@ from humannorm.mesh_io import load_mesh
 from humannorm.rendering import render
 from humannorm.rendering.passes import sample_texture
 from humannorm.rigging import fit_body
-from humannorm.texture.placing import place
+from humannorm.working_box import place
 
 SIDES = (0.0, 90.0, 180.0, 270.0)
 CERTAIN = 0.99  # share from which a vertex counts as held, and 1 - this as free; between them is the soft border

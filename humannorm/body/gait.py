@@ -164,7 +164,7 @@ class _Moves:
             length = REACH * sum(self._leg(name))
             level = torch.minimum(level, ankle[:, 1] + (length**2 - away).clamp_min(0).sqrt() - hip[:, 1])
             hips[name] = hip
-        # The bob keeps its form: the whole course is lowered until every frame is in reach.
+        # The bob keeps its form: the whole curve is lowered until every frame is in reach.
         bobbing = bob * self.height
         shift = shift + torch.nn.functional.pad((bobbing + (level - bobbing).min().clamp_max(0))[:, None], (1, 1))
         self.translations = shift

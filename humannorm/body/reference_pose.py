@@ -119,7 +119,8 @@ def _axis_of(direction: Tensor, steadily: bool = False) -> str | None:
 
 def body_frame(points: Points) -> Float[Tensor, "*B 3 3"]:
     """Columns left, up, front of the trunk: up along it, left by hips and shoulders."""
-    left = sum(_unit(points[f"{part}.L"] - points[f"{part}.R"]) for part in ("upperleg01", "upperarm01"))
+    across = [_unit(points[f"{part}.L"] - points[f"{part}.R"]) for part in ("upperleg01", "upperarm01")]
+    left = across[0] + across[1]
     return _frame(left, _trunk(points), keep="up")
 
 

@@ -20,9 +20,9 @@ from humannorm.body.body import Body
 from humannorm.body.bvh import Motion, load_bvh, rotations_for
 from humannorm.body.clips import Clip, clip_transforms
 from humannorm.body.joint_names import NEEDED, TOES, JointTable, match_joints
+from humannorm.body.linear_blend_skinning import linear_blend_skinning
 from humannorm.body.reference_pose import Stance, axes_of_frames, end_of, find_stance, safe_rotation_between
 from humannorm.body.skeleton import local_rotations
-from humannorm.body.skinning import linear_blend_skinning
 from humannorm.checks import InputError
 
 __all__ = ["Reading", "clip_of_bvh", "read_motion", "retarget"]

@@ -16,6 +16,7 @@ from humannorm.commands.options import (
     add_guidance,
     add_models,
     add_out,
+    add_precision,
     add_preset,
     add_seed,
     autoguidance_of,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from humannorm.evaluation.sculpted import MeshFigures
     from humannorm.geometry.sculpt import GuideSource
     from humannorm.mesh import Mesh
+
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models(samples)
     add_seed(samples)
     add_device(samples)
+    add_precision(samples)
     add_out(samples)
 
     meshes = kinds.add_parser("meshes", help="sculpted people: seen as one from all sides, with one face")
@@ -61,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_judge(meshes, required=True)
     add_out(meshes)
 
-    humans = kinds.add_parser("humans", help="finished people: a person from all sides, one face, the asked colours")
+    humans = kinds.add_parser(
+        "humans", help="finished people: a person from all sides, one face, the requested colours"
+    )
     humans.add_argument("humans", nargs="+", type=Path, metavar="DIR", help="folders of `generate`")
     _add_judge(humans, required=True)
     add_out(humans)
@@ -78,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models(ablations)
     add_seed(ablations)
     add_device(ablations)
+    add_precision(ablations)
     add_out(ablations)
 
 
@@ -97,7 +104,8 @@ def run_samples(args: argparse.Namespace) -> int:
     from humannorm.evaluation.collect import SampleSettings, add_controls, add_reconstructions, add_renders, add_samples
     from humannorm.evaluation.figures import figures_of, table, to_plain
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
-    from humannorm.guidance import DiffusersGuide
+    from humannorm.guidance import DiffusersDenoiser
+    from humannorm.processor import network_dtype
     from humannorm.training.shards import Shards
 
     check_range("--count", args.count, 1, 10_000)
@@ -116,9 +124,11 @@ def run_samples(args: argparse.Namespace) -> int:
     )
     guide = None
     if not args.renders_only:
-        guide = DiffusersGuide.load(
+        device = pick_device(args.device)
+        guide = DiffusersDenoiser.load(
             args.models,
-            device=pick_device(args.device),
+            device=device,
+            dtype=network_dtype(args.precision, device),
             control=not args.normals_only,
             autoguidance=autoguidance_of(args),
         )
@@ -224,8 +234,9 @@ def run_ablations(args: argparse.Namespace) -> int:
     from humannorm.evaluation.ablations import ABLATIONS, ablation_table, run_ablation, save_ablation_sheet
     from humannorm.evaluation.gallery import find_judge
     from humannorm.geometry.start import prepare_start
-    from humannorm.guidance import DiffusersGuide, find_guides
+    from humannorm.guidance import DiffusersDenoiser, find_guides
     from humannorm.mesh import to_trimesh
+    from humannorm.processor import network_dtype
     from humannorm.request import HumanRequest, settings_of
 
     names = list(ABLATIONS) if args.only is None else [name.strip() for name in args.only.split(",")]
@@ -235,7 +246,7 @@ def run_ablations(args: argparse.Namespace) -> int:
     device = pick_device(args.device)
     request = HumanRequest(args.prompt, preset=args.preset, models=args.models, sculpt_steps=args.steps)
     settings = settings_of(request).geometry
-    guides = find_guides(args.models, device, paint=False)
+    guides = find_guides(args.models, device, kinds=("normal", "depth"), precision=args.precision)
     start = prepare_start(load_subject(BODY).to(device))
     args.out.mkdir(parents=True, exist_ok=True)
     figures = {}
@@ -243,7 +254,7 @@ def run_ablations(args: argparse.Namespace) -> int:
         ablation = ABLATIONS[name]
         normal: GuideSource = guides.normal
         if ablation.plain and args.plain is not None:
-            normal = DiffusersGuide.load(args.plain, device=device)
+            normal = DiffusersDenoiser.load(args.plain, device=device, dtype=network_dtype(args.precision, device))
         bar = ProgressLine(lambda progress, title=ablation.title: title)  # type: ignore[misc]
         figures[name] = run_ablation(
             ablation, args.prompt, start, settings, normal=normal, depth=guides.depth, seed=args.seed, callback=bar

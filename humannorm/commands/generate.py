@@ -14,10 +14,11 @@ from humannorm.commands.options import (
     add_device,
     add_models,
     add_out,
+    add_precision,
     add_preset,
     add_seed,
     add_start,
-    held_parts,
+    held_regions,
     pick_device,
 )
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
-SKIN_TONES = ("fair", "light", "dark")  # humannorm.body.skins.SKIN_TONES
+SKIN_TONES = ("fair", "light", "dark")  # humannorm.body.painted_skin.SKIN_TONES
 NAME_LENGTH = 48  # characters of a prompt in its folder's name
 
 
@@ -55,8 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sculpt-steps", type=int, metavar="N", help="length of the sculpting (the preset's)")
     parser.add_argument("--paint-steps", type=int, metavar="N", help="length of the painting (the preset's)")
     parser.add_argument("--faces", type=int, default=400_000, metavar="N", help="most faces of the GLB")
-    parser.add_argument("--texture-size", type=int, default=2048, metavar="N", help="side of the textures, up to 8192")
+    parser.add_argument("--texture-size", type=int, metavar="N", help="side of the textures, up to 8192 (the preset's)")
     add_device(parser)
+    add_precision(parser)
     add_out(parser, default="human")
 
 
@@ -79,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         errors = run_on_ray(args, unfinished, device)
     else:
         errors = {}
-        guides = find_guides(args.models, device) if unfinished else None
+        guides = find_guides(args.models, device, precision=args.precision) if unfinished else None
         for folder, job in unfinished.items():
             assert guides is not None
             try:
@@ -106,20 +108,20 @@ def request_of(args: argparse.Namespace, prompt: str) -> HumanRequest:
 
     check_range("--height", args.height, 0.01, 100.0)
     check_range("--faces", args.faces, 4, 10_000_000)
-    check_range("--texture-size", args.texture_size, 16, 8192)
-    for name in ("sculpt_steps", "paint_steps"):
+    for name, low, high in (("sculpt_steps", 1, 1_000_000), ("paint_steps", 1, 1_000_000), ("texture_size", 16, 8192)):
         if getattr(args, name) is not None:
-            check_range(f"--{name.replace('_', '-')}", getattr(args, name), 1, 1_000_000)
+            check_range(f"--{name.replace('_', '-')}", getattr(args, name), low, high)
     return HumanRequest(
         prompt,
         seed=args.seed,
         preset=args.preset,
         models=args.models,
+        precision=args.precision,
         body=args.body,
         pose=args.pose,
         frame=args.frame,
         outfit=args.outfit,
-        hold=None if args.hold is None else held_parts(args.hold),
+        hold=None if args.hold is None else held_regions(args.hold),
         skin=args.skin,
         height_m=args.height,
         sculpt_steps=args.sculpt_steps,

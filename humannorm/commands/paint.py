@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from humannorm.commands.options import (
     BODY,
     STATE,
-    add_course,
     add_edit,
-    chosen_parts,
+    add_run_options,
+    add_standing,
+    chosen_regions,
     load_subject,
     pick_device,
     state_to_resume,
@@ -23,13 +24,15 @@ from humannorm.commands.options import (
 from humannorm.commands.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from humannorm.guidance import DiffusersGuide
+    from humannorm.guidance import DiffusersDenoiser
     from humannorm.mesh import Mesh
+    from humannorm.optimisation import OptimiserProgress
     from humannorm.stages import PaintedSurface
-    from humannorm.texture.paint import PaintProgress
     from humannorm.texture.settings import TextureSettings
     from humannorm.texture.state import TextureState
     from humannorm.texture.surface import SurfaceColors
+
+__all__ = ["PREVIEW_SECONDS", "add_arguments", "run", "saturation"]
 
 PREVIEW_SECONDS = 20.0
 
@@ -48,25 +51,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fine-loss", choices=("published", "paper"), help="equation 10 on pixels, or on latents (the preset's)"
     )
     parser.add_argument("--uv", type=int, metavar="SIZE", help="paint a texture of SIZE texels on the mesh's own UVs")
+    add_standing(parser)
     add_edit(parser)
-    add_course(parser)
+    add_run_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     import torch
 
     from humannorm.guidance import find_guides
+    from humannorm.processor import waiting_policy
     from humannorm.request import network_prompt
     from humannorm.stages import begin_painting, edit_painting, held_for_edit, painted_surface
     from humannorm.texture.fields import UvColorSettings
     from humannorm.texture.paint import paint
     from humannorm.texture.perceptual import make_perceptual
-    from humannorm.texture.settings import coarse_part
+    from humannorm.texture.settings import coarse_only
     from humannorm.texture.state import load_state, save_state
 
     begin = time.monotonic()
     device = pick_device(args.device)
-    parts = chosen_parts(args, "only")["only"]
+    regions = chosen_regions(args, "only")["only"]
     settings = chosen_settings(args)
     if args.fine_loss is not None:
         settings = dataclasses.replace(settings, fine_loss=args.fine_loss)
@@ -75,30 +80,31 @@ def run(args: argparse.Namespace) -> int:
     generator, resumed = torch.Generator().manual_seed(args.seed), state_to_resume(args)
     prompt = network_prompt(args.prompt, args.models)
     if args.edit is not None:
-        begun = load_state(args.edit, device=device).on(load_subject(args.mesh).to(device))
-        hold = held_for_edit(begun.mesh, parts, colors=begun.field.at(begun.mesh.vertices))
+        begun = load_state(args.edit, device=device).on(load_subject(args.mesh, args).to(device))
+        hold = held_for_edit(begun.mesh, regions, colors=begun.field.at(begun.mesh.vertices))
         state, settings = edit_painting(begun, hold, settings)
-        print(f"editing {args.edit}: {', '.join(parts) or 'all of it'}")
+        print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
     elif resumed is None:
-        subject = body_with_uvs() if args.mesh == BODY and args.uv is not None else load_subject(args.mesh)
+        subject = body_with_uvs() if args.mesh == BODY and args.uv is not None else load_subject(args.mesh, args)
         state = begin_painting(subject.to(device), settings, args.seed)
     else:
         state = load_state(resumed, generator, device)
         print(f"going on after step {state.step}")
-    guide = find_guides(args.models, device, sculpt=False).aligned()
+    guides = find_guides(args.models, device, kinds=("color",), precision=args.precision)
+    guide = guides.aligned()
     perceptual = make_perceptual(args.perceptual, guide, args.vgg16)
 
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     bar = PreviewedProgress(out)
     coarse_file = out / "coarse.safetensors"
-    courses = ([coarse_part(settings)] if settings.coarse_steps else []) + [settings]
-    for course in courses:
-        if state.step < course.steps:
+    runs = ([coarse_only(settings)] if settings.coarse_steps else []) + [settings]
+    for run in runs:
+        if state.step < run.steps:
             state = paint(
                 state,
                 prompt,
-                course,
+                run,
                 guide=guide,
                 perceptual=perceptual,
                 generator=generator,
@@ -106,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
                 callback=bar,
                 checkpoint=out / STATE,
             )
-            if course.steps == settings.coarse_steps:
+            if run.steps == settings.coarse_steps:
                 save_state(state, coarse_file)
     bar.close()
 
@@ -118,6 +124,9 @@ def run(args: argparse.Namespace) -> int:
         "prompt": args.prompt,
         "preset": args.preset,
         "seed": args.seed,
+        "precision": guides.precision,
+        "threads": torch.get_num_threads(),
+        "waiting": waiting_policy(),
         "steps": state.step,
         "faces": state.mesh.num_faces,
         "unseen_vertices": int((~painted.colors.seen).sum()),
@@ -130,6 +139,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def warn_of_standing(name: str, mesh: Mesh) -> None:
+    """Views of a human that stands otherwise would be painted with the words of others."""
+    import warnings
+
+    from humannorm.rigging.standing import find_standing
+
+    found = find_standing(mesh.to("cpu"))
+    if found.sure and not found.is_ours:
+        warnings.warn(
+            f"{name}: seems to stand with {found.up} up and to face {found.front:g} degrees (distance to a body"
+            f" {100 * found.distance:.1f} % of the height, of the next best way {found.margin:.2f} times that); painted"
+            f" as y up and facing +Z; --up={found.up} --front={found.front:g} turns it",
+            stacklevel=2,
+        )
+
+
 def body_with_uvs() -> Mesh:
     """The adult that comes along, split along the seams of its texture layout."""
     from humannorm.body import load_body
@@ -138,20 +163,24 @@ def body_with_uvs() -> Mesh:
 
 
 def chosen_settings(args: argparse.Namespace) -> TextureSettings:
-    """The settings behind --preset, --models and --steps."""
+    """The settings of the distillation behind --preset, --models and --steps."""
     from humannorm.checks import check_range
-    from humannorm.request import HumanRequest, settings_of
+    from humannorm.models import camera_plan
+    from humannorm.texture.settings import preset
 
-    if args.steps is not None:
-        check_range("--steps", args.steps, 1, 1_000_000)
-    request = HumanRequest(args.prompt, preset=args.preset, models=args.models, paint_steps=args.steps)
-    return settings_of(request).texture
+    settings, own = preset(args.preset), camera_plan(args.models)
+    if own is not None:
+        settings = dataclasses.replace(settings, plan=own)
+    if args.steps is None:
+        return settings
+    check_range("--steps", args.steps, 1, 1_000_000)
+    return settings.with_steps(args.steps)
 
 
 def write_pictures(
     out: Path, state: TextureState, coarse: TextureState | None, colors: SurfaceColors, settings: TextureSettings
 ) -> list[Path]:
-    """The sheet of coarse, fine and filled colours, and the course of the losses."""
+    """The sheet of coarse, fine and filled colours, and the curves of the losses."""
     from humannorm.optimisation import save_loss_plot
     from humannorm.texture.pictures import save_sheet
     from humannorm.texture.state import LOSS_NAMES
@@ -178,7 +207,7 @@ def write_mesh(out: Path, painted: PaintedSurface) -> list[Path]:
 
 
 def saturation(
-    guide: DiffusersGuide,
+    guide: DiffusersDenoiser,
     prompt: str,
     negative: str,
     settings: TextureSettings,
@@ -189,14 +218,12 @@ def saturation(
     """Mean chroma (CIELAB) after the coarse and the fine steps and of the model's own pictures, printed."""
     import torch
 
+    from humannorm.cameras import crop_cameras
     from humannorm.texture.paint import color_prompts
-    from humannorm.texture.pictures import part_cameras
     from humannorm.texture.saturation import field_chroma, sample_pictures
 
-    widest = min(settings.plan.crops, key=lambda crop: crop.zoom).part
-    cameras = part_cameras(settings.plan, widest, (0, 90, 180, 270))
-    assert cameras is not None
-    cameras = cameras.to(state.mesh.device)
+    plan = settings.plan
+    cameras = crop_cameras(plan, plan.widest, (0, 90, 180, 270), elevation=5.0).to(state.mesh.device)
     found = {
         name: field_chroma(each.field, state.mesh, cameras, settings.render_size)
         for name, each in (("coarse", coarse), ("fine", state))
@@ -222,7 +249,7 @@ class PreviewedProgress(ProgressLine):
         self.out = out
         self._drawn = 0.0
 
-    def __call__(self, progress: PaintProgress) -> None:  # type: ignore[override]
+    def __call__(self, progress: OptimiserProgress) -> None:
         from humannorm.images import contact_sheet, save_png
 
         super().__call__(progress)

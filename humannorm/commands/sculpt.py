@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from humannorm.commands.options import (
     STATE,
-    add_course,
     add_edit,
+    add_run_options,
     add_start,
-    chosen_parts,
-    held_parts,
+    chosen_regions,
+    held_regions,
     pick_device,
     state_to_resume,
 )
@@ -35,51 +35,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help='the person, such as "an old man in a long coat"')
     add_start(parser)
     add_edit(parser)
-    add_course(parser)
+    add_run_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     import torch
 
     from humannorm.export.showing import save_shaded_film
-    from humannorm.geometry.pictures import save_sheet
     from humannorm.geometry.sculpt import sculpt
-    from humannorm.geometry.state import LOSS_NAMES
+    from humannorm.geometry.state import LOSS_NAMES, save_state
     from humannorm.guidance import find_guides
     from humannorm.optimisation import save_loss_plot
+    from humannorm.processor import waiting_policy
+    from humannorm.rendering.shaded import save_sheet
     from humannorm.request import job_of
-    from humannorm.stages import write_sculpture
+    from humannorm.stages import as_it_is, write_sculpture
 
     begin = time.monotonic()
     device = pick_device(args.device)
     job = job_of(request_of(args))
+    guides = find_guides(args.models, device, kinds=("normal", "depth"), precision=args.precision)
     generator = torch.Generator().manual_seed(args.seed)
     state, before, settings = first_state(args, job, generator, device)
-    guides = find_guides(args.models, device, paint=False)
 
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     bar = ProgressLine(lambda progress: f"{progress.faces} faces")
-    state = sculpt(
-        state,
-        job.network_prompt,
-        settings,
-        normal=guides.normal,
-        depth=guides.depth,
-        generator=generator,
-        callback=bar,
-        checkpoint=out / STATE,
-    )
-    bar.close()
+    if as_it_is(state, job):
+        print(f"{args.preset}: no steps, the dressed start is the sculpture; --steps N sculpts it all the same")
+        save_state(state, out / STATE, generator)
+    else:
+        state = sculpt(
+            state,
+            job.network_prompt,
+            settings,
+            normal=guides.normal,
+            depth=guides.depth,
+            generator=generator,
+            callback=bar,
+            checkpoint=out / STATE,
+        )
+        bar.close()
 
     surface = write_sculpture(out / "sculpt.glb", state)
     save_sheet(out / "sheet_sculpt.png", before, surface.mesh)
-    save_loss_plot(out / "losses.png", state.history, LOSS_NAMES, logarithmic=True)
+    if state.history is not None:
+        save_loss_plot(out / "losses.png", state.history, LOSS_NAMES, logarithmic=True)
     save_shaded_film(out / "turntable.webp", surface.mesh)
     facts = {
         "prompt": args.prompt,
         "preset": args.preset,
         "seed": args.seed,
+        "precision": guides.precision,
+        "threads": torch.get_num_threads(),
+        "waiting": waiting_policy(),
         "steps": state.step,
         "faces": surface.mesh.num_faces,
         "pieces": surface.pieces,
@@ -112,7 +121,7 @@ def request_of(args: argparse.Namespace) -> HumanRequest:
         pose=args.pose,
         frame=args.frame,
         outfit=args.outfit,
-        hold=None if args.hold is None else held_parts(args.hold),
+        hold=None if args.hold is None else held_regions(args.hold),
         sculpt_steps=args.steps,
     )
 
@@ -127,20 +136,20 @@ def first_state(
 
     Prompts(job.request.prompt, "normal")  # refuses what cannot be a prompt
     settings = job.settings.geometry
-    parts = chosen_parts(args, "only")["only"]
+    regions = chosen_regions(args, "only")["only"]
     resumed = state_to_resume(args)
     if args.edit is not None:
         finished = load_state(args.edit, device=device)
         before = extract_mesh(finished).mesh
-        state, settings = edit_sculpture(finished, held_for_edit(before, parts, body=job.body), settings)
-        print(f"editing {args.edit}: {', '.join(parts) or 'all of it'}")
+        state, settings = edit_sculpture(finished, held_for_edit(before, regions, body=job.body), settings)
+        print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
         return state, before, settings
     start = place_start(job.start, job.body, device)
     if resumed is not None:
         state = load_state(resumed, generator, device)
         print(f"going on after step {state.step}")
         return state, start.mesh, settings
-    begun = begin_sculpture(start, settings, job.settings.start, generator, body=job.body, worn=job.worn)
+    begun = begin_sculpture(start, settings, job.settings.start, generator, body=job.body, outfit=job.outfit)
     for repair in begun.surface.repairs:
         print(f"{args.body}: {repair}")
     print(

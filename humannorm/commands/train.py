@@ -24,6 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_seed(parser)
     add_device(parser)
     parser.add_argument("--steps", type=int, help="optimiser steps; `small`: of its stage at full resolution")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="N",
+        help="be done after so many minutes with all weights written, whatever the steps; `small`: all stages together",
+    )
     parser.add_argument("--batch", type=int, help="samples per process and step")
     parser.add_argument("--accumulate", type=int, help="backward passes per optimiser step")
     parser.add_argument(
@@ -56,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="`small`: the same for colour under its normal map; unless given, as `--parts`",
     )
     parser.add_argument("--checkpoint-seconds", type=float, help="a killed run loses at most this")
+    parser.add_argument(
+        "--latent-channels",
+        type=int,
+        metavar="N",
+        help="`small`: of its VAE (default 4); those that --base has stay as they are, the others carry more detail",
+    )
     parser.add_argument("--vae-steps", type=int, help="`small`: steps of its VAE stage")
     parser.add_argument("--text-steps", type=int, help="`small`: steps of its text encoder on attributes")
     parser.add_argument("--coarse-steps", type=int, help="`small`: steps of its stage at half resolution")
@@ -73,12 +85,15 @@ def run(args: argparse.Namespace) -> int:
         "average_every",
         "sheet_steps",
         "sheet_prompts",
+        "latent_channels",
         "vae_steps",
         "text_steps",
         "coarse_steps",
     ):
         if getattr(args, name) is not None:
             check_range("--" + name.replace("_", "-"), getattr(args, name), 1, 10**9)
+    if args.minutes is not None:
+        check_range("--minutes", args.minutes, 0.0, 1e6)
     changes = _given(
         steps=args.steps,
         batch_size=args.batch,
@@ -97,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
         drawn = _given(sheet_prompts=args.sheet_prompts, parts=args.parts)
         small = replace(
             small,
+            vae=replace(small.vae, **_given(latent_channels=args.latent_channels)),
             vae_loop=replace(small.vae_loop, **shared, **_given(steps=args.vae_steps)),
             text_loop=replace(small.text_loop, **shared, **_given(steps=args.text_steps)),
             coarse_loop=replace(small.coarse_loop, **shared, **_given(steps=args.coarse_steps)),
@@ -105,20 +121,21 @@ def run(args: argparse.Namespace) -> int:
             weak_coarse_loop=replace(small.weak_coarse_loop, **weak),
             weak_fine_loop=replace(small.weak_fine_loop, **weak),
             weak_diffusion=replace(small.weak_diffusion, **drawn),
+            **_given(minutes=args.minutes),
         )
         folder = train_small(args.data, args.out, small, start=args.base, device=args.device)
     else:
         if args.base is None:
             raise InputError(f"--base: expected a diffusers folder to fine-tune for `{args.recipe}`, got none")
         config = FineTuneConfig(lora_rank=args.lora, **_given(sheet_prompts=args.sheet_prompts))
-        config = replace(config, loop=replace(config.loop, **changes))
+        config = replace(config, loop=replace(config.loop, **changes, **_given(minutes=args.minutes)))
         folder = fine_tune(args.recipe, args.base, args.data, args.out, config, device=args.device)
     print(folder)
     return 0
 
 
 def part_shares(text: str) -> tuple[tuple[str, float], ...]:
-    """`--parts` as names and shares; an unknown name is told when the dataset is open."""
+    """`--parts` as names and shares; an unknown name is refused when the dataset is open."""
     try:
         pairs = tuple((name.strip(), float(share)) for name, share in (item.split("=") for item in text.split(",")))
     except ValueError:

@@ -19,8 +19,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 __all__ = [
     "Holes",
@@ -237,5 +235,8 @@ def _repeats_a_vertex(faces: Ints) -> Flags:
 
 def _components(links: Ints, count: int) -> tuple[int, NDArray[np.int32]]:
     """Number of connected components and the component of each of ``count`` nodes, joined by ``links`` [E, 2]."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_matrix((np.ones(len(links), bool), (links[:, 0], links[:, 1])), shape=(count, count))
     return connected_components(graph, directed=False)

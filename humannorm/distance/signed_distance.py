@@ -162,7 +162,7 @@ class WarpDistance:
 
     @cached_property
     def _signs(self) -> Any:
-        """What the signs need besides the tree, found when the first sign is asked for."""
+        """What the signs need besides the tree, found when the first sign is needed."""
         wp, kernels, topology, holes = self._wp, self._kernels, self._topology, self._holes
         welded = self._upload(topology.faces.ravel(), wp.int32)
         crossed = wp.zeros(len(topology.faces), dtype=wp.int32, device=self._device)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from humannorm.warp_runtime import wp
 
+__all__ = ["Signs", "closest", "mark_crossed_faces", "morton_codes", "signed_distance", "winding_in_front_of_faces"]
+
 wp.set_module_options({"enable_backward": False})
 
 FAR = wp.constant(1.0e15)
@@ -147,7 +149,7 @@ def closest(
 
 @wp.func
 def winding_at_clear_point(signs: Signs, face: wp.int32, weights: wp.vec3, toward: wp.vec3, p: wp.vec3) -> wp.int32:
-    """Winding number of the closed mesh at p, ``toward`` from its closest point; UNKNOWN where it cannot be told."""
+    """Winding number of the closed mesh at p, ``toward`` from its closest point; UNKNOWN where it cannot be found."""
     region = signs.region[face]
     if region < 0:
         return UNKNOWN

@@ -1,4 +1,4 @@
-"""What pictures of people are asked without a network: silhouette, named colour of a garment, fidelity."""
+"""What is measured on pictures of people without a network: silhouette, named colour of a garment, fidelity."""
 
 from __future__ import annotations
 

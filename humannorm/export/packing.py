@@ -119,7 +119,7 @@ def pack_charts(flat: Array, faces: Array, chart: Array, areas: Array, texture_s
     for _ in range(ATTEMPTS):
         masks = covered_cells(flat, faces, chart, border, scale)
         places, side = _place_all(masks, math.ceil(cells_apart), grid)
-        # In a larger square than the grid the padding is less than was asked for.
+        # In a larger square than the grid the padding is less than was requested.
         badness = max(side / grid, 1.02) * side / scale
         if best is None or badness < best[0]:
             best = badness, scale, masks, places, side

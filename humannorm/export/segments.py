@@ -96,7 +96,7 @@ def _flood(
     starts, neighbours = graph.indptr.tolist(), graph.indices.tolist()  # type: ignore[attr-defined]
     heap: list[tuple[float, int, int]] = [(-1.0, int(face), segment) for segment, face in enumerate(seeds)]
     heapq.heapify(heap)
-    # Costs of all faces for one segment at a time would be F x S; faces ask as they are met, in plain floats.
+    # Costs of all faces for one segment at a time would be F x S; faces are looked up as they are met, in plain floats.
     n, c, f, m = normals.tolist(), centres.tolist(), fit.tolist(), middle.tolist()
     pull = COMPACTNESS / radius_squared
     taken = labels.tolist()

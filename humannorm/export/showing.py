@@ -12,26 +12,16 @@ from torch import Tensor
 
 from humannorm.cameras import Cameras, orbit, turntable
 from humannorm.files import write_files
-from humannorm.geometry.pictures import GROUND, SIDES, shaded_views
 from humannorm.images import contact_sheet, save_png, to_pil
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import render
+from humannorm.rendering.shaded import GROUND, SIDES, shaded_views
 
-__all__ = ["film_views", "save_film", "save_shaded_film", "save_sides", "to_working_box", "write_film"]
+__all__ = ["film_views", "save_film", "save_shaded_film", "save_sides", "write_film"]
 
-BODY_HEIGHT = 1.8  # world units of a standing body in the working box
-BOX_SIDE = 2.0  # side of the working box [-1, 1]^3, world units
 RELIEF = 0.35  # share of the shading in the film: enough to see the form, little enough to see the colours
 FRAME_MILLISECONDS = 80
 ZOOM = 1.25  # a standing body then fills nine tenths of the height
-
-
-def to_working_box(mesh: Mesh) -> Mesh:
-    """The mesh centred at the origin and 1.8 units tall, or smaller where its width and depth need it."""
-    low, high = mesh.vertices.amin(0), mesh.vertices.amax(0)
-    limits = (BOX_SIDE, BODY_HEIGHT, BOX_SIDE)
-    scale = min(limit / extent for limit, extent in zip(limits, (high - low).tolist(), strict=True) if extent > 0)
-    return mesh.replace(vertices=(mesh.vertices - (low + high) / 2) * scale)
 
 
 @torch.no_grad()

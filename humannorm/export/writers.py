@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from humannorm.checks import InputError
-from humannorm.export.baked import BakedMesh
+from humannorm.export.baked import BakedMesh, Material
 from humannorm.export.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbBuilder
 from humannorm.export.topology import Array
 from humannorm.files import check_target, write_files
@@ -33,9 +34,9 @@ def write_glb(
 ) -> Path:
     """One GLB file (glTF 2.0) with the textures inside.
 
-    Base colour is sRGB, metallic 0, roughness 1; vertex colours, if there is no texture, are turned linear as glTF
-    wants. extras: strings kept in asset.extras, such as a prompt or a ComfyUI workflow. image_format: "png" or "jpeg"
-    for the base colour; maps that hold numbers are always PNG.
+    Base colour is sRGB, the rest as the baked mesh's material says; vertex colours, if there is no texture, are turned
+    linear as glTF wants. extras: strings kept in asset.extras, such as a prompt or a ComfyUI workflow. image_format:
+    "png" or "jpeg" for the base colour; maps that hold numbers are always PNG.
     """
     target = check_target(path, ".glb", overwrite)
     check_mesh(baked.mesh)
@@ -61,19 +62,7 @@ def add_mesh(builder: GlbBuilder, baked: BakedMesh, name: str, image_format: str
         attributes["TANGENT"] = builder.add_accessor(_array(baked.tangents), ARRAY_BUFFER)
     if mesh.colors is not None and mesh.texture is None:
         attributes["COLOR_0"] = builder.add_accessor(_linear(_array(mesh.colors)), ARRAY_BUFFER)
-    surface: dict[str, object] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
-    material: dict[str, object] = {"name": name, "pbrMetallicRoughness": surface}
-    if mesh.texture is not None and mesh.uvs is not None:
-        encoded = encode_image(mesh.texture, image_format)
-        surface["baseColorTexture"] = {"index": builder.add_texture(encoded, "base_color")}
-        if baked.normal_map is not None:
-            encoded = encode_image(baked.normal_map)
-            material["normalTexture"] = {"index": builder.add_texture(encoded, "normal")}
-        if baked.occlusion is not None:
-            encoded = encode_image(baked.occlusion.expand(-1, -1, 3))
-            material["occlusionTexture"] = {"index": builder.add_texture(encoded, "occlusion")}
-    if not is_watertight(_welded_faces(mesh)):
-        material["doubleSided"] = True  # an open surface shows its inside
+    material = _material(builder, baked, name, image_format)
     faces = _array(mesh.faces).astype(np.uint32).ravel()
     primitive = {
         "attributes": attributes,
@@ -81,6 +70,60 @@ def add_mesh(builder: GlbBuilder, baked: BakedMesh, name: str, image_format: str
         "material": builder.add("materials", material),
     }
     return builder.add("meshes", {"name": name, "primitives": [primitive]})
+
+
+def _material(builder: GlbBuilder, baked: BakedMesh, name: str, image_format: str) -> dict[str, Any]:
+    """The document's description of the look; adds its textures. Maps are left out where there are no coordinates."""
+    mesh, look = baked.mesh, baked.material
+    surface: dict[str, Any] = {"metallicFactor": look.metallic, "roughnessFactor": look.roughness}
+    described: dict[str, Any] = {"name": name, "pbrMetallicRoughness": surface}
+    textured = mesh.uvs is not None
+
+    def texture(picture: Tensor, called: str, kind: str = "png") -> dict[str, Any]:
+        return {"index": builder.add_texture(encode_image(picture, kind), called)}
+
+    if mesh.texture is not None and textured:
+        surface["baseColorTexture"] = texture(mesh.texture, "base_color", image_format)
+    if baked.normal_map is not None and textured:
+        scale = {} if look.normal_scale == 1 else {"scale": look.normal_scale}
+        described["normalTexture"] = texture(baked.normal_map, "normal") | scale
+    strength = {} if look.occlusion_strength == 1 else {"strength": look.occlusion_strength}
+    if look.metallic_roughness is not None and textured:
+        packed = look.metallic_roughness
+        if baked.occlusion is not None and baked.occlusion.shape[:2] == packed.shape[:2]:  # occlusion in red
+            packed = torch.cat([baked.occlusion, packed[..., 1:]], -1)
+        surface["metallicRoughnessTexture"] = texture(packed, "occlusion_roughness_metallic")
+        if packed is not look.metallic_roughness:
+            described["occlusionTexture"] = {**surface["metallicRoughnessTexture"], **strength}
+    if baked.occlusion is not None and textured and "occlusionTexture" not in described:
+        described["occlusionTexture"] = texture(baked.occlusion.expand(-1, -1, 3), "occlusion") | strength
+    _add_light(described, look, texture if textured else None)
+    if look.unlit:
+        _use_extension(builder, described, "KHR_materials_unlit", {})
+    if look.emissive_strength != 1:
+        strong = {"emissiveStrength": look.emissive_strength}
+        _use_extension(builder, described, "KHR_materials_emissive_strength", strong)
+    closed = is_watertight(_welded_faces(mesh)) if look.double_sided is None else not look.double_sided
+    if not closed:
+        described["doubleSided"] = True  # an open surface shows its inside
+    return described
+
+
+def _add_light(described: dict[str, Any], look: Material, texture: Callable[..., dict[str, Any]] | None) -> None:
+    """What the surface emits; a map alone counts as it is, where glTF would multiply it by a factor of zero."""
+    factor = look.emissive_factor
+    if look.emissive is not None and texture is not None:
+        described["emissiveTexture"] = texture(look.emissive, "emissive")
+        factor = factor if any(factor) else (1.0, 1.0, 1.0)
+    if any(factor):
+        described["emissiveFactor"] = list(factor)
+
+
+def _use_extension(builder: GlbBuilder, described: dict[str, Any], name: str, content: dict[str, Any]) -> None:
+    described.setdefault("extensions", {})[name] = content
+    used: list[str] = builder.document.setdefault("extensionsUsed", [])
+    if name not in used:
+        used.append(name)
 
 
 def write_obj(path: Location, baked: BakedMesh, *, overwrite: bool = False) -> list[Path]:

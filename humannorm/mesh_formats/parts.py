@@ -235,8 +235,8 @@ def _painted_by_face(part: Part, texels: Array, paint: Callable[[Array, Array], 
         _check_texels(top + count * side, width, "colours baked for each face")
         shelf = np.zeros((count * per_row, side, side, 3), np.float32)
         shelf[: len(chosen)] = paint(chosen, weights).reshape(len(chosen), side, side, 3)
-        shelf = shelf.reshape(count, per_row, side, side, 3).swapaxes(1, 2).reshape(count * side, per_row * side, 3)
-        rows.append(np.pad(shelf, ((0, 0), (0, width - per_row * side), (0, 0))))
+        strip = shelf.reshape(count, per_row, side, side, 3).swapaxes(1, 2).reshape(count * side, per_row * side, 3)
+        rows.append(np.pad(strip, ((0, 0), (0, width - per_row * side), (0, 0))))
         at = np.arange(len(chosen))
         corner = np.stack([at % per_row * side, top + at // per_row * side], axis=1)[:, None] + 0.5
         uvs[chosen] = corner + (side - 1) * np.array([[0, 0], [1, 0], [0, 1]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -263,7 +264,8 @@ def _read_binary(content: bytes, elements: list[_Element], order: str) -> dict[s
 
 def _read_equal_lists(content: bytes, element: _Element, order: str, at: int) -> tuple[_Columns, int] | None:
     """All rows at once where every list is as long as in the first row, as in meshes of triangles; else None."""
-    fields, place = [], at
+    fields: list[Any] = []
+    place = at
     for k, each in enumerate(element.properties):
         if each.count_kind is None:
             fields.append((f"p{k}", order + each.kind))

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from humannorm.body import load_body
 from humannorm.mesh import Mesh, face_areas
-from humannorm.mesh_standing import UPS, turn_to_stand
+from humannorm.mesh_standing import UPS, stood_up, turn_to_stand
 
-__all__ = ["Standing", "find_standing"]
+__all__ = ["Standing", "find_standing", "stand"]
 
 POSES = ("a-pose", "t-pose", "rest", "standing")
 FRONTS = (0.0, 90.0, 180.0, 270.0)
-POINTS = 1500  # of each surface
+POINTS = 800  # of each surface
 SURE = 1.12  # times the least distance that the next best way must have
 HUMAN = 0.06  # mean distance in heights beyond which nothing is a human
 FEET = 0.06  # of the height: below this the feet tell the front
@@ -45,6 +45,31 @@ class Standing:
     @property
     def is_ours(self) -> bool:
         return self.up == "y" and self.front == 0.0
+
+
+def stand(mesh: Mesh, up: str | None = None, front: float | None = None) -> tuple[Mesh, Standing, str]:
+    """A human turned to +Y up and +Z front, how it stood, and what a person should be told of it ("" if nothing).
+
+    up, front: as stated by the user. What is not stated is told from the mesh where that is sure, else left.
+    """
+    ups, fronts = UPS if up is None else (up,), FRONTS if front is None else (front,)
+    found = find_standing(mesh, ups=ups, fronts=fronts)
+    figures = f"distance {100 * found.distance:.1f} % of the height"
+    if len(ups) > 1 or len(fronts) > 1:
+        figures += f", of the next best way {found.margin:.2f} times that"
+    note = ""
+    if up is not None and front is not None:
+        note = f"no human is seen in it ({figures}); look at the sheets" if found.distance >= HUMAN else ""
+    elif found.sure:
+        turned = not found.is_ours and ((up is None and found.up != "y") or (front is None and found.front != 0))
+        note = f"stands with {found.up} up and faces {found.front:g} degrees ({figures}): turned" if turned else ""
+    else:
+        kept = (up or "y", 0.0 if front is None else front)
+        if found.distance >= HUMAN or (found.up, found.front) != kept:
+            note = f"how it stands cannot be told ({figures}); {kept[0]} up and front {kept[1]:g} are taken"
+            note += ", --up, --front and --start-pose say it"
+        found = find_standing(mesh, ups=(kept[0],), fronts=(kept[1],))
+    return stood_up(mesh, found.up, found.front), found, note
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from humannorm.checks import InputError, reading
 from humannorm.geometry.holding import Hold
 from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh
-from humannorm.optimisation import read_state_file, tensors_below, write_state_file
+from humannorm.optimisation import load_optimiser_state, save_optimiser_state, tensors_below
 from humannorm.texture.fields import (
     ColorField,
     ColorFieldSettings,
@@ -28,8 +28,8 @@ from humannorm.texture.fields import (
     color_settings_to_dict,
     make_color_field,
 )
-from humannorm.texture.placing import Placement, place
 from humannorm.texture.settings import TextureSettings
+from humannorm.working_box import Placement, place
 
 __all__ = ["LOSS_NAMES", "TextureState", "copy_field", "load_state", "save_state", "start_state"]
 
@@ -86,7 +86,7 @@ def _placed(mesh: Mesh) -> tuple[Mesh, Placement]:
 
 
 def _learned(field: ColorField) -> ColorField:
-    """What the last course led: the field beneath a template's skin and what an edit held."""
+    """What the last run led: the field beneath a template's skin and what an edit held."""
     return field.learned if isinstance(field, HeldColorField | TemplateColorField) else field
 
 
@@ -128,17 +128,11 @@ def save_state(state: TextureState, path: str | Path, generator: torch.Generator
     generator: its state is kept too, so that a resumed run draws what the unbroken one would have drawn.
     """
     tensors = {f"field.{name}": value for name, value in state.field.state_dict().items()}
-    tensors |= {f"moments.{name}": value for name, value in (state.moments or {}).items()}
     tensors |= {f"mesh.{name}": value for name in _MESH_PARTS if (value := getattr(state.mesh, name)) is not None}
     tensors |= {f"cameras.{name}": getattr(state.cameras, name) for name in _CAMERA_PARTS}
     if state.targets is not None:
         tensors |= {f"targets.{name}": value for name, value in state.targets.tensors.items()}
-    if state.history is not None:
-        tensors["history"] = state.history
-    if generator is not None:
-        tensors["generator"] = generator.get_state()
     numbers = {
-        "format": FORMAT,
         "field": color_settings_to_dict(state.field.settings),
         "placement": dataclasses.asdict(state.placement),
         "cameras": {"part": state.cameras.part, "near": state.cameras.near, "far": state.cameras.far},
@@ -147,7 +141,7 @@ def save_state(state: TextureState, path: str | Path, generator: torch.Generator
         "gradient_scale": state.gradient_scale,
         "plan": state.plan.to_dict(),
     }
-    write_state_file(path, tensors, numbers)
+    save_optimiser_state(path, FORMAT, state, tensors, numbers, generator)
 
 
 def load_state(
@@ -159,7 +153,7 @@ def load_state(
 
 
 def _load_state(path: str | Path, generator: torch.Generator | None, device: torch.device | str) -> TextureState:
-    tensors, numbers = read_state_file(path, "texture", FORMAT, device)
+    tensors, numbers, carried = load_optimiser_state(path, "texture", FORMAT, generator, device)
     mesh = Mesh(**tensors_below("mesh.", tensors))
     field = make_color_field(color_settings_from_dict(numbers["field"]), mesh, torch.Generator(device))
     field.load_state_dict(tensors_below("field.", tensors))
@@ -168,18 +162,14 @@ def _load_state(path: str | Path, generator: torch.Generator | None, device: tor
         **tensors_below("cameras.", tensors), part=tuple(named["part"]), near=named["near"], far=named["far"]
     )
     targets = tensors_below("targets.", tensors)
-    if generator is not None and "generator" in tensors:
-        generator.set_state(tensors["generator"].cpu())
+    if "plan" in numbers:  # not in older files
+        carried["plan"] = CameraPlan.from_dict(numbers["plan"])
     placement = numbers["placement"]
     return TextureState(
         mesh=mesh,
         placement=Placement(tuple(placement["centre"]), placement["scale"]),
         field=field,
         cameras=cameras,
-        step=numbers["step"],
         targets=TargetCache(prompt=numbers["prompt"], **targets) if targets else None,
-        moments=tensors_below("moments.", tensors) or None,
-        gradient_scale=numbers["gradient_scale"],
-        history=tensors.get("history"),
-        **({"plan": CameraPlan.from_dict(numbers["plan"])} if "plan" in numbers else {}),  # not in older files
+        **carried,
     )

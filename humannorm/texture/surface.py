@@ -75,7 +75,7 @@ def surface_colors(state: TextureState, size: int = 512) -> SurfaceColors:
 
 
 def user_field(state: TextureState, colors: SurfaceColors) -> Callable[[Tensor], Tensor]:
-    """The colours as a field over the user's own frame, which `painted_mesh` is in: what `export_mesh` asks."""
+    """The colours as a field over the user's own frame, which `painted_mesh` is in: what `export_mesh` reads."""
     return lambda points: colors(state.placement.to_world(points))
 
 

@@ -20,8 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from humannorm.checks import InputError, check_choice
+from humannorm.processor import has_native_bf16
 from humannorm.training.config import LoopConfig
 from humannorm.training.ema import Ema
+from humannorm.training.fast_norm import speed_up_norms
 from humannorm.training.muon import Muon, hidden_matrices
 
 logger = logging.getLogger(__name__)
@@ -66,18 +68,21 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
     if not trained:
         raise InputError("task: expected parameters that require a gradient, got none")
     optimizer = build_optimizer(task, config)
-    task.to(accelerator.device)
+    task.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if accelerator.device.type == "cpu":
+        speed_up_norms(task)
     ema = Ema(task, config.ema_decay)
     first = load_checkpoint(folder / CHECKPOINT, task, ema, optimizer)
     apart = config.average_every > 1 and accelerator.num_processes > 1
     model = accelerator.prepare_model(task, evaluation_mode=apart)  # not wrapped: no gradients are exchanged
     optimizer = accelerator.prepare_optimizer(optimizer)
     log = _Log(folder / LOG, first) if accelerator.is_main_process else None
-    saved = time.monotonic()
+    saved = started = time.monotonic()
     logger.info("training from step %d to %d on %s", first, config.steps, accelerator.device)
     for step in range(first, config.steps):
         began = time.monotonic()
-        rate = learning_rate(config, step)
+        used = share_used(config, step, began - started)
+        rate = learning_rate(config, step, used)
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = torch.zeros((), device=accelerator.device)
@@ -92,23 +97,28 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
         norm = accelerator.clip_grad_norm_(trained, config.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
+        last = is_last(config, step, time.monotonic() - started, accelerator)
         if apart and (step + 1) % config.average_every == 0:
             average_weights(trained, accelerator)
         ema.update()
         if log is None:
+            if last:
+                break
             continue
         log.write(step=step, loss=loss.item(), norm=float(norm), rate=rate, seconds=time.monotonic() - began)
-        last = step + 1 == config.steps
         if last or time.monotonic() - saved > config.checkpoint_seconds:
             save_checkpoint(folder / CHECKPOINT, step + 1, task, ema, optimizer, config)
             saved = time.monotonic()
         if last or (step + 1) % config.sheet_steps == 0:
             with ema.applied(), accelerator.autocast():
-                figures = task.validate(folder / "sheets", step + 1)
+                figures = {} if last and config.minutes else task.validate(folder / "sheets", step + 1)
                 task.save(folder / "model")
             logger.info("step %d: loss %.4f, %s", step + 1, log.recent(), dict(figures))
-            log.write(step=step, **figures)
+            if figures:
+                log.write(step=step, **figures)
             log.plot(folder / "loss.png")
+        if last:
+            break
     accelerator.wait_for_everyone()
     return folder / "model"
 
@@ -130,10 +140,26 @@ def average_weights(parameters: Sequence[nn.Parameter], accelerator: Any) -> Non
         parameter.copy_(value.view_as(parameter))
 
 
-def learning_rate(config: LoopConfig, step: int) -> float:
-    """Linear warm-up, constant, linear cool-down to 0 over the last share of the steps."""
+def share_used(config: LoopConfig, step: int, seconds: float) -> float:
+    """How much of the run is over, 0..1: of its steps, or of its minutes if that is more."""
+    timed = seconds / (60.0 * config.minutes) if config.minutes else 0.0
+    return min(1.0, max(step / config.steps, timed))
+
+
+def is_last(config: LoopConfig, step: int, seconds: float, accelerator: Any) -> bool:
+    """Whether a run ends after this step: the first process's clock is everybody's."""
+    if step + 1 == config.steps:
+        return True
+    if not config.minutes:
+        return False
+    over = torch.tensor(float(seconds >= 60.0 * config.minutes and accelerator.is_main_process))
+    return bool(accelerator.reduce(over.to(accelerator.device), reduction="sum") > 0)
+
+
+def learning_rate(config: LoopConfig, step: int, used: float) -> float:
+    """Linear warm-up over steps, constant, linear cool-down to 0 over the last share of the run (`share_used`)."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    cool = min(1.0, (config.steps - step) / max(1.0, config.cooldown * config.steps))
+    cool = min(1.0, (1.0 - used) / max(config.cooldown, 1.0 / config.steps))
     return config.learning_rate * warm * cool
 
 
@@ -141,9 +167,10 @@ def autocast_precision(precision: str, device: str) -> str:
     """What "auto" means where the training runs: bf16 if the GPU or the CPU has instructions for it, else "no"."""
     if precision != "auto":
         return precision
-    if device != "cpu" and torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "no"
+    used = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if has_native_bf16(used):
+        return "bf16"
+    return "fp16" if used == "cuda" else "no"
 
 
 def step_generator(seed: int, step: int, stream: int) -> torch.Generator:

@@ -17,7 +17,6 @@ from jaxtyping import Bool, Float, Int
 from humannorm.checks import InputError, check_choice
 from humannorm.training.assets import CC0_SKINS, load_poses, unpacked_dir
 from humannorm.training.captions import COLOURS, HAIR_COLOURS, Attributes
-from humannorm.training.garments import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe
 from humannorm.training.people_body import (
     SKIN_VERTICES,
     BodyModel,
@@ -28,9 +27,10 @@ from humannorm.training.people_body import (
     strongest,
 )
 from humannorm.training.people_render import Material, Surface, smooth_normals
+from humannorm.training.wardrobe import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe
+from humannorm.working_box import BODY_HEIGHT
 
-BODY_HEIGHT = 1.8
-"""World units from soles to crown of a standing person."""
+__all__ = ["OUT_OF_PLACE", "POSES", "PeopleMaker", "Person", "draw_person"]
 
 OUT_OF_PLACE = 0.09
 """World units that a pose may move the head against a neutral body's before head and upper crops would miss it."""
@@ -104,8 +104,8 @@ class Person:
 
 def draw_person(generator: np.random.Generator, poses: Sequence[str] = ()) -> Person:
     """Draw one adult's looks, clothes and pose, one of `poses` (the captions' words) if there are any."""
-    for asked in poses:
-        check_choice("poses", asked, list(dict.fromkeys(known for _, known, _ in POSES)))
+    for requested in poses:
+        check_choice("poses", requested, list(dict.fromkeys(known for _, known, _ in POSES)))
 
     def uniform(low: float, high: float) -> float:
         return float(generator.uniform(low, high))
@@ -222,9 +222,9 @@ class PeopleMaker:
             raise InputError(f"{assets}: no people assets here; fetch them with `humannorm dataset assets`")
         self._body = BodyModel(assets)
         neutral, _ = self._body.shape(Phenotype(0.5, 0.7, 0.5, 0.5, 0.5, 0.7, 0.5, 0.5, "caucasian"))
-        self._wardrobe = Wardrobe(assets, neutral, self._body.dense_weights)
-        self._wardrobe.add_skins(CC0_SKINS)
-        self._textures = self._wardrobe.textures()
+        self.wardrobe = Wardrobe(assets, neutral, self._body.dense_weights)
+        self.wardrobe.add_skins(CC0_SKINS)
+        self._textures = self.wardrobe.textures()
         self._poses = load_poses(assets)
         self._skin_weights = strongest(self._body.dense_weights[:SKIN_VERTICES])
         self._used = np.unique(self._body.faces)
@@ -248,7 +248,7 @@ class PeopleMaker:
     def _layers(
         self, person: Person, base: Float[np.ndarray, "19158 3"], transforms: Float[np.ndarray, "J 3 4"]
     ) -> list[_Layer]:
-        wardrobe = self._wardrobe
+        wardrobe = self.wardrobe
         worn = {slot: wardrobe.pieces[getattr(person, slot)] for slot in ("shoes", "bottom", "top")}
         top, bottom, shoes, hair, hat = person.shades
         colours = {"top": top, "bottom": bottom, "shoes": shoes}
@@ -304,7 +304,7 @@ class PeopleMaker:
             uvs=self._body.uvs,
             uv_faces=self._body.uv_faces,
             drawn=~np.repeat(quad_hidden, 2),
-            material=Material(color_texture=self._wardrobe.skin(person.skin)),
+            material=Material(color_texture=self.wardrobe.skin(person.skin)),
         )
 
     def _merge(self, layers: list[_Layer], centre: Float[np.ndarray, " 3"], scale: float) -> Surface:

@@ -11,8 +11,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ import torch
 
 from humannorm.cameras import CameraPlan
 from humannorm.checks import InputError, check_choice, check_range
-from humannorm.guidance.diffusers_guide import Autoguidance, DiffusersGuide
+from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
 from humannorm.guidance.folders import load_component, load_tokenizer, model_folder, read_config
 from humannorm.models import write_card
 from humannorm.training.attributes import AttributeTask
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
 from humannorm.training.dataset import read_description
+from humannorm.training.detail import with_detail
 from humannorm.training.diffusion import (
     SCHEDULE,
     DenoiserTask,
@@ -38,7 +40,14 @@ from humannorm.training.diffusion import (
 from humannorm.training.loop import autocast_precision, train
 from humannorm.training.shards import KINDS, Shards
 from humannorm.training.text import build_text_encoder, draw_prompt, train_tokenizer
-from humannorm.training.vae import VaeTask, build_vae, encode_shards, latent_statistics, normalise_latents
+from humannorm.training.vae import (
+    VaeTask,
+    build_vae,
+    encode_shards,
+    latent_statistics,
+    normalise_latents,
+)
+from humannorm.training.widening import with_latents
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +120,45 @@ class SmallModelConfig:
     weak_coarse_loop: LoopConfig = SMALL_WEAK_COARSE_LOOP
     weak_fine_loop: LoopConfig = SMALL_WEAK_FINE_LOOP
     weak_diffusion: DiffusionConfig = SMALL_WEAK_DIFFUSION
+    minutes: float = 0.0
+    """Be done after so many minutes, all weights written; each stage then gets its share of them (`STAGE_SHARES`) and
+    ends without a sheet of its own, and as many shards as there is time for are encoded. 0: no limit."""
+
+
+STAGE_SHARES = {
+    "vae": 0.3,
+    "text": 0.05,
+    "latents_coarse": 0.03,
+    "coarse": 0.25,
+    "latents_fine": 0.07,
+    "fine": 0.25,
+    "weak_coarse": 0.03,
+    "weak_fine": 0.02,
+}
+"""Of a run's minutes, in the order of the stages: about what the sittings of the bundled model took."""
+EXPORT_SHARE = 0.1
+"""Of a run's minutes, kept for saving and exporting. Smaller runs than a minute or two go over."""
+
+
+class Clock:
+    """Hands a run's minutes out to its stages. What one leaves over, or takes too much, the later ones share."""
+
+    def __init__(self, minutes: float) -> None:
+        check_range("minutes", minutes, 0.0, float("inf"))
+        self.end = time.monotonic() + 60.0 * (1.0 - EXPORT_SHARE) * minutes if minutes else None
+
+    def minutes(self, stage: str) -> float:
+        """Of a stage that begins now; 0 without a limit."""
+        check_choice("stage", stage, tuple(STAGE_SHARES))
+        if self.end is None:
+            return 0.0
+        later = list(STAGE_SHARES)[list(STAGE_SHARES).index(stage) :]
+        share = STAGE_SHARES[stage] / sum(STAGE_SHARES[name] for name in later)
+        return max((self.end - time.monotonic()) / 60.0 * share, 1e-3)
+
+    def loop(self, stage: str, loop: LoopConfig) -> LoopConfig:
+        """The stage's loop with its minutes."""
+        return replace(loop, minutes=self.minutes(stage))
 
 
 def fine_tune(
@@ -190,26 +238,32 @@ def train_small(
     resolution; the same at full resolution; the weak UNet likewise.
 
     With `start`, a small model's folder, all stages begin with its weights and its tokenizer, and its weak UNet stays
-    as it is, since it is to be weak. A stage that is at its last step is not run again. Returns the folder of the whole
-    model in half precision, with a card that carries the dataset's camera plan.
+    as it is, since it is to be weak. If `config.vae` has more latent channels than that model, its own stay as they
+    are and the others are learnt, from nothing, by all networks, the weak UNet among them. A stage that is at its last
+    step is not run again. Returns the folder of the whole model in half precision, with a card that carries the
+    dataset's camera plan.
     """
-    out = Path(out)
+    out, clock = Path(out), Clock(config.minutes)
     read_plan(data)  # fails now rather than at the end
     shards, held_out = Shards(data), Shards(data, split="held_out")
     begun = None
     if start is not None:
-        begun = DiffusersGuide.load(start, dtype=torch.float32, control=True, autoguidance=Autoguidance())
+        begun = DiffusersDenoiser.load(start, dtype=torch.float32, control=True, autoguidance=Autoguidance())
+    grows = begun is not None and begun.channels < config.vae.latent_channels
     with _seeded(config.vae_loop.seed):
+        if begun is not None and grows:
+            config = replace(config, vae=replace(config.vae, kept_channels=begun.channels))
+            _grow(begun, config.vae.latent_channels)
         vae = build_vae(config.vae, shards.resolution) if begun is None else begun.vae
     vae = vae.train().requires_grad_(True)
-    train(VaeTask(vae, shards, held_out, config.vae), config.vae_loop, out / "vae", device=device)
-    vae = _normalised(out, shards)
+    train(VaeTask(vae, shards, held_out, config.vae), clock.loop("vae", config.vae_loop), out / "vae", device=device)
+    vae = _normalised(out, shards, config.vae.kept_channels)
     tokenizer = _tokenizer(out, shards, config.text) if begun is None else begun.tokenizer
     with _seeded(config.text_loop.seed):
         text_encoder = build_text_encoder(tokenizer, config.text) if begun is None else begun.text_encoder
         text_encoder = text_encoder.train().requires_grad_(True)
         words = AttributeTask(text_encoder, tokenizer, shards, held_out)
-    text_encoder = _text_encoder(train(words, config.text_loop, out / "text", device=device))
+    text_encoder = _text_encoder(train(words, clock.loop("text", config.text_loop), out / "text", device=device))
     latent = shards.resolution // downscale(vae)
     with _seeded(config.coarse_loop.seed):
         unet = build_unet(config.unet, config.text, latent) if begun is None else begun.unet
@@ -222,7 +276,9 @@ def train_small(
         folder = out
         for stage, loop, shrink in zip(("coarse", "fine"), loops, (2, 1), strict=True):
             latents = out / f"latents_{stage}"
-            encode(vae, data, latents, kinds=KINDS, device=device, size=shards.resolution // shrink)
+            minutes = clock.minutes(f"latents_{stage}")
+            size = shards.resolution // shrink
+            encode(vae, data, latents, kinds=KINDS, device=device, size=size, minutes=minutes)
             unet.register_to_config(sample_size=latent // shrink)
             _suit_attention(unet, controlnet)
             task = DenoiserTask(
@@ -236,24 +292,33 @@ def train_small(
                 held_out=LatentShards(data, latents, control=controlnet is not None, split="held_out"),
                 config=how,
             )
-            folder = train(task, loop, out / (name + stage), device=device)
+            folder = train(task, clock.loop(name + stage, loop), out / (name + stage), device=device)
             unet, controlnet = _trained(folder)
         return folder
 
     folder = denoiser("", unet, controlnet, (config.coarse_loop, config.fine_loop), config.diffusion)
     weak = None if begun is None else begun.weak_unet
-    if weak is None:
+    if weak is None or grows:
         loops = (config.weak_coarse_loop, config.weak_fine_loop)
         with _seeded(config.weak_coarse_loop.seed):
-            weak = build_unet(config.weak_unet, config.text, latent)
+            weak = build_unet(config.weak_unet, config.text, latent) if weak is None else weak
         weak, _ = _trained(denoiser("weak_", weak, None, loops, config.weak_diffusion))
     return export_half(folder, out / "model", read_plan(data), weak_unet=weak)
 
 
 def encode(
-    vae: Any, data: str | Path, cache: Path, *, kinds: tuple[str, ...], device: str, size: int | None = None
+    vae: Any,
+    data: str | Path,
+    cache: Path,
+    *,
+    kinds: tuple[str, ...],
+    device: str,
+    size: int | None = None,
+    minutes: float = 0.0,
 ) -> None:
     """Latents of all shards, of pictures shrunk to `size`; the processes of `accelerate launch` share the work.
+
+    With `minutes`, of as many shards as there is time for, one at least.
 
     In bf16 where the device computes it natively: twice as fast, and off by half a percent of the latents' spread.
     """
@@ -263,7 +328,8 @@ def encode(
     vae.to(state.device)
     half = autocast_precision("auto", device) == "bf16"
     with torch.autocast(state.device.type, torch.bfloat16, enabled=half):
-        encode_shards(vae, data, cache, kinds=kinds, size=size, worker=state.process_index, workers=state.num_processes)
+        workers = {"worker": state.process_index, "workers": state.num_processes}
+        encode_shards(vae, data, cache, kinds=kinds, size=size, minutes=minutes, **workers)
     vae.to("cpu")
     state.wait_for_everyone()
 
@@ -275,7 +341,7 @@ def downscale(vae: Any) -> int:
 
 def export_half(folder: str | Path, out: str | Path, plan: CameraPlan, *, weak_unet: Any) -> Path:
     """Write a trained small model as it is bundled: float16 safetensors in diffusers layout, and its card."""
-    guide = DiffusersGuide.load(folder, dtype=torch.float16, control=True)
+    guide = DiffusersDenoiser.load(folder, dtype=torch.float16, control=True)
     guide.weak_unet = torch.nn.Module.to(weak_unet, dtype=torch.float16)  # diffusers' own `to` warns of casts
     out = Path(out)
     save_folder(
@@ -301,11 +367,21 @@ def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _normalised(out: Path, shards: Shards) -> Any:
+def _grow(guide: DiffusersDenoiser, channels: int) -> None:
+    """More latent channels for all networks of a small model, in place; it still draws what it drew."""
+    guide.vae = with_detail(guide.vae, channels)
+    guide.unet, guide.controlnet = with_latents(guide.unet, channels), with_latents(guide.controlnet, channels)
+    if guide.weak_unet is not None:
+        guide.weak_unet = with_latents(guide.weak_unet, channels)
+
+
+def _normalised(out: Path, shards: Shards, kept: int) -> Any:
+    """The trained VAE with normalised latents; the first `kept` channels are what denoisers know them as."""
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(out / "vae" / "model").eval()
     mean, std = latent_statistics(vae, shards)
+    mean[:kept], std[:kept] = 0.0, 1.0 / vae.config.scaling_factor
     normalise_latents(vae, mean, std)
     return vae
 

@@ -33,8 +33,8 @@ from humannorm.training.dataset import (
     split_of,
     write_shards,
 )
-from humannorm.training.people import BODY_HEIGHT
 from humannorm.training.people_render import Material, Surface, TextureSet
+from humannorm.working_box import BODY_HEIGHT
 
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
 PLAIN_GREY = 0.7

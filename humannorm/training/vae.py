@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.checks import check_range
 from humannorm.images import contact_sheet, from_network, save_png, to_network
 from humannorm.training.config import VaeConfig
+from humannorm.training.detail import DetailEncoder
 from humannorm.training.loop import Task
 from humannorm.training.shards import HEAD_SHARE, KINDS, Shards, at_size, uppermost
 
 KIND_SHARES = (0.4, 0.2, 0.4)
 """How often normal, depth and colour are drawn: depth is the easiest."""
+
+ROUND_OFF = 0.01
+"""Errors below this, in -1..1, count as squares: a little more than one step of the pictures' 8 bits."""
 
 
 def build_vae(config: VaeConfig, resolution: int) -> Any:
@@ -38,25 +42,6 @@ def build_vae(config: VaeConfig, resolution: int) -> Any:
     )
 
 
-def deepened(vae: Any, layers_per_block: int) -> Any:
-    """A copy of the VAE with more ResNet blocks a level, which add nothing yet: same latents, same pictures.
-
-    The new blocks' second convolutions are zero. Trained with `decoder_only`, a finished model's decoder gets deeper
-    while the latents that its denoisers have learnt stay. (diffusers gives encoder and decoder one depth.)
-    """
-    from diffusers import AutoencoderKL
-
-    check_range("layers_per_block", layers_per_block, vae.config.layers_per_block, 8)
-    deeper = AutoencoderKL.from_config({**vae.config, "layers_per_block": layers_per_block})
-    state = vae.state_dict()
-    new = [name for name in deeper.load_state_dict(state, strict=False).missing_keys if ".conv2." in name]
-    parameters = dict(deeper.named_parameters())
-    with torch.no_grad():
-        for name in new:
-            parameters[name].zero_()
-    return deeper.to(vae.device, vae.dtype)
-
-
 class VaeTask(Task):
     """Weighted L1 of image and image derivatives plus a light KL, mostly on crops around the person."""
 
@@ -70,6 +55,10 @@ class VaeTask(Task):
             vae.encoder.requires_grad_(False)
             if vae.quant_conv is not None:
                 vae.quant_conv.requires_grad_(False)
+        self.detail = DetailEncoder.of(vae, config.kept_channels) if config.kept_channels else None
+        if self.detail is not None:
+            vae.encoder.requires_grad_(False)
+            vae.quant_conv.requires_grad_(False)
 
     def draw(self, generator: torch.Generator, batch_size: int) -> dict[str, Any]:
         whole = int(torch.randint(self.config.whole_every, (), generator=generator)) == 0
@@ -94,25 +83,37 @@ class VaeTask(Task):
         }
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
-        image = batch["image"]
-        posterior = self.vae.encode(image).latent_dist
-        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        image = batch["image"].contiguous(memory_format=torch.channels_last)
+        mean, logvar = self.moments(image)
         decoded = self.vae.decode(mean + (0.5 * logvar).exp() * batch["noise"]).sample.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
         weight = self.config.background_weight + (1.0 - self.config.background_weight) * batch["weight"]
         error = decoded - image
-        loss = weighted_mean(error.abs(), weight) + self.config.gradient_weight * derivative_l1(error, weight)
+        loss = weighted_mean(soft_magnitude(error), weight) + self.config.gradient_weight * derivative_l1(error, weight)
         loss = loss + self.config.block_mean_weight * block_mean_l1(error, weight)
         loss = loss + self.config.square_weight * weighted_mean(error.square(), weight)
         if self.config.similarity_weight:
             dissimilarity = 1.0 - structural_similarity((decoded + 1) / 2, (image + 1) / 2)
-            loss = loss + self.config.similarity_weight * weighted_mean(dissimilarity, weight)
+            # Only inside: next to black the brightness term is so steep that it would see nothing but rounding.
+            loss = loss + self.config.similarity_weight * weighted_mean(dissimilarity, batch["weight"])
         return loss + self.config.kl_weight * kl
+
+    def moments(self, image: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B C h w"]]:
+        """Mean and log variance of the latents' distribution."""
+        from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+        if self.detail is None:
+            posterior = self.vae.encode(image).latent_dist
+        else:
+            posterior = DiagonalGaussianDistribution(self.vae.quant_conv(self.detail(image)))
+        return posterior.mean.float(), posterior.logvar.float()
 
     @torch.no_grad()
     def validate(self, folder: Path, step: int) -> Mapping[str, float]:
         """Reconstructions of held-out people, and their PSNR inside the silhouette per kind."""
         self.shards.refresh()
+        if self.detail is not None:
+            self.detail.fold(self.vae)
         device = next(self.vae.parameters()).device
         pictures, labels, figures = [], [], {}
         indices = torch.linspace(0, len(self.held_out) - 1, 12).round().long().tolist()
@@ -129,6 +130,8 @@ class VaeTask(Task):
         return figures
 
     def save(self, folder: Path) -> None:
+        if self.detail is not None:
+            self.detail.fold(self.vae)
         self.vae.save_pretrained(folder)
 
 
@@ -148,6 +151,15 @@ def crop_around(weight: Float[Tensor, "R R"], size: int, generator: torch.Genera
     return min(max(top, 0), limit), min(max(left, 0), limit)
 
 
+def soft_magnitude(error: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The absolute error, rounded off near 0 (Charbonnier et al. 1994): sqrt(e^2 + d^2) - d.
+
+    In bf16 a flat background is off by a random two or three thousandths all over. The sign of such errors, which is
+    the gradient of a plain absolute value, would drown what there is to learn inside the silhouette.
+    """
+    return (error.square() + ROUND_OFF**2).sqrt() - ROUND_OFF
+
+
 def weighted_mean(values: Float[Tensor, "B C H W"], weight: Float[Tensor, "B 1 H W"]) -> Tensor:
     """The mean over all elements, each weighted."""
     return (values * weight).sum() / (weight.sum() * values.shape[1])
@@ -155,15 +167,15 @@ def weighted_mean(values: Float[Tensor, "B C H W"], weight: Float[Tensor, "B 1 H
 
 def derivative_l1(error: Float[Tensor, "B C H W"], weight: Float[Tensor, "B 1 H W"]) -> Tensor:
     """Weighted mean absolute difference of the error between neighbours, along rows plus along columns."""
-    across = (error[..., 1:] - error[..., :-1]).abs()
-    down = (error[..., 1:, :] - error[..., :-1, :]).abs()
+    across = soft_magnitude(error[..., 1:] - error[..., :-1])
+    down = soft_magnitude(error[..., 1:, :] - error[..., :-1, :])
     return weighted_mean(across, weight[..., 1:]) + weighted_mean(down, weight[..., 1:, :])
 
 
 def block_mean_l1(error: Float[Tensor, "B C H W"], weight: Float[Tensor, "B 1 H W"], side: int = 4) -> Tensor:
     """Weighted mean absolute error of the means over blocks of `side` x `side` pixels."""
     pool = torch.nn.functional.avg_pool2d
-    return weighted_mean(pool(error, side).abs(), pool(weight, side))
+    return weighted_mean(soft_magnitude(pool(error, side)), pool(weight, side))
 
 
 def structural_similarity(
@@ -241,11 +253,13 @@ def encode_shards(
     batch: int = 4,
     worker: int = 0,
     workers: int = 1,
+    minutes: float = 0.0,
 ) -> int:
     """Write the scaled latents (means) of every shard that has none yet, as float16 `latent_<kind>_<shard>.npy`.
 
     `size` makes the pictures smaller first (`at_size`). Returns how many shards were encoded; a later call takes in
-    only what is new. Of several workers each takes every so-manyth shard.
+    only what is new. Of several workers each takes every so-manyth shard. With `minutes`, none is begun after them but
+    the worker's first.
     """
     import numpy as np
 
@@ -253,8 +267,11 @@ def encode_shards(
     cache.mkdir(parents=True, exist_ok=True)
     shards = Shards(folder, maps=(*kinds, "mask"))
     device = next(vae.parameters()).device
-    encoded = 0
-    for shard in shards.shards[worker::workers]:
+    encoded, started = 0, time.monotonic()
+    mine = shards.shards[worker::workers]
+    for shard in mine:
+        if minutes and shard is not mine[0] and time.monotonic() - started > 60.0 * minutes:
+            break
         paths = {kind: cache / f"latent_{kind}_{shard.name}.npy" for kind in kinds}
         if all(path.is_file() for path in paths.values()):
             continue

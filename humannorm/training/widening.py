@@ -1,4 +1,5 @@
-"""A trained network made wider at its finest level (Net2Net: Chen, Goodfellow and Shlens 2016, section 2.2).
+"""A trained network made wider: at its finest level (Net2Net: Chen, Goodfellow and Shlens 2016, section 2.2), or where
+latents and hints come in.
 
 A Stable Diffusion-shaped network costs next to nothing there at a small model's widths, and small features such as
 eyes are drawn there: widening it is how a trained small model gets more room for them.
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from humannorm.checks import InputError
 
-__all__ = ["widened"]
+__all__ = ["widened", "with_hint_channels", "with_latents"]
 
 BREAKING = 0.5  # how far copies of a channel are read differently, as a share of the spread of the weights that read it
 
@@ -44,6 +45,39 @@ def widened(network: Any, factor: int, generator: torch.Generator) -> Any:
     wide.load_state_dict(copied)
     wide.to(network.device)
     return wide if network.dtype == wide.dtype else wide.to(network.dtype)
+
+
+def with_latents(network: Any, channels: int) -> Any:
+    """A copy of a `UNet2DConditionModel` or `ControlNetModel` for more latent channels, the first of them the old ones.
+
+    It does not read the new channels yet and predicts 0 for them, as a network does that starts from nothing.
+    """
+    if channels < network.config.in_channels:
+        raise InputError(f"channels: expected at least the network's {network.config.in_channels}, got {channels}")
+    sizes = {"in_channels": channels}
+    return _padded(network, sizes | ({"out_channels": channels} if "out_channels" in network.config else {}))
+
+
+def with_hint_channels(controlnet: Any, channels: int) -> Any:
+    """A copy of a `ControlNetModel` for hints of more channels: first the old ones, then some it does not read yet."""
+    if channels < controlnet.config.conditioning_channels:
+        raise InputError(
+            f"channels: expected at least the ControlNet's {controlnet.config.conditioning_channels}, got {channels}"
+        )
+    return _padded(controlnet, {"conditioning_channels": channels})
+
+
+def _padded(network: Any, sizes: dict[str, int]) -> Any:
+    """A copy of another configuration; what its weights have more than the old ones is 0."""
+    larger = type(network).from_config({**network.config, **sizes})
+    state = network.state_dict()
+    padded = {}
+    for name, place in larger.state_dict().items():
+        padded[name] = torch.zeros_like(place)
+        padded[name][tuple(slice(size) for size in state[name].shape)] = state[name]
+    larger.load_state_dict(padded)
+    larger.to(network.device)
+    return larger if network.dtype == larger.dtype else larger.to(network.dtype)
 
 
 def _grown(value: Tensor, shape: torch.Size, factor: int, generator: torch.Generator) -> Tensor:

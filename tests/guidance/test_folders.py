@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from humannorm.checks import InputError
-from humannorm.guidance import DiffusersGuide
+from humannorm.guidance import DiffusersDenoiser
 from humannorm.guidance.samplers import sample_latents
 
 
@@ -20,66 +20,66 @@ def folder(tiny_sd, tmp_path):
 
 
 def test_a_whole_folder_loads(folder):
-    guide = DiffusersGuide.load(folder)
+    guide = DiffusersDenoiser.load(folder)
     assert guide.prediction_type == "epsilon"
     assert not any(parameter.requires_grad for module in guide.modules for parameter in module.parameters())
 
 
 def test_no_folder(tmp_path):
     with pytest.raises(InputError, match=r"nowhere: expected a diffusers folder"):
-        DiffusersGuide.load(tmp_path / "nowhere")
+        DiffusersDenoiser.load(tmp_path / "nowhere")
 
 
 def test_a_folder_of_something_else(tmp_path):
     with pytest.raises(InputError, match=r"unet: expected in a diffusers folder"):
-        DiffusersGuide.load(tmp_path)
+        DiffusersDenoiser.load(tmp_path)
 
 
 @pytest.mark.parametrize("component", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
 def test_missing_component(folder, component):
     shutil.rmtree(folder / component)
     with pytest.raises(InputError, match=rf"{component}: expected in a diffusers folder"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
 
 
 def test_missing_controlnet_matters_only_when_asked_for(folder):
     shutil.rmtree(folder / "controlnet")
-    DiffusersGuide.load(folder)
+    DiffusersDenoiser.load(folder)
     with pytest.raises(InputError, match=r"controlnet.config\.json: expected"):
-        DiffusersGuide.load(folder, control=True)
+        DiffusersDenoiser.load(folder, control=True)
 
 
 def test_truncated_weights(folder):
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"unet.diffusion_pytorch_model\.safetensors: expected a whole safetensors"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
 
 
 def test_no_weights(folder):
     (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(InputError, match=r"vae: expected diffusion_pytorch_model\.safetensors"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
 
 
 def test_broken_config(folder):
     (folder / "vae" / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"vae.config\.json: expected JSON"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
 
 
 def test_no_vocabulary(folder):
     for file in (folder / "tokenizer").iterdir():
         file.unlink()
     with pytest.raises(InputError, match=r"tokenizer.vocab\.json: expected the tokenizer's vocab\.json"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
 
 
 def test_broken_vocabulary(folder):
     for file in (folder / "tokenizer").glob("*.json"):
         file.write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"tokenizer: expected the files of a CLIP tokenizer"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
 
 
 def test_unet_for_another_text_encoder(folder):
@@ -87,7 +87,7 @@ def test_unet_for_another_text_encoder(folder):
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**config, "cross_attention_dim": 1024}), encoding="utf-8")
     with pytest.raises(InputError, match=r"unet.config\.json: expected a UNet .*cross_attention_dim 32.*\(1024\)"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
 
 
 def test_weights_of_another_model(folder):
@@ -97,13 +97,13 @@ def test_weights_of_another_model(folder):
     weights["conv_out.bias"] = torch.zeros(9)
     save_file(weights, path)
     with pytest.raises(InputError, match=r"1 missing, 0 unknown, 1 of another shape \(first: conv_in\.weight\)"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
 
 
 def test_sdxl_folder(folder):
     (folder / "text_encoder_2").mkdir()
     with pytest.raises(InputError, match=r"expected a Stable Diffusion 1\.5-class model, got an SDXL-class one"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
 
 
 def test_sdxl_unet(folder):
@@ -111,38 +111,38 @@ def test_sdxl_unet(folder):
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**config, "addition_embed_type": "text_time"}), encoding="utf-8")
     with pytest.raises(InputError, match=r"unet.config\.json: .*SDXL"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
 
 
 def test_older_text_encoder_names_are_read(folder):
     path = folder / "text_encoder" / "model.safetensors"
-    before = DiffusersGuide.load(folder).encode_prompts(["a man"])
+    before = DiffusersDenoiser.load(folder).encode_prompts(["a man"])
     weights = {name.removeprefix("text_model."): value for name, value in load_file(path).items()}
     weights["embeddings.position_ids"] = torch.arange(77)[None]
     for style in ("", "text_model."):
         save_file({style + name: value for name, value in weights.items()}, path)
-        torch.testing.assert_close(DiffusersGuide.load(folder).encode_prompts(["a man"]), before)
+        torch.testing.assert_close(DiffusersDenoiser.load(folder).encode_prompts(["a man"]), before)
 
 
 def test_torch_files_are_read_if_they_hold_tensors_only(folder):
-    before = DiffusersGuide.load(folder).encode_prompts(["a man"])
+    before = DiffusersDenoiser.load(folder).encode_prompts(["a man"])
     for component, name in (("text_encoder", "model"), ("unet", "diffusion_pytorch_model")):
         path = folder / component / f"{name}.safetensors"
         torch.save(load_file(path), path.with_name(f"{'pytorch_model' if name == 'model' else name}.bin"))
         path.unlink()
-    torch.testing.assert_close(DiffusersGuide.load(folder).encode_prompts(["a man"]), before, rtol=0, atol=0)
+    torch.testing.assert_close(DiffusersDenoiser.load(folder).encode_prompts(["a man"]), before, rtol=0, atol=0)
     file = folder / "unet" / "diffusion_pytorch_model.bin"
-    torch.save({"code": DiffusersGuide}, file)
+    torch.save({"code": DiffusersDenoiser}, file)
     with pytest.raises(InputError, match=r"unet.diffusion_pytorch_model\.bin: expected a torch file of tensors only"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
     torch.save([torch.zeros(3)], file)
     with pytest.raises(InputError, match=r"expected tensors by name, got list"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
 
 
 def picture(models, **options) -> torch.Tensor:
     """What a model draws in two steps."""
-    guide = DiffusersGuide.load(models, **options)
+    guide = DiffusersDenoiser.load(models, **options)
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(3))
     condition = guide.condition(["a young man in a red t-shirt, front view"], guidance_scale=3.0)
     return guide.decode(
@@ -242,7 +242,7 @@ def test_the_vae_of_the_first_release_is_read_as_diffusers_reads_it(folder):
     from diffusers import AutoencoderKL
 
     as_vae_of_the_first_release(folder)
-    theirs, ours = AutoencoderKL.from_pretrained(folder / "vae").state_dict(), DiffusersGuide.load(folder).vae
+    theirs, ours = AutoencoderKL.from_pretrained(folder / "vae").state_dict(), DiffusersDenoiser.load(folder).vae
     assert theirs.keys() == ours.state_dict().keys()
     assert all(torch.equal(value, ours.state_dict()[name]) for name, value in theirs.items())
 
@@ -260,9 +260,9 @@ def test_the_hubs_cache(folder, tmp_path):
     (cache / "refs" / "main").unlink()
     assert torch.equal(picture(cache), before)
     with pytest.raises(InputError, match="name one of the models in it, such as .*models--someone--people"):
-        DiffusersGuide.load(tmp_path / "hub")
+        DiffusersDenoiser.load(tmp_path / "hub")
     with pytest.raises(InputError, match="the model is the folder above"):
-        DiffusersGuide.load(cache / "snapshots" / "0123abcd" / "unet")
+        DiffusersDenoiser.load(cache / "snapshots" / "0123abcd" / "unet")
 
 
 def test_a_missing_shard_a_pointer_and_a_broken_index_are_named(folder):
@@ -271,16 +271,16 @@ def test_a_missing_shard_a_pointer_and_a_broken_index_are_named(folder):
     kept = shard.read_bytes()
     shard.unlink()
     with pytest.raises(InputError, match=r"00002-of-00003\.safetensors: expected beside diffusion_pytorch_model"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
     shard.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(InputError, match="got a pointer of Git LFS to them; run `git lfs pull`"):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
     shard.write_bytes(kept)
     index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
     for text in ("[]", "{", '{"weight_map": 3}', '{"weight_map": {"a": "../../vae/x.safetensors"}}'):
         index.write_text(text, "utf-8")
         with pytest.raises(InputError, match="unet"):
-            DiffusersGuide.load(folder)
+            DiffusersDenoiser.load(folder)
 
 
 def changed_config(folder, component: str, **changes: object) -> None:
@@ -295,7 +295,7 @@ def changed_config(folder, component: str, **changes: object) -> None:
 def test_sample_size_may_be_missing_or_a_pair(folder, size, vae_size, pixels):
     changed_config(folder, "unet", sample_size=size)
     changed_config(folder, "vae", sample_size=vae_size)
-    assert DiffusersGuide.load(folder).resolution == pixels
+    assert DiffusersDenoiser.load(folder).resolution == pixels
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_sample_size_may_be_missing_or_a_pair(folder, size, vae_size, pixels):
 def test_settings_that_cannot_be_used_are_told_by_file(folder, component, changes, message):
     changed_config(folder, component, **changes)
     with pytest.raises(InputError, match=message):
-        DiffusersGuide.load(folder)
+        DiffusersDenoiser.load(folder)
 
 
 def test_a_controlnet_for_something_else(folder):
@@ -326,14 +326,14 @@ def test_a_controlnet_for_something_else(folder):
     with pytest.raises(
         InputError, match=r"controlnet.config\.json: .* \(conditioning_channels 3\), .* reads 6 channels"
     ):
-        DiffusersGuide.load(folder, control=True)
+        DiffusersDenoiser.load(folder, control=True)
 
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
 @pytest.mark.parametrize("sampler", ["ddim", "dpm"])
 def test_schedules_that_end_in_pure_noise_give_finite_pictures(folder, prediction, sampler):
     changed_config(folder, "scheduler", rescale_betas_zero_snr=True, prediction_type=prediction)
-    guide = DiffusersGuide.load(folder)
+    guide = DiffusersDenoiser.load(folder)
     assert float(guide.sigma(torch.tensor([999.0]))) == pytest.approx(4518.76, rel=1e-3)
     timesteps = torch.tensor([0.0, 500.0, 998.0, 999.0])
     torch.testing.assert_close(guide.timestep(guide.sigma(timesteps)), timesteps, rtol=0, atol=2e-2)
@@ -346,7 +346,7 @@ def test_schedules_that_end_in_pure_noise_give_finite_pictures(folder, predictio
 
 
 def test_pictures_that_are_no_numbers_are_refused(folder):
-    guide = DiffusersGuide.load(folder)
+    guide = DiffusersDenoiser.load(folder)
     guide.unet.conv_out.bias.fill_(torch.nan)
     condition = guide.condition(["a man"], guidance_scale=1.0)
     with pytest.raises(InputError, match="models: expected networks that answer with finite numbers"):

@@ -42,6 +42,7 @@ def test_a_renamed_input_would_be_refused():
     new = json.loads(json.dumps(old))
     new["HumanNormBody"]["inputs"][0]["id"] = "gender"
     new["HumanNormPrompts"]["inputs"].append({"id": "more", "group": "optional", "type": "INT"})
+    new["HumanNormPickPrompt"]["inputs"][0]["type"] += ",STRING"  # takes more than before
     del new["HumanNormGuidance"]
     assert sorted(broken_promises(old, new)) == ["HumanNormBody: inputs changed", "HumanNormGuidance is gone"]
 

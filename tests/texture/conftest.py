@@ -1,4 +1,4 @@
-"""A ball to paint, a guide whose belief is known, and a short course."""
+"""A ball to paint, a guide whose belief is known, and a short run."""
 
 from __future__ import annotations
 

@@ -9,14 +9,14 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
 from humannorm.checks import InputError
-from humannorm.guidance.diffusers_guide import DiffusersGuide
-from humannorm.training.widening import widened
+from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
+from humannorm.training.widening import widened, with_hint_channels, with_latents
 
 
 @pytest.fixture(scope="module")
 def networks() -> tuple[UNet2DConditionModel, ControlNetModel]:
     """The bundled model's shape with half of its finest level, random."""
-    guide = DiffusersGuide.load("bundled", dtype=torch.float32, control=True)
+    guide = DiffusersDenoiser.load("bundled", dtype=torch.float32, control=True)
     torch.manual_seed(0)
     width = {"block_out_channels": [32, *guide.unet.config.block_out_channels[1:]]}
     unet = UNet2DConditionModel.from_config({**guide.unet.config, **width})
@@ -76,3 +76,43 @@ def test_what_cannot_be_widened_is_refused(networks: tuple[Any, Any]) -> None:
         widened(unet, 3, generator)
     same = widened(unet, 1, generator)
     assert all(torch.equal(value, same.state_dict()[name]) for name, value in unet.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_network_for_more_latents_says_the_same_of_the_old_ones_and_nothing_of_the_new(
+    networks: tuple[Any, Any],
+) -> None:
+    unet, control = networks
+    asked = inputs(3)
+    more = {**asked, "sample": torch.cat([asked["sample"], torch.randn(2, 4, 16, 16)], 1)}
+    wide = with_latents(unet, 8)
+    assert (wide.config.in_channels, wide.config.out_channels) == (8, 8)
+    predicted = wide(**more).sample
+    torch.testing.assert_close(predicted[:, :4], unet(**asked).sample)
+    assert not predicted[:, 4:].any()
+    picture = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    _, middle = control(**asked, controlnet_cond=picture, return_dict=False)
+    _, wide_middle = with_latents(control, 8)(**more, controlnet_cond=picture, return_dict=False)
+    torch.testing.assert_close(wide_middle, middle)
+    with pytest.raises(InputError, match="channels: expected at least the network's 8, got 4"):
+        with_latents(wide, 4)
+
+
+def test_new_latents_learn_from_the_first_step(networks: tuple[Any, Any]) -> None:
+    wide = with_latents(networks[0], 8)
+    asked = inputs(4)
+    asked["sample"] = torch.randn(2, 8, 16, 16)
+    (wide(**asked).sample - 1.0).square().mean().backward()
+    assert bool(wide.conv_in.weight.grad[:, 4:].any()) and bool(wide.conv_out.weight.grad[4:].any())
+
+
+@torch.no_grad()
+def test_a_controlnet_with_more_hints_follows_the_old_ones_as_before(networks: tuple[Any, Any]) -> None:
+    _, control = networks
+    wide = with_hint_channels(control, 6)
+    hint = torch.rand(2, 6, 64, 64, generator=torch.Generator().manual_seed(2))
+    _, middle = control(**inputs(1), controlnet_cond=hint[:, :3], return_dict=False)
+    _, wide_middle = wide(**inputs(1), controlnet_cond=hint, return_dict=False)
+    torch.testing.assert_close(wide_middle, middle)
+    with pytest.raises(InputError, match="channels: expected at least the ControlNet's 6, got 3"):
+        with_hint_channels(wide, 3)
