@@ -25,6 +25,7 @@ GROUND = frozenset(
         "mesh",
         "mesh_formats",
         "mesh_io",
+        "mesh_standing",
         "working_box",
         "cameras",
         "optimisation",
