@@ -183,9 +183,9 @@ class _Run:
     def sculpt(self) -> dict[str, Any]:
         """Equation 6 and 7: the field from the start body to the prompt's, and its surface as a file."""
         from humannorm.geometry.sculpt import sculpt
-        from humannorm.geometry.state import load_state
+        from humannorm.geometry.state import load_state, save_state
         from humannorm.optimisation import OptimiserProgress
-        from humannorm.stages import begin_sculpture, write_sculpture
+        from humannorm.stages import as_it_is, begin_sculpture, write_sculpture
 
         job, settings, checkpoint = self.job, self.job.settings.geometry, self.work / "sculpt.safetensors"
         generator = torch.Generator().manual_seed(job.request.seed)
@@ -200,7 +200,9 @@ class _Run:
         else:
             keeping, outfit = job.settings.start, job.outfit
             state = begin_sculpture(self.start, settings, keeping, generator, body=job.body, outfit=outfit).state
-        if state.step < settings.steps:
+        if as_it_is(state, job):
+            save_state(state, checkpoint, generator)
+        elif state.step < settings.steps:
             state = sculpt(
                 state,
                 job.network_prompt,

@@ -62,11 +62,12 @@ class StartSettings:
     held: tuple[str, ...] = ()  # regions of the body that stay as the start has them, see `hold_regions`
     keeps_outfit: bool = False  # hair and clothes that the body begins in stay, whatever the guidance wants
     completes: bool = False  # plain clothes and hair for what the prompt does not name
+    sculpted: bool = True  # else a dressed start goes to the painter as it is
 
 
 START_SETTINGS: Mapping[str, StartSettings] = {
-    # The bundled model draws neither fingers nor faces of full bodies, and blurs hems, hair and shoes.
-    "quick": StartSettings(dressed=True, held=("hands", "face"), keeps_outfit=True, completes=True),
+    # The bundled model draws neither fingers nor faces of full bodies, and its steps blur hems, hair and shoes.
+    "quick": StartSettings(dressed=True, held=("hands", "face"), keeps_outfit=True, completes=True, sculpted=False),
     "standard": StartSettings(dressed=True),
     "paper": StartSettings(dressed=False),
 }
@@ -117,7 +118,7 @@ class HumanRequest:
     hold: tuple[str, ...] | None = None  # regions of the start that stay; None: the preset's, and of a mesh file none
     skin: str = AUTO  # of held regions: the prompt's tone, one of `body.painted_skin.SKIN_TONES`, or "model"
     height_m: float = 1.75  # metres, of the exported human
-    sculpt_steps: int | None = None  # None: the preset's
+    sculpt_steps: int | None = None  # None: the preset's, which for a dressed start may be none
     paint_steps: int | None = None
     faces: int = 400_000  # most of the exported human
     texture_size: int | None = None  # texels a side; None: the preset's
@@ -186,6 +187,7 @@ def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> Huma
     start = dataclasses.replace(
         settings.start,
         dressed=settings.start.dressed and request.outfit == AUTO and figure.body is not None,
+        sculpted=settings.start.sculpted or request.sculpt_steps is not None,
         held=_held_regions(request, settings.start, figure),
     )
     settings = dataclasses.replace(

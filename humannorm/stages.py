@@ -24,7 +24,7 @@ from humannorm.export.baking import colors_at, locate
 from humannorm.geometry import holding
 from humannorm.geometry import state as geometry_state
 from humannorm.geometry.dressing import dressed, kept_of_start
-from humannorm.geometry.fitting import FitReport
+from humannorm.geometry.fitting import FitReport, FitSettings
 from humannorm.geometry.holding import Hold, hold_all_but
 from humannorm.geometry.outfits import LabelledSurface
 from humannorm.geometry.settings import GeometrySettings
@@ -33,7 +33,7 @@ from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
 from humannorm.guidance import Denoiser
 from humannorm.labels import LABELS, label_number
 from humannorm.mesh import Mesh
-from humannorm.request import StartSettings
+from humannorm.request import HumanJob, StartSettings
 from humannorm.rigging import fit_body
 from humannorm.texture import settings as texture_settings
 from humannorm.texture import state as texture_state
@@ -48,6 +48,7 @@ from humannorm.working_box import place
 __all__ = [
     "PaintedSurface",
     "SculptureStart",
+    "as_it_is",
     "asked_colors",
     "begin_painting",
     "begin_sculpture",
@@ -64,6 +65,9 @@ __all__ = [
     "worth_baking",
     "write_sculpture",
 ]
+
+
+ROUGH_FIT = FitSettings(steps=20, pool=20_000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +102,8 @@ def begin_sculpture(
     and what is held is found by fitting a body. outfit: that the body wears; None: nothing.
     """
     surface = start if body is None or outfit is None else dressed(start, body, outfit)
+    if surface.labelled is not None and not keeping.sculpted:
+        settings = dataclasses.replace(settings, fit=ROUGH_FIT)  # nobody looks at the field before an edit
     state, fit = geometry_state.start_state(surface, settings, generator)
     hold = kept_of_start(
         start,
@@ -107,6 +113,11 @@ def begin_sculpture(
         keep_outfit=keeping.keeps_outfit,
     )
     return SculptureStart(dataclasses.replace(state, hold=hold), fit, surface)
+
+
+def as_it_is(state: GeometryState, job: HumanJob) -> bool:
+    """Whether a sculpture is finished before its first step: a dressed start that the preset leaves as it is."""
+    return state.untouched and not job.settings.start.sculpted
 
 
 def begin_painting(
@@ -252,6 +263,11 @@ def edit_sculpture(
 
     strength: to which share of the noise schedule the changes begin.
     """
+    if finished.untouched and finished.labelled is not None:  # its field was fitted roughly, for nobody's use
+        start = finished.labelled
+        surface = StartMesh(start.mesh, start.distance, (), start)
+        fitted, _ = geometry_state.start_state(surface, settings, torch.Generator().manual_seed(0))
+        finished = dataclasses.replace(fitted, hold=finished.hold)
     levels, resolution = finished.active_levels, finished.band.lattice.resolution
     return finished.edited(hold), holding.edit_settings(settings, levels, resolution, strength)
 
