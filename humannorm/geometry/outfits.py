@@ -32,7 +32,7 @@ from humannorm.geometry.marching import marching_tetrahedra
 from humannorm.labels import SKIN, label_number
 from humannorm.mesh import Mesh, connected_components, face_areas, face_normals, unique_edges, vertex_normals
 
-__all__ = ["DressedBody", "dress", "rounded", "split_faces"]
+__all__ = ["RESOLUTION", "DressedBody", "dress", "rounded", "split_faces"]
 
 RESOLUTION = 448  # lattice cells a side, as `holding.FINGERS`: fingers stay apart
 HOLLOW = 0.3  # depth of the cone in an opening, in its radii
