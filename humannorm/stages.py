@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.body import Body, Outfit
-from humannorm.body.painted_skin import mean_skin
+from humannorm.body.painted_skin import mean_tone, skin_picture
 from humannorm.export import BakedMesh, ExportSettings, unwrapped, write_glb
 from humannorm.geometry import holding
 from humannorm.geometry import state as geometry_state
@@ -170,7 +170,7 @@ def asked_colors(outfit: Outfit, body: Body | None, skin: str) -> Float[Tensor, 
     """
     named = dict(outfit.colours())
     if body is not None and skin:
-        named["skin"] = tuple(mean_skin(body.shape, skin).tolist())
+        named["skin"] = tuple(mean_tone(skin_picture(body.shape, skin)).tolist())
     if not named:
         return None
     palette = torch.full((len(LABELS), 3), torch.nan)

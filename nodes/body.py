@@ -12,6 +12,8 @@ from .host_mesh import to_host
 from .schema import CATEGORY, Body, schema
 from .views import four_sides
 
+__all__ = ["ADULT", "HumanNormBody"]
+
 ADULT = 0.667
 
 

@@ -29,6 +29,8 @@ from .schema import CATEGORY, Body, Geometry, Guidance, Texture, preset_input, s
 from .subjects import sculpted_mesh
 from .views import four_sides
 
+__all__ = ["HumanNormEdit"]
+
 REGIONS = ("head", "top", "bottom", "shoes", "hands")
 
 

@@ -21,6 +21,8 @@ from .long_work import Progress, say
 from .schema import CATEGORY, File3D, advanced, schema
 from .subjects import check_one_connected, sculpted_mesh, subject_inputs
 
+__all__ = ["SHARES", "HumanNormMeshExporter", "workflow_notes"]
+
 SHARES = 1000  # of the progress bar
 
 

@@ -6,6 +6,8 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import body, edit, export, geometry, guidance, mesh, models, prompts, render, rig, samplers, state, texture
 
+__all__ = ["NODES"]
+
 NODES: list[type[io.ComfyNode]] = [
     models.HumanNormBundledModels,
     prompts.HumanNormPrompts,

@@ -10,6 +10,16 @@ import folder_paths
 
 from humannorm.checks import InputError
 
+__all__ = [
+    "existing_file",
+    "file_fingerprint",
+    "next_output_file",
+    "pickable_files",
+    "refused",
+    "relative_to_output",
+    "shown_file",
+]
+
 PICKED_FOLDERS = ("3d", "humannorm", "mesh")  # that are searched to their depths for a widget's list
 MOST_PICKED = 200  # of each root, the newest
 

@@ -15,6 +15,8 @@ from .payloads import GuidancePayload, PromptSet, wrong_card
 from .scales import distilling_scale, told
 from .schema import CATEGORY, Body, Guidance, Prompts, override_input, schema, vae_input
 
+__all__ = ["HumanNormGuidance"]
+
 
 class HumanNormGuidance(io.ComfyNode):
     @classmethod

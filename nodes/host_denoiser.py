@@ -26,6 +26,17 @@ from humannorm.guidance.diffusers_denoiser import resized
 
 from .payloads import DISTILLS, Conditioning, GuidancePayload, model_facts
 
+__all__ = [
+    "HostDenoiser",
+    "check_fit",
+    "check_size",
+    "latent_size",
+    "native_resolution",
+    "ordinary_tensors",
+    "with_control",
+    "with_denoisers",
+]
+
 Result = TypeVar("Result")
 SMALLEST, LARGEST = 4, 4  # that a picture may be smaller and larger than those a model was trained at
 NOMINAL_STEPS = 20  # of the schedule that patches may look at; the optimisers draw their own noise levels

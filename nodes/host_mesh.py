@@ -15,6 +15,18 @@ from humannorm.export import BakedMesh, Material, load_baked
 from humannorm.mesh import Mesh, check_mesh
 from humannorm.mesh_io import MESH_SUFFIXES
 
+__all__ = [
+    "baked_from_host",
+    "baked_to_host",
+    "description_of",
+    "file_content",
+    "file_to_host",
+    "from_host",
+    "is_file",
+    "mesh_class",
+    "to_host",
+]
+
 
 def from_host(value: Any, name: str = "mesh") -> Mesh:
     """The one mesh of a MESH payload or 3D file, with its texture coordinates, colours and texture if it has them.

@@ -35,6 +35,8 @@ from humannorm.models import camera_plan, names_poses
 
 from .payloads import DISTILLS, NAMES_POSES, ModelFacts
 
+__all__ = ["build_clip", "build_control_net", "build_model", "build_models", "build_vae"]
+
 Weights = dict[str, torch.Tensor]
 
 _VAE_LEVEL = re.compile(r"(encoder\.down|decoder\.up)_blocks\.(\d+)\.(?:resnets\.(\d+)|(down|up)samplers\.0)\.(.+)")

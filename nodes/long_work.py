@@ -18,6 +18,8 @@ from torch import Tensor
 from humannorm.cameras import VIEW_AZIMUTHS
 from humannorm.images import contact_sheet, to_pil
 
+__all__ = ["Progress", "forget", "say", "show_result", "unfinished_file"]
+
 PREVIEW_SECONDS = 1.0  # at least this long between two previews
 PREVIEW_SIDE = 512  # pixels at most
 RESULT_SIDE = 1024  # of the preview that stays

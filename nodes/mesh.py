@@ -18,6 +18,8 @@ from .host_mesh import baked_to_host, description_of, file_content, from_host, i
 from .long_work import say
 from .schema import CATEGORY, Trimesh, mesh_input, picked_file_input, schema
 
+__all__ = ["HumanNormLoadMesh", "HumanNormMeshToTrimesh", "HumanNormTrimeshToMesh"]
+
 MANNEQUIN = "mannequin (comes with the pack)"
 
 

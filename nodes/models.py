@@ -11,6 +11,8 @@ from humannorm.models import bundled_folder
 from .payloads import KINDS, model_facts
 from .schema import CATEGORY, schema
 
+__all__ = ["HumanNormBundledModels"]
+
 
 class HumanNormBundledModels(io.ComfyNode):
     @classmethod

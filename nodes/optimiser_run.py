@@ -15,6 +15,8 @@ from .host_denoiser import HostDenoiser, with_denoisers
 from .long_work import Progress, unfinished_file
 from .payloads import GuidancePayload
 
+__all__ = ["HostRun", "RunSpan", "State", "run_optimiser"]
+
 
 class _State(Protocol):
     @property

@@ -16,6 +16,21 @@ from humannorm.export import BakedMesh
 from humannorm.prompts import Modality, Prompts
 from humannorm.rigging import RiggedHuman
 
+__all__ = [
+    "DISTILLS",
+    "KINDS",
+    "NAMES_POSES",
+    "Conditioning",
+    "GuidancePayload",
+    "ModelFacts",
+    "PromptSet",
+    "RiggedPayload",
+    "kind_of",
+    "model_facts",
+    "wants_pose",
+    "wrong_card",
+]
+
 DISTILLS = "humannorm_distills"
 """In a MODEL's options while an optimiser distils from it, for patches that are meant for sampling."""
 

@@ -16,6 +16,8 @@ from humannorm.request import posed_prompt
 from .payloads import KINDS, PromptSet, wants_pose
 from .schema import CATEGORY, Body, Prompts, advanced, part_input, schema
 
+__all__ = ["HumanNormPickPrompt", "HumanNormPrompts"]
+
 
 class HumanNormPrompts(io.ComfyNode):
     @classmethod

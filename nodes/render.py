@@ -20,6 +20,8 @@ from .schema import CATEGORY, ViewerCamera, ViewerModels, part_input, schema, vi
 from .subjects import check_one_connected, sculpted_mesh, subject_inputs
 from .views import as_in_viewer, chosen_views, framed_cameras, rendered, viewer_camera
 
+__all__ = ["HumanNormRenderViews"]
+
 FRAMINGS = ("published", "bundled")
 
 

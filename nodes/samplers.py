@@ -24,6 +24,8 @@ from .scales import drawing_scale, told
 from .schema import CATEGORY, Prompts, override_input, part_input, schema, seed_input, vae_input, views_input
 from .views import chosen_views, pictures_from
 
+__all__ = ["HumanNormDepthSampler", "HumanNormNormalAlignedSampler", "HumanNormNormalSampler"]
+
 # Between the background's black and the darkest colour of a normal map, whose largest channel is at least 0.5.
 MOST_AT_ONCE = 16  # pictures of the model's own size in one batch
 MASK_THRESHOLD, MASK_SOFTNESS = 0.25, 0.1

@@ -11,6 +11,8 @@ from humannorm.texture import settings as texture_settings
 
 from .payloads import model_facts
 
+__all__ = ["distilling_scale", "drawing_scale", "told"]
+
 DRAWING = 7.5  # the usual scale of SD1.5-class models in 2D
 
 

@@ -10,6 +10,34 @@ from comfy_api.latest import io
 
 from humannorm.cameras import PARTS
 
+__all__ = [
+    "CATEGORY",
+    "Body",
+    "File3D",
+    "Files",
+    "Geometry",
+    "Guidance",
+    "Prompts",
+    "Rigged",
+    "Texture",
+    "Trimesh",
+    "ViewerCamera",
+    "ViewerModels",
+    "advanced",
+    "factor_input",
+    "mesh_input",
+    "override_input",
+    "part_input",
+    "picked_file_input",
+    "preset_input",
+    "rendering_inputs",
+    "schema",
+    "seed_input",
+    "steps_input",
+    "vae_input",
+    "views_input",
+]
+
 CATEGORY = "HumanNorm"
 
 Prompts = io.Custom("HUMANNORM_PROMPTS")

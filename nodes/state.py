@@ -22,6 +22,8 @@ from .host_denoiser import ordinary_tensors
 from .schema import CATEGORY, Geometry, Texture, picked_file_input, schema
 from .subjects import check_one_connected
 
+__all__ = ["HumanNormLoadState", "HumanNormSaveState"]
+
 SUFFIX = ".safetensors"
 
 

@@ -12,6 +12,8 @@ from humannorm.mesh import Mesh, vertex_normals
 
 from .schema import Geometry, Texture, mesh_input
 
+__all__ = ["check_one_connected", "sculpted_mesh", "subject_inputs"]
+
 
 def subject_inputs(*names: str) -> list[io.Input]:
     """Optional sockets for a painting ("texture"), a sculpture ("geometry") and any "mesh", in the order given."""

@@ -44,6 +44,8 @@ from .schema import (
 from .subjects import check_one_connected, sculpted_mesh
 from .views import four_sides
 
+__all__ = ["HumanNormTextureOptimizer", "HumanNormTextureRefiner", "HumanNormTextureStart", "for_guide", "run_painting"]
+
 MODELS = "humannorm"  # folder in the host's models folder for files that are no diffusion models
 
 

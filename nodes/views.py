@@ -26,6 +26,18 @@ from humannorm.checks import InputError
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import RenderedPasses, render
 
+__all__ = [
+    "PLAIN_GREY",
+    "Views",
+    "as_in_viewer",
+    "chosen_views",
+    "four_sides",
+    "framed_cameras",
+    "pictures_from",
+    "rendered",
+    "viewer_camera",
+]
+
 MOST_VIEWS = 64
 PLAIN_GREY = 0.7  # sRGB of a mesh that brings no colours
 VIEWER_FOV = 40.0  # degrees, where a viewer does not say

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from humannorm.export.gltf import GlbBuilder
     from humannorm.mesh import Mesh
 
+__all__ = ["add_arguments", "explain", "find_human", "load_human", "run"]
+
 RESULTS = ("human.glb", "paint.glb", "sculpt.glb")  # what a run leaves in its folder, the most finished first
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from humannorm.geometry.sculpt import GuideSource
     from humannorm.mesh import Mesh
 
+__all__ = ["add_arguments", "run"]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="what", required=True, metavar="WHAT")

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from humannorm.texture.state import TextureState
     from humannorm.texture.surface import SurfaceColors
 
+__all__ = ["PREVIEW_SECONDS", "add_arguments", "run", "saturation"]
+
 PREVIEW_SECONDS = 20.0
 
 

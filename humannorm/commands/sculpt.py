@@ -42,12 +42,12 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from humannorm.export.showing import save_shaded_film
-    from humannorm.geometry.pictures import save_sheet
     from humannorm.geometry.sculpt import sculpt
     from humannorm.geometry.state import LOSS_NAMES, save_state
     from humannorm.guidance import find_guides
     from humannorm.optimisation import save_loss_plot
     from humannorm.processor import waiting_policy
+    from humannorm.rendering.shaded import save_sheet
     from humannorm.request import job_of
     from humannorm.stages import as_it_is, write_sculpture
 

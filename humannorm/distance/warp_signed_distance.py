@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from humannorm.warp_runtime import wp
 
+__all__ = ["Signs", "closest", "mark_crossed_faces", "morton_codes", "signed_distance", "winding_in_front_of_faces"]
+
 wp.set_module_options({"enable_backward": False})
 
 FAR = wp.constant(1.0e15)

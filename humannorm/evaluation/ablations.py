@@ -11,7 +11,6 @@ import torch
 
 from humannorm.cameras import crop_cameras, orbit
 from humannorm.distance.signed_distance import SignedDistance
-from humannorm.geometry.pictures import shaded_views
 from humannorm.geometry.sculpt import GuideSource, sculpt
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh
@@ -19,6 +18,7 @@ from humannorm.geometry.state import LOSS_NAMES, GeometryState, extract_mesh, st
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh import Mesh, normal_consistency
 from humannorm.optimisation import OptimiserProgress
+from humannorm.rendering.shaded import shaded_views
 from humannorm.schedules import constant
 from humannorm.training.dataset import SMALL_MODEL_PLAN
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from humannorm.cameras import Cameras, crop_cameras, orbit, wrap_degrees
 from humannorm.checks import InputError
 from humannorm.evaluation.gallery import Gallery, Judgements, Picture
-from humannorm.geometry.pictures import shaded_views
 from humannorm.mesh import Mesh, connected_components, is_watertight, weld
+from humannorm.rendering.shaded import shaded_views
 from humannorm.training.dataset import SMALL_MODEL_PLAN
 from humannorm.working_box import place
 

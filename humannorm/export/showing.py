@@ -12,10 +12,10 @@ from torch import Tensor
 
 from humannorm.cameras import Cameras, orbit, turntable
 from humannorm.files import write_files
-from humannorm.geometry.pictures import GROUND, SIDES, shaded_views
 from humannorm.images import contact_sheet, save_png, to_pil
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import render
+from humannorm.rendering.shaded import GROUND, SIDES, shaded_views
 
 __all__ = ["film_views", "save_film", "save_shaded_film", "save_sides", "write_film"]
 

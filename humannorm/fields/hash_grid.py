@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from humannorm.checks import InputError, check_choice, check_range, check_tensor
 
+__all__ = ["FEATURES", "Engine", "GridLayout", "HashGridEncoding", "encode_reference"]
+
 FEATURES = 2  # per level, as published
 _PRIMES = (1, 2654435761, 805459861)  # equation 4
 

@@ -22,6 +22,8 @@ from torch import Tensor
 from humannorm.fields.hash_grid import FEATURES, GridLayout
 from humannorm.warp_runtime import wp
 
+__all__ = ["encode", "encode_gradient"]
+
 wp.set_module_options({"enable_backward": False})
 
 THREADED_FROM = 2048  # points; with fewer the threads cost more than they gain

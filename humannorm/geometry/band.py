@@ -27,6 +27,20 @@ from humannorm.geometry.lattice import (
 )
 from humannorm.working_box import BOX
 
+__all__ = [
+    "Band",
+    "SignedField",
+    "band_at_points",
+    "band_from_keys",
+    "box_field",
+    "crossing_points",
+    "cut_to_box",
+    "dense_band",
+    "evaluate",
+    "is_torn",
+    "settle_band",
+]
+
 SignedField = Callable[[Tensor], Tensor]  # world points [N, 3] -> signed distance [N], negative inside
 
 _POINTS_PER_BATCH = 1 << 18

@@ -18,6 +18,19 @@ from humannorm.checks import InputError, check_range, check_tensor
 from humannorm.fields.hash_grid import GridLayout
 from humannorm.fields.hash_network import HashNetwork
 
+__all__ = [
+    "DeformationField",
+    "DenseFieldSettings",
+    "DenseGridField",
+    "FieldSettings",
+    "HashFieldSettings",
+    "HashGridField",
+    "SdfField",
+    "field_settings_from_dict",
+    "field_settings_to_dict",
+    "make_field",
+]
+
 
 @dataclass(frozen=True)
 class HashFieldSettings:

@@ -13,6 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+__all__ = ["Denoiser"]
+
 
 @runtime_checkable
 class Denoiser(Protocol):

@@ -23,6 +23,8 @@ from humannorm.guidance.folders import (
 from humannorm.images import from_network, to_network
 from humannorm.prompt_fitting import fit_prompt
 
+__all__ = ["TEXTS_KEPT", "Autoguidance", "DiffusersCondition", "DiffusersDenoiser", "resized", "to_denoised"]
+
 TEXTS_KEPT = 256  # embeddings; a person in all parts and views takes 16 for each kind of picture
 # Of a schedule that ends in pure noise (Lin et al. 2024, "zero terminal SNR"), where sigma would be infinite: the last
 # alphabar that the host takes as well. A picture's share of the input there is 1 in 4519.

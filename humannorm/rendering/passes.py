@@ -23,6 +23,8 @@ from humannorm.rendering.engines import antialias, interpolate, rasterize
 from humannorm.rendering.fragments import Fragments
 from humannorm.rendering.textures import TextureLookup, sample_texture, uv_screen_derivatives
 
+__all__ = ["PASSES", "ColorField", "Pass", "PassEncoding", "RenderedPasses", "encode_depth", "render"]
+
 Pass = Literal["normal", "depth", "mask", "color", "label"]
 PASSES: tuple[Pass, ...] = ("normal", "depth", "mask", "color")
 """What any mesh can be drawn in; "label" needs labels."""

@@ -14,9 +14,9 @@ from torch import Tensor
 from humannorm.body.skin_binding import JointMotion, SkinBinding
 from humannorm.cameras import Cameras, orbit
 from humannorm.export.showing import film_views, write_film
-from humannorm.geometry.pictures import shaded_views
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh import Mesh
+from humannorm.rendering.shaded import shaded_views
 from humannorm.rigging.human import RiggedHuman
 
 __all__ = ["Film", "film_motion", "joint_colors", "save_motion", "view_as_made"]

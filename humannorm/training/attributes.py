@@ -23,6 +23,8 @@ from humannorm.training.loop import Task
 from humannorm.training.shards import KINDS, Shards
 from humannorm.training.text import draw_prompt, fixed_prompt, tokenize
 
+__all__ = ["UNKNOWN", "AttributeClasses", "AttributeTask"]
+
 UNKNOWN = -100
 """Of an attribute without a label (scans with a caption only); cross-entropy leaves it out."""
 

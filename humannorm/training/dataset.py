@@ -24,6 +24,23 @@ from humannorm.schedules import constant
 from humannorm.training.captions import describe
 from humannorm.training.people_render import Pictures, Surface, draw_pictures
 
+__all__ = [
+    "IMAGE_KINDS",
+    "SMALL_MODEL_PLAN",
+    "DatasetSettings",
+    "Shots",
+    "count_shots",
+    "describe_dataset",
+    "narrowed",
+    "only_full_body",
+    "read_description",
+    "shoot",
+    "split_of",
+    "write_people",
+    "write_shard",
+    "write_shards",
+]
+
 IMAGE_KINDS = ("color", "normal", "depth", "mask")
 CAMERAS_AT_ONCE = 16
 """Bounds the memory of a render: 16 pictures of 512 pixels take about 0.4 GB."""

@@ -27,6 +27,19 @@ from humannorm.training.loop import Task
 from humannorm.training.shards import HEAD_SHARE, KINDS, Shards, at_size, uppermost
 from humannorm.training.text import draw_prompt, fixed_prompt, tokenize, with_any_pose
 
+__all__ = [
+    "SCHEDULE",
+    "DenoiserTask",
+    "LatentShards",
+    "LoraTask",
+    "build_controlnet",
+    "build_unet",
+    "noise_and_target",
+    "padded",
+    "save_folder",
+    "stratified_timesteps",
+]
+
 SCHEDULE = {
     "_class_name": "DDIMScheduler",
     "beta_schedule": "scaled_linear",

@@ -30,6 +30,8 @@ from humannorm.training.people_render import Material, Surface, smooth_normals
 from humannorm.training.wardrobe import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe
 from humannorm.working_box import BODY_HEIGHT
 
+__all__ = ["OUT_OF_PLACE", "POSES", "PeopleMaker", "Person", "draw_person"]
+
 OUT_OF_PLACE = 0.09
 """World units that a pose may move the head against a neutral body's before head and upper crops would miss it."""
 

@@ -16,6 +16,19 @@ from jaxtyping import Float, Int
 
 from humannorm.checks import InputError
 
+__all__ = [
+    "ADULT_AGE",
+    "SKIN_VERTICES",
+    "BodyModel",
+    "Phenotype",
+    "Skeleton",
+    "SkinWeights",
+    "pose_transforms",
+    "rotation_of",
+    "skin_vertices",
+    "strongest",
+]
+
 SKIN_VERTICES = 13380
 ADULT_AGE = 2.0 / 3.0
 """Anny's age anchors: newborn -1/3, baby 0, child 1/3, young adult 2/3, old 1."""

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from humannorm.checks import InputError, check_choice
 
+__all__ = ["HEAD_SHARE", "KINDS", "Shards", "at_size", "head_corner", "uppermost"]
+
 KINDS = ("normal", "depth", "color")
 """What a network can draw: camera-space normals, inverse depth, colour."""
 

@@ -17,6 +17,8 @@ from humannorm.training.assets import Proxy, load_proxy, load_skin_path
 from humannorm.training.people_body import SkinWeights, strongest
 from humannorm.training.people_render import TextureSet
 
+__all__ = ["DEPTH_BIAS", "HAIR_ALPHA", "WARDROBE", "Piece", "Wardrobe", "connected_parts", "nearest_points", "tintable"]
+
 WAIST = 4.5
 """Decimetres above the base mesh's origin on the neutral adult (its navel is near 3): what rises higher is a top."""
 

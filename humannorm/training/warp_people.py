@@ -12,6 +12,22 @@ from typing import Any
 
 from humannorm.warp_runtime import wp
 
+__all__ = [
+    "AMBIENT",
+    "DIFFUSE",
+    "EMPTY",
+    "LIGHT",
+    "Materials",
+    "Surface",
+    "add_face_normals",
+    "draw",
+    "launch",
+    "normalize_all",
+    "project",
+    "shade",
+    "texel",
+]
+
 wp.set_module_options({"enable_backward": False})
 
 DEPTH_STEPS = wp.constant(16777216.0)  # depth steps per world unit in the z-buffer's keys

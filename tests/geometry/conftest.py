@@ -20,17 +20,14 @@ from humannorm.schedules import Schedule, constant, ramp, step
 SIZE = 48
 
 
-@pytest.fixture
-def fixed_distance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cameras all around, but so that a sphere looks the same to each."""
-    plan = dataclasses.replace(
-        CAMERA_PLANS["full_body"],
-        distance=(3.0, 3.0),
-        fov_y=(45.0, 45.0),
-        elevation=(0.0, 0.0),
-        crops=(Crop("full", 1.0, 0.0),),
-    )
-    monkeypatch.setitem(CAMERA_PLANS, "full_body", plan)  # type: ignore[arg-type]
+SAME_FROM_ALL_SIDES = dataclasses.replace(
+    CAMERA_PLANS["full_body"],
+    distance=(3.0, 3.0),
+    fov_y=(45.0, 45.0),
+    elevation=(0.0, 0.0),
+    crops=(Crop("full", 1.0, 0.0),),
+)
+"""Cameras all around, but so that a sphere looks the same to each."""
 
 
 @pytest.fixture
@@ -52,6 +49,7 @@ def small_settings() -> GeometrySettings:
     return dataclasses.replace(
         QUICK,
         steps=12,
+        plan=SAME_FROM_ALL_SIDES,
         targets=None,
         learning_rate=ramp(0, 2e-3, 12, 1e-3),
         views=2,

@@ -28,7 +28,6 @@ def ball(radius: float) -> Mesh:
     return Mesh(torch.tensor(shape.vertices, dtype=torch.float32), torch.tensor(shape.faces, dtype=torch.int64))
 
 
-@pytest.mark.usefixtures("fixed_distance")
 def test_the_held_half_of_a_ball_stays_while_the_free_half_grows(
     small_settings: GeometrySettings, believes_in_mesh: Any, tmp_path: Path
 ) -> None:
@@ -95,6 +94,7 @@ def test_held_hands_are_the_templates_own(pose: str) -> None:
     assert float(hold.share_at(trunk).max()) == 0
 
 
+@pytest.mark.slow
 def test_fingers_are_found_again_in_the_finished_surface_whatever_the_lattice_lost(
     small_settings: GeometrySettings,
 ) -> None:

@@ -101,6 +101,7 @@ def test_controlled_samples_have_parts_and_normal_maps_of_their_own(tiny_sd, peo
     assert all(any(torch.equal(latent, known) for known in anything) for latent in batch["latents"][6:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["normal", "aligned"])
 def test_fine_tuning_changes_what_it_should_and_keeps_the_rest(tiny_sd, people_shards, tmp_path, recipe):
     base = tiny_sd("epsilon")
@@ -121,6 +122,7 @@ def test_fine_tuning_changes_what_it_should_and_keeps_the_rest(tiny_sd, people_s
     assert (tmp_path / "run" / "loss.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_diffusers_pipeline_opens_the_result(tiny_sd, people_shards, tmp_path):
     from diffusers import StableDiffusionPipeline
 
@@ -134,6 +136,7 @@ def test_diffusers_pipeline_opens_the_result(tiny_sd, people_shards, tmp_path):
     assert images.shape == (1, 64, 64, 3)
 
 
+@pytest.mark.slow
 def test_lora_trains_adapters_only(tiny_sd, people_shards, tmp_path):
     pytest.importorskip("peft")
     config = FineTuneConfig(loop=LOOP, lora_rank=2)
