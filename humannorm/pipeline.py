@@ -199,7 +199,8 @@ class _Run:
             state = load_state(checkpoint, generator, self.device)
         else:
             keeping, outfit = job.settings.start, job.outfit
-            state = begin_sculpture(self.start, settings, keeping, generator, body=job.body, outfit=outfit).state
+            begun = begin_sculpture(self.start, settings, keeping, generator, body=job.body, outfit=outfit)
+            state = begun.state
         if as_it_is(state, job):
             save_state(state, checkpoint, generator)
         elif state.step < settings.steps:
