@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from humannorm import __version__
-from humannorm.checks import InputError
+from humannorm.checks import InputError, reading
 from humannorm.processor import waiting_policy
 from humannorm.prompts import Prompts
 from humannorm.request import HumanJob, HumanRequest, job_of, pick_device
@@ -183,9 +183,9 @@ class _Run:
     def sculpt(self) -> dict[str, Any]:
         """Equation 6 and 7: the field from the start body to the prompt's, and its surface as a file."""
         from humannorm.geometry.sculpt import sculpt
-        from humannorm.geometry.state import load_state
+        from humannorm.geometry.state import load_state, save_state
         from humannorm.optimisation import OptimiserProgress
-        from humannorm.stages import begin_sculpture, write_sculpture
+        from humannorm.stages import as_it_is, begin_sculpture, write_sculpture
 
         job, settings, checkpoint = self.job, self.job.settings.geometry, self.work / "sculpt.safetensors"
         generator = torch.Generator().manual_seed(job.request.seed)
@@ -198,9 +198,12 @@ class _Run:
         if checkpoint.exists():
             state = load_state(checkpoint, generator, self.device)
         else:
-            keeping, dress = job.settings.start, job.worn
-            state = begin_sculpture(self.start, settings, keeping, generator, body=job.body, worn=dress).state
-        if state.step < settings.steps:
+            keeping, outfit = job.settings.start, job.outfit
+            begun = begin_sculpture(self.start, settings, keeping, generator, body=job.body, outfit=outfit)
+            state = begun.state
+        if as_it_is(state, job):
+            save_state(state, checkpoint, generator)
+        elif state.step < settings.steps:
             state = sculpt(
                 state,
                 job.network_prompt,
@@ -224,7 +227,7 @@ class _Run:
     def _sample_views(self, settings: MultiviewSettings) -> dict[str, Any]:
         """All views at once, agreeing on the texels of the surface that is exported."""
         from humannorm.geometry.state import extract_mesh, load_state
-        from humannorm.stages import paint_all_views
+        from humannorm.stages import asked_colors, paint_all_views
         from humannorm.texture.multiview import MultiviewProgress
         from humannorm.texture.state import save_state
 
@@ -246,6 +249,8 @@ class _Run:
             seed=job.request.seed,
             hold=sculpted.hold,
             skin=job.skin,
+            labelled=sculpted.labelled,
+            palette=asked_colors(job.outfit, job.body, job.skin),
             callback=tell,
             checkpoint=self.work / "walk.safetensors",
         )
@@ -333,9 +338,12 @@ class _Run:
 
         self.callback(Progress("export", 0, 100, "maps"))
         mesh, request = textured_mesh(state), self.job.request
-        sculpted = extract_mesh(load_sculpted(self.work / "sculpt.safetensors", device=self.device)).mesh
+        sculpture = load_sculpted(self.work / "sculpt.safetensors", device=self.device)
+        sculpted = extract_mesh(sculpture).mesh
         settings = worth_baking(self.job.settings.export, sculpted)
         baked = with_maps(mesh, settings, sculpted if settings.normal_map else None)
+        if sculpture.labelled is not None:
+            baked = dataclasses.replace(baked, labels=sculpture.labelled.labels_at(state.mesh.vertices))
         extras = {"prompt": request.prompt, "seed": str(request.seed)}
         write_baked(self.out / "human.glb", baked, extras=extras, overwrite=True)
         self.callback(Progress("export", 100, 100, "done"))
@@ -390,7 +398,8 @@ class _Record:
         }
         if self.path.exists():
             refuse_started(out, resume)
-            self._take_over(self._read())
+            with reading(self.path, "the record of a run"):
+                self._take_over(self._read())
         elif out.exists() and not out.is_dir():
             raise InputError(f"{out}: expected a folder, got a file")
         self._write()
@@ -450,7 +459,7 @@ def _request(job: HumanJob, device: torch.device, precision: str) -> dict[str, A
             **{name: _plain(value) for name, value in vars(job.request).items()},
             "network_prompt": job.network_prompt,
             "painted_skin": job.skin,
-            "worn": _plain(job.worn),
+            "worn": str(job.outfit),
             "device": device.type,
             "precision": precision,  # what "auto" came to
             "start_sha256": start.hexdigest(),

@@ -18,8 +18,7 @@ from humannorm.processor import PRECISIONS
 if TYPE_CHECKING:
     import torch
 
-    from humannorm.body import Body, BodyShape
-    from humannorm.body.worn import Worn
+    from humannorm.body import Body, BodyShape, Outfit
     from humannorm.cameras import CameraPlan
     from humannorm.export import ExportSettings
     from humannorm.geometry.settings import GeometrySettings
@@ -39,12 +38,14 @@ __all__ = [
     "following",
     "job_of",
     "network_prompt",
+    "outfit_for",
     "parse_sliders",
     "pick_device",
     "posed_prompt",
     "preset",
     "settings_of",
     "start_figure",
+    "told_of",
 ]
 
 PRESETS = ("quick", "standard", "paper")
@@ -61,11 +62,13 @@ class StartSettings:
     dressed: bool  # the body begins in the hair and clothes that the prompt names
     held: tuple[str, ...] = ()  # regions of the body that stay as the start has them, see `hold_regions`
     keeps_outfit: bool = False  # hair and clothes that the body begins in stay, whatever the guidance wants
+    completes: bool = False  # plain clothes and hair for what the prompt does not name
+    sculpted: bool = True  # else a dressed start goes to the painter as it is
 
 
 START_SETTINGS: Mapping[str, StartSettings] = {
-    # The bundled model draws neither fingers nor faces of full bodies, and no skirts.
-    "quick": StartSettings(dressed=True, held=("hands", "face"), keeps_outfit=True),
+    # The bundled model draws neither fingers nor faces of full bodies, and its steps blur hems, hair and shoes.
+    "quick": StartSettings(dressed=True, held=("hands", "face"), keeps_outfit=True, completes=True, sculpted=False),
     "standard": StartSettings(dressed=True),
     "paper": StartSettings(dressed=False),
 }
@@ -116,7 +119,7 @@ class HumanRequest:
     hold: tuple[str, ...] | None = None  # regions of the start that stay; None: the preset's, and of a mesh file none
     skin: str = AUTO  # of held regions: the prompt's tone, one of `body.painted_skin.SKIN_TONES`, or "model"
     height_m: float = 1.75  # metres, of the exported human
-    sculpt_steps: int | None = None  # None: the preset's
+    sculpt_steps: int | None = None  # None: the preset's, which for a dressed start may be none
     paint_steps: int | None = None
     faces: int = 400_000  # most of the exported human
     texture_size: int | None = None  # texels a side; None: the preset's
@@ -151,7 +154,7 @@ class HumanJob:
     request: HumanRequest
     start: Mesh
     body: Body | None  # as in `StartFigure`
-    worn: Worn  # what the body begins in
+    outfit: Outfit  # what the body begins in
     settings: HumanSettings
     network_prompt: str  # the prompt as the networks hear it
     skin: str  # one of `SKIN_TONES`, which held regions of the body are painted in; empty: the networks paint them
@@ -176,9 +179,8 @@ def settings_of(request: HumanRequest) -> HumanSettings:
 
 def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> HumanJob:
     """The job that a request stands for. settings: in place of those of the request's preset, steps and export."""
-    from humannorm.body import worn_of_words
+    from humannorm.body.outfit import Outfit
     from humannorm.body.painted_skin import SKIN_TONES, tone_of_words
-    from humannorm.body.worn import Worn
 
     check_choice("skin", request.skin, (AUTO, *SKIN_TONES, FROM_MODEL))
     figure = start_figure(request)
@@ -186,6 +188,7 @@ def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> Huma
     start = dataclasses.replace(
         settings.start,
         dressed=settings.start.dressed and request.outfit == AUTO and figure.body is not None,
+        sculpted=settings.start.sculpted or request.sculpt_steps is not None,
         held=_held_regions(request, settings.start, figure),
     )
     settings = dataclasses.replace(
@@ -199,11 +202,31 @@ def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> Huma
         request,
         figure.mesh,
         figure.body,
-        worn_of_words(request.prompt) if start.dressed else Worn(),
+        outfit_for(request.prompt, figure.body, start) if start.dressed else Outfit(),
         settings,
         network_prompt(request.prompt, request.models, figure.body),
         "" if skin == FROM_MODEL else skin,
     )
+
+
+def outfit_for(prompt: str, body: Body | None, start: StartSettings) -> Outfit:
+    """What the prompt names, completed where the preset does so; nothing without a body to wear it."""
+    from humannorm.body import completed, outfit_of_words
+    from humannorm.body.outfit import Outfit
+
+    if body is None:
+        return Outfit()
+    outfit = outfit_of_words(prompt)
+    return completed(outfit, body.shape) if start.completes else outfit
+
+
+def told_of(job: HumanJob) -> tuple[str, ...]:
+    """Sentences for the user: what of the prompt's clothes and hair could not be read or made as it is said."""
+    from humannorm.geometry.outfits import told_of_pose
+
+    if job.body is None or not job.settings.start.dressed:
+        return ()
+    return (*job.outfit.told, *told_of_pose(job.body.pose, job.outfit))
 
 
 def network_prompt(prompt: str, models: str | Path, body: Body | None = None) -> str:

@@ -11,7 +11,6 @@ import torch
 from comfy_api.latest import io, ui
 
 from humannorm.body import Body as BodyValue
-from humannorm.body import worn_of_words
 from humannorm.cameras import CAMERA_PLANS
 from humannorm.checks import InputError
 from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
@@ -19,7 +18,7 @@ from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.settings import preset as settings_of
 from humannorm.geometry.state import GeometryState, load_state
-from humannorm.request import START_SETTINGS, StartFigure, figure_of_body
+from humannorm.request import START_SETTINGS, StartFigure, figure_of_body, outfit_for
 from humannorm.schedules import Schedule, constant
 from humannorm.stages import begin_sculpture, place_start
 
@@ -97,8 +96,8 @@ class HumanNormGeometryStart(io.ComfyNode):
                     "wears",
                     default="",
                     optional=True,
-                    tooltip="Hair, skirt and shorts that these words name, such as the prompt's, are put on a standing"
-                    " body; the preset quick keeps them whatever the guidance wants. Empty: the body as it is.",
+                    tooltip="Clothes and hair that these words name, such as the prompt's, are put on the body; the"
+                    " preset quick adds what they leave out and keeps all of it. Empty: the body as it is.",
                 ),
             ],
             outputs=[Geometry.Output("geometry", display_name="geometry", tooltip="For the geometry optimiser.")],
@@ -136,7 +135,7 @@ class HumanNormGeometryStart(io.ComfyNode):
                 replace(START_SETTINGS[preset], held=held),
                 torch.Generator().manual_seed(seed),
                 body=figure.body,
-                worn=worn_of_words(wears),
+                outfit=outfit_for(wears, figure.body, START_SETTINGS[preset]) if wears else None,
             )
             return io.NodeOutput(moved(begun.state, rest_device()))
 

@@ -59,8 +59,8 @@ class HumanNormRig(io.ComfyNode):
                 Body.Input(
                     "start_body",
                     optional=True,
-                    tooltip="The body that the human began as, in the pose it stands in; without it the neutral adult's"
-                    " A-pose.",
+                    tooltip="The body that the human began as, in the pose it stands in; without it the neutral adult"
+                    " in the pose that fits.",
                 ),
                 io.Combo.Input(
                     "rig",
@@ -198,6 +198,13 @@ class HumanNormAnimate(io.ComfyNode):
                     default="humannorm/animated",
                     tooltip="Place and name in the output folder; %year% and the like work.",
                 ),
+                advanced(
+                    io.Combo,
+                    "bind_pose",
+                    options=[AS_IT_IS, "t-pose", "a-pose"],
+                    default=AS_IT_IS,
+                    tooltip="Pose that the file's skeleton is bound in: game engines like to begin from the t-pose.",
+                ),
             ],
             outputs=[
                 io.String.Output("path", display_name="path", tooltip="From the output folder, for Preview 3D."),
@@ -220,11 +227,15 @@ class HumanNormAnimate(io.ComfyNode):
         travel: bool,
         film_size: int,
         filename_prefix: str,
+        bind_pose: str = AS_IT_IS,
     ) -> io.NodeOutput:
         target = next_output_file(filename_prefix, ".glb")
         with ordinary_tensors():
             rigged = _rigged(human, Progress(cls.hidden.unique_id, SHARES, "Rigging"))
-            figure = rigged.human
+            figure, look = rigged.human, rigged.look
+            if bind_pose != AS_IT_IS:
+                figure = figure.bound_in(bind_pose)
+                look = replace(look, mesh=figure.mesh, tangents=None)
             clips = clips_named(f"{clip},{more_clips}", figure.body, UPS[up], argument="more_clips", find=_motion_file)
             motions = [figure.motion(each if travel else each.in_place()) for each in clips]
             progress = Progress(cls.hidden.unique_id, SHARES * len(motions), "Filming")
@@ -239,7 +250,7 @@ class HumanNormAnimate(io.ComfyNode):
             try:
                 write_skinned_glb(
                     target,
-                    rigged.look,
+                    look,
                     figure.skin,
                     motions,
                     extras=workflow_notes(cls.hidden),

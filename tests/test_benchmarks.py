@@ -40,6 +40,7 @@ def test_table_rows_are_sorted_and_name_median_and_spread() -> None:
     assert len({len(line) for line in lines}) == 1 and len(lines) == 4
 
 
+@pytest.mark.slow
 def test_a_peer_that_cannot_run_is_told_with_its_reason() -> None:
     reason = harness.trial("benchmarks.rendering_peers", "no such peer")
     assert reason is not None and "KeyError" in reason

@@ -38,6 +38,7 @@ def test_size_and_kind(guide):
     assert plan is not None and {crop.part for crop in plan.crops} == {"full", "head", "upper", "lower"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "border"), [("normal", 0.0), ("depth", 0.0), ("color", 1.0)])
 def test_kinds_come_on_their_background(guide, kind, border):
     images = draw(guide, kind, ["front", "left", "back", "right"])

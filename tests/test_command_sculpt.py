@@ -46,13 +46,30 @@ def test_sculpt_and_go_on(
     assert {path.name for path in first.iterdir()} == PROMISED
     assert is_watertight(load_mesh(first / "sculpt.glb").faces)
     hold = load_state(first / "state.safetensors").hold
-    assert hold is not None and hold.worn is not None and bool(hold.share.any())  # quick: hands, face, hair and skirt
+    assert hold is not None and hold.worn is not None and bool(hold.share.any())  # quick: hands, face and outfit
     resume = ["--resume", str(first / "state.safetensors"), "--steps", "3"]
     assert main(["sculpt", "a woman", "--models", models, *resume, "--out", str(second)]) == 0
     assert "going on after step 2" in capsys.readouterr().out
     facts = json.loads((second / "sculpt.json").read_text("utf-8"))
     assert facts["steps"] == 3
     assert facts["rejected_steps"] == 0
+
+
+def test_quick_writes_the_dressed_start_where_no_steps_are_asked_for(
+    tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "quick", SMALL)  # type: ignore[arg-type]
+    models = str(tiny_sd("v_prediction"))
+    assert main(["sculpt", "a man", "--models", models, "--out", str(tmp_path)]) == 0
+    assert "no steps" in capsys.readouterr().out
+    state = load_state(tmp_path / "state.safetensors")
+    mesh = load_mesh(tmp_path / "sculpt.glb")
+    assert state.untouched and state.labelled is not None
+    torch.testing.assert_close(mesh.vertices, state.labelled.mesh.vertices)
+    edited = ["--edit", str(tmp_path / "state.safetensors"), "--only", "top", "--steps", "1"]
+    assert main(["sculpt", "a man in a red jumper", "--models", models, *edited, "--out", str(tmp_path / "edit")]) == 0
+    changed = load_state(tmp_path / "edit" / "state.safetensors")
+    assert not changed.untouched and changed.labelled is not None
 
 
 def test_wrong_calls_are_one_sentence(

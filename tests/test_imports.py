@@ -17,12 +17,15 @@ PACKAGE = ROOT / "humannorm"
 GROUND = frozenset(
     {
         "checks",
+        "colours",
         "files",
+        "labels",
         "schedules",
         "images",
         "mesh",
         "mesh_formats",
         "mesh_io",
+        "mesh_standing",
         "working_box",
         "cameras",
         "optimisation",

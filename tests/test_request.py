@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from humannorm.body import BodyShape
+from humannorm.body import BodyShape, Outfit
 from humannorm.checks import InputError
 from humannorm.request import HumanRequest, HumanSettings, StartSettings, job_of, parse_sliders, preset, settings_of
 
@@ -48,7 +48,7 @@ def test_what_is_held_is_the_presets_unless_asked_for(tiny_human: HumanSettings,
     from humannorm.mesh import to_trimesh
 
     quick, standard, paper = (preset(name).start for name in ("quick", "standard", "paper"))
-    assert quick == StartSettings(dressed=True, held=("hands", "face"), keeps_outfit=True)
+    assert quick.dressed and quick.held == ("hands", "face") and quick.keeps_outfit and quick.completes
     assert standard == StartSettings(dressed=True) and paper == StartSettings(dressed=False)
     settings = dataclasses.replace(tiny_human, start=quick)
     assert job_of(HumanRequest("a man"), settings).settings.start.held == ("hands", "face")
@@ -56,7 +56,7 @@ def test_what_is_held_is_the_presets_unless_asked_for(tiny_human: HumanSettings,
     to_trimesh(load_body().to_mesh()).export(tmp_path / "man.glb")
     own = HumanRequest("a man in a skirt", body=str(tmp_path / "man.glb"))
     start = job_of(own, settings).settings.start  # a file's hands and clothes are nobody's but its owner's
-    assert start.held == () and not start.dressed and job_of(own, settings).worn.hem == 0
+    assert start.held == () and not start.dressed and job_of(own, settings).outfit == Outfit()
     assert job_of(dataclasses.replace(own, hold=("hands",)), settings).settings.start.held == ("hands",)
     with pytest.raises(InputError, match="hold: expected one of head, face"):
         job_of(HumanRequest("a man", hold=("elbow",)), settings)
@@ -77,13 +77,20 @@ def test_a_posed_body_comes_with_crops_that_follow_it(tiny_human: HumanSettings)
 
 
 def test_the_start_body_wears_what_the_prompt_names(tiny_human: HumanSettings) -> None:
-    def worn(start: StartSettings = tiny_human.start, **words: str) -> tuple[str, bool]:
+    def worn(start: StartSettings, **words: str) -> list[str]:
         request = HumanRequest("a woman with long hair, in a skirt", **words)
-        found = job_of(request, dataclasses.replace(tiny_human, start=start)).worn
-        return found.hair, found.hem > 0
+        return [piece.cut for piece in job_of(request, dataclasses.replace(tiny_human, start=start)).outfit.pieces]
 
-    assert worn() == worn(body="neutral") == ("long", True)
-    assert worn(outfit="none") == worn(preset("paper").start) == ("none", False)
+    named = StartSettings(dressed=True)
+    assert worn(named) == worn(named, body="neutral") == ["skirt", "long hair"]
+    assert worn(dataclasses.replace(named, completes=True)) == ["shoes", "skirt", "blouse", "long hair"]
+    assert worn(named, outfit="none") == worn(preset("paper").start) == []
+
+
+def test_quick_leaves_a_dressed_start_as_it_is_unless_steps_are_asked_for() -> None:
+    assert not job_of(HumanRequest("a man")).settings.start.sculpted
+    assert job_of(HumanRequest("a man", sculpt_steps=5)).settings.start.sculpted
+    assert job_of(HumanRequest("a man", preset="standard")).settings.start.sculpted
 
 
 def test_the_networks_hear_a_pose_where_their_model_learnt_one(tiny_human: HumanSettings, tmp_path: Path) -> None:
@@ -98,7 +105,7 @@ def test_numbers_of_the_request_are_in_the_settings() -> None:
         HumanRequest("a man", height_m=1.6, faces=500, texture_size=64, sculpt_steps=7, paint_steps=9)
     )
     assert (settings.export.height_m, settings.export.faces, settings.export.texture_size) == (1.6, 500, 64)
-    assert (settings.geometry.steps, settings.texture.steps) == (7, 9)
+    assert (settings.geometry.steps, settings.texture.walk.steps, settings.texture.texture_size) == (7, 9, 64)
     for wrong in ({"height_m": 0.0}, {"faces": 1}, {"texture_size": 9000}, {"sculpt_steps": 0}, {"preset": "slow"}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             HumanRequest("a man", **wrong)  # type: ignore[arg-type]

@@ -37,7 +37,9 @@ def saved(job: HumanJob, path: Path) -> bytes:
     """The file of the job's first sculpture."""
     start = place_start(job.start, job.body)
     generator = torch.Generator().manual_seed(job.request.seed)
-    begun = begin_sculpture(start, job.settings.geometry, job.settings.start, generator, body=job.body, worn=job.worn)
+    begun = begin_sculpture(
+        start, job.settings.geometry, job.settings.start, generator, body=job.body, outfit=job.outfit
+    )
     save_state(begun.state, path)
     return path.read_bytes()
 
@@ -55,7 +57,8 @@ def test_command_and_library_make_the_same_human(tiny_sd: Callable[[str], Path],
     other = json.loads((tmp_path / "command" / "run.json").read_text("utf-8"))
     assert {**record, "measured": None} == {**other, "measured": None}
     request = record["request"]
-    assert request["painted_skin"] == "dark" and request["worn"]["hair"] == "long" and request["worn"]["hem"] > 0
+    assert request["painted_skin"] == "dark"
+    assert {"coat", "long hair"} < {piece["cut"] for piece in request["outfit"]["pieces"]}
 
 
 @pytest.mark.usefixtures("tiny_presets")
@@ -89,7 +92,7 @@ def test_held_skin_is_painted_before_the_first_step(tiny_human: HumanSettings, t
         job.settings.start,
         torch.Generator().manual_seed(0),
         body=job.body,
-        worn=job.worn,
+        outfit=job.outfit,
     )
     assert job.body is not None
     high = job.body.vertices[job.body.vertices[:, 1] > 0.6]

@@ -60,11 +60,16 @@ CLOSE_UP = """id => {
                       height / canvas.ds.scale / 2 - node.pos[1] - node.size[1] / 2];
   canvas.setDirty(true, true);
 }"""
+UPLOADER = "window.app.graph._nodes.find(node => node.type === 'HumanNormLoadMesh')"
+# A triangle: what is uploaded need not be a human.
+BOX = (b"solid box\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\n"
+       b"endsolid box\n")  # fmt: skip
 VIEWERS = "() => window.app.graph._nodes.filter(node => node.type === 'Preview3D').map(node => node.id)"
-# Corners of the WebGL picture nearest to the middle of the window.
+# Corners of the 3D picture (WebGL, or a copy of it) nearest to the middle of the window.
 VIEWER_BOX = """() => {
   const far = box => Math.hypot((box.left + box.right - innerWidth) / 2, (box.top + box.bottom - innerHeight) / 2);
-  const boxes = [...document.querySelectorAll('canvas')].filter(canvas => canvas.getContext('webgl2'))
+  const boxes = [...document.querySelectorAll('canvas')]
+    .filter(canvas => canvas.id !== 'graph-canvas' && !/minimap/.test(canvas.className))
     .map(canvas => canvas.getBoundingClientRect()).filter(box => box.width > 50).sort((a, b) => far(a) - far(b));
   return boxes.length ? [boxes[0].left, boxes[0].top, boxes[0].right, boxes[0].bottom] : null;
 }"""
@@ -125,6 +130,7 @@ def check(page: Any, name: str, args: argparse.Namespace) -> list[str]:
     page.evaluate(FIT)
     page.wait_for_timeout(1500)
     page.screenshot(path=args.out / f"{name}_dropped.png")
+    faults += check_upload(page)
     if not args.no_run:
         if args.steps:
             page.evaluate(SHORTEN, args.steps)
@@ -140,6 +146,24 @@ def check(page: Any, name: str, args: argparse.Namespace) -> list[str]:
     (args.out / f"{name}_console.txt").write_text("\n".join(errors), encoding="utf-8")
     page.close()
     return faults + [f"console: {error[:300]}" for error in ours]
+
+
+def check_upload(page: Any) -> list[str]:
+    """Where there is a button to upload a mesh, does a file through it become the list's choice? Put back after."""
+    if not page.evaluate(f"{UPLOADER} !== undefined"):
+        return []
+    name = "check_canvas_box.stl"
+    with page.expect_file_chooser(timeout=60_000) as chooser:
+        page.evaluate(f"{UPLOADER}.widgets.find(each => each.name === 'upload a file').callback()")
+    chooser.value.set_files({"name": name, "mimeType": "model/stl", "buffer": BOX})
+    chosen = f"{UPLOADER}.widgets.find(each => each.name === 'file')"
+    before = page.evaluate(f"{chosen}.options.values[0]")
+    try:
+        page.wait_for_function(f"() => /check_canvas_box.*stl$/.test({chosen}.value)", timeout=60_000)
+    except Exception as error:
+        return [f"upload: the file was not chosen ({error})"]
+    page.evaluate(f"value => {{ {chosen}.value = value }}", before)
+    return []
 
 
 def run(page: Any, args: argparse.Namespace) -> list[str]:

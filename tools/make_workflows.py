@@ -763,7 +763,7 @@ def remix_mesh(flow: Workflow) -> None:
 
 
 def edit(flow: Workflow) -> None:
-    flow.opening("1 A saved human")
+    flow.opening("1 A saved human", 200)
     geometry = flow.add("HumanNormLoadState", title="Sculpture", file="humannorm/geometry_00001_.safetensors")
     texture = flow.add("HumanNormLoadState", title="Painting", file="humannorm/texture_00001_.safetensors")
     who = person(flow, "a young man in a green coat and blue jeans, standing")

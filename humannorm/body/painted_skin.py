@@ -21,7 +21,7 @@ from torch import Tensor
 from humannorm.body.shape import BodyShape
 from humannorm.checks import check_choice
 
-__all__ = ["SKIN_SIZE", "SKIN_TONES", "skin_opacity", "skin_picture", "tone_of_words"]
+__all__ = ["SKIN_SIZE", "SKIN_TONES", "mean_tone", "skin_opacity", "skin_picture", "tone_of_words"]
 
 DATA = Path(__file__).parent / "data" / "skins.npz"
 SKIN_SIZE = 512  # texels a side
@@ -56,6 +56,11 @@ def skin_picture(shape: BodyShape, tone: str) -> Float[Tensor, "S S 3"]:
 def skin_opacity() -> Float[Tensor, "S S"]:
     """Where the pictures are worn, 0..1: face and ears up to the hairline, throat, and hands; soft at the border."""
     return _picture("opacity")[..., 0]
+
+
+def mean_tone(picture: Float[Tensor, "S S 3"]) -> Float[Tensor, " 3"]:
+    """The colour, sRGB 0..1, that a picture of `skin_picture` has wherever nothing is painted."""
+    return picture[skin_opacity() == 0].median(0).values
 
 
 @functools.cache

@@ -43,13 +43,13 @@ def run(args: argparse.Namespace) -> int:
 
     from humannorm.export.showing import save_shaded_film
     from humannorm.geometry.sculpt import sculpt
-    from humannorm.geometry.state import LOSS_NAMES
+    from humannorm.geometry.state import LOSS_NAMES, save_state
     from humannorm.guidance import find_guides
     from humannorm.optimisation import save_loss_plot
     from humannorm.processor import waiting_policy
     from humannorm.rendering.shaded import save_sheet
     from humannorm.request import job_of
-    from humannorm.stages import write_sculpture
+    from humannorm.stages import as_it_is, write_sculpture
 
     begin = time.monotonic()
     device = pick_device(args.device)
@@ -61,21 +61,26 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     bar = ProgressLine(lambda progress: f"{progress.faces} faces")
-    state = sculpt(
-        state,
-        job.network_prompt,
-        settings,
-        normal=guides.normal,
-        depth=guides.depth,
-        generator=generator,
-        callback=bar,
-        checkpoint=out / STATE,
-    )
-    bar.close()
+    if as_it_is(state, job):
+        print(f"{args.preset}: no steps, the dressed start is the sculpture; --steps N sculpts it all the same")
+        save_state(state, out / STATE, generator)
+    else:
+        state = sculpt(
+            state,
+            job.network_prompt,
+            settings,
+            normal=guides.normal,
+            depth=guides.depth,
+            generator=generator,
+            callback=bar,
+            checkpoint=out / STATE,
+        )
+        bar.close()
 
     surface = write_sculpture(out / "sculpt.glb", state)
     save_sheet(out / "sheet_sculpt.png", before, surface.mesh)
-    save_loss_plot(out / "losses.png", state.history, LOSS_NAMES, logarithmic=True)
+    if state.history is not None:
+        save_loss_plot(out / "losses.png", state.history, LOSS_NAMES, logarithmic=True)
     save_shaded_film(out / "turntable.webp", surface.mesh)
     facts = {
         "prompt": args.prompt,
@@ -144,7 +149,7 @@ def first_state(
         state = load_state(resumed, generator, device)
         print(f"going on after step {state.step}")
         return state, start.mesh, settings
-    begun = begin_sculpture(start, settings, job.settings.start, generator, body=job.body, worn=job.worn)
+    begun = begin_sculpture(start, settings, job.settings.start, generator, body=job.body, outfit=job.outfit)
     for repair in begun.surface.repairs:
         print(f"{args.body}: {repair}")
     print(

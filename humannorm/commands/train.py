@@ -24,6 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_seed(parser)
     add_device(parser)
     parser.add_argument("--steps", type=int, help="optimiser steps; `small`: of its stage at full resolution")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="N",
+        help="be done after so many minutes with all weights written, whatever the steps; `small`: all stages together",
+    )
     parser.add_argument("--batch", type=int, help="samples per process and step")
     parser.add_argument("--accumulate", type=int, help="backward passes per optimiser step")
     parser.add_argument(
@@ -86,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
     ):
         if getattr(args, name) is not None:
             check_range("--" + name.replace("_", "-"), getattr(args, name), 1, 10**9)
+    if args.minutes is not None:
+        check_range("--minutes", args.minutes, 0.0, 1e6)
     changes = _given(
         steps=args.steps,
         batch_size=args.batch,
@@ -113,13 +121,14 @@ def run(args: argparse.Namespace) -> int:
             weak_coarse_loop=replace(small.weak_coarse_loop, **weak),
             weak_fine_loop=replace(small.weak_fine_loop, **weak),
             weak_diffusion=replace(small.weak_diffusion, **drawn),
+            **_given(minutes=args.minutes),
         )
         folder = train_small(args.data, args.out, small, start=args.base, device=args.device)
     else:
         if args.base is None:
             raise InputError(f"--base: expected a diffusers folder to fine-tune for `{args.recipe}`, got none")
         config = FineTuneConfig(lora_rank=args.lora, **_given(sheet_prompts=args.sheet_prompts))
-        config = replace(config, loop=replace(config.loop, **changes))
+        config = replace(config, loop=replace(config.loop, **changes, **_given(minutes=args.minutes)))
         folder = fine_tune(args.recipe, args.base, args.data, args.out, config, device=args.device)
     print(folder)
     return 0

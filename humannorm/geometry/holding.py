@@ -3,9 +3,9 @@
 The field that is drawn and marched is s(x) = (1 - h) f(x) + h t(x), where f is the field being learned, t the signed
 distance of the surface that is kept and h in 0..1 how far the place x is held. Where h is 1 the surface is the kept one
 whatever the gradients say; the networks see it whole. Along the arms of a template whose hands are held, s is at most
-t + CORE: a guide may thin a sleeve but not cut the hand off. Likewise f is at most w + WORN, where w is the signed
-distance of what the start wears (hair, skirt, shorts): a guide may fold it and add to it, not take it away. It is part
-of t.
+t + CORE: a guide may thin a sleeve but not cut the hand off. Likewise f stays
+within WORN of w, where w is the signed distance of the dressed start whose outfit is kept: a guide may fold cloth, not
+take it away and not put on another. It is part of t.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CELLS = 48  # of the grid of shares along each side of the box: 0.04 units, fine
 HANGING = frozenset({"top", "bottom"})  # whose garments end elsewhere than the region of the body
 FINGERS = 448  # lattice cells a side at which all of a template's fingers show: 0.27 % of the height off at most
 CORE = 0.013  # world units that an arm may lose of its radius, half of a slim wrist's
-WORN = 0.015  # world units that what is worn may lose of its depth
+WORN = 0.015  # world units by which the surface of what is worn may move
 REACH = 0.10  # world units around a held region that are held with it
 
 
@@ -58,7 +58,7 @@ class Hold:
     resolution: int = 0  # lattice cells a side that the finished surface needs to show what is kept; 0: any will do
     core: Bool[Tensor, "Z Y X"] | None = None  # where, on that grid, something of what is kept must stay inside
     shape: BodyShape | None = None  # of the template whose own surface the mesh is, vertex for vertex; None: another
-    worn: Mesh | None = None  # hair, skirt and shorts of the start, closed, in the working box
+    worn: Mesh | None = None  # the whole dressed start, closed, in the working box
 
     @cached_property
     def distance(self) -> SignedDistance:
@@ -93,14 +93,16 @@ class Hold:
         needed = (share > 0) | inner
         kept[needed] = self.distance(points[needed])
         highest = torch.where(inner, kept + CORE, torch.inf)
-        highest_learned = torch.full_like(share, torch.inf)
+        lowest_learned, highest_learned = torch.full_like(share, -torch.inf), torch.full_like(share, torch.inf)
         if self.worn is not None:
             low, high = self.worn.vertices.amin(0) - WORN, self.worn.vertices.amax(0) + WORN
             near = ((points > low) & (points < high)).all(1)
             worn = self.worn_distance(points[near])
             highest_learned[near] = worn + WORN
+            lowest_learned.fill_(WORN)  # far from it there is nothing
+            lowest_learned[near] = worn - WORN
             kept[near] = torch.minimum(kept[near], worn)
-        return HeldPoints(share, kept, highest_learned, highest)
+        return HeldPoints(share, kept, lowest_learned, highest_learned, highest)
 
     def applied(self, field: SignedField) -> SignedField:
         """The field with what is kept blended in."""
@@ -113,17 +115,19 @@ class HeldPoints:
 
     share: Float[Tensor, " N"]  # h
     kept: Float[Tensor, " N"]  # t; anything where h is 0
+    lowest_learned: Float[Tensor, " N"]  # of f: w - WORN where something is worn, else infinite
     highest_learned: Float[Tensor, " N"]  # of f: w + WORN near what is worn, else infinite
     highest: Float[Tensor, " N"]  # of s: t + CORE along the arms, else infinite
 
     def blended(self, learned: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         """s from f at these points."""
-        learned = torch.minimum(learned, self.highest_learned)
+        learned = torch.maximum(torch.minimum(learned, self.highest_learned), self.lowest_learned)
         return torch.minimum((1 - self.share) * learned + self.share * self.kept, self.highest)
 
     def rows(self, index: Int64[Tensor, " M"]) -> HeldPoints:
         """The same of some of the points."""
-        return HeldPoints(self.share[index], self.kept[index], self.highest_learned[index], self.highest[index])
+        learned = self.lowest_learned[index], self.highest_learned[index]
+        return HeldPoints(self.share[index], self.kept[index], *learned, self.highest[index])
 
 
 class RememberedHold:
@@ -174,8 +178,8 @@ def share_at(share: Float[Tensor, "Z Y X"], points: Float[Tensor, "N 3"]) -> Flo
 
 def hold_regions(mesh: Mesh, body: Body, regions: Sequence[str], worn: Mesh | None = None) -> Hold:
     """Keep these regions of a surface, such as the hands of the template body, and what is close around them free of
-    anything else. body: in the mesh's frame (the working box). worn: one closed surface of what the start wears over
-    the mesh; elsewhere than on those regions it stays."""
+    anything else. body: in the mesh's frame (the working box). worn: the dressed start, closed, which stays elsewhere
+    within `WORN`."""
     if not regions:
         return replace(_held(mesh, torch.zeros(CELLS**3)), worn=worn)
     own = mesh.faces.shape == body.faces.shape and torch.equal(mesh.faces.cpu(), body.faces.cpu())

@@ -80,7 +80,7 @@ class _Run(OptimiserRun[GeometryState]):
         self.deformation = copy.deepcopy(state.deformation)
         self.device = next(self.field.parameters()).device
         self.active_levels, self.band, self.record = state.active_levels, state.band, state.record
-        self.hold = state.hold
+        self.hold, self.labelled = state.hold, state.labelled
         self._kept_on_band, self._kept_on_record = RememberedHold(state.hold), RememberedHold(state.hold)
         rate = settings.learning_rate(state.step)
         parameters = _named_parameters(self.field, self.deformation)
@@ -127,6 +127,7 @@ class _Run(OptimiserRun[GeometryState]):
             history=self.stacked_history,
             hold=self.hold,
             targets={kind: cache.clone() for kind, cache in self.targets.items()},
+            labelled=self.labelled,
         )
 
     def learned(self, points: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from humannorm.body import Body
 from humannorm.checks import InputError, check_range
 from humannorm.distance.sign_regions import Holes, Topology, caps_of_holes, is_inside_out, topology_of
 from humannorm.distance.signed_distance import SignedDistance
+from humannorm.geometry.labelled import LabelledSurface
 from humannorm.mesh import Mesh, check_mesh, connected_components, face_areas
 from humannorm.working_box import BODY_HEIGHT, REACH, placement_of
 
@@ -43,6 +44,7 @@ class StartMesh:
     mesh: Mesh
     signed_distance: SignedDistance
     repairs: tuple[str, ...]  # one sentence per rule applied, empty for a good mesh in place
+    labelled: LabelledSurface | None = None  # of a dressed body: the same mesh, and what its faces are
 
 
 def start_height(body: Body | None) -> float:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from humannorm.body import BodyShape
+from humannorm.checks import reading
 from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.band import (
     Band,
@@ -33,6 +34,7 @@ from humannorm.geometry.fields import (
 )
 from humannorm.geometry.fitting import FitReport, fit_field
 from humannorm.geometry.holding import Hold
+from humannorm.geometry.labelled import LabelledSurface
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.losses import SdfRecord
 from humannorm.geometry.marching import marching_tetrahedra
@@ -67,6 +69,8 @@ class GeometryState:
     hold: Hold | None = None  # what the optimiser must not touch
     targets: Mapping[str, TargetCache] = dataclasses.field(default_factory=dict)
     """Multi-step targets of "normal" and "depth", where they are in use."""
+    labelled: LabelledSurface | None = None  # the dressed start, which knows what it is
+    untouched: bool = False  # the surface is still that start
 
     def signed_distance(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
         """The field in the working box at the current levels, negative inside."""
@@ -82,7 +86,16 @@ class GeometryState:
             hold = self.hold if fine else None
         else:
             hold = dataclasses.replace(hold, resolution=max(fine, hold.resolution))
-        return GeometryState(self.field, self.active_levels, self.band, step=0, deformation=self.deformation, hold=hold)
+        return GeometryState(
+            self.field,
+            self.active_levels,
+            self.band,
+            step=0,
+            deformation=self.deformation,
+            hold=hold,
+            labelled=self.labelled,
+            untouched=self.untouched,
+        )
 
     def moved(self, band: Band) -> Float[Tensor, "V 3"]:
         """Where the band's vertices stand."""
@@ -126,8 +139,15 @@ def start_state(
         box_field(lambda points: field(points, active)),
         settings.band_rings,
     )
+    deformation = _deformation(settings, generator, start.mesh.device)
     return GeometryState(
-        field, active, band, step=0, deformation=_deformation(settings, generator, start.mesh.device)
+        field,
+        active,
+        band,
+        step=0,
+        deformation=deformation,
+        labelled=start.labelled,
+        untouched=start.labelled is not None,
     ), report
 
 
@@ -153,6 +173,7 @@ class ExtractedMesh:
     mesh: Mesh
     pieces: int
     dropped: int
+    labels: Int64[Tensor, " F"] | None = None  # of its faces, where the start was dressed
 
 
 @torch.no_grad()
@@ -160,8 +181,11 @@ def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_p
     """The state's surface, at another lattice resolution if given; otherwise as fine as it is, or finer where a
     held region needs it.
 
-    Pieces with less than `smallest_piece` of the largest one's area are left out; a closed surface stays closed.
+    Pieces with less than `smallest_piece` of the largest one's area are left out; a closed surface stays closed. A
+    dressed start that nothing has been done to is its own surface, finer at the face than any lattice.
     """
+    if state.labelled is not None and state.untouched and resolution is None:
+        return ExtractedMesh(state.labelled.mesh, 1, 0, state.labelled.labels)
     band, sdf = settle_band(state.band, state.signed_distance)
     coarse, hold = band.lattice.resolution, state.hold
     if hold is not None and not hold.resolution:
@@ -182,7 +206,9 @@ def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_p
     vertices = vertices[used]
     if hold is not None and band.lattice.resolution > coarse:
         vertices = _smoothed(vertices, compact, 1 - hold.share_at(vertices))
-    return ExtractedMesh(Mesh(vertices, compact), len(areas), int((~kept).sum()))
+    mesh = Mesh(vertices, compact)
+    labels = None if state.labelled is None else state.labelled.labels_of(mesh)
+    return ExtractedMesh(mesh, len(areas), int((~kept).sum()), labels)
 
 
 def _smoothed(
@@ -219,8 +245,12 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
         tensors["hold.vertices"] = state.hold.mesh.vertices
         if state.hold.core is not None:
             tensors["hold.core"] = state.hold.core
-        if state.hold.worn is not None:
+        if state.hold.worn is not None and not _keeps_outfit(state):
             tensors |= {"hold.worn_vertices": state.hold.worn.vertices, "hold.worn_faces": state.hold.worn.faces}
+    if state.labelled is not None:
+        surface = state.labelled.mesh
+        tensors |= {"labelled.vertices": surface.vertices, "labelled.faces": surface.faces}
+        tensors["labelled.labels"] = state.labelled.labels
     for kind, cache in state.targets.items():
         tensors |= {f"targets.{kind}.{name}": value for name, value in cache.tensors.items()}
     numbers = {
@@ -228,13 +258,20 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
         "active_levels": state.active_levels,
         "resolution": state.band.lattice.resolution,
         "step": state.step,
+        "untouched": state.untouched,
         "deformation": None if state.deformation is None else _deformation_to_dict(state.deformation),
         "gradient_scale": state.gradient_scale,
+        "hold_keeps_outfit": _keeps_outfit(state),
         "hold_resolution": 0 if state.hold is None else state.hold.resolution,
         "hold_shape": None if state.hold is None or state.hold.shape is None else dataclasses.asdict(state.hold.shape),
         "target_prompts": {kind: cache.prompt for kind, cache in state.targets.items()},
     }
     save_optimiser_state(path, FORMAT, state, tensors, numbers, generator)
+
+
+def _keeps_outfit(state: GeometryState) -> bool:
+    """Whether what is kept of the outfit is the whole labelled surface, which then is written once."""
+    return state.hold is not None and state.labelled is not None and state.hold.worn is state.labelled.mesh
 
 
 def _deformation_to_dict(deformation: DeformationField) -> dict[str, Any]:
@@ -245,6 +282,11 @@ def load_state(
     path: str | Path, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> GeometryState:
     """Read what `save_state` wrote; the generator is set to where it was, if the file knows."""
+    with reading(path, "a geometry state"):
+        return _load_state(path, generator, device)
+
+
+def _load_state(path: str | Path, generator: torch.Generator | None, device: torch.device | str) -> GeometryState:
     tensors, numbers, carried = load_optimiser_state(path, "geometry", FORMAT, generator, device)
     field = make_field(field_settings_from_dict(numbers["field"]), torch.Generator(device))
     field.load_state_dict(tensors_below("field.", tensors))
@@ -254,9 +296,13 @@ def load_state(
         deformation = DeformationField(layout, hidden, torch.Generator(device))
         deformation.load_state_dict(tensors_below("deformation.", tensors))
     record = tensors_below("record.", tensors)
-    hold = tensors_below("hold.", tensors)
+    hold, labelled = tensors_below("hold.", tensors), tensors_below("labelled.", tensors)
     # States from before holds were drawn finer, could be painted or worn do not say these.
     fineness, shape = numbers.get("hold_resolution", 0), numbers.get("hold_shape")
+    outfit = Mesh(labelled["vertices"], labelled["faces"]) if labelled else None
+    worn = outfit if numbers.get("hold_keeps_outfit") else None
+    if "worn_vertices" in hold:
+        worn = Mesh(hold["worn_vertices"], hold["worn_faces"])
     return GeometryState(
         field=field,
         active_levels=numbers["active_levels"],
@@ -269,7 +315,7 @@ def load_state(
             fineness,
             hold.get("core"),
             None if shape is None else BodyShape(**shape),
-            Mesh(hold["worn_vertices"], hold["worn_faces"]) if "worn_vertices" in hold else None,
+            worn,
         )
         if hold
         else None,
@@ -277,5 +323,7 @@ def load_state(
             kind: TargetCache(prompt, **tensors_below(f"targets.{kind}.", tensors))
             for kind, prompt in numbers.get("target_prompts", {}).items()
         },
+        untouched=numbers.get("untouched", False),
+        labelled=None if outfit is None else LabelledSurface(outfit, labelled["labels"]),
         **carried,
     )

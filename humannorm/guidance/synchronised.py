@@ -11,9 +11,10 @@ This module knows nothing of meshes: an agreement is any function of pictures (o
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -75,6 +76,10 @@ class SynchronisedSettings:
         check_choice("agree_on", self.agree_on, PLACES)
         check_choice("walk", self.walk, WALKS)
         check_range("batch", self.batch, 1, 1024)
+
+    def from_noise(self) -> SynchronisedSettings:
+        """The walk from pure noise at the same pace."""
+        return replace(self, level=1.0, steps=math.ceil(self.steps / self.level))
 
     def agrees_at(self, step: int) -> bool:
         """Whether views agree at a level, counted from 0."""

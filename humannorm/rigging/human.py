@@ -16,7 +16,7 @@ from humannorm.body.rigs import Rig, load_rig
 from humannorm.body.skeleton import local_rotations
 from humannorm.body.skin_binding import JointMotion, SkinBinding
 from humannorm.checks import InputError
-from humannorm.mesh import Mesh, check_mesh
+from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
 from humannorm.rigging.fitting import BodyFit, BodyFitSettings, fit_body
 from humannorm.rigging.relaxation import RelaxationSettings, relaxed_skin
 from humannorm.rigging.transfer import TransferSettings, transfer_weights
@@ -70,6 +70,15 @@ class RiggedHuman:
     def posed(self, clip: Clip, frame: int = 0) -> Mesh:
         """The surface in one frame of a clip."""
         return self.frames(self.motion(clip), [frame])[0]
+
+    def bound_in(self, pose: str) -> RiggedHuman:
+        """The same human with a named pose as its bind pose, such as the t-pose that engines retarget from."""
+        rotations = named_pose(pose)
+        mesh = self.posed(still(pose, rotations, self.body))
+        body = self.body.posed(rotations, pose)
+        skin = dataclasses.replace(self.skin, joints=self.rig.heads(body))
+        mesh = mesh.replace(normals=welded_vertex_normals(mesh.vertices, mesh.faces))
+        return RiggedHuman(mesh, dataclasses.replace(self.fit, body=body), self.rig, skin)
 
 
 def rig_human(

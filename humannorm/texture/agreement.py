@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int32, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from humannorm.cameras import Cameras
-from humannorm.checks import check_range, check_tensor
+from humannorm.checks import InputError, check_range, check_tensor
 from humannorm.images import lab_from_srgb
-from humannorm.mesh import Mesh, welded_vertex_normals
+from humannorm.mesh import Mesh, unique_edges, weld, welded_vertex_normals
 from humannorm.rendering.fusing import SurfacePoints, SurfaceViews, observe
 from humannorm.rendering.texels import Texels, find_texels, nearest_texel
 
@@ -29,6 +29,7 @@ __all__ = [
     "texel_surface",
 ]
 
+BORDER_ROUNDS = 6  # of averaging: 1.7 edges of a marched surface wide
 ALIKE = 15.0  # CIELAB: colours that count as one and the same
 LEAKED = 0.01  # factor on the trust in a pixel that shows another label's colour
 
@@ -45,7 +46,8 @@ class FusingSettings:
     trust: float = 0.03  # sight of a texel at which its own colour counts as much as its neighbours'
     neighbours: int = 12  # like-facing texels that an unseen one takes its colour from
     turn: float = 0.15  # world units that a quarter turn of the normal counts as much as, in looking for them
-    leak_margin: float = 10.0  # CIELAB by which a pixel is nearer to another label's asked colour that is not believed
+    leak_margin: float = 10.0  # CIELAB by which a pixel that is not believed is nearer to another label's asked colour
+    stray: tuple[float, float] = (30.0, 50.0)  # CIELAB from the own asked colour over which belief in a pixel ends
     oversampling: int = 3  # samples along a pixel's side when texels are shown
 
     def __post_init__(self) -> None:
@@ -85,9 +87,7 @@ def texel_surface(mesh: Mesh, size: int, labels_at: LabelsAt | None = None) -> T
     points = texels.interpolate(mesh, mesh.vertices)
     labels = torch.zeros(len(points), dtype=torch.int32, device=mesh.device)
     if labels_at is not None:
-        found = labels_at(points)
-        check_tensor("labels", found, f"{len(points)}", dtype="int")
-        labels = found.to(labels)
+        labels = _smooth_labels(mesh, labels_at, texels).to(labels)
     number, uvs, faces = nearest_texel(texels), mesh.uvs, mesh.faces
     assert uvs is not None
 
@@ -98,6 +98,27 @@ def texel_surface(mesh: Mesh, size: int, labels_at: LabelsAt | None = None) -> T
 
     unit = F.normalize(texels.interpolate(mesh, normals), dim=1)
     return TexelSurface(mesh, texels, SurfacePoints(points.contiguous(), unit.contiguous(), labels, nearest))
+
+
+def _smooth_labels(mesh: Mesh, labels_at: LabelsAt, texels: Texels) -> Int64[Tensor, " N"]:
+    """The texels' labels with borders that are smooth curves, where those of a marched surface follow its faces.
+
+    One-hot labels of the vertices are averaged over their neighbours `BORDER_ROUNDS` times, interpolated on the faces,
+    and the largest wins.
+    """
+    found = labels_at(mesh.vertices)
+    check_tensor("labels", found, f"{mesh.num_vertices}", dtype="int")
+    if int(found.min()) < 0:
+        raise InputError(f"labels: expected 0 or more, got {int(found.min())}")
+    first = weld(mesh.vertices)
+    share = F.one_hot(found.long()[first]).to(mesh.vertices)
+    low, high = unique_edges(first[mesh.faces]).unbind(1)
+    count = torch.zeros(mesh.num_vertices, device=mesh.device)
+    count = count.index_add(0, low, torch.ones_like(count[low])).index_add(0, high, torch.ones_like(count[high]))
+    for _ in range(BORDER_ROUNDS):
+        around = torch.zeros_like(share).index_add(0, low, share[high]).index_add(0, high, share[low])
+        share = (share + around / count.clamp_min(1)[:, None]) / 2
+    return texels.interpolate(mesh, share[first]).argmax(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,14 +218,18 @@ class ColorAgreement:
         return self.with_held(self.neighbours.filled(colors, sight, self.settings.trust))
 
     def _trusted(self, pictures: Float[Tensor, "B S S C"]) -> Float[Tensor, "B S S"]:
-        """Trust in every pixel: next to none in one that shows another label's colour."""
+        """Trust in every pixel: next to none in one that shows another label's colour, or one far from its own."""
         trust = self.views.pixel_weight
         if self.asked is None or pictures.shape[3] != 3:
             return trust
         shown = self.views.pixel_label >= 0
-        leaked = leaks(pictures[shown], self.views.pixel_label[shown], self.asked, self.settings.leak_margin)
+        colors, labels = pictures[shown], self.views.pixel_label[shown].long()
+        leaked = leaks(colors, labels, self.asked, self.settings.leak_margin)
+        begin, end = self.settings.stray
+        away = (lab_from_srgb(colors.clamp(0, 1)) - lab_from_srgb(self.asked.to(colors))[labels]).norm(dim=1)
+        near = ((end - away) / (end - begin)).clamp(LEAKED, 1).nan_to_num(1.0)
         factor = torch.ones_like(trust)
-        factor[shown] = torch.where(leaked, LEAKED, 1.0)
+        factor[shown] = torch.where(leaked, LEAKED, near)
         return trust * factor
 
     def with_held(self, colors: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
@@ -232,7 +257,7 @@ def disagreement_of(views: SurfaceViews, pictures: Float[Tensor, "B S S 3"], mos
     return float(((lab - mean).norm(dim=-1) * weights).sum(1).mean())
 
 
-def label_leak(colors: Float[Tensor, "N 3"], labels: Int32[Tensor, " N"], asked: Float[Tensor, "L 3"]) -> float:
+def label_leak(colors: Float[Tensor, "N 3"], labels: Int[Tensor, " N"], asked: Float[Tensor, "L 3"]) -> float:
     """Share of texels, of those for whose label a colour was asked, that have another label's; see `leaks`."""
     counted = asked.isfinite().all(1)[labels.long()]
     if not bool(counted.any()):
@@ -241,7 +266,7 @@ def label_leak(colors: Float[Tensor, "N 3"], labels: Int32[Tensor, " N"], asked:
 
 
 def leaks(
-    colors: Float[Tensor, "N 3"], labels: Int32[Tensor, " N"], asked: Float[Tensor, "L 3"], margin: float = 0.0
+    colors: Float[Tensor, "N 3"], labels: Int[Tensor, " N"], asked: Float[Tensor, "L 3"], margin: float = 0.0
 ) -> Bool[Tensor, " N"]:
     """Colours that are nearer to what was asked for another label than to what was for their own.
 

@@ -214,8 +214,9 @@ def paint_synchronised(
 
     guide: with the ControlNet that `settings.control` is for. labels_at: what the surface is at points of it. palette:
     the colours, sRGB, asked for each label, NaN for one without; with it, or with `entry` (colours at points), the walk
-    enters at `settings.walk.level`, else from pure noise. held: colours at points and how far, 0..1, they stay as they
-    are. given: finished pictures of some of the views of `ring_cameras`, by number. All points are in the working box.
+    enters at `settings.walk.level`, else it begins at pure noise and takes more levels at the same pace. held: colours
+    at points and how far, 0..1, they stay as they are. given: finished pictures of some of the views of
+    `ring_cameras`, by number. All points are in the working box.
 
     checkpoint: a file that is kept up to date, level by level; with `resume` the run goes on from it if it is there,
     and ends in the same bytes on a CPU. It must have been asked for the same.
@@ -253,7 +254,7 @@ class _Painter:
         points = self.surface.points
         self.entry = _entry_colors(points.points, points.labels, palette, entry)
         if self.entry is None:
-            settings = dataclasses.replace(settings, walk=dataclasses.replace(settings.walk, level=1.0))
+            settings = dataclasses.replace(settings, walk=settings.walk.from_noise())
         self.settings = settings
         self.held = None if held is None else HeldColors(*held(points.points))
         weights = torch.ones(len(self.cameras), device=mesh.device)

@@ -29,6 +29,9 @@ class LoopConfig:
     precision: str = "auto"
     """"no", "bf16" or "fp16" autocast, or "auto": bf16 where the device computes it natively, else no. A CPU without
     bf16 instructions emulates them some twenty times slower than fp32. The weights that are trained stay in fp32."""
+    minutes: float = 0.0
+    """Stop after so many minutes of this call, whatever step it is, with the rate cooled down by then and the weights
+    written, but without a last sheet, which may take longer than it all; 0: no limit."""
     accumulate: int = 1
     """Backward passes per optimiser step."""
     average_every: int = 1
@@ -78,7 +81,7 @@ class VaeConfig:
     """Keep the encoder, and with it the latents that denoisers have learnt: a finished model's pictures get better."""
     kept_channels: int = 0
     """The first so many latent channels stay exactly as they are, for denoisers that have learnt them; the decoder and
-    the encoder's last layer learn the others. 0: everything is trained."""
+    an encoder of the others' own (`detail.with_detail`) are trained. 0: everything is trained."""
     scaling_factor: float = 0.18215
     """Stable Diffusion 1.5's; at export the latents are normalised to fit it, by folding into the 1x1 convolutions."""
 

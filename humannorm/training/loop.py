@@ -77,11 +77,12 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
     model = accelerator.prepare_model(task, evaluation_mode=apart)  # not wrapped: no gradients are exchanged
     optimizer = accelerator.prepare_optimizer(optimizer)
     log = _Log(folder / LOG, first) if accelerator.is_main_process else None
-    saved = time.monotonic()
+    saved = started = time.monotonic()
     logger.info("training from step %d to %d on %s", first, config.steps, accelerator.device)
     for step in range(first, config.steps):
         began = time.monotonic()
-        rate = learning_rate(config, step)
+        used = share_used(config, step, began - started)
+        rate = learning_rate(config, step, used)
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = torch.zeros((), device=accelerator.device)
@@ -96,23 +97,28 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
         norm = accelerator.clip_grad_norm_(trained, config.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
+        last = is_last(config, step, time.monotonic() - started, accelerator)
         if apart and (step + 1) % config.average_every == 0:
             average_weights(trained, accelerator)
         ema.update()
         if log is None:
+            if last:
+                break
             continue
         log.write(step=step, loss=loss.item(), norm=float(norm), rate=rate, seconds=time.monotonic() - began)
-        last = step + 1 == config.steps
         if last or time.monotonic() - saved > config.checkpoint_seconds:
             save_checkpoint(folder / CHECKPOINT, step + 1, task, ema, optimizer, config)
             saved = time.monotonic()
         if last or (step + 1) % config.sheet_steps == 0:
             with ema.applied(), accelerator.autocast():
-                figures = task.validate(folder / "sheets", step + 1)
+                figures = {} if last and config.minutes else task.validate(folder / "sheets", step + 1)
                 task.save(folder / "model")
             logger.info("step %d: loss %.4f, %s", step + 1, log.recent(), dict(figures))
-            log.write(step=step, **figures)
+            if figures:
+                log.write(step=step, **figures)
             log.plot(folder / "loss.png")
+        if last:
+            break
     accelerator.wait_for_everyone()
     return folder / "model"
 
@@ -134,10 +140,26 @@ def average_weights(parameters: Sequence[nn.Parameter], accelerator: Any) -> Non
         parameter.copy_(value.view_as(parameter))
 
 
-def learning_rate(config: LoopConfig, step: int) -> float:
-    """Linear warm-up, constant, linear cool-down to 0 over the last share of the steps."""
+def share_used(config: LoopConfig, step: int, seconds: float) -> float:
+    """How much of the run is over, 0..1: of its steps, or of its minutes if that is more."""
+    timed = seconds / (60.0 * config.minutes) if config.minutes else 0.0
+    return min(1.0, max(step / config.steps, timed))
+
+
+def is_last(config: LoopConfig, step: int, seconds: float, accelerator: Any) -> bool:
+    """Whether a run ends after this step: the first process's clock is everybody's."""
+    if step + 1 == config.steps:
+        return True
+    if not config.minutes:
+        return False
+    over = torch.tensor(float(seconds >= 60.0 * config.minutes and accelerator.is_main_process))
+    return bool(accelerator.reduce(over.to(accelerator.device), reduction="sum") > 0)
+
+
+def learning_rate(config: LoopConfig, step: int, used: float) -> float:
+    """Linear warm-up over steps, constant, linear cool-down to 0 over the last share of the run (`share_used`)."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    cool = min(1.0, (config.steps - step) / max(1.0, config.cooldown * config.steps))
+    cool = min(1.0, (1.0 - used) / max(config.cooldown, 1.0 / config.steps))
     return config.learning_rate * warm * cool
 
 

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from humannorm.models import write_card
 from humannorm.training.attributes import AttributeTask
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
 from humannorm.training.dataset import read_description
+from humannorm.training.detail import with_detail
 from humannorm.training.diffusion import (
     SCHEDULE,
     DenoiserTask,
@@ -44,7 +46,6 @@ from humannorm.training.vae import (
     encode_shards,
     latent_statistics,
     normalise_latents,
-    with_latent_channels,
 )
 from humannorm.training.widening import with_latents
 
@@ -119,6 +120,45 @@ class SmallModelConfig:
     weak_coarse_loop: LoopConfig = SMALL_WEAK_COARSE_LOOP
     weak_fine_loop: LoopConfig = SMALL_WEAK_FINE_LOOP
     weak_diffusion: DiffusionConfig = SMALL_WEAK_DIFFUSION
+    minutes: float = 0.0
+    """Be done after so many minutes, all weights written; each stage then gets its share of them (`STAGE_SHARES`) and
+    ends without a sheet of its own, and as many shards as there is time for are encoded. 0: no limit."""
+
+
+STAGE_SHARES = {
+    "vae": 0.3,
+    "text": 0.05,
+    "latents_coarse": 0.03,
+    "coarse": 0.25,
+    "latents_fine": 0.07,
+    "fine": 0.25,
+    "weak_coarse": 0.03,
+    "weak_fine": 0.02,
+}
+"""Of a run's minutes, in the order of the stages: about what the sittings of the bundled model took."""
+EXPORT_SHARE = 0.1
+"""Of a run's minutes, kept for saving and exporting. Smaller runs than a minute or two go over."""
+
+
+class Clock:
+    """Hands a run's minutes out to its stages. What one leaves over, or takes too much, the later ones share."""
+
+    def __init__(self, minutes: float) -> None:
+        check_range("minutes", minutes, 0.0, float("inf"))
+        self.end = time.monotonic() + 60.0 * (1.0 - EXPORT_SHARE) * minutes if minutes else None
+
+    def minutes(self, stage: str) -> float:
+        """Of a stage that begins now; 0 without a limit."""
+        check_choice("stage", stage, tuple(STAGE_SHARES))
+        if self.end is None:
+            return 0.0
+        later = list(STAGE_SHARES)[list(STAGE_SHARES).index(stage) :]
+        share = STAGE_SHARES[stage] / sum(STAGE_SHARES[name] for name in later)
+        return max((self.end - time.monotonic()) / 60.0 * share, 1e-3)
+
+    def loop(self, stage: str, loop: LoopConfig) -> LoopConfig:
+        """The stage's loop with its minutes."""
+        return replace(loop, minutes=self.minutes(stage))
 
 
 def fine_tune(
@@ -203,7 +243,7 @@ def train_small(
     step is not run again. Returns the folder of the whole model in half precision, with a card that carries the
     dataset's camera plan.
     """
-    out = Path(out)
+    out, clock = Path(out), Clock(config.minutes)
     read_plan(data)  # fails now rather than at the end
     shards, held_out = Shards(data), Shards(data, split="held_out")
     begun = None
@@ -216,14 +256,14 @@ def train_small(
             _grow(begun, config.vae.latent_channels)
         vae = build_vae(config.vae, shards.resolution) if begun is None else begun.vae
     vae = vae.train().requires_grad_(True)
-    train(VaeTask(vae, shards, held_out, config.vae), config.vae_loop, out / "vae", device=device)
+    train(VaeTask(vae, shards, held_out, config.vae), clock.loop("vae", config.vae_loop), out / "vae", device=device)
     vae = _normalised(out, shards, config.vae.kept_channels)
     tokenizer = _tokenizer(out, shards, config.text) if begun is None else begun.tokenizer
     with _seeded(config.text_loop.seed):
         text_encoder = build_text_encoder(tokenizer, config.text) if begun is None else begun.text_encoder
         text_encoder = text_encoder.train().requires_grad_(True)
         words = AttributeTask(text_encoder, tokenizer, shards, held_out)
-    text_encoder = _text_encoder(train(words, config.text_loop, out / "text", device=device))
+    text_encoder = _text_encoder(train(words, clock.loop("text", config.text_loop), out / "text", device=device))
     latent = shards.resolution // downscale(vae)
     with _seeded(config.coarse_loop.seed):
         unet = build_unet(config.unet, config.text, latent) if begun is None else begun.unet
@@ -236,7 +276,9 @@ def train_small(
         folder = out
         for stage, loop, shrink in zip(("coarse", "fine"), loops, (2, 1), strict=True):
             latents = out / f"latents_{stage}"
-            encode(vae, data, latents, kinds=KINDS, device=device, size=shards.resolution // shrink)
+            minutes = clock.minutes(f"latents_{stage}")
+            size = shards.resolution // shrink
+            encode(vae, data, latents, kinds=KINDS, device=device, size=size, minutes=minutes)
             unet.register_to_config(sample_size=latent // shrink)
             _suit_attention(unet, controlnet)
             task = DenoiserTask(
@@ -250,7 +292,7 @@ def train_small(
                 held_out=LatentShards(data, latents, control=controlnet is not None, split="held_out"),
                 config=how,
             )
-            folder = train(task, loop, out / (name + stage), device=device)
+            folder = train(task, clock.loop(name + stage, loop), out / (name + stage), device=device)
             unet, controlnet = _trained(folder)
         return folder
 
@@ -265,9 +307,18 @@ def train_small(
 
 
 def encode(
-    vae: Any, data: str | Path, cache: Path, *, kinds: tuple[str, ...], device: str, size: int | None = None
+    vae: Any,
+    data: str | Path,
+    cache: Path,
+    *,
+    kinds: tuple[str, ...],
+    device: str,
+    size: int | None = None,
+    minutes: float = 0.0,
 ) -> None:
     """Latents of all shards, of pictures shrunk to `size`; the processes of `accelerate launch` share the work.
+
+    With `minutes`, of as many shards as there is time for, one at least.
 
     In bf16 where the device computes it natively: twice as fast, and off by half a percent of the latents' spread.
     """
@@ -277,7 +328,8 @@ def encode(
     vae.to(state.device)
     half = autocast_precision("auto", device) == "bf16"
     with torch.autocast(state.device.type, torch.bfloat16, enabled=half):
-        encode_shards(vae, data, cache, kinds=kinds, size=size, worker=state.process_index, workers=state.num_processes)
+        workers = {"worker": state.process_index, "workers": state.num_processes}
+        encode_shards(vae, data, cache, kinds=kinds, size=size, minutes=minutes, **workers)
     vae.to("cpu")
     state.wait_for_everyone()
 
@@ -317,7 +369,7 @@ def _count(module: torch.nn.Module) -> int:
 
 def _grow(guide: DiffusersDenoiser, channels: int) -> None:
     """More latent channels for all networks of a small model, in place; it still draws what it drew."""
-    guide.vae = with_latent_channels(guide.vae, channels)
+    guide.vae = with_detail(guide.vae, channels)
     guide.unet, guide.controlnet = with_latents(guide.unet, channels), with_latents(guide.controlnet, channels)
     if guide.weak_unet is not None:
         guide.weak_unet = with_latents(guide.weak_unet, channels)

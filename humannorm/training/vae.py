@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.checks import InputError, check_range
 from humannorm.images import contact_sheet, from_network, save_png, to_network
 from humannorm.training.config import VaeConfig
+from humannorm.training.detail import DetailEncoder
 from humannorm.training.loop import Task
 from humannorm.training.shards import HEAD_SHARE, KINDS, Shards, at_size, uppermost
 
@@ -22,9 +23,6 @@ KIND_SHARES = (0.4, 0.2, 0.4)
 
 ROUND_OFF = 0.01
 """Errors below this, in -1..1, count as squares: a little more than one step of the pictures' 8 bits."""
-
-NEW_LOG_VARIANCE = -5.0
-"""Of new latent channels: more noise than signal in them would teach the decoder to leave them alone."""
 
 
 def build_vae(config: VaeConfig, resolution: int) -> Any:
@@ -44,72 +42,6 @@ def build_vae(config: VaeConfig, resolution: int) -> Any:
     )
 
 
-def with_latent_channels(vae: Any, latent_channels: int) -> Any:
-    """A copy of the VAE with more latent channels: the first are those of the old one, and it draws the same pictures.
-
-    The new channels start as random readings of the encoder's last features with little noise, which the decoder does
-    not read yet.
-    """
-    from diffusers import AutoencoderKL
-
-    old = vae.config.latent_channels
-    check_range("latent_channels", latent_channels, old, 64)
-    wider = AutoencoderKL.from_config({**vae.config, "latent_channels": latent_channels})
-    state, grown = vae.state_dict(), wider.state_dict()
-    mean_rows = torch.arange(old)
-    moments = torch.cat([mean_rows, mean_rows + latent_channels])  # the means come first, then the log variances
-    with torch.no_grad():
-        for name, value in grown.items():
-            if name.startswith("encoder.conv_out."):
-                value[latent_channels:] = 0.0 if name.endswith("weight") else NEW_LOG_VARIANCE
-                value[moments] = state[name]
-            elif name.startswith("quant_conv."):
-                _widen_square(value, state[name], moments)
-            elif name.startswith("post_quant_conv."):
-                _widen_square(value, state[name], mean_rows)
-            elif name == "decoder.conv_in.weight":
-                value.zero_()
-                value[:, :old] = state[name]
-            else:
-                value.copy_(state[name])
-    wider.load_state_dict(grown)
-    return wider.to(vae.device, vae.dtype)
-
-
-def _widen_square(value: Tensor, old: Tensor, places: Tensor) -> None:
-    """Fill a 1x1 convolution (weight or bias) with the identity, and the old one at some of its channels."""
-    value.zero_()
-    if value.ndim == 1:
-        value[places] = old
-        return
-    value[:, :, 0, 0] = torch.eye(len(value))
-    value[places[:, None], places[None, :]] = old
-
-
-class NewChannels(torch.nn.Module):
-    """The encoder's last layer for the latent channels after the first `kept` ones, apart from the kept ones' own."""
-
-    def __init__(self, vae: Any, kept: int) -> None:
-        super().__init__()
-        latent = vae.config.latent_channels
-        if not vae.config.use_quant_conv or not 0 < kept < latent:
-            raise InputError(f"kept_channels: expected 1 to {latent - 1} of {latent} latent channels, got {kept}")
-        rows = torch.arange(kept, latent)
-        self.rows = torch.cat([rows, rows + latent]).tolist()
-        last = vae.encoder.conv_out
-        self.conv = torch.nn.Conv2d(last.in_channels, len(self.rows), last.kernel_size, padding=last.padding)
-        with torch.no_grad():
-            self.conv.weight.copy_(last.weight[self.rows])
-            self.conv.bias.copy_(last.bias[self.rows])  # type: ignore[union-attr]
-
-    @torch.no_grad()
-    def fold(self, vae: Any) -> None:
-        """Write the layer into the VAE's own."""
-        last = vae.encoder.conv_out
-        last.weight[self.rows] = self.conv.weight.to(last.weight)
-        last.bias[self.rows] = self.conv.bias.to(last.bias)  # type: ignore[union-attr]
-
-
 class VaeTask(Task):
     """Weighted L1 of image and image derivatives plus a light KL, mostly on crops around the person."""
 
@@ -123,8 +55,8 @@ class VaeTask(Task):
             vae.encoder.requires_grad_(False)
             if vae.quant_conv is not None:
                 vae.quant_conv.requires_grad_(False)
-        self.new_channels = NewChannels(vae, config.kept_channels) if config.kept_channels else None
-        if self.new_channels is not None:
+        self.detail = DetailEncoder.of(vae, config.kept_channels) if config.kept_channels else None
+        if self.detail is not None:
             vae.encoder.requires_grad_(False)
             vae.quant_conv.requires_grad_(False)
 
@@ -170,28 +102,18 @@ class VaeTask(Task):
         """Mean and log variance of the latents' distribution."""
         from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-        if self.new_channels is None:
+        if self.detail is None:
             posterior = self.vae.encode(image).latent_dist
-            return posterior.mean.float(), posterior.logvar.float()
-        encoder = self.vae.encoder
-        with torch.no_grad():  # nothing in here is trained
-            features = encoder.conv_in(image)
-            for block in encoder.down_blocks:
-                features = block(features)
-            features = encoder.conv_act(encoder.conv_norm_out(encoder.mid_block(features)))
-            means, variances = encoder.conv_out(features).chunk(2, dim=1)
-        new_means, new_variances = self.new_channels.conv(features).chunk(2, dim=1)
-        kept = self.config.kept_channels
-        moments = torch.cat([means[:, :kept], new_means, variances[:, :kept], new_variances], dim=1)
-        posterior = DiagonalGaussianDistribution(self.vae.quant_conv(moments))
+        else:
+            posterior = DiagonalGaussianDistribution(self.vae.quant_conv(self.detail(image)))
         return posterior.mean.float(), posterior.logvar.float()
 
     @torch.no_grad()
     def validate(self, folder: Path, step: int) -> Mapping[str, float]:
         """Reconstructions of held-out people, and their PSNR inside the silhouette per kind."""
         self.shards.refresh()
-        if self.new_channels is not None:
-            self.new_channels.fold(self.vae)
+        if self.detail is not None:
+            self.detail.fold(self.vae)
         device = next(self.vae.parameters()).device
         pictures, labels, figures = [], [], {}
         indices = torch.linspace(0, len(self.held_out) - 1, 12).round().long().tolist()
@@ -208,8 +130,8 @@ class VaeTask(Task):
         return figures
 
     def save(self, folder: Path) -> None:
-        if self.new_channels is not None:
-            self.new_channels.fold(self.vae)
+        if self.detail is not None:
+            self.detail.fold(self.vae)
         self.vae.save_pretrained(folder)
 
 
@@ -331,11 +253,13 @@ def encode_shards(
     batch: int = 4,
     worker: int = 0,
     workers: int = 1,
+    minutes: float = 0.0,
 ) -> int:
     """Write the scaled latents (means) of every shard that has none yet, as float16 `latent_<kind>_<shard>.npy`.
 
     `size` makes the pictures smaller first (`at_size`). Returns how many shards were encoded; a later call takes in
-    only what is new. Of several workers each takes every so-manyth shard.
+    only what is new. Of several workers each takes every so-manyth shard. With `minutes`, none is begun after them but
+    the worker's first.
     """
     import numpy as np
 
@@ -343,8 +267,11 @@ def encode_shards(
     cache.mkdir(parents=True, exist_ok=True)
     shards = Shards(folder, maps=(*kinds, "mask"))
     device = next(vae.parameters()).device
-    encoded = 0
-    for shard in shards.shards[worker::workers]:
+    encoded, started = 0, time.monotonic()
+    mine = shards.shards[worker::workers]
+    for shard in mine:
+        if minutes and shard is not mine[0] and time.monotonic() - started > 60.0 * minutes:
+            break
         paths = {kind: cache / f"latent_{kind}_{shard.name}.npy" for kind in kinds}
         if all(path.is_file() for path in paths.values()):
             continue

@@ -211,6 +211,7 @@ def anny_rest(model, shape: BodyShape) -> dict[str, torch.Tensor]:
         return model(pose_parameters=torch.eye(4, dtype=torch.float64).repeat(1, 163, 1, 1), phenotype_kwargs=sliders)
 
 
+@pytest.mark.slow
 def test_agrees_with_anny_at_shapes_the_table_does_not_hold(anny_model, generator):
     """Held-out shapes: what the truncated basis loses, away from the faired regions and the closed pockets."""
     errors, joint_errors = [], []
@@ -231,6 +232,7 @@ def test_agrees_with_anny_at_shapes_the_table_does_not_hold(anny_model, generato
     assert float(torch.cat(joint_errors).max()) < 0.006
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pose", ["run", "sit", "fight"])
 def test_posing_agrees_with_anny(anny_model, pose):
     """The same rotations through anny's own kinematics and skinning (float64, all of its 12 influences)."""

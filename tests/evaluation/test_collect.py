@@ -75,6 +75,7 @@ def test_renders_split_by_person_and_never_show_the_training_set(people_folder, 
         assert torch.equal(gallery.image(picture.id), gallery.image(picture.pair))  # the same shot
 
 
+@pytest.mark.slow
 def test_samples_fill_every_cell_and_hang_on_the_seed(people_folder, tmp_path, guide):
     people = Shards(people_folder, split="held_out")
     images = {}

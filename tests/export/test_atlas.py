@@ -17,7 +17,7 @@ from humannorm.mesh import Mesh, connected_components
 from humannorm.rendering.texels import find_texels
 
 
-@pytest.fixture(scope="module", params=["sphere", "torus", "body"])
+@pytest.fixture(scope="module", params=["sphere", "torus", pytest.param("body", marks=pytest.mark.slow)])
 def unwrapped(request):
     mesh = request.getfixturevalue(request.param)
     return mesh, unwrap(mesh, 512, 2.0)

@@ -83,6 +83,7 @@ def test_without_a_main_colour_the_part_is_all() -> None:
         GarmentSettings(share=1.5)
 
 
+@pytest.mark.slow
 def test_an_edit_of_the_top_reaches_hem_and_cuffs_and_leaves_trousers_and_skin() -> None:
     body = load_body().in_working_box()
     mesh = body.to_mesh(normalized=False)

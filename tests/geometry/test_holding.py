@@ -94,6 +94,7 @@ def test_held_hands_are_the_templates_own(pose: str) -> None:
     assert float(hold.share_at(trunk).max()) == 0
 
 
+@pytest.mark.slow
 def test_fingers_are_found_again_in_the_finished_surface_whatever_the_lattice_lost(
     small_settings: GeometrySettings,
 ) -> None:

@@ -71,6 +71,7 @@ def naive_triangulations(band: Band, sdf: Tensor) -> list[list[set[Triangle]]]:
     return answers
 
 
+@pytest.mark.slow
 def test_equals_a_loop_over_tetrahedra_on_random_fields(generator: torch.Generator) -> None:
     band = dense_band(Lattice(10))
     for _ in range(4):

@@ -58,6 +58,7 @@ TARGETS = TargetSettings(views=4, refresh_every=5, level=ramp(0, 0.9, 12, 0.5), 
 both_ways = pytest.mark.parametrize("targets", [None, TARGETS], ids=["sds", "targets"])
 
 
+@pytest.mark.slow
 @both_ways
 def test_the_surface_becomes_what_the_guide_believes_in(
     small_settings: GeometrySettings, believes_in_mesh: Any, targets: TargetSettings | None
@@ -80,6 +81,7 @@ def test_the_surface_becomes_what_the_guide_believes_in(
     assert end.history is not None and end.history.shape == (50, len(LOSS_NAMES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("deformable", "targets"), [(False, None), (True, None), (False, TARGETS)])
 def test_resumed_run_ends_in_the_same_bytes(
     small_settings: GeometrySettings,
@@ -121,6 +123,7 @@ def test_resumed_run_ends_in_the_same_bytes(
     assert is_watertight(extract_mesh(unbroken).mesh.faces)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 10, 15])  # requests: two a step until step 8; step 4 records and changes levels
 def test_interruption_within_a_step_loses_that_step_only(
     small_settings: GeometrySettings, believes_in_mesh: Any, sick: Any, tmp_path: Path, at: int
@@ -206,6 +209,7 @@ def test_schedules_are_followed(small_settings: GeometrySettings, believes_in_me
     assert steps[0].picture.shape == (48, 48, 3)
 
 
+@pytest.mark.slow
 def test_depth_network_is_let_go(small_settings: GeometrySettings, believes_in_mesh: Any) -> None:
     guide = believes_in_mesh(ball(0.6))
     alive: list[bool] = []

@@ -31,7 +31,7 @@ def test_nodes_begin_as_the_library_does(pack, tiny_human, tmp_path, monkeypatch
         job.settings.start,
         torch.Generator().manual_seed(4),
         body=job.body,
-        worn=job.worn,
+        outfit=job.outfit,
     )
     save_state(begun.state, tmp_path / "library.safetensors")
 

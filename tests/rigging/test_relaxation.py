@@ -51,6 +51,7 @@ def worst_stretch(mesh: Mesh, skin: SkinBinding) -> float:
     return float((after / before).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", [20, 80, 240])
 def test_no_edge_is_left_torn_at_any_fineness(cells: int) -> None:
     mesh = sheet(cells)

@@ -33,6 +33,7 @@ def test_the_body_is_found_under_the_clothes(rigged: RiggedHuman, model: Body) -
     assert rigged.fit.outside < 0.02
 
 
+@pytest.mark.slow
 def test_the_fit_follows_a_figure_into_its_own_frame_and_units(dressed: Mesh, rigged: RiggedHuman) -> None:
     shift = torch.tensor([3.0, -1.0, 0.5])
     elsewhere = fit_body(Mesh(100 * dressed.vertices + shift, dressed.faces))
@@ -41,6 +42,7 @@ def test_the_fit_follows_a_figure_into_its_own_frame_and_units(dressed: Mesh, ri
     assert elsewhere.median_depth == pytest.approx(rigged.fit.median_depth, abs=3e-3)
 
 
+@pytest.mark.slow
 def test_another_stated_pose(model: Body) -> None:
     """A figure in the run pose, its start passed along."""
     running = model.posed(named_pose("run"), "run").in_working_box()
@@ -163,6 +165,28 @@ def test_other_rigs_move_alike(rigged: RiggedHuman, name: str) -> None:
     for frame in (0, 10):
         away = (other.posed(clip, frame).vertices - rigged.posed(clip, frame).vertices).norm(dim=1)
         assert float(away.median()) < 0.01 * HEIGHT and float(away.quantile(0.99)) < 0.05 * HEIGHT
+
+
+def test_a_human_bound_in_another_pose_moves_as_before(rigged: RiggedHuman) -> None:
+    """Its joints are those of the posed body, and its film is that of the first binding but for blending twice."""
+    bound = rigged.bound_in("t-pose")
+    span = bound.mesh.vertices.amax(0) - bound.mesh.vertices.amin(0)
+    assert float(span[0]) > 0.9 * float(span[1])  # arms outstretched
+    wrists = [bound.skin.joint_names.index(name) for name in bound.skin.joint_names if name.startswith("wrist")]
+    assert float((bound.skin.joints[wrists] - bound.rig.heads(bound.body)[wrists]).abs().max()) == 0
+    clip = make_gait("walk", rigged.body).in_place()
+    away = (bound.posed(clip, 5).vertices - rigged.posed(clip, 5).vertices).norm(dim=1)
+    assert float(away.median()) < 0.01 * HEIGHT and float(away.quantile(0.95)) < 0.04 * HEIGHT
+
+
+def test_what_cannot_be_a_standing_human_is_refused(dressed: Mesh) -> None:
+    lying = Mesh(dressed.vertices[:, [0, 2, 1]], dressed.faces[:, [0, 2, 1]])
+    with pytest.raises(InputError, match="mesh: expected a standing human, .* tall"):
+        rig_human(lying)
+    x, y, z = dressed.vertices.unbind(1)
+    column = Mesh(torch.stack([0.3 * torch.sign(x), y, 0.3 * torch.sign(z)], 1), dressed.faces)
+    with pytest.raises(InputError, match="mesh: expected a standing human, .* whose top is"):
+        rig_human(column)
 
 
 def test_bad_input_is_refused(dressed: Mesh) -> None:

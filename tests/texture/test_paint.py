@@ -120,6 +120,7 @@ def test_condition_is_the_normal_map_and_the_text_of_the_same_camera(
     assert bool((middle[:, 2] > 0.8).all())  # the ball faces every camera
 
 
+@pytest.mark.slow
 def test_resumed_run_ends_in_the_same_bytes(
     ball: Mesh, small_settings: TextureSettings, tiny_sd: Any, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from humannorm.training.attributes import UNKNOWN, AttributeClasses, AttributeTask
@@ -40,6 +41,7 @@ def test_targets_name_the_shot(people_shards, tmp_path):
         assert labels[name] == UNKNOWN
 
 
+@pytest.mark.slow
 def test_it_learns_the_kind_and_writes_an_encoder(people_shards, tmp_path):
     from transformers import CLIPTextModel
 

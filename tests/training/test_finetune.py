@@ -101,6 +101,7 @@ def test_controlled_samples_have_parts_and_normal_maps_of_their_own(tiny_sd, peo
     assert all(any(torch.equal(latent, known) for known in anything) for latent in batch["latents"][6:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["normal", "aligned"])
 def test_fine_tuning_changes_what_it_should_and_keeps_the_rest(tiny_sd, people_shards, tmp_path, recipe):
     base = tiny_sd("epsilon")
@@ -121,6 +122,7 @@ def test_fine_tuning_changes_what_it_should_and_keeps_the_rest(tiny_sd, people_s
     assert (tmp_path / "run" / "loss.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_diffusers_pipeline_opens_the_result(tiny_sd, people_shards, tmp_path):
     from diffusers import StableDiffusionPipeline
 
@@ -134,6 +136,7 @@ def test_diffusers_pipeline_opens_the_result(tiny_sd, people_shards, tmp_path):
     assert images.shape == (1, 64, 64, 3)
 
 
+@pytest.mark.slow
 def test_lora_trains_adapters_only(tiny_sd, people_shards, tmp_path):
     pytest.importorskip("peft")
     config = FineTuneConfig(loop=LOOP, lora_rank=2)
@@ -145,6 +148,7 @@ def test_lora_trains_adapters_only(tiny_sd, people_shards, tmp_path):
         fine_tune("aligned", tiny_sd("epsilon"), tmp_path, tmp_path, config)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_losses(tiny_sd, people_shards, tmp_path):
     data, base = people_shards(shards=1, size=64), tiny_sd("v_prediction")
     words = ["train", "normal", "--base", str(base), "--data", str(data), "--device", "cpu", "--precision", "no"]
@@ -179,6 +183,7 @@ def losses_so_far(folder):
     return [line for line in text.splitlines() if line.endswith("}") and '"loss"' in line]
 
 
+@pytest.mark.slow
 def test_small_model_from_nothing(people_shards, tmp_path):
     config = SmallModelConfig(
         vae=VaeConfig(channels=(8, 8, 8), crop=32),

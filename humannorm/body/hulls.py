@@ -1,9 +1,10 @@
-"""Solids of hair, skirt or shorts around a standing body: what no start body has and no small guide invents.
+"""Hulls of the body for what the wardrobe does not have: skirts, coats, legs of shorts, knots of hair, caps, hoods.
 
-Hair is a cap over the skull, a fall of chosen length behind the face, a tail or a knot; a skirt is the hull of hips and
-legs that hangs from its widest ring and opens downward; shorts are a tube around each thigh below a short skirt. All
-are closed surfaces that begin inside the body, so that body and solids united are one piece. Lengths are world units of
-the working box (a standing body is 1.8 tall).
+A skirt is the hull of hips and legs that hangs from its widest ring and opens downward; shorts are a tube around each
+thigh below a short skirt; what covers the head is the hull of the skull, a hood with a fall behind the face. All are
+closed surfaces that begin inside the body, so that body and hulls united are one piece. They are made around the body
+as it stands and follow any other pose by the weights of the body's vertices nearby. Lengths are world units of the
+working box (a standing body is 1.8 tall).
 """
 
 from __future__ import annotations
@@ -15,49 +16,61 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.body.body import Body
+from humannorm.body.body import Body, load_body
+from humannorm.body.linear_blend_skinning import linear_blend_skinning
+from humannorm.body.outfit import HEAD_HULLS, Cut
 from humannorm.body.regions import following_vertices, region_vertices
-from humannorm.checks import check_choice, check_range
+from humannorm.checks import check_choice
 from humannorm.mesh import Mesh
 
-__all__ = ["HAIR_STYLES", "STANDING", "Worn", "solids_of"]
+__all__ = ["HANGING_POSES", "hulls_of"]
 
-STANDING = frozenset({"a-pose", "rest", "t-pose", "standing"})  # the poses in which cloth and hair hang straight
-HAIR_STYLES = ("none", "short", "bob", "long", "ponytail", "braid", "bun", "afro")
+HANGING_POSES = frozenset({"a-pose", "rest", "t-pose", "standing"})  # in which cloth and hair hang as they are made
 RING = 64  # points of a ring
 EASE = 0.012  # of cloth over the hull
-HAIR = 0.23  # thickness of a head of hair, in halves of the head: beyond the reach of painted skin
-CROTCH = 0.14  # where the legs part, as `Worn.hem`
+COVER = 0.23  # thickness of what covers the head, in halves of the head
+CROTCH = 0.14  # where the legs part, as `Tube.end`
 LEG_FLARE = 0.02  # of the hem of shorts
 SEAT_TAPER = -0.03  # of the seat toward the crotch
 SLAB = 0.02  # half height of the slice of vertices behind a ring
+NEIGHBOURS = 12  # vertices of the body whose weights a point of a hull follows, the mean of them
 
 
-@dataclass(frozen=True)
-class Worn:
-    """What a prompt says of hair, skirt and shorts."""
-
-    hair: str = "none"  # one of HAIR_STYLES; "none": bald, covered, or not said
-    hem: float = 0.0  # where a skirt ends, 0 at the hips, 1 at the ankles; 0: no skirt
-    flare: float = 0.0  # how much wider than the hips its hem is, world units to each side
-    legs: float = 0.0  # where the legs of shorts end, as `hem`; 0: no shorts
-    bare: bool = False  # the shins show
-
-    def __post_init__(self) -> None:
-        check_choice("hair", self.hair, HAIR_STYLES)
-        check_range("hem", self.hem, 0.0, 1.0)
-        check_range("flare", self.flare, 0.0, 0.5)
-        check_range("legs", self.legs, 0.0, 1.0)
-
-
-def solids_of(body: Body, worn: Worn) -> tuple[Mesh, ...]:
-    """Closed solids around a body in the working box, each begun inside it; none in poses that do not stand."""
-    if body.pose not in STANDING:
+def hulls_of(body: Body, cut: Cut) -> tuple[Mesh, ...]:
+    """Closed hulls of a cut around a body, in its frame and pose; none for a cut of garments alone."""
+    if cut.tube is None and not cut.solid:
         return ()
-    solids = [] if not worn.hem else [_skirt(body, worn.hem, worn.flare)]
-    if worn.legs:
-        solids += [_skirt(body, CROTCH, SEAT_TAPER), *(_leg_of_shorts(body, side, worn.legs) for side in "LR")]
-    return (*solids, *_hair(body, worn.hair))
+    standing = load_body(body.shape).in_working_box()
+    hulls: list[Mesh] = []
+    if cut.tube is not None and cut.tube.legs:
+        hulls += [
+            _skirt(standing, CROTCH, SEAT_TAPER),
+            *(_leg_of_shorts(standing, side, cut.tube.end) for side in "LR"),
+        ]
+    elif cut.tube is not None:
+        hulls.append(_skirt(standing, cut.tube.end, cut.tube.flare))
+    if cut.solid:
+        hulls += _on_the_head(standing, cut.solid)
+    return tuple(Mesh(_following(hull.vertices, standing, body), hull.faces) for hull in hulls)
+
+
+def _following(points: Float[Tensor, "N 3"], standing: Body, body: Body) -> Float[Tensor, "N 3"]:
+    """Points around the standing body where they are around the body in its pose and frame."""
+    from scipy.spatial import cKDTree
+
+    # From the standing figure's box to the body's own frame, joint by joint.
+    carried = body.transforms @ _scaling(standing, body) @ torch.linalg.inv(standing.transforms)
+    near = torch.from_numpy(cKDTree(standing.vertices.numpy()).query(points.numpy(), NEIGHBOURS)[1])
+    joints = standing.weight_joints[near].flatten(1)
+    weights = standing.weights[near].flatten(1) / NEIGHBOURS
+    return linear_blend_skinning(points, carried, joints, weights)
+
+
+def _scaling(standing: Body, body: Body) -> Float[Tensor, "4 4"]:
+    """From rest points of the standing figure to rest points of the body: both are metres over `metres_per_unit`."""
+    matrix = torch.eye(4)
+    matrix[:3, :3] *= standing.metres_per_unit / body.metres_per_unit
+    return matrix
 
 
 def _skirt(body: Body, hem: float, flare: float) -> Mesh:
@@ -97,21 +110,15 @@ def _leg_of_shorts(body: Body, side: str, end: float) -> Mesh:
     return _loft(centres[:, None] + radii[..., None] * _directions(), heights)
 
 
-def _hair(body: Body, style: str) -> list[Mesh]:
-    if style == "none":
-        return []
+def _on_the_head(body: Body, kind: str) -> list[Mesh]:
+    check_choice("solid", kind, HEAD_HULLS)
     skull = _Skull.of(body)
     unit = skull.unit
-    solids = [_cap(skull, (0.55 if style == "afro" else HAIR) * unit, -0.25 if style == "short" else -0.75)]
-    if style in ("bob", "long"):
-        solids.append(_curtain(body, skull, HAIR * unit, skull.neck[1] - (0.25 if style == "bob" else 2.6) * unit))
-    knot = skull.centre + skull.centre.new_tensor((0.0, 0.55 * unit, -0.85 * unit))
-    if style == "bun":
-        solids.append(_ball(knot, 0.42 * unit))
-    if style in ("ponytail", "braid"):
-        length, thickness = (2.2, 0.46) if style == "ponytail" else (3.0, 0.24)
-        solids.append(_tail(body, knot, length * unit, thickness * unit))
-    return solids
+    if kind == "bun":
+        knot = skull.centre + skull.centre.new_tensor((0.0, 0.55 * unit, -0.85 * unit))
+        return [_ball(knot, 0.42 * unit)]
+    cap = _cap(skull, COVER * unit, -0.25 if kind == "cap" else -0.75)
+    return [cap] if kind == "cap" else [cap, _curtain(body, skull, COVER * unit, skull.neck[1] - 0.6 * unit)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,37 +180,10 @@ def _curtain(body: Body, skull: _Skull, ease: float, end: Float[Tensor, ""]) -> 
     return _loft(skull.centre[[0, 2]] + _rounded(torch.stack(rings))[..., None] * _directions(), heights)
 
 
-def _tail(body: Body, crown: Float[Tensor, "3"], length: float, thickness: float) -> Mesh:
-    """Hair that leaves the back of the head and hangs along the back."""
-    steps = torch.linspace(0, 1, 24)
-    heights = crown[1] + 0.6 * thickness - length * steps**1.5
-    backs = torch.stack(
-        [_slice(body.vertices[body.vertices[:, 0].abs() < 0.06], float(y))[:, 1].min() for y in heights]
-    )
-    out = torch.minimum(backs, crown[2] + 0.02) - 0.9 * thickness
-    out[:3] = torch.stack([crown[2] + 2 * thickness, (crown[2] + out[2]) / 2, out[2]])  # leaves the skull
-    spine = torch.stack([torch.zeros(24), heights, out], 1)
-    radii = thickness * torch.sin(math.pi * (0.12 + 0.8 * steps)).clamp_min(0.25) * (1 - 0.45 * steps)
-    return _tube(spine, radii)
-
-
 def _ball(centre: Float[Tensor, "3"], radius: float) -> Mesh:
     turn = torch.linspace(-1, 1, 13) * math.pi / 2 * 0.96
     flat = torch.stack([centre[0] * 0, centre[2]])
     return _loft(flat + (radius * turn.cos())[:, None, None] * _directions(), centre[1] + radius * turn.sin().flip(0))
-
-
-def _tube(spine: Float[Tensor, "K 3"], radii: Float[Tensor, " K"]) -> Mesh:
-    """Horizontal-to-upright rings across a line in the plane x = 0."""
-    along = torch.gradient(spine, dim=0)[0]
-    along = along / along.norm(dim=1, keepdim=True)
-    side = torch.tensor((1.0, 0.0, 0.0)).expand_as(along)
-    front = torch.linalg.cross(side, along)
-    directions = _directions()
-    rings = spine[:, None] + radii[:, None, None] * (
-        directions[None, :, :1] * side[:, None] - directions[None, :, 1:] * front[:, None]
-    )
-    return _closed(rings)
 
 
 def _angles() -> Float[Tensor, " A"]:
