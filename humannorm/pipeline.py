@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from humannorm import __version__
-from humannorm.checks import InputError
+from humannorm.checks import InputError, reading
 from humannorm.processor import waiting_policy
 from humannorm.prompts import Prompts
 from humannorm.request import HumanJob, HumanRequest, job_of, pick_device
@@ -199,7 +199,8 @@ class _Run:
             state = load_state(checkpoint, generator, self.device)
         else:
             keeping, outfit = job.settings.start, job.outfit
-            state = begin_sculpture(self.start, settings, keeping, generator, body=job.body, outfit=outfit).state
+            begun = begin_sculpture(self.start, settings, keeping, generator, body=job.body, outfit=outfit)
+            state = begun.state
         if as_it_is(state, job):
             save_state(state, checkpoint, generator)
         elif state.step < settings.steps:
@@ -337,9 +338,12 @@ class _Run:
 
         self.callback(Progress("export", 0, 100, "maps"))
         mesh, request = textured_mesh(state), self.job.request
-        sculpted = extract_mesh(load_sculpted(self.work / "sculpt.safetensors", device=self.device)).mesh
+        sculpture = load_sculpted(self.work / "sculpt.safetensors", device=self.device)
+        sculpted = extract_mesh(sculpture).mesh
         settings = worth_baking(self.job.settings.export, sculpted)
         baked = with_maps(mesh, settings, sculpted if settings.normal_map else None)
+        if sculpture.labelled is not None:
+            baked = dataclasses.replace(baked, labels=sculpture.labelled.labels_at(state.mesh.vertices))
         extras = {"prompt": request.prompt, "seed": str(request.seed)}
         write_baked(self.out / "human.glb", baked, extras=extras, overwrite=True)
         self.callback(Progress("export", 100, 100, "done"))
@@ -394,7 +398,8 @@ class _Record:
         }
         if self.path.exists():
             refuse_started(out, resume)
-            self._take_over(self._read())
+            with reading(self.path, "the record of a run"):
+                self._take_over(self._read())
         elif out.exists() and not out.is_dir():
             raise InputError(f"{out}: expected a folder, got a file")
         self._write()

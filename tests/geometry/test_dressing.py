@@ -11,7 +11,6 @@ from torch import Tensor
 
 from humannorm.body import Body, Outfit, load_body, outfit_of_words
 from humannorm.fields.hash_grid import GridLayout
-from humannorm.geometry import outfits
 from humannorm.geometry.dressing import dressed, kept_of_start
 from humannorm.geometry.fields import HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
@@ -42,12 +41,7 @@ def bare(body: Body) -> StartMesh:
 
 @pytest.fixture(scope="module")
 def start(body: Body, bare: StartMesh) -> StartMesh:
-    patch = pytest.MonkeyPatch()
-    patch.setattr(outfits.dress, "__defaults__", (128,))  # cells a side
-    try:
-        return dressed(bare, body, outfit_of_words("long hair, a blue skirt and glasses"))
-    finally:
-        patch.undo()
+    return dressed(bare, body, outfit_of_words("long hair, a blue skirt and glasses"), resolution=128)
 
 
 @pytest.fixture(scope="module")
