@@ -26,6 +26,8 @@ __all__ = [
     "to_pil",
 ]
 
+MOST_PIXELS = 2**27  # of a picture that is read
+
 # IEC 61966-2-1 primaries to CIE XYZ, and the white D65 that they add up to.
 _XYZ_FROM_RGB = (
     (0.4124564, 0.3575761, 0.1804375),
@@ -90,17 +92,21 @@ def save_png(path: str | os.PathLike[str], image: Float[Tensor, "H W *C"]) -> No
 
 def load_png(path: str | os.PathLike[str]) -> Float[Tensor, "H W C"]:
     """Read a picture file as float 0..1: [H,W,3], or [H,W,4] if it has an alpha channel."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    import warnings
 
-    try:
+    import numpy as np
+    from PIL import Image
+
+    with reading(path, "a whole picture file"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(path) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise InputError(f"expected at most {MOST_PIXELS} pixels, got {picture.width} x {picture.height}")
+            if picture.mode.startswith("I"):  # 16 bits of grey, which PIL would clip
+                grey = torch.from_numpy(np.array(picture, dtype=np.float32)) / 65535.0
+                return grey.clamp(0, 1)[..., None].repeat(1, 1, 3)
             picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
             return torch.from_numpy(np.array(picture)).float() / 255.0
-    except (UnidentifiedImageError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise InputError(f"{path}: expected a whole picture file, got one that cannot be read ({error})") from error
 
 
 def contact_sheet(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from humannorm.checks import InputError
+from humannorm.checks import InputError, reading
 from humannorm.mesh import Mesh, check_mesh
 from humannorm.mesh_formats.gltf import read_gltf
 from humannorm.mesh_formats.obj import read_obj
@@ -49,27 +49,13 @@ def load_mesh(path: str | os.PathLike[str]) -> Mesh:
     with source.open("rb") as stream:
         if not stream.read(1):
             raise InputError(f"{source}: expected a mesh, got an empty file")
-    try:
-        with np.errstate(all="ignore"):  # infinite and undefined numbers are refused below
-            parts = [part for part in _READERS[suffix](source) if len(part.faces)]
-            if not parts:
-                raise InputError("expected triangles, got none")
-            mesh = mesh_of_parts(parts)
+    # Infinite and undefined numbers are refused by `check_mesh`.
+    with reading(source, f"a whole {suffix[1:].upper()} file"), np.errstate(all="ignore"):
+        parts = [part for part in _READERS[suffix](source) if len(part.faces)]
+        if not parts:
+            raise InputError("expected triangles, got none")
+        mesh = mesh_of_parts(parts)
         check_mesh(mesh)
-    except InputError as error:
-        raise InputError(str(error) if str(error).startswith(str(source)) else f"{source}: {error}") from error
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:  # what a file of wrong numbers and kinds can lead to, where no check has met it
-        raise InputError(
-            f"{source}: expected a whole {suffix[1:].upper()} file, got one that fails: {error!r}"
-        ) from error
     return mesh
 
 

@@ -292,8 +292,9 @@ def read_state_file(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
     except (SafetensorError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: expected a {what} state (safetensors), got a broken file: {error}") from error
-    if numbers.get("format") != form:
-        raise InputError(f"{path}: expected the format {form!r}, got {numbers.get('format')!r}")
+    said = numbers.get("format") if isinstance(numbers, dict) else None
+    if said != form:
+        raise InputError(f"{path}: expected the format {form!r}, got {said!r}")
     return tensors, numbers
 
 

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from humannorm import __version__
-from humannorm.checks import InputError
+from humannorm.checks import InputError, reading
 from humannorm.processor import waiting_policy
 from humannorm.prompts import Prompts
 from humannorm.request import HumanJob, HumanRequest, job_of, pick_device
@@ -398,7 +398,8 @@ class _Record:
         }
         if self.path.exists():
             refuse_started(out, resume)
-            self._take_over(self._read())
+            with reading(self.path, "the record of a run"):
+                self._take_over(self._read())
         elif out.exists() and not out.is_dir():
             raise InputError(f"{out}: expected a folder, got a file")
         self._write()

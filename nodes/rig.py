@@ -59,8 +59,8 @@ class HumanNormRig(io.ComfyNode):
                 Body.Input(
                     "start_body",
                     optional=True,
-                    tooltip="The body that the human began as, in the pose it stands in; without it the neutral adult's"
-                    " A-pose.",
+                    tooltip="The body that the human began as, in the pose it stands in; without it the neutral adult"
+                    " in the pose that fits.",
                 ),
                 io.Combo.Input(
                     "rig",

@@ -65,6 +65,7 @@ def test_the_page_holds_the_very_file_and_asks_for_nothing_else(finished: Path) 
     assert not re.search(r"https?:|\bsrc=|\bhref=|@[A-Z]+@", page)
 
 
+@pytest.mark.slow
 def test_stopped_in_every_stage_it_ends_in_the_same_bytes(
     finished: Path, job: HumanJob, guides: StageGuides, tmp_path: Path
 ) -> None:

@@ -68,7 +68,8 @@ VIEWERS = "() => window.app.graph._nodes.filter(node => node.type === 'Preview3D
 # Corners of the 3D picture (WebGL, or a copy of it) nearest to the middle of the window.
 VIEWER_BOX = """() => {
   const far = box => Math.hypot((box.left + box.right - innerWidth) / 2, (box.top + box.bottom - innerHeight) / 2);
-  const boxes = [...document.querySelectorAll('canvas')].filter(canvas => canvas.id !== 'graph-canvas' && !/minimap/.test(canvas.className))
+  const boxes = [...document.querySelectorAll('canvas')]
+    .filter(canvas => canvas.id !== 'graph-canvas' && !/minimap/.test(canvas.className))
     .map(canvas => canvas.getBoundingClientRect()).filter(box => box.width > 50).sort((a, b) => far(a) - far(b));
   return boxes.length ? [boxes[0].left, boxes[0].top, boxes[0].right, boxes[0].bottom] : null;
 }"""

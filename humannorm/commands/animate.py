@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from humannorm.commands.options import BODY, add_out, load_subject
+from humannorm.commands.options import BODY, add_out, add_standing, load_subject
 
 if TYPE_CHECKING:
     from humannorm.export.gltf import GlbBuilder
@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rig", default="makehuman", choices=("makehuman", "game_engine", "mixamo"), help="names and number of joints"
     )
-    parser.add_argument("--start-pose", default="a-pose", metavar="POSE", help="named pose that HUMAN stands in")
+    parser.add_argument("--start-pose", metavar="POSE", help="named pose that HUMAN stands in (default: as it is seen)")
+    add_standing(parser)
     parser.add_argument("--travel", action="store_true", help="let clips leave the spot, instead of walking in place")
     parser.add_argument(
         "--clip-up", choices=("y", "z", "x"), help="vertical axis of .bvh files (default: as the person stands in them)"
@@ -62,19 +63,24 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.rigging.film import save_motion
 
     begin = time.monotonic()
-    start = load_body(pose=args.start_pose)
+    start = load_body(pose=args.start_pose or "a-pose")
     if args.explain is not None:
         return explain(args.explain, args.clip_up, args.out)
     if args.human is None:
         raise InputError(f"HUMAN: expected a file, the folder of a run, or the word {BODY}, got none")
     joints = None if args.joints is None else read_joint_table(args.joints)
-    clip_up = args.clip_up
     source = find_human(args.human)
+    ours = source == BODY or Path(args.human).is_dir()
+    # Once there was one --up, of motion files; so it is still understood where HUMAN has no need of one.
+    clip_up = args.clip_up or (args.up if ours and args.up in ("y", "z", "x") else None)
     mesh, surface = load_human(source)
     target = args.out / "animated.glb"
     if target.exists() and not args.overwrite:
         raise InputError(f"--out: expected a folder without animated.glb, got {args.out} (--overwrite replaces it)")
     clips_named(args.clip, start, clip_up, argument="--clip", joints=joints)  # refused before long work
+    if not ours:
+        mesh, surface, pose = stood(source, mesh, surface, args)
+        start = load_body(pose=args.start_pose or pose)
     human = rig_human(mesh, args.rig, start)
     rigged = time.monotonic() - begin
     clips = clips_named(args.clip, human.body, clip_up, argument="--clip", joints=joints)
@@ -123,6 +129,21 @@ def explain(path: str, up: str | None, out: Path) -> int:
     target.write_text(json.dumps({"file": Path(path).name, "joints": joints}, indent=2) + "\n", encoding="utf-8")
     print(target)
     return 0
+
+
+def stood(
+    source: str, mesh: Mesh, surface: Mesh | GlbBuilder, args: argparse.Namespace
+) -> tuple[Mesh, Mesh | GlbBuilder, str]:
+    """A human of any file in our frame, what the skin is written into, and the pose that it is seen in."""
+    from humannorm.mesh_standing import stood_up
+    from humannorm.rigging.standing import stand
+
+    turned, found, note = stand(mesh, args.up, args.front)
+    if note:
+        print(f"{source}: {note}")
+    turned = stood_up(turned, scale=args.scale)
+    changed = not found.is_ours or args.scale != 1
+    return turned, turned if changed else surface, found.pose
 
 
 def find_human(text: str) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "add_preset",
     "add_run_options",
     "add_seed",
+    "add_standing",
     "add_start",
     "autoguidance_of",
     "chosen_regions",
@@ -216,12 +217,32 @@ def parse_views(text: str) -> dict[str, float]:
     return {cameras.view_name(azimuth): azimuth for azimuth in cameras.parse_views(text, "--views")}
 
 
-def load_subject(text: str) -> Mesh:
-    """The mesh file of that name, or for the word `body` the neutral adult that comes along."""
+def add_standing(parser: argparse.ArgumentParser) -> None:
+    """How a mesh stands in its file."""
+    from humannorm.mesh_standing import UPS
+
+    parser.add_argument("--up", choices=UPS, help="axis of MESH that points up (default: y; Blender and scanners: z)")
+    parser.add_argument(
+        "--front", type=float, metavar="DEGREES", help="where MESH faces: 0 is +Z (with z up: -Y), 90 is +X (default 0)"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, metavar="FACTOR", help="of MESH, such as 0.01 for cm to m")
+
+
+def load_subject(text: str, standing: argparse.Namespace | None = None) -> Mesh:
+    """The mesh file of that name, or for the word `body` the neutral adult that comes along.
+
+    standing: the arguments of `add_standing`; the mesh is turned and scaled so.
+    """
     if text == BODY:
         from humannorm.body import load_body
 
-        return load_body().to_mesh()
-    from humannorm.mesh_io import load_mesh
+        mesh = load_body().to_mesh()
+    else:
+        from humannorm.mesh_io import load_mesh
 
-    return load_mesh(text)
+        mesh = load_mesh(text)
+    if standing is None:
+        return mesh
+    from humannorm.mesh_standing import stood_up
+
+    return stood_up(mesh, standing.up or "y", standing.front or 0.0, standing.scale)

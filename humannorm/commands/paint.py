@@ -15,6 +15,7 @@ from humannorm.commands.options import (
     STATE,
     add_edit,
     add_run_options,
+    add_standing,
     chosen_regions,
     load_subject,
     pick_device,
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fine-loss", choices=("published", "paper"), help="equation 10 on pixels, or on latents (the preset's)"
     )
     parser.add_argument("--uv", type=int, metavar="SIZE", help="paint a texture of SIZE texels on the mesh's own UVs")
+    add_standing(parser)
     add_edit(parser)
     add_run_options(parser)
 
@@ -78,12 +80,12 @@ def run(args: argparse.Namespace) -> int:
     generator, resumed = torch.Generator().manual_seed(args.seed), state_to_resume(args)
     prompt = network_prompt(args.prompt, args.models)
     if args.edit is not None:
-        begun = load_state(args.edit, device=device).on(load_subject(args.mesh).to(device))
+        begun = load_state(args.edit, device=device).on(load_subject(args.mesh, args).to(device))
         hold = held_for_edit(begun.mesh, regions, colors=begun.field.at(begun.mesh.vertices))
         state, settings = edit_painting(begun, hold, settings)
         print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
     elif resumed is None:
-        subject = body_with_uvs() if args.mesh == BODY and args.uv is not None else load_subject(args.mesh)
+        subject = body_with_uvs() if args.mesh == BODY and args.uv is not None else load_subject(args.mesh, args)
         state = begin_painting(subject.to(device), settings, args.seed)
     else:
         state = load_state(resumed, generator, device)
@@ -135,6 +137,22 @@ def run(args: argparse.Namespace) -> int:
     (out / "paint.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     print(f"{', '.join(map(str, files))}; {facts['seconds']} s in all")
     return 0
+
+
+def warn_of_standing(name: str, mesh: Mesh) -> None:
+    """Views of a human that stands otherwise would be painted with the words of others."""
+    import warnings
+
+    from humannorm.rigging.standing import find_standing
+
+    found = find_standing(mesh.to("cpu"))
+    if found.sure and not found.is_ours:
+        warnings.warn(
+            f"{name}: seems to stand with {found.up} up and to face {found.front:g} degrees (distance to a body"
+            f" {100 * found.distance:.1f} % of the height, of the next best way {found.margin:.2f} times that); painted"
+            f" as y up and facing +Z; --up={found.up} --front={found.front:g} turns it",
+            stacklevel=2,
+        )
 
 
 def body_with_uvs() -> Mesh:

@@ -173,7 +173,7 @@ def write_obj(path: Location, baked: BakedMesh, *, overwrite: bool = False) -> l
     maps = "".join(f"{key} {picture.name}\n" for key, (picture, _) in pictures.items())
     files = {picture: encode_image(image) for picture, image in pictures.values()}
     if pictures:  # a material would outweigh vertex colours
-        files[library] = f"newmtl surface\nKd 1 1 1\nKs 0 0 0\nillum 1\n{maps}".encode()
+        files[library] = f"newmtl surface\nKd 1 1 1\nKs 0 0 0\nillum 1\n{maps}".encode("utf-8", "surrogateescape")
     files[target] = _obj_text(mesh, library.name if pictures else None)
     write_files(files)
     return list(files)
@@ -195,7 +195,7 @@ def _obj_text(mesh: Mesh, library: str | None) -> bytes:
     if library is not None:
         lines.append("usemtl surface\n")
     lines.append(_rows(f"f {corner} {corner} {corner}", np.repeat(_array(mesh.faces) + 1, parts, axis=1)))
-    return "".join(lines).encode("ascii")
+    return "".join(lines).encode("utf-8", "surrogateescape")  # names of files may hold any letters
 
 
 def _rows(pattern: str, values: Array) -> str:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from humannorm.body import BodyShape
+from humannorm.checks import reading
 from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.band import (
     Band,
@@ -281,6 +282,11 @@ def load_state(
     path: str | Path, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> GeometryState:
     """Read what `save_state` wrote; the generator is set to where it was, if the file knows."""
+    with reading(path, "a geometry state"):
+        return _load_state(path, generator, device)
+
+
+def _load_state(path: str | Path, generator: torch.Generator | None, device: torch.device | str) -> GeometryState:
     tensors, numbers, carried = load_optimiser_state(path, "geometry", FORMAT, generator, device)
     field = make_field(field_settings_from_dict(numbers["field"]), torch.Generator(device))
     field.load_state_dict(tensors_below("field.", tensors))

@@ -208,7 +208,7 @@ def _chunks(path: Path, content: bytes) -> tuple[dict[str, Any], bytes | None]:
         if at + 8 + length > len(content):
             raise InputError(f"{path}: expected a whole GLB file, got a part that goes on beyond its end")
         chunks.setdefault(kind, content[at + 8 : at + 8 + length])
-        at += 8 + length + (-length % 4)
+        at += 8 + length  # which the specification wants to be a multiple of 4, and not all writers heed
     if b"JSON" not in chunks:
         raise InputError(f"{path}: expected a whole GLB file, got one without its JSON part")
     return _json(path, chunks[b"JSON"]), chunks.get(b"BIN\0")

@@ -65,7 +65,8 @@ def read_obj(path: Path) -> list[Part]:
 def _lines(content: bytes) -> list[str]:
     """Lines with single spaces for tabs, continued ones joined, comments left out."""
     try:
-        text = content.decode("utf-8-sig")
+        wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+        text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("latin-1")  # names in an older encoding: each byte stays what it is
     text = re.sub(r"\\[ \t]*\r?\n", " ", text.replace("\t", " ")).replace("\r", "\n")
@@ -109,6 +110,8 @@ def _split_colors(rows: Array) -> tuple[Array, Array | None]:
     if rows.shape[1] < 6:
         return rows[:, :3], None
     colors = rows[:, 3:6]
+    if not np.isfinite(colors).all():
+        return rows[:, :3], None
     return rows[:, :3], (colors / 255.0 if colors.max(initial=0.0) > 1.0 else colors).clip(0, 1)
 
 
@@ -140,6 +143,8 @@ def _corner(path: Path, word: str, counts: tuple[int, int, int]) -> tuple[int, i
 def _part(path: Path, corners: Array, arrays: tuple[Array, Array | None, Array, Array], material: _Material) -> Part:
     vertices, colors, coords, normals = arrays
     for place, (what, rows) in enumerate((("v", vertices), ("vt", coords), ("vn", normals))):
+        if place and not len(rows):  # named in faces, but left out of the file
+            corners[..., place] = -1
         highest = int(corners[..., place].max(initial=-1))
         if highest >= len(rows):
             raise InputError(f"{path}: expected indices of {what} up to {len(rows)}, got {highest + 1} in a face")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from humannorm.checks import InputError
+from humannorm.checks import InputError, reading
+from humannorm.images import MOST_PIXELS
 from humannorm.mesh_formats.parts import Array
 
 __all__ = ["decode_picture", "find_file"]
 
-_MOST_PIXELS = 2**27
 _POINTER = b"version https://git-lfs"
 
 
@@ -23,21 +23,16 @@ def decode_picture(content: bytes, name: str) -> Array:
 
     if content.startswith(_POINTER):
         raise InputError(f"{name}: expected a picture, got a pointer of Git LFS to one; run `git lfs pull` there")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(content))
-        if picture.width * picture.height > _MOST_PIXELS:
-            raise InputError(f"{name}: expected at most {_MOST_PIXELS} pixels, got {picture.width} x {picture.height}")
+    with reading(name, "a picture"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        picture = Image.open(io.BytesIO(content))
+        if picture.width * picture.height > MOST_PIXELS:
+            raise InputError(f"expected at most {MOST_PIXELS} pixels, got {picture.width} x {picture.height}")
         if picture.mode.startswith("I") or picture.mode == "F":  # 16 bits of grey, which PIL would clip
             grey = np.asarray(picture, dtype=np.float32)
             full = 1.0 if picture.mode == "F" and float(grey.max(initial=0)) <= 1 else 65535.0
             return np.repeat((grey / full).clip(0, 1)[..., None], 3, axis=2)
         return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255.0
-    except InputError:
-        raise
-    except Exception as error:  # PIL raises whatever a broken file leads it to
-        raise InputError(f"{name}: expected a picture, got one that cannot be read ({error})") from error
 
 
 def find_file(folder: Path, named: str) -> Path | None:

@@ -185,38 +185,56 @@ def _header(path: Path, content: bytes) -> tuple[str, list[_Element], list[str],
 
 
 def _read_ascii(content: bytes, elements: list[_Element], _: str) -> dict[str, _Columns]:
-    words = content.split()
-    at = 0
+    """A row a line, of which some programs write more than their header says; or rows anyhow, word after word."""
+    lines = [line for line in content.splitlines() if line.strip()]
+    by_line = len(lines) >= sum(element.count for element in elements)
+    words = [] if by_line else content.split()
     tables: dict[str, _Columns] = {}
+    at = 0
     for element in elements:
-        width = len(element.properties)
-        if all(each.count_kind is None for each in element.properties):
-            block = words[at : at + element.count * width]
-            if len(block) < element.count * width:
-                raise ValueError(f"{element.count} of {element.name} stated, fewer there")
-            grid = np.array(block, dtype=np.float64).reshape(element.count, width)
-            at += len(block)
-            tables[element.name] = {
-                each.name: _as_kind(grid[:, column], each.kind) for column, each in enumerate(element.properties)
-            }
-            continue
-        lists: dict[str, list[Array]] = {each.name: [] for each in element.properties}
-        for _row in range(element.count):
-            for each in element.properties:
-                size = 1
-                if each.count_kind is not None:
-                    size, at = int(words[at]), at + 1
-                if size < 0 or at + size > len(words):
-                    raise ValueError(f"{element.count} of {element.name} stated, fewer there")
-                lists[each.name].append(np.array(words[at : at + size], dtype=np.float64))
-                at += size
+        rows: list[list[Array]] = []
+        for number in range(element.count):
+            if by_line:
+                rows.append(_row(lines[at + number].split(), element)[0])
+            else:
+                row, used = _row(words[at : at + _longest(element, words, at)], element)
+                rows.append(row)
+                at += used
+        at += element.count if by_line else 0
         tables[element.name] = {
-            each.name: lists[each.name]
+            each.name: [row[k] for row in rows]
             if each.count_kind is not None
-            else _as_kind(np.concatenate([*lists[each.name], np.zeros(0)]), each.kind)
-            for each in element.properties
+            else _as_kind(np.concatenate([row[k] for row in rows] + [np.zeros(0)]), each.kind)
+            for k, each in enumerate(element.properties)
         }
     return tables
+
+
+def _longest(element: _Element, words: list[bytes], at: int) -> int:
+    """Words of the row that begins here."""
+    place = at
+    for each in element.properties:
+        place += 1 if each.count_kind is None else 1 + max(int(words[place]), 0)
+    return place - at
+
+
+def _row(words: list[bytes], element: _Element) -> tuple[list[Array], int]:
+    """The values of each property of one row, and how many words they took."""
+    found, at = [], 0
+    if all(each.count_kind is None for each in element.properties):
+        values = np.array(words[: len(element.properties)], dtype=np.float64)
+        if len(values) < len(element.properties):
+            raise ValueError(f"a row of {element.name} with {len(values)} numbers")
+        return list(values[:, None]), len(values)
+    for each in element.properties:
+        size = 1
+        if each.count_kind is not None:
+            size, at = int(words[at]), at + 1
+        if size < 0 or at + size > len(words):
+            raise ValueError(f"a row of {element.name} with {len(words)} numbers")
+        found.append(np.array(words[at : at + size], dtype=np.float64))
+        at += size
+    return found, at
 
 
 def _as_kind(values: Array, kind: str) -> Array:

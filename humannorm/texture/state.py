@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, CameraPlan, Cameras, target_cameras
-from humannorm.checks import InputError
+from humannorm.checks import InputError, reading
 from humannorm.geometry.holding import Hold
 from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh
@@ -148,6 +148,11 @@ def load_state(
     path: str | Path, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> TextureState:
     """Read what `save_state` wrote; the generator is set to where it was, if the file knows."""
+    with reading(path, "a texture state"):
+        return _load_state(path, generator, device)
+
+
+def _load_state(path: str | Path, generator: torch.Generator | None, device: torch.device | str) -> TextureState:
     tensors, numbers, carried = load_optimiser_state(path, "texture", FORMAT, generator, device)
     mesh = Mesh(**tensors_below("mesh.", tensors))
     field = make_color_field(color_settings_from_dict(numbers["field"]), mesh, torch.Generator(device))

@@ -246,7 +246,7 @@ class PeopleMaker:
         return DressedPerson(self._merge(layers, centre, scale), in_place)
 
     def _layers(
-        self, person: Person, base: Float[np.ndarray, "19158 3"], transforms: Float[np.ndarray, "J 3 4"]
+        self, person: Person, base: Float[np.ndarray, "19158 3"], transforms: Float[np.ndarray, "J 4 4"]
     ) -> list[_Layer]:
         wardrobe = self.wardrobe
         worn = {slot: wardrobe.pieces[getattr(person, slot)] for slot in ("shoes", "bottom", "top")}
@@ -291,7 +291,7 @@ class PeopleMaker:
         self,
         person: Person,
         base: Float[np.ndarray, "19158 3"],
-        transforms: Float[np.ndarray, "J 3 4"],
+        transforms: Float[np.ndarray, "J 4 4"],
         worn: list[Piece],
     ) -> _Layer:
         """The body without the faces under cloth: quads of which all four vertices are covered."""
@@ -346,7 +346,7 @@ def _card_material(piece: Piece, tint: tuple[float, ...], slot: str, alpha: floa
 def _piece_layer(
     piece: Piece,
     base: Float[np.ndarray, "19158 3"],
-    transforms: Float[np.ndarray, "J 3 4"],
+    transforms: Float[np.ndarray, "J 4 4"],
     material: Material,
     below: float | None = None,
 ) -> _Layer:
@@ -365,8 +365,8 @@ def _piece_layer(
     )
 
 
-def _bone_shift(skeleton: Skeleton, transforms: Float[np.ndarray, "J 3 4"], name: str) -> Float[np.ndarray, " 3"]:
+def _bone_shift(skeleton: Skeleton, transforms: Float[np.ndarray, "J 4 4"], name: str) -> Float[np.ndarray, " 3"]:
     """How far the pose moves a bone's head, decimetres."""
     bone = skeleton.names.index(name)
     head = skeleton.heads[bone]
-    return transforms[bone, :, :3] @ head + transforms[bone, :, 3] - head
+    return transforms[bone, :3, :3] @ head + transforms[bone, :3, 3] - head

@@ -23,7 +23,18 @@ TEXT = "an old woman in a long green coat"
 
 @pytest.fixture(scope="module")
 def rooms(pack):
-    names = ("payloads", "host_denoiser", "host_models", "host_mesh", "files", "long_work", "mesh", "views", "scales")
+    names = (
+        "payloads",
+        "host_denoiser",
+        "host_models",
+        "host_mesh",
+        "files",
+        "long_work",
+        "mesh",
+        "views",
+        "scales",
+        "samplers",
+    )
     return types.SimpleNamespace(**{name: importlib.import_module(f"humannorm_pack.nodes.{name}") for name in names})
 
 
@@ -259,6 +270,14 @@ def test_a_mesh_stands_where_a_viewer_has_put_it(rooms):
     wanted = torch.stack([2 * z + 1, 2 * y + 2, -2 * x + 3], 1)
     torch.testing.assert_close(rooms.views.as_in_viewer(mesh, turned).vertices, wanted, atol=1e-5, rtol=0)
     assert rooms.views.as_in_viewer(mesh, []) is mesh
+
+
+def test_views_of_one_person_are_equally_bright_in_depth(rooms):
+    ramp = torch.linspace(0, 1, 64)[None, :, None, None].expand(1, 64, 64, 3)
+    views = torch.cat([ramp, 0.5 * ramp, torch.full_like(ramp, 0.1)])
+    equal = rooms.samplers.nearest_to_white(views)
+    torch.testing.assert_close(equal[1], equal[0], atol=1e-5, rtol=0)
+    assert float(equal[0].max()) == 1 and torch.equal(equal[2], views[2])
 
 
 def test_the_scale_follows_the_model(rooms, payload):
