@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "rigging": frozenset({"rendering", "distance", "body", "export"}),
     # The assembly.
     "request": frozenset({"models", "body", "geometry", "texture", "export"}),
-    "stages": frozenset({"guidance", "body", "geometry", "texture", "export", "rigging", "request"}),
+    "stages": frozenset({"distance", "guidance", "body", "geometry", "texture", "export", "rigging", "request"}),
     "pipeline": frozenset({"guidance", "geometry", "texture", "export", "request", "stages"}),
     "cluster": frozenset({"guidance", "request", "pipeline"}),
     # Beside the road: how models are made, and how good they and the results are.
