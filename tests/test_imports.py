@@ -66,7 +66,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "__main__": frozenset({"cli"}),
     "__init__": frozenset({"pipeline"}),  # lazily, for `humannorm.generate`
 }
-NO_MESHES = frozenset({"mesh", "mesh_formats", "mesh_io", "mesh_standing", "working_box"})  # guidance knows pictures and latents only
+NO_MESHES = frozenset(
+    {"mesh", "mesh_formats", "mesh_io", "mesh_standing", "working_box"}
+)  # guidance knows pictures and latents only
 ABOVE_ALL = "commands"  # the verbs may call every room
 
 LIGHT_ROOMS = (GROUND - {"warp_runtime", "__version__"}) | {
