@@ -25,13 +25,13 @@ from humannorm.geometry import holding
 from humannorm.geometry import state as geometry_state
 from humannorm.geometry.dressing import dressed, kept_of_start
 from humannorm.geometry.fitting import FitReport, FitSettings
-from humannorm.geometry.holding import Hold, hold_all_but
+from humannorm.geometry.holding import Hold, hold_all_but, hold_all_but_labels
 from humannorm.geometry.outfits import LabelledSurface
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh, prepare_start, start_height
 from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
 from humannorm.guidance import Denoiser
-from humannorm.labels import LABELS, SKIN, label_number
+from humannorm.labels import LABELS, LABELS_OF_PARTS, SKIN, label_number
 from humannorm.mesh import Mesh
 from humannorm.request import HumanJob, StartSettings
 from humannorm.rigging import fit_body
@@ -261,12 +261,20 @@ def body_in(mesh: Mesh, stated: Body | None = None) -> Body:
 
 
 def held_for_edit(
-    mesh: Mesh, regions: Sequence[str], *, body: Body | None = None, colors: Float[Tensor, "V 3"] | None = None
+    mesh: Mesh,
+    regions: Sequence[str],
+    *,
+    body: Body | None = None,
+    colors: Float[Tensor, "V 3"] | None = None,
+    labelled: LabelledSurface | None = None,
 ) -> Hold | None:
     """All that an edit of these regions of the body must not touch; None where everything may change.
 
     mesh: in the working box. body: that the figure grew from. colors: of a painted mesh's vertices, sRGB 0..1.
+    labelled: the dressed start that it grew from; clothes are then told by their labels, to their very hems.
     """
+    if regions and labelled is not None and all(region in LABELS_OF_PARTS for region in regions):
+        return hold_all_but_labels(mesh, labelled.labels_of(mesh), regions)
     return hold_all_but(mesh, body_in(mesh, body), regions, colors) if regions else None
 
 

@@ -895,8 +895,8 @@ def edit_clothes(flow: Workflow) -> None:
 
 
 WORKFLOW_BUILDERS = (
-    text_to_human, text_to_human_sd15, normal_maps_2d, paint_my_mesh, paint_any_mesh, paint_generated_mesh, remix, remix_mesh, edit,
-    edit_clothes, pose_and_animate, sculpt_in_a_pose,
+    text_to_human, text_to_human_sd15, normal_maps_2d, paint_my_mesh, paint_any_mesh, paint_generated_mesh, remix,
+    remix_mesh, edit, edit_clothes, pose_and_animate, sculpt_in_a_pose,
 )  # fmt: skip
 
 

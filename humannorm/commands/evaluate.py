@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from humannorm.evaluation.painted import HumanFigures
     from humannorm.evaluation.sculpted import MeshFigures
     from humannorm.geometry.sculpt import GuideSource
+    from humannorm.guidance import DiffusersDenoiser
     from humannorm.mesh import Mesh
 
 __all__ = ["add_arguments", "run"]
@@ -99,13 +100,26 @@ def run(args: argparse.Namespace) -> int:
     return verbs[args.what](args)
 
 
+def _guide_of(args: argparse.Namespace) -> DiffusersDenoiser:
+    """The model that is judged."""
+    from humannorm.guidance import DiffusersDenoiser
+    from humannorm.processor import network_dtype
+
+    device = pick_device(args.device)
+    return DiffusersDenoiser.load(
+        args.models,
+        device=device,
+        dtype=network_dtype(args.precision, device),
+        control=not args.normals_only,
+        autoguidance=autoguidance_of(args),
+    )
+
+
 def run_samples(args: argparse.Namespace) -> int:
     from humannorm.checks import check_range
     from humannorm.evaluation.collect import SampleSettings, add_controls, add_reconstructions, add_renders, add_samples
     from humannorm.evaluation.figures import figures_of, table, to_plain
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
-    from humannorm.guidance import DiffusersDenoiser
-    from humannorm.processor import network_dtype
     from humannorm.training.shards import Shards
 
     check_range("--count", args.count, 1, 10_000)
@@ -122,16 +136,7 @@ def run_samples(args: argparse.Namespace) -> int:
         seed=args.seed,
         kinds=kinds,
     )
-    guide = None
-    if not args.renders_only:
-        device = pick_device(args.device)
-        guide = DiffusersDenoiser.load(
-            args.models,
-            device=device,
-            dtype=network_dtype(args.precision, device),
-            control=not args.normals_only,
-            autoguidance=autoguidance_of(args),
-        )
+    guide = None if args.renders_only else _guide_of(args)
 
     def report(message: str) -> None:
         sys.stderr.write(message + "\n")
