@@ -156,8 +156,8 @@ class MultiviewPainting:
     pictures: Float[Tensor, "B H W 3"]  # the views that it was made of
     cameras: Cameras
     figures: Mapping[str, float]
-    """`disagreement_first`, `disagreement_last`: CIELAB, before the first agreement and in the last views. `leak`, of what
-    is not held, where there are labels. `forwards`: network evaluations. Seconds: `networks`, `vae`, `fusing`,
+    """`disagreement_first`, `disagreement_last`: CIELAB, before the first agreement and in the last views. `leak`, of
+    what is not held, where there are labels. `forwards`: network evaluations. Seconds: `networks`, `vae`, `fusing`,
     `preparing`."""
 
     @property
