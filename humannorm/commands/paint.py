@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from humannorm.commands import paint_views
 from humannorm.commands.options import (
     BODY,
     STATE,
@@ -53,12 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fine-loss", choices=("published", "paper"), help="equation 10 on pixels, or on latents (the preset's)"
     )
     parser.add_argument("--uv", type=int, metavar="SIZE", help="paint a texture of SIZE texels on the mesh's own UVs")
+    paint_views.add_arguments(parser)
     add_standing(parser)
     add_edit(parser)
     add_run_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if paint_views.is_meant(args):
+        return paint_views.run(args)
     import torch
 
     from humannorm.guidance import find_guides
