@@ -7,7 +7,7 @@ and body faces under cloth are not drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from humannorm.checks import InputError, check_choice
 from humannorm.training.assets import CC0_SKINS, load_poses, unpacked_dir
 from humannorm.training.captions import COLOURS, HAIR_COLOURS, Attributes
 from humannorm.training.clothes import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe
+from humannorm.training.hints import LABELS
 from humannorm.training.people_body import (
     SKIN_VERTICES,
     BodyModel,
@@ -31,6 +32,9 @@ from humannorm.training.people_render import Material, Surface, smooth_normals
 from humannorm.working_box import BODY_HEIGHT
 
 __all__ = ["OUT_OF_PLACE", "POSES", "PeopleMaker", "Person", "draw_person"]
+
+UNDERCLOTHES = {"top": "crop-top", "bottom": "shorts"}
+"""What a body wears that is to be dressed: nobody is ever drawn with less."""
 
 OUT_OF_PLACE = 0.09
 """World units that a pose may move the head against a neutral body's before head and upper crops would miss it."""
@@ -222,6 +226,8 @@ class DressedPerson:
 
     surface: Surface
     parts_in_place: bool
+    underclothes: Surface | None = None
+    """The same body in a short top and shorts, barefoot and without hair, in the same place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +255,7 @@ class PeopleMaker:
         self._skin_weights = strongest(self._body.dense_weights[:SKIN_VERTICES])
         self._used = np.unique(self._body.faces)
 
-    def dress(self, person: Person) -> DressedPerson:
+    def dress(self, person: Person, *, underclothes: bool = False) -> DressedPerson:
         """Build the posed, dressed surface of a person, 1.8 units tall and centred, +Z front."""
         base, skeleton = self._body.shape(person.phenotype)
         transforms = pose_transforms(skeleton, self._poses[person.pose] if person.pose is not None else {})
@@ -263,13 +269,23 @@ class PeopleMaker:
         centre = np.array([rest_centre[0] + hips[0], (low[1] + high[1]) / 2.0, rest_centre[2] + hips[2]])
         head = (_bone_shift(skeleton, transforms, "head") - (centre - rest_centre)) * scale
         in_place = bool(np.abs(head).max() < OUT_OF_PLACE)
-        return DressedPerson(self._merge(layers, centre, scale), in_place)
+        plain = None
+        if underclothes:
+            worn = replace(person, top=UNDERCLOTHES["top"], bottom=UNDERCLOTHES["bottom"], hair=None, hat=None)
+            plain = self._merge(self._layers(worn, base, transforms, barefoot=True), centre, scale)
+        return DressedPerson(self._merge(layers, centre, scale), in_place, plain)
 
     def _layers(
-        self, person: Person, base: Float[np.ndarray, "19158 3"], transforms: Float[np.ndarray, "J 4 4"]
+        self,
+        person: Person,
+        base: Float[np.ndarray, "19158 3"],
+        transforms: Float[np.ndarray, "J 4 4"],
+        *,
+        barefoot: bool = False,
     ) -> list[_Layer]:
         wardrobe = self.wardrobe
-        worn = {slot: wardrobe.pieces[getattr(person, slot)] for slot in ("shoes", "bottom", "top")}
+        slots = ("bottom", "top") if barefoot else ("shoes", "bottom", "top")
+        worn = {slot: wardrobe.pieces[getattr(person, slot)] for slot in slots}
         top, bottom, shoes, hair, hat = person.shades
         colours = {"top": top, "bottom": bottom, "shoes": shoes}
         hem = float(worn["bottom"].fit(base)[:, 1].min())
@@ -280,6 +296,7 @@ class PeopleMaker:
                 color_texture=piece.color_texture,
                 normal_texture=piece.normal_texture,
                 depth_bias=DEPTH_BIAS[slot],
+                label=LABELS.index(slot),
             )
             layers.append(_piece_layer(piece, base, transforms, material, below=hem if slot == "shoes" else None))
         eyes = wardrobe.eyes[person.eyes]
@@ -303,6 +320,7 @@ class PeopleMaker:
                 color_texture=piece.color_texture,
                 normal_texture=piece.normal_texture,
                 depth_bias=DEPTH_BIAS["hat"],
+                label=LABELS.index("hat"),
             )
             layers.append(_piece_layer(piece, base, transforms, material))
         return layers
@@ -324,7 +342,7 @@ class PeopleMaker:
             uvs=self._body.uvs,
             uv_faces=self._body.uv_faces,
             drawn=~np.repeat(quad_hidden, 2),
-            material=Material(color_texture=self.wardrobe.skin(person.skin)),
+            material=Material(color_texture=self.wardrobe.skin(person.skin), label=LABELS.index("skin")),
         )
 
     def _merge(self, layers: list[_Layer], centre: Float[np.ndarray, " 3"], scale: float) -> Surface:
@@ -360,6 +378,7 @@ def _card_material(piece: Piece, tint: tuple[float, ...], slot: str, alpha: floa
         color_texture=piece.color_texture,
         alpha_threshold=alpha,
         depth_bias=DEPTH_BIAS[slot],
+        label=LABELS.index("eyes" if slot == "eyes" else "hair"),
     )
 
 
