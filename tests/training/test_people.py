@@ -129,6 +129,7 @@ def test_only_adults_can_be_made(age: float):
         replace(ADULT, age=age)
 
 
+@pytest.mark.slow
 def test_everyone_drawn_is_an_adult_and_dressed():
     slots = {wear.key: wear.slot for wear in WARDROBE}
     for seed in range(120):
@@ -154,6 +155,7 @@ def test_pose_chances_sum_to_one_and_most_people_stand():
     assert sum(chance for _, words, chance in POSES if words.startswith("standing")) >= 0.65
 
 
+@pytest.mark.slow
 def test_poses_asked_for_are_drawn_as_often_against_each_other_as_before():
     asked = ("sitting", "fighting")  # 0.04 and 4 times 0.0125
     drawn = [draw_person(np.random.default_rng([9, seed]), asked).attributes.pose for seed in range(300)]
