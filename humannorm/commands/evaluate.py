@@ -70,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "humans", help="finished people: a person from all sides, one face, the requested colours"
     )
     humans.add_argument("humans", nargs="+", type=Path, metavar="DIR", help="folders of `generate`")
+    humans.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of shards with pictures of people, for fid64 against them"
+    )
     _add_judge(humans, required=True)
     add_out(humans)
 
@@ -215,9 +218,11 @@ def _save_judged(
 
 def run_humans(args: argparse.Namespace) -> int:
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
-    from humannorm.evaluation.painted import add_human, human_figures, human_table
+    from humannorm.evaluation.likeness import add_likeness, likeness, likeness_table
+    from humannorm.evaluation.painted import add_human, human_figures, human_table, painting_figures, painting_table
     from humannorm.mesh_io import load_mesh
     from humannorm.pipeline import prompt_of
+    from humannorm.training.shards import Shards
 
     judge = find_judge(args.judge)
     prompts = {folder.name: prompt_of(folder) for folder in args.humans}
@@ -225,11 +230,17 @@ def run_humans(args: argparse.Namespace) -> int:
     gallery = Gallery(args.out / "pictures")
     for name, mesh in meshes.items():
         add_human(gallery, name, mesh)
+    shown = Gallery(gallery.folder, list(gallery.pictures))
+    if args.data is not None:
+        add_likeness(gallery, meshes, Shards(args.data, split="held_out"))
     gallery.save()
     judged = run_judges(gallery.folder, judge)
     figures = [human_figures(gallery, judged, name, mesh, prompts[name]) for name, mesh in meshes.items()]
-    text = human_table(figures)
-    _save_judged(args.out, "sheet_humans.png", gallery, figures, text)
+    painted = {folder.name: painting_figures(folder) for folder in args.humans}
+    text = human_table(figures) + painting_table(painted)
+    if args.data is not None:
+        text += "\n\n" + likeness_table(likeness(gallery, judged))
+    _save_judged(args.out, "sheet_humans.png", shown, figures, text)
     print(text)
     return 0
 
