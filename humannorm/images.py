@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.checks import InputError, check_choice, check_tensor
+from humannorm.checks import InputError, check_choice, check_tensor, reading
 from humannorm.files import write_files
 
 __all__ = [

@@ -31,7 +31,7 @@ from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh, prepare_start, start_height
 from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
 from humannorm.guidance import Denoiser
-from humannorm.labels import LABELS, LABELS_OF_PARTS, label_number
+from humannorm.labels import LABELS, LABELS_OF_PARTS, SKIN, label_number
 from humannorm.mesh import Mesh
 from humannorm.request import HumanJob, StartSettings
 from humannorm.rigging import fit_body
@@ -154,6 +154,8 @@ def paint_all_views(
     """
     low = unwrapped(sculpted, export)
     held = held_skin(hold, skin) if skin else None
+    if held is not None and labelled is not None:
+        held = _where_skin(held, labelled)
     return paint_synchronised(
         low,
         prompt,
@@ -183,6 +185,18 @@ def asked_colors(outfit: Outfit, body: Body | None, skin: str) -> Float[Tensor, 
     for label, color in named.items():
         palette[label_number(label)] = torch.tensor(color)
     return palette
+
+
+def _where_skin(
+    held: Callable[[Tensor], tuple[Tensor, Tensor]], labelled: LabelledSurface
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """What is held, but for hair, collars and cuffs that lie close to it."""
+
+    def bare(points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
+        colors, share = held(points)
+        return colors, share * (labelled.labels_at(points) == SKIN)
+
+    return bare
 
 
 def paint_any_mesh(

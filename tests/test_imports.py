@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "rigging": frozenset({"rendering", "distance", "body", "export"}),
     # The assembly.
     "request": frozenset({"models", "body", "geometry", "texture", "export"}),
-    "stages": frozenset({"guidance", "body", "geometry", "texture", "export", "rigging", "request"}),
+    "stages": frozenset({"distance", "guidance", "body", "geometry", "texture", "export", "rigging", "request"}),
     "pipeline": frozenset({"guidance", "geometry", "texture", "export", "request", "stages"}),
     "cluster": frozenset({"guidance", "request", "pipeline"}),
     # Beside the road: how models are made, and how good they and the results are.
@@ -66,7 +66,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "__main__": frozenset({"cli"}),
     "__init__": frozenset({"pipeline"}),  # lazily, for `humannorm.generate`
 }
-NO_MESHES = frozenset({"mesh", "mesh_io", "working_box"})  # guidance knows pictures and latents only
+NO_MESHES = frozenset(
+    {"mesh", "mesh_formats", "mesh_io", "mesh_standing", "working_box"}
+)  # guidance knows pictures and latents only
 ABOVE_ALL = "commands"  # the verbs may call every room
 
 LIGHT_ROOMS = (GROUND - {"warp_runtime", "__version__"}) | {

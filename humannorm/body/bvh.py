@@ -62,7 +62,10 @@ class Motion:
         """The same numbers read as a file whose vertical axis is `up` instead of "y"."""
         if up not in UP_AXES:
             raise InputError(f"up: expected one of {', '.join(UP_AXES)}, got {up!r}")
-        change = torch.tensor(UP_AXES[up], dtype=torch.float32)
+        return self.turned(torch.tensor(UP_AXES[up], dtype=torch.float32))
+
+    def turned(self, change: Float[Tensor, "3 3"]) -> Motion:
+        """In other axes of the world: what was along x is along the first column."""
         return replace(
             self,
             offsets=self.offsets @ change.T,

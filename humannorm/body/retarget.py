@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -71,7 +71,12 @@ def read_motion(motion: Motion, body: Body, up: str | None = None, joints: Mappi
         stance = find_stance(motion, table, up)
     if stance.doubt:
         warnings.warn(stance.doubt, stacklevel=3)
-    return Reading(motion.with_up(stance.up), table, stance, by_name)
+    turned = motion.with_up(stance.up)
+    if up is None and stance.up != "y" and stance.rest_is_upright:
+        # Which way is front is agreed on where y is up only: there a rest looks along z. Elsewhere the rest tells it.
+        turned = turned.turned(stance.facing.T)
+        stance = replace(stance, facing=torch.eye(3))
+    return Reading(turned, table, stance, by_name)
 
 
 def retarget(motion: Motion, body: Body, name: str = "motion") -> Clip:

@@ -61,8 +61,11 @@ class GlbBuilder:
     def accessor(self, index: int) -> Array:
         """The values of an accessor: [N], [N, 2], ... in the file's number type."""
         accessor = self.document["accessors"][index]
-        shape = next(shape for shape, kind in SHAPES.items() if kind == accessor["type"])
-        code = next(code for code, number in COMPONENT_TYPES.items() if number == accessor["componentType"])
+        shapes = [shape for shape, kind in SHAPES.items() if kind == accessor["type"]]
+        codes = [code for code, number in COMPONENT_TYPES.items() if number == accessor["componentType"]]
+        if not shapes or not codes or "sparse" in accessor:
+            raise InputError(f"accessor {index}: expected plain floats or unsigned integers, got others")
+        shape, code = shapes[0], codes[0]
         view = self.document["bufferViews"][accessor["bufferView"]]
         if view.get("byteStride", 0) not in (0, np.dtype(code).itemsize * max(int(np.prod(shape)), 1)):
             raise InputError(f"accessor {index}: expected values one after another, got a stride")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from humannorm.body.skeleton import matrix_to_quaternion, quaternion_to_matrix
 from humannorm.body.skin_binding import JointMotion, SkinBinding
-from humannorm.checks import InputError
+from humannorm.checks import InputError, reading
 from humannorm.export.baked import BakedMesh
 from humannorm.export.gltf import ARRAY_BUFFER, GlbBuilder
 from humannorm.export.topology import Array
@@ -66,6 +66,11 @@ def surface_of_glb(path: Location) -> tuple[GlbBuilder, Mesh]:
     refused with `InputError`.
     """
     source = Path(path)
+    with reading(source, "a plain GLB file"):
+        return _surface(source)
+
+
+def _surface(source: Path) -> tuple[GlbBuilder, Mesh]:
     builder = GlbBuilder.parse(source.read_bytes(), str(source))
     primitive = _only_primitive(builder, str(source))
     for node in builder.document.get("nodes", []):
@@ -73,7 +78,10 @@ def surface_of_glb(path: Location) -> tuple[GlbBuilder, Mesh]:
             raise InputError(f"{source}: expected a mesh that is neither moved nor skinned, got a node that is")
     if primitive.get("mode", 4) != 4 or "indices" not in primitive:
         raise InputError(f"{source}: expected indexed triangles, got another kind of primitive")
-    vertices = torch.from_numpy(builder.accessor(primitive["attributes"]["POSITION"]).copy())
+    position = builder.accessor(primitive["attributes"]["POSITION"])
+    if position.dtype != np.float32:
+        raise InputError(f"{source}: expected positions as numbers of 32 bits, got {position.dtype}")
+    vertices = torch.from_numpy(position.copy())
     faces = torch.from_numpy(builder.accessor(primitive["indices"]).astype(np.int64)).reshape(-1, 3)
     return builder, Mesh(vertices, faces)
 
@@ -90,6 +98,11 @@ class SkinnedFile:
 def read_skinned_glb(path: Location) -> SkinnedFile:
     """The way back from `write_skinned_glb`; for files that it wrote."""
     source = Path(path)
+    with reading(source, "a GLB file of `write_skinned_glb`"):
+        return _skinned(source)
+
+
+def _skinned(source: Path) -> SkinnedFile:
     builder = GlbBuilder.parse(source.read_bytes(), str(source))
     document = builder.document
     if len(document.get("skins", [])) != 1:

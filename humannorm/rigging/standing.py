@@ -36,11 +36,17 @@ class Standing:
     front: float  # azimuth that it faces, degrees, once `up` is up
     pose: str
     distance: float  # mean distance to the body so laid in, of the height
-    margin: float  # of the next best up or front, over that
+    margin: float  # of the next best way that is not only front for back, over that
+    front_margin: float = float("inf")  # of the same with front for back, over that
 
     @property
     def sure(self) -> bool:
+        """But for front and back."""
         return self.distance < HUMAN and self.margin > SURE
+
+    @property
+    def sure_of_front(self) -> bool:
+        return self.sure and self.front_margin > SURE
 
     @property
     def is_ours(self) -> bool:
@@ -62,7 +68,9 @@ def stand(mesh: Mesh, up: str | None = None, front: float | None = None) -> tupl
         note = f"no human is seen in it ({figures}); look at the sheets" if found.distance >= HUMAN else ""
     elif found.sure:
         turned = not found.is_ours and ((up is None and found.up != "y") or (front is None and found.front != 0))
-        note = f"stands with {found.up} up and faces {found.front:g} degrees ({figures}): turned" if turned else ""
+        if turned:
+            note = f"stands with {found.up} up and faces {found.front:g} degrees ({figures}): turned"
+            note += "" if found.sure_of_front else "; front and back look alike, --front says it"
     else:
         kept = (up or "y", 0.0 if front is None else front)
         if found.distance >= HUMAN or (found.up, found.front) != kept:
@@ -83,10 +91,17 @@ def find_standing(mesh: Mesh, *, ups: tuple[str, ...] = UPS, fronts: tuple[float
         found = min((_distance(turned.numpy(), body.numpy()), pose) for pose, body in bodies.items())
         costs[up, front] = found
     best = min(costs, key=lambda way: costs[way][0])
+    opposite = (best[0], (best[1] + 180) % 360)
+    if opposite == ("y", 0.0) and opposite in costs and costs[opposite][0] < SURE * costs[best][0]:
+        best, opposite = opposite, best  # in doubt it faces as the formats say
     distance, pose = costs[best]
-    others = [cost for way, (cost, _) in costs.items() if way != best]
-    margin = min(others, default=float("inf")) / max(distance, 1e-9)
-    return Standing(best[0], best[1], pose, distance, margin)
+    others = [cost for way, (cost, _) in costs.items() if way not in (best, opposite)]
+
+    def over(cost: float) -> float:
+        return cost / max(distance, 1e-9)
+
+    front_margin = over(costs[opposite][0]) if opposite in costs else float("inf")
+    return Standing(*best, pose, distance, over(min(others, default=float("inf"))), front_margin)
 
 
 def _points_of_body(pose: str) -> Float[Tensor, "N 3"]:

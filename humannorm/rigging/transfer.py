@@ -22,7 +22,7 @@ from humannorm.body.linear_blend_skinning import limit_influences
 from humannorm.body.rigs import Rig
 from humannorm.export.flattening import Flattening
 from humannorm.export.topology import Array
-from humannorm.mesh import Mesh, face_normals, vertex_normals, weld
+from humannorm.mesh import Mesh, connected_components, face_normals, vertex_normals, weld
 
 __all__ = ["TransferSettings", "smoothed_weights", "transfer_weights"]
 
@@ -37,6 +37,8 @@ class TransferSettings:
     least_trust: float = 3e-4  # of weights from afar; they are smoothed over smoothing / sqrt(least_trust)
     hand_reach: float = 0.02  # what is farther from a hand than this does not follow it
     arm_reach: float = 0.06  # ... from an arm
+    small_piece: float = 0.12  # a separate piece of no more than this from corner to corner moves as one
+    loose_piece: float = 0.009  # ... and so does a larger one that comes no nearer to the body than this
 
 
 HAND = ("wrist", "metacarpal", "finger")
@@ -57,9 +59,39 @@ def transfer_weights(
     copied, distance = _copied_weights(vertices, vertex_normals(vertices, faces), body, rig, settings)
     trust = (1 + (distance / height / settings.trusted) ** 2) ** -2
     trust = np.maximum(trust, settings.least_trust)
+    for piece in _loose_pieces(vertices.numpy(), faces, body, settings):
+        copied[piece], trust[piece] = _weights_beside(vertices.numpy()[piece], body, rig), 1.0
     dense = smoothed_weights(copied, trust, vertices.numpy(), faces.numpy(), settings.smoothing * height)
     joints, weights = limit_influences(torch.from_numpy(dense).float())
     return joints[inverse], weights[inverse]
+
+
+def _loose_pieces(vertices: Array, faces: Int64[Tensor, "F 3"], body: Body, settings: TransferSettings) -> list[Array]:
+    """Vertices of each piece that hangs together, is not the human itself, and is small or far from the body: rings,
+    buttons, eyes, a ball before the hand. Such follow what is nearest and are not torn between two limbs."""
+    label = connected_components(faces, len(vertices)).numpy()
+    count = int(label.max(initial=-1)) + 1
+    if count < 2:
+        return []
+    height = body.height_m / body.metres_per_unit
+    used = np.bincount(label[faces.numpy().ravel()], minlength=count) > 0
+    order = np.argsort(label, kind="stable")
+    groups = np.split(order, np.cumsum(np.bincount(label, minlength=count))[:-1])
+    sizes = np.array([np.linalg.norm(np.ptp(vertices[group], axis=0)) if len(group) else 0.0 for group in groups])
+    away = cKDTree(body.vertices.numpy()).query(vertices)[0]
+    return [
+        group
+        for number, group in enumerate(groups)
+        if used[number] and number != int(sizes.argmax())
+        and (sizes[number] <= settings.small_piece * height or away[group].min() > settings.loose_piece * height)
+    ]  # fmt: skip
+
+
+def _weights_beside(piece: Array, body: Body, rig: Rig) -> Array:
+    """Dense weights [J] of the body's vertex that lies nearest to a piece."""
+    distance, nearest = cKDTree(body.vertices.numpy()).query(piece)
+    donor = int(nearest[distance.argmin()])
+    return torch.zeros(len(rig.parents)).scatter_add(0, rig.weight_joints[donor], rig.weights[donor]).numpy()
 
 
 def _copied_weights(

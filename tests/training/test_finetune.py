@@ -235,6 +235,7 @@ def test_small_model_from_nothing(people_shards, tmp_path):
     assert load_file(weak)["conv_in.weight"].shape[1] == 6
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_training(tiny_sd, people_shards, tmp_path):
     data = people_shards(shards=1, size=64)
     fine_tune("normal", tiny_sd("epsilon"), data, tmp_path, FineTuneConfig(loop=LOOP), device="cpu")

@@ -19,7 +19,7 @@ import torch
 from humannorm.cameras import orbit
 from humannorm.checks import InputError
 from humannorm.training import assets as assets_module
-from humannorm.training import wardrobe
+from humannorm.training import clothes
 from humannorm.training.assets import (
     CC0_PROXIES,
     CC0_SKINS,
@@ -33,6 +33,7 @@ from humannorm.training.assets import (
     verify_archive,
 )
 from humannorm.training.captions import COLOURS
+from humannorm.training.clothes import WARDROBE, connected_parts, nearest_points, tintable
 from humannorm.training.people import POSES, PeopleMaker, Person, draw_person
 from humannorm.training.people_body import (
     ADULT_AGE,
@@ -43,7 +44,6 @@ from humannorm.training.people_body import (
     strongest,
 )
 from humannorm.training.people_render import draw_pictures
-from humannorm.training.wardrobe import WARDROBE, connected_parts, nearest_points, tintable
 
 HAVE_PEOPLE = unpacked_dir(default_assets_dir()).is_dir() and importlib.util.find_spec("anny") is not None
 needs_assets = pytest.mark.skipif(
@@ -129,6 +129,7 @@ def test_only_adults_can_be_made(age: float):
         replace(ADULT, age=age)
 
 
+@pytest.mark.slow
 def test_everyone_drawn_is_an_adult_and_dressed():
     slots = {wear.key: wear.slot for wear in WARDROBE}
     for seed in range(120):
@@ -154,6 +155,7 @@ def test_pose_chances_sum_to_one_and_most_people_stand():
     assert sum(chance for _, words, chance in POSES if words.startswith("standing")) >= 0.65
 
 
+@pytest.mark.slow
 def test_poses_asked_for_are_drawn_as_often_against_each_other_as_before():
     asked = ("sitting", "fighting")  # 0.04 and 4 times 0.0125
     drawn = [draw_person(np.random.default_rng([9, seed]), asked).attributes.pose for seed in range(300)]
@@ -305,7 +307,7 @@ def test_wrinkles_show_in_the_normals(maker: PeopleMaker):
 @needs_assets
 def test_every_suit_falls_into_a_top_and_a_bottom(maker: PeopleMaker):
     pieces = maker.wardrobe.pieces
-    for wear in wardrobe.WARDROBE:
+    for wear in clothes.WARDROBE:
         if wear.slot in ("top", "bottom"):
             assert pieces[wear.key].hidden_body.any()
             assert len(pieces[wear.key].faces) < len(load_proxy(default_assets_dir(), wear.proxy).faces)
