@@ -10,7 +10,7 @@ import torch
 from humannorm.body import completed, load_body, outfit_of_words, shape_of_words
 from humannorm.cameras import orbit
 from humannorm.geometry.outfits import dress
-from humannorm.geometry.pictures import shaded_views
+from humannorm.rendering.shaded import shaded_views
 from humannorm.images import contact_sheet, save_png
 from humannorm.labels import label_picture
 from humannorm.rendering import render
