@@ -16,8 +16,8 @@ from torch import Tensor
 from benchmarks.harness import machine, measure, table, timing_rows, version
 from benchmarks.human import human
 from humannorm.export import ExportSettings, decimate, export_mesh, unwrap
-from humannorm.export.baking import find_texels
 from humannorm.mesh import Mesh
+from humannorm.rendering.texels import find_texels
 
 OURS, PEER = "humannorm", "xatlas"
 SIZE, PADDING = 2048, 8

@@ -16,18 +16,18 @@ from torch import Tensor
 
 from benchmarks.harness import Timings, machine, measure, table, timing_rows
 from benchmarks.human import human
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.fields.hash_grid import GridLayout, HashGridEncoding
 from humannorm.geometry.band import Band, band_at_points, box_field, settle_band
 from humannorm.geometry.fields import DenseFieldSettings, FieldSettings, HashFieldSettings, make_field
 from humannorm.geometry.fitting import fit_field
-from humannorm.geometry.hash_grid import GridLayout, HashGridEncoding
 from humannorm.geometry.lattice import CELL_TETRAHEDRA, Lattice
 from humannorm.geometry.marching import marching_tetrahedra
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.geometry.start import prepare_start
 from humannorm.mesh import Mesh, is_watertight
 
 OURS = "humannorm"
-ACTIVE = 8  # levels at the start of the published course
+ACTIVE = 8  # levels at the start of the published run
 
 
 def run(rounds: int, threads: int | None, quick: bool) -> None:

@@ -1,4 +1,4 @@
-"""The human that is measured on: the neutral adult of `humannorm.body`, its faces split to the number asked for."""
+"""The human that is measured on: the neutral adult of `humannorm.body`, its faces split to the requested number."""
 
 from __future__ import annotations
 

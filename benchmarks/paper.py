@@ -15,13 +15,14 @@ import torch
 
 from benchmarks.harness import machine, peak_gigabytes, table
 from humannorm.body import load_body
-from humannorm.geometry.sculpt import STAGES, SculptProgress, sculpt
+from humannorm.geometry.sculpt import STAGES, sculpt
 from humannorm.geometry.settings import preset
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import extract_mesh, start_state
-from humannorm.guidance import DiffusersGuide
+from humannorm.guidance import DiffusersDenoiser
 from humannorm.mesh import is_watertight
 from humannorm.models import bundled_folder
+from humannorm.optimisation import OptimiserProgress
 
 STEPS, QUICK_STEPS = 24, 3
 SCHEDULER = {  # of SD1.5
@@ -33,7 +34,7 @@ SCHEDULER = {  # of SD1.5
 }
 
 
-def random_sd15(device: torch.device) -> DiffusersGuide:
+def random_sd15(device: torch.device) -> DiffusersDenoiser:
     """UNet, VAE and text encoder as in SD1.5's configuration files, freshly drawn. The vocabulary is the small model's:
     random embeddings know no words."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -56,7 +57,7 @@ def random_sd15(device: torch.device) -> DiffusersGuide:
     }  # fmt: skip
     tokenizer = CLIPTokenizer.from_pretrained(Path(bundled_folder()) / "tokenizer", local_files_only=True)
     moved = {name: part.to(device) for name, part in parts.items()}
-    return DiffusersGuide(tokenizer=tokenizer, scheduler_config=SCHEDULER, **moved)
+    return DiffusersDenoiser(tokenizer=tokenizer, scheduler_config=SCHEDULER, **moved)
 
 
 def run(rounds: int, threads: int | None, quick: bool) -> None:
@@ -77,10 +78,10 @@ def run(rounds: int, threads: int | None, quick: bool) -> None:
         flush=True,
     )
     steps = QUICK_STEPS if quick else STEPS
-    seen: list[SculptProgress] = []
+    seen: list[OptimiserProgress] = []
     begin, begin_processor = time.monotonic(), time.process_time()
 
-    def look(progress: SculptProgress) -> bool:
+    def look(progress: OptimiserProgress) -> bool:
         seen.append(progress)
         clock, processor = time.monotonic() - begin, time.process_time() - begin_processor
         print(

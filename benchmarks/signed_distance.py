@@ -12,7 +12,7 @@ import torch
 from benchmarks.distance_peers import PEERS, Distance
 from benchmarks.harness import machine, measure, table, timing_rows, trial
 from benchmarks.human import human, query_points
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh
 
 OURS = "humannorm"

@@ -9,10 +9,11 @@ import torch
 
 from benchmarks.harness import machine, table
 from humannorm.body import load_body
-from humannorm.guidance import DiffusersGuide
+from humannorm.guidance import DiffusersDenoiser
 from humannorm.models import camera_plan
+from humannorm.optimisation import OptimiserProgress
 from humannorm.texture.fields import UvColorSettings
-from humannorm.texture.paint import STAGES, PaintProgress, paint
+from humannorm.texture.paint import STAGES, paint
 from humannorm.texture.perceptual import make_perceptual
 from humannorm.texture.settings import QUICK, TextureSettings
 from humannorm.texture.state import start_state
@@ -24,7 +25,7 @@ WARM_UP = 2  # steps that are not counted: compilation, caches, first touch of m
 def run(rounds: int, threads: int | None, quick: bool) -> None:
     torch.set_num_threads(threads or os.cpu_count() or 1)
     print(machine(torch.get_num_threads(), ["torch", "warp-lang", "diffusers"]))
-    guide = DiffusersGuide.load("bundled", control=True)
+    guide = DiffusersDenoiser.load("bundled", control=True)
     plan = camera_plan("bundled") or QUICK.plan
     steps = WARM_UP + (3 if quick else 4 * rounds)
     coarse = dataclasses.replace(QUICK, plan=plan, coarse_steps=steps, steps=steps)
@@ -45,12 +46,12 @@ def run(rounds: int, threads: int | None, quick: bool) -> None:
     print(table(["step", "networks, ms", "render", "gradient", "update", "all over networks"], rows))
 
 
-def _seconds(guide: DiffusersGuide, settings: TextureSettings) -> dict[str, float]:
+def _seconds(guide: DiffusersDenoiser, settings: TextureSettings) -> dict[str, float]:
     """Time of all counted steps by stage."""
     mesh = load_body().to_mesh(uvs=isinstance(settings.field, UvColorSettings))
     before: list[dict[str, float]] = []
 
-    def look(progress: PaintProgress) -> None:
+    def look(progress: OptimiserProgress) -> None:
         if progress.step <= WARM_UP:
             before.append(dict(progress.times.seconds))
         after.append(dict(progress.times.seconds))

@@ -28,8 +28,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .checks import InputError, check_choice, check_range, check_tensor
-from .schedules import Schedule, constant, step
+from humannorm.checks import InputError, check_choice, check_range, check_tensor
+from humannorm.schedules import Schedule, constant, step
 
 __all__ = [
     "CAMERA_PLANS",
@@ -42,12 +42,15 @@ __all__ = [
     "Crop",
     "Part",
     "View",
+    "crop_cameras",
     "evaluation_cameras",
     "orbit",
+    "parse_views",
     "sample_cameras",
     "target_cameras",
     "turntable",
     "view_label",
+    "view_name",
     "wrap_degrees",
 ]
 
@@ -71,6 +74,31 @@ def view_label(azimuth: float) -> View:
     if abs(angle) > 135.0:
         return "back"
     return "left" if angle > 0 else "right"
+
+
+def parse_views(text: str, name: str = "views") -> tuple[float, ...]:
+    """'front,left,30' as azimuths in degrees: names of `VIEWS` or numbers, parted by commas. name: for messages."""
+    azimuths: list[float] = []
+    for word in filter(None, (word.strip().lower() for word in text.split(","))):
+        try:
+            azimuth = VIEW_AZIMUTHS[word] if word in VIEW_AZIMUTHS else float(word)
+        except ValueError:
+            raise InputError(f"{name}: expected front, left, back, right or degrees, got {word!r}") from None
+        if not abs(azimuth) <= 360:
+            raise InputError(f"{name}: expected degrees from -360 to 360, got {word}")
+        azimuths.append(azimuth)
+    if not azimuths:
+        raise InputError(f"{name}: expected at least one of front, left, back, right or degrees, got {text!r}")
+    return tuple(azimuths)
+
+
+def view_name(azimuth: float) -> str:
+    """How a picture's name says its view: front, left, back, right where exact, else degrees such as 030 or m045."""
+    angle = wrap_degrees(azimuth)
+    for name, exact in VIEW_AZIMUTHS.items():
+        if angle == exact:
+            return name
+    return ("m" if angle < 0 else "") + f"{abs(angle):0>3.6g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +228,18 @@ class CameraPlan:
     crops: tuple[Crop, ...]
     fov_y: tuple[float, float] = (40.0, 45.0)  # degrees
     azimuth: tuple[float, float] = (-180.0, 180.0)  # degrees
+
+    def crop(self, part: str) -> Crop:
+        """The plan's crop of a part."""
+        for crop in self.crops:
+            if crop.part == part:
+                return crop
+        raise InputError(f"part: expected one of {', '.join(crop.part for crop in self.crops)}, got {part}")
+
+    @property
+    def widest(self) -> Crop:
+        """The crop that shows most."""
+        return min(self.crops, key=lambda crop: crop.zoom)
 
     def aimed(self, move: Callable[[Part, tuple[float, float, float]], tuple[float, float, float]]) -> CameraPlan:
         """The plan with every crop's look-at point moved, such as along with a posed body."""
@@ -331,6 +371,29 @@ def orbit(
     )
 
 
+def crop_cameras(
+    plan: CameraPlan,
+    crop: Crop,
+    azimuths: Sequence[float],
+    *,
+    elevation: float | Sequence[float] = 0.0,
+    distance: float | None = None,
+    fov_y: float | None = None,
+) -> Cameras:
+    """Cameras at these azimuths that frame what a plan's crop does. Distance and angle default to the middle of the
+    plan's ranges; the look-at point is off the axis where a posed body's part is."""
+    cameras = orbit(
+        azimuths,
+        elevation=elevation,
+        distance=sum(plan.distance) / 2 if distance is None else distance,
+        fov_y=sum(plan.fov_y) / 2 if fov_y is None else fov_y,
+        part=crop.part,
+        zoom=crop.zoom,
+    )
+    aim = torch.tensor([[crop.target_x, crop.target_y, crop.target_z]])
+    return dataclasses.replace(cameras, target=aim.repeat(len(azimuths), 1))
+
+
 def turntable(count: int, *, elevation: float = 5.0, part: Part = "full", **framing: float) -> Cameras:
     """`count` evenly spaced views of a full turn, beginning at the front and going to the subject's left."""
     check_range("count", count, 1, math.inf)
@@ -362,18 +425,9 @@ def target_cameras(plan: CameraPlan, count: int, generator: torch.Generator) -> 
     if TEXTURE_CAMERA_PLANS.get(plan.name) == plan:
         return evaluation_cameras(plan.name, generator, each * len(plan.crops))
     low, high = plan.elevation
-    distance, fov_y = sum(plan.distance) / 2, sum(plan.fov_y) / 2
+    azimuths = [360.0 * i / each for i in range(each)]
     turns = []
     for crop in plan.crops:
         elevations = low + (high - low) * torch.rand(each, generator=generator, device=generator.device)
-        turn = orbit(
-            [360.0 * i / each for i in range(each)],
-            elevation=elevations.tolist(),
-            distance=distance,
-            fov_y=fov_y,
-            part=crop.part,
-            zoom=crop.zoom,
-        )
-        aim = torch.tensor([[crop.target_x, crop.target_y, crop.target_z]])  # off the axis for a posed body's parts
-        turns.append(dataclasses.replace(turn, target=aim.repeat(each, 1)))
+        turns.append(crop_cameras(plan, crop, azimuths, elevation=elevations.tolist()))
     return Cameras.concatenate(turns)

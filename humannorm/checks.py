@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-__all__ = ["InputError", "check_choice", "check_range", "check_same_device", "check_tensor"]
+__all__ = ["InputError", "check_choice", "check_range", "check_same_device", "check_tensor", "reading"]
 
 Kind = Literal["float", "int", "bool", "any"]
 
@@ -58,6 +60,34 @@ def check_choice(name: str, value: object, choices: Collection[object]) -> None:
     """Raise ``InputError`` unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise InputError(f"{name}: expected one of {', '.join(map(str, choices))}, got {value!r}")
+
+
+@contextmanager
+def reading(path: str | Path, what: str) -> Iterator[None]:
+    """For the reader of a file: every fault inside becomes an `InputError` that begins with its name.
+
+    what: what the file should be, such as "a whole GLB file". Broken files lead readers into errors of every kind
+    where no check meets the fault first. Only those of the disk pass as they are.
+    """
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if message.startswith(str(path)) else f"{path}: {message}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise InputError(f"{path}: expected {what}, got one that cannot be read ({error})") from error
+    except (
+        ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError,
+        TypeError, ValueError,
+    ) as error:  # fmt: skip
+        raise InputError(f"{path}: expected {what}, got one that fails ({_in_short(error)})") from error
+
+
+def _in_short(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:160]} ..."
 
 
 def _is_kind(value: torch.Tensor, kind: Kind) -> bool:

@@ -1,6 +1,6 @@
 """The command line: ``humannorm VERB ...``, one module of `humannorm.commands` per verb, imported when it is called.
 
-Exit status 0 means that all that was asked for exists, 1 an error (one sentence on standard error; with ``--debug`` the
+Exit status 0 means that all that was requested exists, 1 an error (one sentence on standard error; with ``--debug`` the
 traceback), 2 a wrong call, 130 an interruption.
 """
 
@@ -13,7 +13,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
-from . import __version__
+from humannorm import __version__
+from humannorm.processor import prepare_threads
 
 __all__ = ["VERBS", "main"]
 
@@ -56,6 +57,7 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit status."""
+    prepare_threads()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
         words = ["--help"]
@@ -83,7 +85,7 @@ def _command(verb: str) -> ModuleType:
 
 def _is_for_the_user(error: Exception) -> bool:
     """Whether the message says all: wrong input, a file or a missing optional package. The rest are faults of ours."""
-    from .checks import InputError
+    from humannorm.checks import InputError
 
     return isinstance(error, (InputError, OSError, ImportError))
 

@@ -17,7 +17,9 @@ from typing import Any
 import torch
 
 from humannorm.checks import InputError
-from humannorm.pipeline import HumanJob, make_human
+from humannorm.pipeline import make_human
+from humannorm.processor import network_precision
+from humannorm.request import HumanJob
 
 __all__ = ["Outcome", "make_humans"]
 
@@ -32,7 +34,7 @@ class Outcome:
     error: str | None  # what went wrong, in words
 
 
-def make_humans(address: str, jobs: Mapping[Path, HumanJob], *, models: str, device: torch.device) -> Iterator[Outcome]:
+def make_humans(address: str, jobs: Mapping[Path, HumanJob], *, device: torch.device) -> Iterator[Outcome]:
     """Make every job's human on a Ray cluster and write its files into its folder; one outcome each, as they end.
 
     address: as `ray.init` takes it, such as "auto", "10.0.0.1:6379" or "ray://10.0.0.1:10001". A machine takes as many
@@ -44,6 +46,10 @@ def make_humans(address: str, jobs: Mapping[Path, HumanJob], *, models: str, dev
     except ImportError as error:
         raise ImportError("Ray is needed to hand prompts to a cluster: pip install 'humannorm[ray]'") from error
 
+    def decided(job: HumanJob) -> HumanJob:  # "auto" is what it is here, whatever the other machine can do
+        precision = network_precision(job.request.precision, device)
+        return dataclasses.replace(job, request=dataclasses.replace(job.request, precision=precision))
+
     threads = torch.get_num_threads()
     _check_reachable(address)
     try:
@@ -52,7 +58,7 @@ def make_humans(address: str, jobs: Mapping[Path, HumanJob], *, models: str, dev
         raise InputError(f"--ray: expected the address of a running Ray cluster, got {address!r} ({error})") from error
     try:
         task = ray.remote(num_cpus=threads, num_gpus=int(device.type == "cuda"), max_retries=2)(_make_remotely)
-        waiting = {task.remote(job, models, device.type, threads): index for index, job in enumerate(jobs.values())}
+        waiting = {task.remote(decided(job), device.type, threads): index for index, job in enumerate(jobs.values())}
         folders = list(jobs)
         while waiting:
             (ended,), _ = ray.wait(list(waiting), num_returns=1)
@@ -68,7 +74,7 @@ def make_humans(address: str, jobs: Mapping[Path, HumanJob], *, models: str, dev
 
 
 def _check_reachable(address: str) -> None:
-    """Refuse a host and port where nobody listens: Ray itself would go on asking for minutes."""
+    """Refuse a host and port where nobody listens: Ray itself would go on trying for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return  # "auto" and the like
@@ -78,12 +84,12 @@ def _check_reachable(address: str) -> None:
         raise InputError(f"--ray: expected the address of a running Ray cluster, got {address!r} ({error})") from error
 
 
-def _make_remotely(job: HumanJob, models: str, device: str, threads: int) -> dict[str, bytes]:
+def _make_remotely(job: HumanJob, device: str, threads: int) -> dict[str, bytes]:
     """One job on a machine of the cluster: the bytes of the files that it made, by name."""
     from humannorm.guidance import find_guides
 
     torch.set_num_threads(threads)
-    guides = find_guides(models, torch.device(device))
+    guides = find_guides(job.request.models, torch.device(device), precision=job.request.precision)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "human"
         make_human(job, guides, out, device=device)
@@ -92,7 +98,7 @@ def _make_remotely(job: HumanJob, models: str, device: str, threads: int) -> dic
 
 def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
     """The files of a job; its record last, as it says that all is there."""
-    from humannorm.export.files import write_files
+    from humannorm.files import write_files
     from humannorm.pipeline import RECORD
 
     for name in sorted(files, key=lambda name: name == RECORD):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .checks import InputError, check_tensor
+from humannorm.checks import InputError, check_choice, check_tensor
+from humannorm.files import write_files
 
-__all__ = ["contact_sheet", "from_network", "lab_from_srgb", "load_png", "save_png", "to_network", "to_pil"]
+__all__ = [
+    "contact_sheet",
+    "encode_image",
+    "from_network",
+    "lab_from_srgb",
+    "load_png",
+    "save_png",
+    "to_network",
+    "to_pil",
+]
+
+MOST_PIXELS = 2**27  # of a picture that is read
 
 # IEC 61966-2-1 primaries to CIE XYZ, and the white D65 that they add up to.
 _XYZ_FROM_RGB = (
@@ -59,32 +72,41 @@ def to_pil(image: Float[Tensor, "H W *C"]) -> Any:
     return Image.fromarray((image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
 
 
+def encode_image(image: Float[Tensor, "H W C"], kind: str = "png") -> bytes:
+    """PNG, or JPEG of quality 95 without chroma subsampling."""
+    check_choice("image format", kind, ("png", "jpeg"))
+    stream = io.BytesIO()
+    if kind == "png":
+        to_pil(image).save(stream, format="PNG", compress_level=4)
+    else:
+        to_pil(image).save(stream, format="JPEG", quality=95, subsampling=0)
+    return stream.getvalue()
+
+
 def save_png(path: str | os.PathLike[str], image: Float[Tensor, "H W *C"]) -> None:
     """Write an 8-bit PNG; the file appears whole or not at all. Folders on the way are made."""
-    picture = to_pil(image)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        picture.save(partial, format="PNG")
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    stream = io.BytesIO()
+    to_pil(image).save(stream, format="PNG")
+    write_files({Path(path): stream.getvalue()})
 
 
 def load_png(path: str | os.PathLike[str]) -> Float[Tensor, "H W C"]:
     """Read a picture file as float 0..1: [H,W,3], or [H,W,4] if it has an alpha channel."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    import warnings
 
-    try:
+    import numpy as np
+    from PIL import Image
+
+    with reading(path, "a whole picture file"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(path) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise InputError(f"expected at most {MOST_PIXELS} pixels, got {picture.width} x {picture.height}")
+            if picture.mode.startswith("I"):  # 16 bits of grey, which PIL would clip
+                grey = torch.from_numpy(np.array(picture, dtype=np.float32)) / 65535.0
+                return grey.clamp(0, 1)[..., None].repeat(1, 1, 3)
             picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
             return torch.from_numpy(np.array(picture)).float() / 255.0
-    except (UnidentifiedImageError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise InputError(f"{path}: expected a whole picture file, got one that cannot be read ({error})") from error
 
 
 def contact_sheet(

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from .checks import InputError, check_same_device, check_tensor
+from humannorm.checks import InputError, check_same_device, check_tensor
 
 __all__ = [
     "Mesh",
@@ -248,7 +248,7 @@ def to_trimesh(mesh: Mesh) -> Any:
 
     visual = None
     if mesh.uvs is not None and (mesh.texture is not None or mesh.colors is None):
-        from .images import to_pil
+        from humannorm.images import to_pil
 
         image = None if mesh.texture is None else to_pil(mesh.texture)
         material = trimesh.visual.material.PBRMaterial(baseColorTexture=image)
@@ -271,6 +271,6 @@ def from_trimesh(source: Any) -> Mesh:
     Normals are kept where the file brought them, so texture seams stay smooth. Face colours split the vertices where
     two colours meet.
     """
-    from .mesh_io import convert_trimesh
+    from humannorm.mesh_io import convert_trimesh
 
     return convert_trimesh(source)

@@ -9,48 +9,35 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from .checks import InputError
+from humannorm.checks import InputError
+from humannorm.optimiser_settings import OptimiserSettings
 
 __all__ = [
+    "Callback",
     "GuardedAdamW",
     "OptimiserProgress",
     "OptimiserRun",
-    "OptimiserSettings",
     "OptimiserState",
     "RunError",
     "StageTimes",
+    "load_optimiser_state",
     "read_state_file",
     "save_loss_plot",
+    "save_optimiser_state",
     "tensors_below",
     "write_state_file",
 ]
 
 CHECKPOINT_SECONDS = 45.0  # at most this long between two checkpoints
 SCALE_MEMORY = 0.95  # of the running mean of the gradient norm
-
-
-@runtime_checkable
-class OptimiserSettings(Protocol):
-    """The numbers that the settings of every stage have."""
-
-    @property
-    def steps(self) -> int: ...
-    @property
-    def betas(self) -> tuple[float, float]: ...
-    @property
-    def epsilon(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def max_gradient_growth(self) -> float: ...
-    @property
-    def max_rejections(self) -> int: ...
 
 
 @runtime_checkable
@@ -67,24 +54,7 @@ class OptimiserState(Protocol):
     def history(self) -> Tensor | None: ...
 
 
-@runtime_checkable
-class OptimiserProgress(Protocol):
-    """What the progress report of every stage tells."""
-
-    @property
-    def step(self) -> int: ...
-    @property
-    def steps(self) -> int: ...
-    @property
-    def times(self) -> StageTimes: ...
-    @property
-    def rejected(self) -> str | None: ...
-    @property
-    def seconds_left(self) -> float: ...
-
-
 State = TypeVar("State", bound=OptimiserState)
-Progress = TypeVar("Progress", bound=OptimiserProgress)
 
 
 class RunError(RuntimeError):
@@ -96,7 +66,7 @@ class RunError(RuntimeError):
 
 
 class StageTimes:
-    """Seconds spent so far, stage by stage. The stage `networks` is all that is asked of diffusion models and VAE."""
+    """Seconds spent so far, stage by stage. The stage `networks` is all calls of diffusion models and VAE."""
 
     def __init__(self, stages: Iterable[str], device: torch.device) -> None:
         self.seconds = dict.fromkeys(stages, 0.0)
@@ -114,6 +84,25 @@ class StageTimes:
     def overhead(self) -> float:
         """Time of all stages over the time of the networks alone."""
         return sum(self.seconds.values()) / max(self.seconds["networks"], 1e-9)
+
+
+@dataclass(frozen=True, eq=False)
+class OptimiserProgress:
+    """What the callback sees after every step. Returning False from the callback ends the run there."""
+
+    stage: str  # "sculpt", "coarse" or "fine"
+    step: int  # steps done
+    steps: int
+    losses: dict[str, float]  # by the stage's `LOSS_NAMES`
+    picture: Float[Tensor, "H W 3"]  # first view of the step, 0..1: normals while sculpting, colours while painting
+    target: Float[Tensor, "H W 3"] | None  # of that view, where the step had one
+    faces: int  # of the surface
+    times: StageTimes
+    rejected: str | None  # why this step's update was not taken
+    seconds_left: float
+
+
+Callback = Callable[[OptimiserProgress], bool | None]
 
 
 class GuardedAdamW:
@@ -149,7 +138,7 @@ class GuardedAdamW:
         self._adamw.zero_grad()
 
     def step(self, number: int, rate: float | None = None) -> tuple[float, str | None]:
-        """One step, at another learning rate if asked for; the gradient's norm, and why the step was not taken if so.
+        """One step, at another learning rate if given; the gradient's norm, and why the step was not taken if so.
 
         number: of the step, for the message.
         """
@@ -183,7 +172,7 @@ class GuardedAdamW:
         return moments or None
 
 
-class OptimiserRun(ABC, Generic[State, Progress]):
+class OptimiserRun(ABC, Generic[State]):
     """The moving parts of one run of a stage. What a step changes beside the parameters it changes in `completing`, or
     it can `undo` it: so an interruption anywhere leaves the last whole step.
 
@@ -212,7 +201,7 @@ class OptimiserRun(ABC, Generic[State, Progress]):
         self._is_whole = True  # False while a step's results are being taken over
 
     @abstractmethod
-    def advance(self) -> Progress:
+    def advance(self) -> OptimiserProgress:
         """One step: gradients into the parameters, then `completing`."""
 
     @abstractmethod
@@ -247,7 +236,7 @@ class OptimiserRun(ABC, Generic[State, Progress]):
         """By the mean pace of this run, once a step is done."""
         return (time.monotonic() - self._begin) / (self.step - self._first_step) * (self._steps - self.step)
 
-    def finish(self, callback: Callable[[Progress], bool | None] | None, checkpoint: Path | None) -> State:
+    def finish(self, callback: Callback | None, checkpoint: Path | None) -> State:
         """Step until the settings' `steps`, the callback's False, or too many rejections in a row (`RunError`).
 
         The checkpoint is of a whole step at every time, also after an exception from anywhere.
@@ -303,9 +292,49 @@ def read_state_file(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
     except (SafetensorError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: expected a {what} state (safetensors), got a broken file: {error}") from error
-    if numbers.get("format") != form:
-        raise InputError(f"{path}: expected the format {form!r}, got {numbers.get('format')!r}")
+    said = numbers.get("format") if isinstance(numbers, dict) else None
+    if said != form:
+        raise InputError(f"{path}: expected the format {form!r}, got {said!r}")
     return tensors, numbers
+
+
+def save_optimiser_state(
+    path: str | Path,
+    form: str,
+    state: OptimiserState,
+    tensors: Mapping[str, Tensor],
+    numbers: Mapping[str, Any],
+    generator: torch.Generator | None = None,
+) -> None:
+    """Write the state of a stage: its own tensors and numbers, and what every state carries. form: the file's format.
+
+    generator: its state is kept too, so that a resumed run draws what the unbroken one would have drawn.
+    """
+    whole = {**tensors, **{f"moments.{name}": value for name, value in (state.moments or {}).items()}}
+    if state.history is not None:
+        whole["history"] = state.history
+    if generator is not None:
+        whole["generator"] = generator.get_state()
+    write_state_file(path, whole, {"format": form, **numbers})
+
+
+def load_optimiser_state(
+    path: str | Path, what: str, form: str, generator: torch.Generator | None, device: torch.device | str
+) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+    """Tensors and numbers that `save_optimiser_state` wrote, and the fields of every `OptimiserState` by name.
+
+    The generator is set to where it was, if the file knows.
+    """
+    tensors, numbers = read_state_file(path, what, form, device)
+    if generator is not None and "generator" in tensors:
+        generator.set_state(tensors["generator"].cpu())
+    carried = {
+        "step": numbers["step"],
+        "moments": tensors_below("moments.", tensors) or None,
+        "gradient_scale": numbers["gradient_scale"],
+        "history": tensors.get("history"),
+    }
+    return tensors, numbers, carried
 
 
 def tensors_below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -314,7 +343,7 @@ def tensors_below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def save_loss_plot(path: Path, history: Tensor | None, names: Sequence[str], *, logarithmic: bool) -> None:
-    """The course of every term that was ever above zero. history: [steps, names]."""
+    """The curve of every term that was ever above zero. history: [steps, names]."""
     from matplotlib.figure import Figure
 
     rows = torch.zeros(0, len(names)) if history is None else history.cpu()

@@ -11,8 +11,9 @@ What a finished run leaves in its folder:
 | `run.json` | prompt, every setting, seed, versions; facts, times and memory of the stages | all but `measured` |
 | `work/` | the checkpoints of the optimisers; may be deleted when the run is done | |
 
-"The same bytes" holds for the same prompt, settings, seed, weights, versions and number of threads on a CPU, whether or
-not the run was killed and resumed on the way. While it lasts, `preview.png` shows the last view drawn.
+"The same bytes" holds for the same prompt, settings, seed, weights, versions, precision and number of threads on one
+kind of CPU, whether or not the run was killed and resumed on the way. While it lasts, `preview.png` shows the last view
+drawn.
 """
 
 from __future__ import annotations
@@ -34,90 +35,40 @@ import torch
 from torch import Tensor
 
 from humannorm import __version__
-from humannorm.body.worn import Worn, solids_of
-from humannorm.checks import InputError, check_choice
-from humannorm.mesh import Mesh
+from humannorm.checks import InputError, reading
+from humannorm.processor import waiting_policy
 from humannorm.prompts import Prompts
+from humannorm.request import HumanJob, HumanRequest, job_of, pick_device
 from humannorm.schedules import Schedule
 
 if TYPE_CHECKING:
-    from humannorm.body import Body
-    from humannorm.export import ExportSettings
-    from humannorm.geometry.settings import GeometrySettings
     from humannorm.guidance import StageGuides
+    from humannorm.texture.multiview import MultiviewSettings
     from humannorm.texture.settings import TextureSettings
+    from humannorm.texture.state import TextureState
 
 __all__ = [
-    "PRESETS",
     "SAME_BYTES",
     "STAGES",
-    "HumanJob",
-    "HumanSettings",
     "Progress",
+    "generate",
     "is_finished",
     "make_human",
-    "preset",
     "prompt_of",
+    "refuse_started",
 ]
 
-PRESETS = ("quick", "standard", "paper")
 STAGES = ("sculpt", "paint", "export", "show")
 SAME_BYTES = ("human.glb", "sculpt.glb", "sheet_human.png", "turntable.webp", "index.html")
 """Files of a run that a repeated or resumed one makes again to the byte."""
 RECORD = "run.json"
 FORMAT = "humannorm run 1"
-HELD_BY_QUICK = ("hands", "face")
-"""The bundled model draws neither fingers nor faces yet, so `quick` keeps those of the start body."""
+FIGURES_OF_VIEWS = ("disagreement_last", "leak", "forwards")  # of `MultiviewPainting`, the same in a resumed run
+SECONDS_OF_VIEWS = ("networks", "vae", "fusing", "preparing")
 PREVIEW_SECONDS = 10.0  # at most this long between two previews
 FILM_FRAMES = 36
 PACKAGES = ("torch", "numpy", "scipy", "warp-lang", "diffusers", "transformers", "fast-simplification", "pillow")
 """Whose versions can change the result."""
-
-
-@dataclass(frozen=True)
-class HumanSettings:
-    """The settings of all stages."""
-
-    geometry: GeometrySettings
-    texture: TextureSettings
-    export: ExportSettings
-    perceptual: str = "vae"  # see `make_perceptual`; the only engine that needs no file
-    hold: tuple[str, ...] = ()  # parts of the body that stay as the start has them, see `geometry.holding.hold_parts`
-    keep_worn: bool = False  # the start's hair, skirt and shorts stay, whatever the guidance wants
-
-
-def preset(name: str, models: str | Path = "bundled", height_m: float = 1.75) -> HumanSettings:
-    """The settings of a preset. height_m: of the exported human. A model's own cameras, if its card names any, are
-    taken for both optimisers."""
-    from humannorm.export import ExportSettings
-    from humannorm.geometry.settings import preset as geometry_preset
-    from humannorm.models import camera_plan
-    from humannorm.texture.settings import preset as texture_preset
-
-    check_choice("preset", name, PRESETS)
-    geometry, texture, own = geometry_preset(name), texture_preset(name), camera_plan(models)
-    if own is not None:
-        geometry = dataclasses.replace(geometry, camera_plan=own)
-        texture = dataclasses.replace(texture, plan=own)
-    quick = name == "quick"
-    hold = HELD_BY_QUICK if quick else ()
-    return HumanSettings(geometry, texture, ExportSettings(height_m=height_m), hold=hold, keep_worn=quick)
-
-
-@dataclass(frozen=True, eq=False)
-class HumanJob:
-    """One human to be made: with the networks' weights, all that decides how it comes out."""
-
-    prompt: str
-    start: Mesh  # what the sculpting begins from, see `prepare_start`
-    settings: HumanSettings
-    seed: int = 0
-    body: Body | None = None  # that `start` is the surface of, in the working box; None: a mesh of another kind
-    worn: Worn = field(default_factory=Worn)  # hair, skirt and shorts that `body` begins with
-    told: str = ""  # the prompt as the networks hear it; empty: as it is
-    skin: str = ""  # one of `SKIN_TONES`, which parts held of `body` are painted in; empty: the networks paint them
-    notes: Mapping[str, str] = field(default_factory=dict)
-    """What the record should say beside: where start and weights come from. A resumed run must have the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +102,34 @@ def prompt_of(out: Path) -> str:
         raise InputError(f"{out}: expected a folder of `generate` with its {RECORD}, got another ({error})") from error
 
 
+def generate(
+    prompt: str,
+    out: str | Path = "human",
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    callback: Callback | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """From a sentence to a human in the folder `out`: what `humannorm generate PROMPT --out OUT` makes, byte for byte.
+
+    device: "auto" takes CUDA where torch sees it. options: the other fields of `HumanRequest`, such as `seed` or
+    `preset`. The rest, and what comes back, is as in `make_human`.
+    """
+    from humannorm.guidance import find_guides
+
+    job, chosen = job_of(HumanRequest(prompt, **options)), pick_device(device)
+    refuse_started(Path(out), resume)
+    guides = find_guides(job.request.models, chosen, precision=job.request.precision)
+    return make_human(job, guides, Path(out), device=chosen, resume=resume, callback=callback)
+
+
+def refuse_started(out: Path, resume: bool) -> None:
+    """A folder that holds a run is refused unless it is to be gone on with; before long work."""
+    if (out / RECORD).exists() and not resume:
+        raise InputError(f"{out}: expected a folder without a run, or --resume to go on, got one with {RECORD}")
+
+
 def make_human(
     job: HumanJob,
     guides: StageGuides,
@@ -162,12 +141,12 @@ def make_human(
 ) -> dict[str, Any]:
     """Make one human in a folder; the record that `run.json` holds.
 
-    resume: go on with the run in the folder, if there is one; it must have been asked for the same. Without it a
+    resume: go on with the run in the folder, if there is one; it must have the same request. Without it a
     folder with a run is refused. An exception from the callback or anywhere else (KeyboardInterrupt, a kill) leaves
     files that a resumed run goes on from; it loses at most a minute.
     """
     for modality in ("normal", "color"):
-        Prompts(job.prompt, modality)  # refuses what cannot be a prompt
+        Prompts(job.request.prompt, modality)  # refuses what cannot be a prompt
     run = _Run(job, guides, out, torch.device(device), callback or (lambda progress: None), resume)
     for name, stage in zip(STAGES, (run.sculpt, run.paint, run.export, run.show), strict=True):
         if name not in run.record.stages:
@@ -190,13 +169,12 @@ class _Run:
         callback: Callback,
         resume: bool,
     ) -> None:
-        from humannorm.geometry.start import prepare_start, start_height
+        from humannorm.stages import place_start
 
         self.job, self.guides, self.device, self.callback = job, guides, device, callback
         self.out, self.work = out, out / "work"
-        self.solids = () if job.body is None else solids_of(job.body, job.worn)
-        self.start = prepare_start(job.start.to(device), start_height(job.body))
-        self.record = _Record(out, _request(job, device), resume)
+        self.start = place_start(job.start, job.body, device)
+        self.record = _Record(out, _request(job, device, guides.precision), resume)
         self.preview_file = out / "preview.png"
         self._previewed = time.monotonic()
         for leftover in out.glob(".*.partial"):  # of a process that was killed while it wrote
@@ -204,37 +182,31 @@ class _Run:
 
     def sculpt(self) -> dict[str, Any]:
         """Equation 6 and 7: the field from the start body to the prompt's, and its surface as a file."""
-        from humannorm.export import BakedMesh, write_glb
-        from humannorm.geometry.dressing import dressed, kept_of_start
-        from humannorm.geometry.sculpt import SculptProgress, sculpt
-        from humannorm.geometry.state import extract_mesh, load_state, start_state
-        from humannorm.rigging import fit_body
+        from humannorm.geometry.sculpt import sculpt
+        from humannorm.geometry.state import load_state, save_state
+        from humannorm.optimisation import OptimiserProgress
+        from humannorm.stages import as_it_is, begin_sculpture, write_sculpture
 
         job, settings, checkpoint = self.job, self.job.settings.geometry, self.work / "sculpt.safetensors"
-        generator = torch.Generator().manual_seed(job.seed)
+        generator = torch.Generator().manual_seed(job.request.seed)
 
-        def tell(progress: SculptProgress) -> None:
+        def tell(progress: OptimiserProgress) -> None:
             self._tell("sculpt", progress, progress.rejected or "")
-            self._preview(progress.normal_map)
+            self._preview(progress.picture)
 
         self.callback(Progress("sculpt", 0, settings.steps, "start body"))
         if checkpoint.exists():
             state = load_state(checkpoint, generator, self.device)
         else:
-            state, _ = start_state(dressed(self.start, self.solids), settings, generator)
-            hold = kept_of_start(
-                self.start,
-                self.solids,
-                inside=lambda: fit_body(self.start.mesh).body if job.body is None else job.body,
-                parts=job.settings.hold,
-                keep_worn=job.settings.keep_worn,
-                bare=job.worn.bare,
-            )
-            state = dataclasses.replace(state, hold=hold)
-        if state.step < settings.steps:
+            keeping, outfit = job.settings.start, job.outfit
+            begun = begin_sculpture(self.start, settings, keeping, generator, body=job.body, outfit=outfit)
+            state = begun.state
+        if as_it_is(state, job):
+            save_state(state, checkpoint, generator)
+        elif state.step < settings.steps:
             state = sculpt(
                 state,
-                job.told or job.prompt,
+                job.network_prompt,
                 settings,
                 normal=self.guides.normal,
                 depth=self.guides.depth,
@@ -242,23 +214,66 @@ class _Run:
                 callback=tell,
                 checkpoint=checkpoint,
             )
-        surface = extract_mesh(state)
-        write_glb(self.out / "sculpt.glb", BakedMesh(surface.mesh), overwrite=True)
+        surface = write_sculpture(self.out / "sculpt.glb", state)
         return {"faces": surface.mesh.num_faces, "pieces": surface.pieces, "pieces_dropped": surface.dropped}
 
     def paint(self) -> dict[str, Any]:
-        """Equation 9 and 10: colour on the sculpted surface, which stays as it is."""
+        """Colour on the sculpted surface, which stays as it is: by sampling all views together, or by distillation."""
+        from humannorm.texture.multiview import MultiviewSettings
+
+        settings = self.job.settings.texture
+        return self._sample_views(settings) if isinstance(settings, MultiviewSettings) else self._distil(settings)
+
+    def _sample_views(self, settings: MultiviewSettings) -> dict[str, Any]:
+        """All views at once, agreeing on the texels of the surface that is exported."""
+        from humannorm.geometry.state import extract_mesh, load_state
+        from humannorm.stages import asked_colors, paint_all_views
+        from humannorm.texture.multiview import MultiviewProgress
+        from humannorm.texture.state import save_state
+
+        job = self.job
+
+        def tell(progress: MultiviewProgress) -> None:
+            note = f"batch {progress.walk.batch} of {progress.walk.batches}" if progress.walk.batch else ""
+            self.callback(Progress("paint", progress.step, progress.steps, note, {}, progress.seconds_left))
+            self._preview(progress.picture)
+
+        self.callback(Progress("paint", 0, settings.walk.steps, "networks"))
+        sculpted = load_state(self.work / "sculpt.safetensors", device=self.device)
+        painting = paint_all_views(
+            extract_mesh(sculpted).mesh,
+            job.network_prompt,
+            settings,
+            job.settings.export,
+            self.guides.aligned(),
+            seed=job.request.seed,
+            hold=sculpted.hold,
+            skin=job.skin,
+            labelled=sculpted.labelled,
+            palette=asked_colors(job.outfit, job.body, job.skin),
+            callback=tell,
+            checkpoint=self.work / "walk.safetensors",
+        )
+        save_state(painting.state, self.work / "paint.safetensors")
+        seconds = {name: round(painting.figures[name], 1) for name in SECONDS_OF_VIEWS}
+        self.record.measured["painting_seconds"] = seconds
+        same = {name: round(value, 4) for name, value in painting.figures.items() if name in FIGURES_OF_VIEWS}
+        return {"faces": painting.mesh.num_faces, **same}
+
+    def _distil(self, settings: TextureSettings) -> dict[str, Any]:
+        """Equation 9 and 10."""
         from humannorm.geometry.state import extract_mesh
         from humannorm.geometry.state import load_state as load_sculpted
-        from humannorm.texture.paint import PaintProgress, paint
+        from humannorm.optimisation import OptimiserProgress
+        from humannorm.stages import begin_painting
+        from humannorm.texture.paint import paint
         from humannorm.texture.perceptual import make_perceptual
-        from humannorm.texture.state import load_state, start_state
-        from humannorm.texture.templates import with_painted_template
+        from humannorm.texture.state import load_state
 
-        job, settings, checkpoint = self.job, self.job.settings.texture, self.work / "paint.safetensors"
-        generator = torch.Generator().manual_seed(job.seed)
+        job, checkpoint = self.job, self.work / "paint.safetensors"
+        generator = torch.Generator().manual_seed(job.request.seed)
 
-        def tell(progress: PaintProgress) -> None:
+        def tell(progress: OptimiserProgress) -> None:
             self._tell("paint", progress, progress.rejected or progress.stage)
             self._preview(progress.picture)
 
@@ -268,14 +283,12 @@ class _Run:
         else:
             sculpted = load_sculpted(self.work / "sculpt.safetensors", device=self.device)
             mesh = extract_mesh(sculpted).mesh
-            state = start_state(mesh, settings, torch.Generator(self.device).manual_seed(job.seed))
-            if job.skin:
-                state = with_painted_template(state, sculpted.hold, job.skin)
+            state = begin_painting(mesh, settings, job.request.seed, hold=sculpted.hold, skin=job.skin)
         if state.step < settings.steps:
             guide = self.guides.aligned()
             state = paint(
                 state,
-                job.told or job.prompt,
+                job.network_prompt,
                 settings,
                 guide=guide,
                 perceptual=make_perceptual(job.settings.perceptual, guide),
@@ -289,28 +302,53 @@ class _Run:
         """The painted surface as one GLB, reduced where it has too many faces; holes and specks are counted."""
         from humannorm.export import export_mesh
         from humannorm.mesh import is_watertight
+        from humannorm.stages import painted_surface, worth_baking
+        from humannorm.texture.multiview import MultiviewSettings
         from humannorm.texture.state import load_state
-        from humannorm.texture.surface import painted_mesh, surface_colors, user_field
 
-        settings = self.job.settings.export
-        self.callback(Progress("export", 0, 100, "unseen places"))
         state = load_state(self.work / "paint.safetensors", device=self.device)
-        colors = surface_colors(state, self.job.settings.texture.plan)
-        mesh = painted_mesh(state, colors)
-        if mesh.num_faces <= settings.faces:  # nothing is taken away that a normal map could give back
-            settings = dataclasses.replace(settings, normal_map=False)
+        if isinstance(self.job.settings.texture, MultiviewSettings):
+            return self._export_painted(state)
+        self.callback(Progress("export", 0, 100, "unseen places"))
+        painted = painted_surface(state)
+        settings, request = worth_baking(self.job.settings.export, painted.mesh), self.job.request
         export_mesh(
             self.out / "human.glb",
-            mesh,
+            painted.mesh,
             settings,
-            field=user_field(state, colors),
-            extras={"prompt": self.job.prompt, "seed": str(self.job.seed)},
+            field=painted.field,
+            extras={"prompt": request.prompt, "seed": str(request.seed)},
             overwrite=True,
             progress=lambda step, share: self.callback(Progress("export", round(100 * share), 100, step)),
         )
         return {
-            "closed": is_watertight(mesh.faces),
-            "unseen_vertices": int((~colors.seen).sum()),
+            "closed": is_watertight(painted.mesh.faces),
+            "unseen_vertices": int((~painted.colors.seen).sum()),
+            "vertices": painted.mesh.num_vertices,
+            "normal_map": settings.normal_map,
+        }
+
+    def _export_painted(self, state: TextureState) -> dict[str, Any]:
+        """A surface whose atlas was painted: its texture is written as it is."""
+        from humannorm.export import with_maps, write_baked
+        from humannorm.geometry.state import extract_mesh
+        from humannorm.geometry.state import load_state as load_sculpted
+        from humannorm.mesh import is_watertight, weld
+        from humannorm.stages import textured_mesh, worth_baking
+
+        self.callback(Progress("export", 0, 100, "maps"))
+        mesh, request = textured_mesh(state), self.job.request
+        sculpture = load_sculpted(self.work / "sculpt.safetensors", device=self.device)
+        sculpted = extract_mesh(sculpture).mesh
+        settings = worth_baking(self.job.settings.export, sculpted)
+        baked = with_maps(mesh, settings, sculpted if settings.normal_map else None)
+        if sculpture.labelled is not None:
+            baked = dataclasses.replace(baked, labels=sculpture.labelled.labels_at(state.mesh.vertices))
+        extras = {"prompt": request.prompt, "seed": str(request.seed)}
+        write_baked(self.out / "human.glb", baked, extras=extras, overwrite=True)
+        self.callback(Progress("export", 100, 100, "done"))
+        return {
+            "closed": is_watertight(weld(mesh.vertices)[mesh.faces]),
             "vertices": mesh.num_vertices,
             "normal_map": settings.normal_map,
         }
@@ -318,8 +356,9 @@ class _Run:
     def show(self) -> dict[str, Any]:
         """Pictures and page of what stands in the file."""
         from humannorm.export.page import write_page
-        from humannorm.export.showing import save_film, save_sides, to_working_box
+        from humannorm.export.showing import save_film, save_sides
         from humannorm.mesh_io import load_mesh
+        from humannorm.working_box import to_working_box
 
         self.callback(Progress("show", 0, 3, "sides"))
         mesh = to_working_box(load_mesh(self.out / "human.glb").to(self.device))
@@ -327,8 +366,8 @@ class _Run:
         self.callback(Progress("show", 1, 3, "film"))
         save_film(self.out / "turntable.webp", mesh, FILM_FRAMES)
         self.callback(Progress("show", 2, 3, "page"))
-        details = f"{mesh.num_faces:,} faces. Made by humannorm {__version__}, seed {self.job.seed}."
-        write_page(self.out / "index.html", self.out / "human.glb", self.job.prompt, details)
+        details = f"{mesh.num_faces:,} faces. Made by humannorm {__version__}, seed {self.job.request.seed}."
+        write_page(self.out / "index.html", self.out / "human.glb", self.job.request.prompt, details)
         self.callback(Progress("show", 3, 3))
         return {"faces": mesh.num_faces, "bytes": (self.out / "human.glb").stat().st_size}
 
@@ -345,17 +384,22 @@ class _Run:
 
 
 class _Record:
-    """`run.json`: what was asked for, and what the stages that are done had to tell. Written whole after each."""
+    """`run.json`: the request, and what the stages that are done report. Written whole after each."""
 
     def __init__(self, out: Path, request: dict[str, Any], resume: bool) -> None:
         self.path = out / RECORD
         self.request = request
         self.stages: dict[str, Any] = {}
-        self.measured: dict[str, Any] = {"seconds": {}, "resumed": 0, "threads": torch.get_num_threads()}
+        self.measured: dict[str, Any] = {
+            "seconds": {},
+            "resumed": 0,
+            "threads": torch.get_num_threads(),
+            "waiting": waiting_policy(),
+        }
         if self.path.exists():
-            if not resume:
-                raise InputError(f"{out}: expected a folder without a run, or --resume to go on, got one with {RECORD}")
-            self._take_over(self._read())
+            refuse_started(out, resume)
+            with reading(self.path, "the record of a run"):
+                self._take_over(self._read())
         elif out.exists() and not out.is_dir():
             raise InputError(f"{out}: expected a folder, got a file")
         self._write()
@@ -370,13 +414,13 @@ class _Record:
         return found
 
     def _take_over(self, found: dict[str, Any]) -> None:
-        asked = json.loads(json.dumps(self.request))
-        for name, value in asked["request"].items():
+        request = json.loads(json.dumps(self.request))
+        for name, value in request["request"].items():
             if found["request"].get(name) != value:
                 difference = _first_difference(name, found["request"].get(name), value)
                 raise InputError(f"{self.path}: expected to resume what was begun, got another {difference}")
-        if found["versions"] != asked["versions"]:
-            difference = _first_difference("versions", found["versions"], asked["versions"])
+        if found["versions"] != request["versions"]:
+            difference = _first_difference("versions", found["versions"], request["versions"])
             warnings.warn(f"{self.path}: resumed with other {difference}; the result may differ", stacklevel=2)
         self.stages, self.measured = found["stages"], found["measured"]
         self.measured["resumed"] += 1
@@ -399,27 +443,26 @@ class _Record:
         return {"format": FORMAT, **self.request, "stages": self.stages, "measured": self.measured}
 
     def _write(self) -> None:
-        from humannorm.export.files import write_files
+        from humannorm.files import write_files
 
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
         write_files({self.path: text.encode("utf-8")})
 
 
-def _request(job: HumanJob, device: torch.device) -> dict[str, Any]:
+def _request(job: HumanJob, device: torch.device, precision: str) -> dict[str, Any]:
     """What was asked for, as plain values, and the versions that it is made with."""
     start = hashlib.sha256()
     for tensor in (job.start.vertices, job.start.faces):
         start.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {
         "request": {
-            "prompt": job.prompt,
-            "told": job.told,
-            "skin": job.skin,
-            "worn": _plain(job.worn),
-            "seed": job.seed,
+            **{name: _plain(value) for name, value in vars(job.request).items()},
+            "network_prompt": job.network_prompt,
+            "painted_skin": job.skin,
+            "worn": str(job.outfit),
             "device": device.type,
+            "precision": precision,  # what "auto" came to
             "start_sha256": start.hexdigest(),
-            **job.notes,
             "settings": _plain(job.settings),
         },
         "versions": {"humannorm": __version__, "python": platform.python_version(), **_package_versions()},

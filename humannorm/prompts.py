@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from .cameras import CAMERA_PLANS, PARTS, VIEWS, Cameras, Part, View
-from .checks import InputError, check_choice
+from humannorm.cameras import CAMERA_PLANS, PARTS, VIEWS, Cameras, Part, View
+from humannorm.checks import InputError, check_choice
 
 __all__ = ["MODALITIES", "PART_SUFFIXES", "TEXT_RULES", "VIEW_SUFFIXES", "Modality", "Prompts", "TextRule"]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-from .checks import InputError
+from humannorm.checks import InputError
 
-__all__ = ["Schedule", "constant", "plot_schedules", "ramp", "step"]
+__all__ = ["Schedule", "constant", "ramp", "step"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Schedule:
         return low + (high - low) * (iteration - left) / (right - left)
 
     def scaled_time(self, factor: float) -> Schedule:
-        """The same course over `factor` times as many iterations, for shortened and lengthened runs."""
+        """The same schedule over `factor` times as many iterations, for shortened and lengthened runs."""
         return Schedule(tuple((at * factor, value) for at, value in self.points))
 
     def to_list(self) -> list[list[float]]:
@@ -63,21 +62,3 @@ def step(at: float, before: float, after: float) -> Schedule:
 def ramp(start: float, start_value: float, end: float, end_value: float) -> Schedule:
     """A straight line between two iterations, clamped outside (the published 4-tuples, in the order of the axes)."""
     return Schedule(((start, start_value), (end, end_value)))
-
-
-def plot_schedules(schedules: Mapping[str, Schedule], last_iteration: int) -> Any:
-    """A matplotlib figure with one labelled panel per schedule over iterations 0 to `last_iteration`."""
-    from matplotlib.figure import Figure
-
-    if not schedules:
-        raise InputError("schedules: expected at least one, got none")
-    figure = Figure(figsize=(7, 1.6 * len(schedules) + 0.6), layout="constrained")
-    panels = figure.subplots(len(schedules), 1, sharex=True, squeeze=False)[:, 0]
-    for panel, (name, schedule) in zip(panels, schedules.items(), strict=True):
-        inner = [point for point in schedule.points if 0 < point[0] < last_iteration]
-        course = [(0, schedule(0)), *inner, (last_iteration, schedule(last_iteration))]
-        panel.plot([at for at, _ in course], [value for _, value in course])
-        panel.set_ylabel(name)
-        panel.grid(alpha=0.3)
-    panels[-1].set_xlabel("iteration")
-    return figure

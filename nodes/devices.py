@@ -10,6 +10,8 @@ from typing import Any
 import comfy.model_management
 import torch
 
+__all__ = ["moved", "rest_device", "work_device"]
+
 
 def work_device() -> torch.device:
     return comfy.model_management.get_torch_device()

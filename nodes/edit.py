@@ -12,10 +12,9 @@ from torch import Tensor
 from humannorm.body import Body as BodyValue
 from humannorm.checks import InputError
 from humannorm.geometry import settings as geometry_settings
-from humannorm.geometry.holding import edit_settings, hold_all_but
 from humannorm.geometry.state import GeometryState
 from humannorm.mesh import Mesh
-from humannorm.rigging import fit_body
+from humannorm.stages import edit_painting, edit_sculpture, held_for_edit
 from humannorm.texture import settings as texture_settings
 from humannorm.texture.fields import ColorField
 from humannorm.texture.state import TextureState
@@ -30,7 +29,9 @@ from .schema import CATEGORY, Body, Geometry, Guidance, Texture, preset_input, s
 from .subjects import sculpted_mesh
 from .views import four_sides
 
-PARTS = ("head", "top", "bottom", "shoes", "hands")
+__all__ = ["HumanNormEdit"]
+
+REGIONS = ("head", "top", "bottom", "shoes", "hands")
 
 
 class HumanNormEdit(io.ComfyNode):
@@ -70,11 +71,11 @@ class HumanNormEdit(io.ComfyNode):
                 ),
                 *(
                     io.Boolean.Input(
-                        part,
-                        default=part == "top",
-                        tooltip=f"May the {part} change? With none of the parts on, everything may.",
+                        region,
+                        default=region == "top",
+                        tooltip=f"May the {region} change? With none of the parts on, everything may.",
                     )
-                    for part in PARTS
+                    for region in REGIONS
                 ),
                 io.Float.Input(
                     "strength",
@@ -115,26 +116,27 @@ class HumanNormEdit(io.ComfyNode):
         depth_guidance: GuidancePayload | None = None,
         image_guidance: GuidancePayload | None = None,
         start_body: BodyValue | None = None,
-        **parts: bool,
+        **regions: bool,
     ) -> io.NodeOutput:
         guides = {"normal": normal_guidance, "depth": depth_guidance, "image": image_guidance}
         _check_pairs(geometry, texture, guides)
-        chosen = [part for part in PARTS if parts[part]]
+        chosen = [region for region in REGIONS if regions[region]]
         with ordinary_tensors():
             old = _shown(geometry, texture)
             body = None if start_body is None else start_body.in_working_box()
-            hold = hold_all_but(old.mesh, fit_body(old.mesh, body).body, chosen, old.colors()) if chosen else None
+            labelled = None if geometry is None else geometry.labelled
+            hold = held_for_edit(old.mesh, chosen, body=body, colors=old.colors(), labelled=labelled)
             unfinished = None
             if geometry is not None and normal_guidance is not None:
                 sculptors = {"normal": normal_guidance} | ({} if depth_guidance is None else {"depth": depth_guidance})
-                course = _sculpting(preset, sculpt_steps, strength, geometry, normal_guidance)
-                start = geometry.edited(hold)
-                geometry, unfinished = sculpting.sculpt_course(cls.hidden, start, sculptors, course, 0, seed)
+                settings = _sculpting(preset, sculpt_steps, normal_guidance)
+                start, schedule = edit_sculpture(geometry, hold, settings, strength)
+                geometry, unfinished = sculpting.run_sculpting(cls.hidden, start, sculptors, schedule, 0, seed)
             if texture is not None and image_guidance is not None:
                 begun = moved(texture, work_device())
                 begun = begun if geometry is None else begun.on(sculpted_mesh(geometry))
-                steps = _painting(preset, paint_steps, strength, image_guidance)
-                texture = painting.paint_course(cls.hidden, begun.edited(hold), image_guidance, steps, seed, None)
+                first, steps = edit_painting(begun, hold, _painting(preset, paint_steps, image_guidance), strength)
+                texture = painting.run_painting(cls.hidden, first, image_guidance, steps, seed, None)
             if unfinished is not None:
                 forget(unfinished)
             new = _shown(geometry, texture)
@@ -190,15 +192,11 @@ def _check_pairs(
         raise InputError("geometry: expected it to be connected beside depth_guidance, got none")
 
 
-def _sculpting(
-    preset: str, steps: int, strength: float, geometry: GeometryState, guide: GuidancePayload
-) -> geometry_settings.GeometrySettings:
+def _sculpting(preset: str, steps: int, guide: GuidancePayload) -> geometry_settings.GeometrySettings:
     settings = geometry_settings.preset(preset)
-    settings = sculpting.for_guide(geometry_settings.shortened(settings, steps) if steps else settings, guide)
-    return edit_settings(settings, geometry.active_levels, geometry.band.lattice.resolution, strength)
+    return sculpting.for_guide(settings.with_steps(steps) if steps else settings, guide)
 
 
-def _painting(preset: str, steps: int, strength: float, guide: GuidancePayload) -> texture_settings.TextureSettings:
+def _painting(preset: str, steps: int, guide: GuidancePayload) -> texture_settings.TextureSettings:
     settings = texture_settings.preset(preset)
-    settings = painting.for_guide(texture_settings.shortened(settings, steps) if steps else settings, guide)
-    return texture_settings.edit_settings(settings, strength)
+    return painting.for_guide(settings.with_steps(steps) if steps else settings, guide)

@@ -8,19 +8,21 @@ from typing import Any
 from comfy.cli_args import args
 from comfy_api.latest import io
 
-from humannorm.cameras import TEXTURE_CAMERA_PLANS
-from humannorm.export import FORMATS, ExportSettings, bake_for, write_baked
+from humannorm.export import FORMATS, BakedMesh, ExportSettings, bake_for, write_baked
 from humannorm.geometry.state import GeometryState
 from humannorm.mesh import Mesh
+from humannorm.stages import painted_surface, textured_mesh
+from humannorm.texture.fields import UvColorField
 from humannorm.texture.state import TextureState
-from humannorm.texture.surface import painted_mesh, surface_colors, user_field
 
 from .files import next_output_file, refused, relative_to_output, shown_file
 from .host_denoiser import ordinary_tensors
-from .host_mesh import from_host, to_host
-from .long_work import Progress
-from .schema import CATEGORY, advanced, schema
+from .host_mesh import baked_from_host, baked_to_host, description_of, file_to_host
+from .long_work import Progress, say
+from .schema import CATEGORY, File3D, advanced, schema
 from .subjects import check_one_connected, sculpted_mesh, subject_inputs
+
+__all__ = ["SHARES", "HumanNormMeshExporter", "workflow_notes"]
 
 SHARES = 1000  # of the progress bar
 
@@ -71,6 +73,7 @@ class HumanNormMeshExporter(io.ComfyNode):
             outputs=[
                 io.Mesh.Output("exported", display_name="mesh", tooltip="What was written, with UVs and texture."),
                 io.String.Output("path", display_name="path", tooltip="From the output folder, for Preview 3D."),
+                File3D.Output("model_3d", display_name="model_3d", tooltip="The file, for newer 3D nodes."),
             ],
         )
 
@@ -110,22 +113,27 @@ class HumanNormMeshExporter(io.ComfyNode):
             except OSError as error:
                 raise refused(target, error) from error
             path = relative_to_output(target)
-            told = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
-            return io.NodeOutput(to_host(baked.mesh, baked.normal_map), path, ui=told)
+            preview = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
+            say(cls.hidden.unique_id, description_of(baked))
+            return io.NodeOutput(baked_to_host(baked), path, file_to_host(target), ui=preview)
 
 
-def _subject(texture: TextureState | None, geometry: GeometryState | None, mesh: Any | None) -> tuple[Mesh, Any]:
+def _subject(
+    texture: TextureState | None, geometry: GeometryState | None, mesh: Any | None
+) -> tuple[Mesh | BakedMesh, Any]:
     """The surface to write and, for a painting, its colours as a field in the same frame."""
+    if texture is not None and isinstance(texture.field, UvColorField):
+        return textured_mesh(texture), None
     if texture is not None:
-        colors = surface_colors(texture, TEXTURE_CAMERA_PLANS["full_body"])
-        return painted_mesh(texture, colors), user_field(texture, colors)
+        painted = painted_surface(texture)
+        return painted.mesh, painted.field
     if geometry is not None:
         return sculpted_mesh(geometry), None
-    return from_host(mesh), None
+    return baked_from_host(mesh), None
 
 
 def workflow_notes(hidden: Any) -> dict[str, str] | None:
-    """What lets a GLB that is dropped on the canvas restore its graph, unless the host was told to keep it out."""
+    """What lets a GLB that is dropped on the canvas restore its graph, unless the host keeps it out."""
     if args.disable_metadata:
         return None
     extras = {} if hidden.prompt is None else {"prompt": json.dumps(hidden.prompt)}

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import folder_paths
 
 from humannorm.checks import InputError
+
+__all__ = [
+    "existing_file",
+    "file_fingerprint",
+    "next_output_file",
+    "pickable_files",
+    "refused",
+    "relative_to_output",
+    "shown_file",
+]
+
+PICKED_FOLDERS = ("3d", "humannorm", "mesh")  # that are searched to their depths for a widget's list
+MOST_PICKED = 200  # of each root, the newest
 
 
 def next_output_file(prefix: str, suffix: str) -> Path:
@@ -28,18 +42,22 @@ def relative_to_output(path: Path) -> str:
 
 
 def shown_file(path: Path) -> dict[str, str]:
-    """A file of the output folder as the canvas asks for it."""
+    """A file of the output folder as the canvas requests it."""
     return {"filename": path.name, "subfolder": relative_to_output(path).rpartition("/")[0], "type": "output"}
 
 
 def existing_file(name: str, suffixes: Sequence[str]) -> Path:
-    """A file of the output folder, else of the input folder: a name in one of them, or a whole path into one."""
+    """A file of the output folder, else of the input folder: a name in one of them, or a whole path into one.
+
+    The host's own notation works: `3d/box.glb [input]`, `[output]` or `[temp]` behind a name, and backslashes.
+    """
     if not name.strip():
         raise InputError(f"file: expected a {', '.join(suffixes)} file of the output or input folder, got nothing")
+    wanted, roots = _places(name)
     inside = False
-    for root in (folder_paths.get_output_directory(), folder_paths.get_input_directory()):
+    for root in roots:
         folder = Path(root).resolve()
-        path = (folder / name).resolve()
+        path = (folder / wanted).resolve()
         inside = inside or path.is_relative_to(folder)
         if path.is_relative_to(folder) and path.is_file():
             if path.suffix.lower() not in suffixes:
@@ -48,6 +66,31 @@ def existing_file(name: str, suffixes: Sequence[str]) -> Path:
     if not inside:
         raise InputError(f"file: expected a place inside ComfyUI's output or input folder, got {name!r}")
     raise InputError(f"file: expected a file of the output or input folder, got {name!r}, which is in neither")
+
+
+def pickable_files(suffixes: Sequence[str]) -> list[str]:
+    """Files for a widget's list, in the host's notation: of the input folder, then the newest of the output folder."""
+    listed: list[str] = []
+    for root, note in ((folder_paths.get_input_directory(), ""), (folder_paths.get_output_directory(), " [output]")):
+        folder = Path(root)
+        places = [folder.glob("*"), *((folder / name).rglob("*") for name in PICKED_FOLDERS)]
+        files = [path for place in places for path in place if path.suffix.lower() in suffixes and path.is_file()]
+        files.sort(key=lambda path: -path.stat().st_mtime)
+        names = [path.relative_to(folder).as_posix() for path in files[:MOST_PICKED]]
+        listed += [f"{name}{note}" for name in (names if note else sorted(names))]
+    return listed
+
+
+def _places(name: str) -> tuple[str, list[str]]:
+    """A name without the host's notation, with forward slashes, and the folders to look in."""
+    roots = {
+        "output": folder_paths.get_output_directory(),
+        "input": folder_paths.get_input_directory(),
+        "temp": folder_paths.get_temp_directory(),
+    }
+    noted = re.fullmatch(r"(.*?)\s*\[(output|input|temp)\]\s*", name)
+    plain = (noted.group(1) if noted else name).strip().replace("\\", "/")
+    return plain, [roots[noted.group(2)]] if noted else [roots["output"], roots["input"]]
 
 
 def file_fingerprint(name: str, suffixes: Sequence[str]) -> str:
@@ -60,5 +103,5 @@ def file_fingerprint(name: str, suffixes: Sequence[str]) -> str:
 
 
 def refused(path: Path, error: OSError) -> InputError:
-    """What a person is told when the disk does not take a file."""
+    """The error that a person sees when the disk does not take a file."""
     return InputError(f"{path.name}: could not be written ({error.strerror or error}); look at the disk's free space")

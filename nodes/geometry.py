@@ -11,32 +11,30 @@ import torch
 from comfy_api.latest import io, ui
 
 from humannorm.body import Body as BodyValue
-from humannorm.body import worn_of_words
-from humannorm.body.worn import solids_of
+from humannorm.cameras import CAMERA_PLANS
 from humannorm.checks import InputError
-from humannorm.geometry.dressing import dressed, kept_of_start
 from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
 from humannorm.geometry.sculpt import sculpt
-from humannorm.geometry.settings import GeometrySettings, shortened
+from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.settings import preset as settings_of
-from humannorm.geometry.start import prepare_start, start_height
-from humannorm.geometry.state import GeometryState, load_state, start_state
-from humannorm.mesh import Mesh
-from humannorm.rigging import fit_body
+from humannorm.geometry.state import GeometryState, load_state
+from humannorm.request import START_SETTINGS, StartFigure, figure_of_body, outfit_for
 from humannorm.schedules import Schedule, constant
+from humannorm.stages import begin_sculpture, place_start
 
-from .course import Course, Run, run_course
 from .devices import moved, rest_device, work_device
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host, to_host
 from .long_work import forget, show_result
-from .payloads import GuidancePayload
+from .optimiser_run import HostRun, RunSpan, run_optimiser
+from .payloads import GuidancePayload, kind_of
 from .schema import (
     CATEGORY,
     Body,
     Geometry,
     Guidance,
     factor_input,
+    mesh_input,
     override_input,
     preset_input,
     rendering_inputs,
@@ -47,7 +45,7 @@ from .schema import (
 from .subjects import check_one_connected, sculpted_mesh
 from .views import four_sides
 
-PROTECTED = (
+HELD = (
     ("hands", "them", "guidance spoils fingers"),
     ("face", "it", "a small model draws none"),
 )
@@ -64,10 +62,10 @@ class HumanNormGeometryStart(io.ComfyNode):
             search_aliases=["sdf", "dmtet", "mesh to sdf"],
             inputs=[
                 Body.Input("body", optional=True, tooltip="From HumanNorm Body. Connect this or a mesh."),
-                io.Mesh.Input(
+                mesh_input(
                     "start_mesh",
+                    "Any closed mesh or its 3D file, +Y up and facing +Z; it is centred and scaled to a body's height.",
                     optional=True,
-                    tooltip="Any closed mesh, +Y up and facing +Z; it is centred and scaled to a body's height.",
                 ),
                 preset_input(),
                 io.Combo.Input(
@@ -87,19 +85,19 @@ class HumanNormGeometryStart(io.ComfyNode):
                 seed_input(),
                 *(
                     io.Boolean.Input(
-                        f"hold_{part}",
+                        f"hold_{region}",
                         default=False,
                         optional=True,
-                        tooltip=f"Keep the {part} as the start has {them}, whatever the guidance wants: {why}.",
+                        tooltip=f"Keep the {region} as the start has {them}, whatever the guidance wants: {why}.",
                     )
-                    for part, them, why in PROTECTED
+                    for region, them, why in HELD
                 ),
                 io.String.Input(
                     "wears",
                     default="",
                     optional=True,
-                    tooltip="Hair, skirt and shorts that these words name, such as the prompt's, are put on a standing"
-                    " body; the preset quick keeps them whatever the guidance wants. Empty: the body as it is.",
+                    tooltip="Clothes and hair that these words name, such as the prompt's, are put on the body; the"
+                    " preset quick adds what they leave out and keeps all of it. Empty: the body as it is.",
                 ),
             ],
             outputs=[Geometry.Output("geometry", display_name="geometry", tooltip="For the geometry optimiser.")],
@@ -121,7 +119,7 @@ class HumanNormGeometryStart(io.ComfyNode):
         check_one_connected(body=body, start_mesh=start_mesh)
         if wears and body is None:
             raise InputError("wears: expected a connected body to put clothes and hair on, got a mesh")
-        parts = [part for part, held in (("hands", hold_hands), ("face", hold_face)) if held]
+        held = tuple(region for region, wanted in (("hands", hold_hands), ("face", hold_face)) if wanted)
         with ordinary_tensors():
             settings = settings_of(preset)
             if field == "hash" and not isinstance(settings.field, HashFieldSettings):
@@ -130,23 +128,16 @@ class HumanNormGeometryStart(io.ComfyNode):
                 settings = replace(settings, field=DenseFieldSettings())
             if resolution:
                 settings = replace(settings, resolution=constant(resolution))
-            mesh = body.to_mesh() if body is not None else from_host(start_mesh, "start_mesh")
-            mesh = Mesh(mesh.vertices, mesh.faces)  # closed: colours and seams are of no use here
-            start = prepare_start(mesh.to(work_device()), start_height(body))
-            figure = None if body is None else body.in_working_box()
-            worn = worn_of_words(wears)
-            solids = () if figure is None else solids_of(figure, worn)
-            state, _ = start_state(dressed(start, solids), settings, torch.Generator().manual_seed(seed))
-            hold = kept_of_start(
-                start,
-                solids,
-                inside=lambda: fit_body(start.mesh).body if figure is None else figure,
-                parts=parts,
-                keep_worn=preset == "quick",
-                bare=worn.bare,
+            figure = StartFigure(from_host(start_mesh, "start_mesh"), None) if body is None else figure_of_body(body)
+            begun = begin_sculpture(
+                place_start(figure.mesh, figure.body, work_device()),
+                settings,
+                replace(START_SETTINGS[preset], held=held),
+                torch.Generator().manual_seed(seed),
+                body=figure.body,
+                outfit=outfit_for(wears, figure.body, START_SETTINGS[preset]) if wears else None,
             )
-            state = replace(state, hold=hold)
-            return io.NodeOutput(moved(state, rest_device()))
+            return io.NodeOutput(moved(begun.state, rest_device()))
 
 
 class HumanNormGeometryOptimizer(io.ComfyNode):
@@ -167,17 +158,17 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
                 Guidance.Input("normal_guidance", tooltip="Guidance with prompts of kind normal."),
                 Guidance.Input("depth_guidance", optional=True, tooltip="Guidance with prompts of kind depth."),
                 preset_input(),
-                steps_input("Length of the whole course in optimiser steps; schedules are stretched with it."),
+                steps_input("Length of the whole run in optimiser steps; schedules are stretched with it."),
                 io.Float.Input(
                     "begin",
                     default=0.0,
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Where in the course to begin: 0 coarse and free, near 1 fine and careful. To change a"
+                    tooltip="Where in the run to begin: 0 coarse and free, near 1 fine and careful. To change a"
                     " finished person a little, begin at 0.3 to 0.6.",
                 ),
-                io.Float.Input("end", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="Where in the course to stop."),
+                io.Float.Input("end", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="Where in the run to stop."),
                 seed_input(),
                 *rendering_inputs(),
                 override_input("resolution", 512, "Cells a side of the lattice throughout; 0: the preset's schedule."),
@@ -210,7 +201,7 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
     ) -> io.NodeOutput:
         guides = {"normal": normal_guidance} | ({} if depth_guidance is None else {"depth": depth_guidance})
         settings = settings_of(preset)
-        settings = shortened(settings, steps) if steps else settings
+        settings = settings.with_steps(steps) if steps else settings
         settings = replace(
             settings,
             views=views_per_step or settings.views,
@@ -220,9 +211,9 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
             laplacian_weight=_times(settings.laplacian_weight, smoothness),
             normal_consistency_weight=_times(settings.normal_consistency_weight, smoothness),
         )
-        first, settings = part_of_course(for_guide(settings, normal_guidance), begin, end)
+        first, settings = span_of_run(for_guide(settings, normal_guidance), begin, end)
         with ordinary_tensors():
-            state, unfinished = sculpt_course(cls.hidden, geometry, guides, settings, first, seed)
+            state, unfinished = run_sculpting(cls.hidden, geometry, guides, settings, first, seed)
             forget(unfinished)
             surface = sculpted_mesh(state)
             views = four_sides(surface, normal_guidance.plan).normal
@@ -234,19 +225,17 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
             )
 
 
-def part_of_course(settings: GeometrySettings, begin: float, end: float) -> tuple[int, GeometrySettings]:
-    """First step, and the settings that stop at the last one, of a part of the course (fractions of its steps)."""
+def span_of_run(settings: GeometrySettings, begin: float, end: float) -> tuple[int, GeometrySettings]:
+    """First step, and the settings that stop at the last one, of a part of the run (fractions of its steps)."""
     first, last = round(begin * settings.steps), round(end * settings.steps)
     if first >= last:
         raise InputError(
             f"begin, end: expected at least one step between them, got {begin:g} and {end:g} of {settings.steps} steps"
         )
-    # The camera plan's pace is written for the whole course.
-    pace = settings.plan_steps * last / settings.steps
-    return first, replace(settings, steps=last, plan_steps=round(pace))
+    return first, replace(settings, steps=last)
 
 
-def sculpt_course(
+def run_sculpting(
     hidden: Any,
     geometry: GeometryState,
     guides: dict[str, GuidancePayload],
@@ -254,13 +243,13 @@ def sculpt_course(
     first: int,
     seed: int,
 ) -> tuple[GeometryState, Path]:
-    """The sculpture from step `first` to the settings' last, see `run_course`."""
+    """The sculpture from step `first` to the settings' last, see `run_optimiser`."""
     check_guides(guides)
 
     def begin(state: GeometryState, generator: torch.Generator) -> GeometryState:
         return replace(state, step=first)
 
-    def optimise(state: GeometryState, run: Run) -> GeometryState:
+    def optimise(state: GeometryState, run: HostRun) -> GeometryState:
         named = dict(zip(guides, run.denoisers, strict=True))
         return sculpt(
             state,
@@ -269,13 +258,13 @@ def sculpt_course(
             normal=named["normal"],
             depth=named.get("depth"),
             generator=run.generator,
-            callback=lambda now: run.tell(now.step, now.normal_map, now.seconds_left),
+            callback=lambda now: run.tell(now.step, now.picture, now.seconds_left),
             checkpoint=run.checkpoint,
         )
 
-    course = Course("geometry", "Sculpting", first, settings.steps, settings.views)
-    return run_course(
-        hidden, course, geometry, list(guides.values()), seed, load=load_state, begin=begin, optimise=optimise
+    span = RunSpan("geometry", "Sculpting", first, settings.steps, settings.views)
+    return run_optimiser(
+        hidden, span, geometry, list(guides.values()), seed, load=load_state, begin=begin, optimise=optimise
     )
 
 
@@ -283,7 +272,7 @@ def check_guides(guides: dict[str, GuidancePayload]) -> None:
     for name, guide in guides.items():
         kind = guide.prompts.prompts.modality
         if kind != name:
-            raise InputError(f"{name}_guidance: expected prompts of kind {name}, got kind {kind}")
+            raise InputError(f"{name}_guidance: expected prompts of kind {name}, got kind {kind_of(kind)}")
     normal = guides["normal"].prompts.prompts
     for name, guide in guides.items():
         own = guide.prompts.prompts
@@ -292,13 +281,13 @@ def check_guides(guides: dict[str, GuidancePayload]) -> None:
 
 
 def for_guide(settings: GeometrySettings, guide: GuidancePayload) -> GeometrySettings:
-    """The settings with the cameras and texts that the guide's model and prompts ask for."""
+    """The settings with the cameras and texts that the guide's model and prompts need."""
     texts = guide.prompts.prompts
     return replace(
         settings,
         text_rule=texts.rule,
-        plan=texts.plan,  # type: ignore[arg-type]
-        camera_plan=guide.plan,
+        text_plan=texts.plan,
+        plan=guide.plan or CAMERA_PLANS[texts.plan],
         guidance_scale=guide.cfg,
     )
 

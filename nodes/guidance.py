@@ -9,9 +9,13 @@ from comfy_api.latest import io
 from humannorm.body import Body as BodyValue
 from humannorm.checks import InputError
 
-from .host_denoiser import check_fit, native_resolution, ordinary_tensors
-from .payloads import GuidancePayload, PromptSet
+from .host_denoiser import check_fit, check_size, native_resolution, ordinary_tensors
+from .long_work import say
+from .payloads import GuidancePayload, PromptSet, wrong_card
+from .scales import distilling_scale, told
 from .schema import CATEGORY, Body, Guidance, Prompts, override_input, schema, vae_input
+
+__all__ = ["HumanNormGuidance"]
 
 
 class HumanNormGuidance(io.ComfyNode):
@@ -24,18 +28,19 @@ class HumanNormGuidance(io.ComfyNode):
             description="A diffusion model with its prompts, to guide the sculpture or the painting. LoRAs, patches and"
             " adapters on the MODEL act on the gradient; another SD-class base may stand in its place.",
             search_aliases=["sds", "score distillation"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="The model: normal, depth or image, as the prompts' kind says."),
                 Prompts.Input("prompts", tooltip="From HumanNorm Prompts, of the kind that the model draws."),
                 vae_input(),
                 io.Float.Input(
                     "cfg",
-                    default=10.0,
+                    default=0.0,
                     min=0.0,
                     max=1000.0,
                     step=0.5,
-                    tooltip="Classifier-free guidance of the distillation. Small model: 10 for geometry, 7.5 for"
-                    " texture. Published weights: 50 and 7.5.",
+                    tooltip="Classifier-free guidance of the distillation. 0: what suits the model, shown on the node:"
+                    " 6 and 3 (texture) for the bundled one, 50 and 7.5 for the published weights.",
                 ),
                 io.ControlNet.Input(
                     "control_net", optional=True, tooltip="The normal ControlNet, which the texture stages need."
@@ -79,7 +84,11 @@ class HumanNormGuidance(io.ComfyNode):
                 f"vae: expected the one that belongs to the model ({latent_channels} latent channels), got one with"
                 f" {vae.latent_channels}"
             )
+        modality = prompts.prompts.modality
+        scale = cfg or distilling_scale(model, modality)
+        check_size("resolution", resolution, model, vae)
         size = resolution or native_resolution(model, vae)
+        say(cls.hidden.unique_id, "\n".join([told(model, scale, cfg), *wrong_card(model, modality)]))
         with ordinary_tensors():
             placed = None if body is None else body.in_working_box()
-        return io.NodeOutput(GuidancePayload(model, prompts, vae, cfg, size, control_net, control_strength, placed))
+        return io.NodeOutput(GuidancePayload(model, prompts, vae, scale, size, control_net, control_strength, placed))

@@ -22,11 +22,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import InputError, check_tensor
-from humannorm.guidance.diffusers_guide import resized
+from humannorm.guidance.diffusers_denoiser import resized
 
 from .payloads import DISTILLS, Conditioning, GuidancePayload, model_facts
 
+__all__ = [
+    "HostDenoiser",
+    "check_fit",
+    "check_size",
+    "latent_size",
+    "native_resolution",
+    "ordinary_tensors",
+    "with_control",
+    "with_denoisers",
+]
+
 Result = TypeVar("Result")
+SMALLEST, LARGEST = 4, 4  # that a picture may be smaller and larger than those a model was trained at
 NOMINAL_STEPS = 20  # of the schedule that patches may look at; the optimisers draw their own noise levels
 
 
@@ -36,11 +48,6 @@ def ordinary_tensors() -> AbstractContextManager[Any]:
     stack.enter_context(torch.inference_mode(False))
     stack.enter_context(torch.enable_grad())
     return stack
-
-
-def own_tensor(value: Tensor) -> Tensor:
-    """A copy that is no inference tensor; to be called inside `ordinary_tensors`."""
-    return value.detach().clone()
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +196,7 @@ def with_denoisers(
 ) -> Result:
     """`work` with a denoiser for each payload, all models loaded together; inside `ordinary_tensors`.
 
-    views: the batch that memory is asked for. seed: what hooks and patches are told.
+    views: the batch that memory is requested for. seed: passed to hooks and patches.
     """
     _refuse_rival_patches(payloads)
     models = [payload.model.clone() for payload in payloads]
@@ -258,6 +265,16 @@ def native_resolution(model: Any, vae: Any) -> int:
     """Pixels a side that a model was made for: a bundled one says so, SD1.x and SD2.x have 64 latents a side."""
     facts = model_facts(model)
     return facts.resolution if facts is not None else 64 * int(vae.spacial_compression_encode())
+
+
+def check_size(name: str, size: int, model: Any, vae: Any) -> None:
+    """Refuse a size (0: the model's own) that the model draws nothing sensible at, and may take hours for."""
+    native = native_resolution(model, vae)
+    low, high = native // SMALLEST, native * LARGEST
+    if size and not low <= size <= high:
+        raise InputError(
+            f"{name}: expected 0 or {low} to {high} pixels a side for a model made for {native}, got {size}"
+        )
 
 
 def check_fit(model: Any, width: int, what: str) -> None:

@@ -29,11 +29,13 @@ import folder_paths
 import torch
 
 from humannorm.checks import InputError
-from humannorm.guidance.diffusers_guide import Autoguidance
+from humannorm.guidance.diffusers_denoiser import Autoguidance
 from humannorm.guidance.folders import WEAK_UNET, WEIGHTS, read_config
-from humannorm.models import camera_plan
+from humannorm.models import camera_plan, names_poses
 
-from .payloads import DISTILLS, ModelFacts
+from .payloads import DISTILLS, NAMES_POSES, ModelFacts
+
+__all__ = ["build_clip", "build_control_net", "build_model", "build_models", "build_vae"]
 
 Weights = dict[str, torch.Tensor]
 
@@ -46,6 +48,13 @@ class _SmallConfig(comfy.supported_models_base.BASE):
     unet_extra_config: ClassVar[dict[str, Any]] = {}
     latent_format = comfy.latent_formats.SD15
     memory_usage_factor = 1.0
+
+    def process_unet_state_dict_for_saving(self, state_dict: Weights) -> Weights:
+        """The host's loaders know the sizes of published models alone: what it would save it could not load again."""
+        raise InputError(
+            "model: expected one of a size that ComfyUI's own loaders know, got the bundled small one, which could not"
+            " be loaded again from a checkpoint; save the LoRA or the patches by themselves"
+        )
 
 
 def build_model(folder: Path) -> Any:
@@ -82,6 +91,9 @@ def _build_unet(folder: Path, component: str) -> Any:
         model_params=comfy.utils.calculate_parameters(weights), weight_dtype=comfy.utils.weight_dtype(weights)
     )
     described = _SmallConfig(settings)
+    if config["in_channels"] != described.latent_format.latent_channels:
+        described.latent_format.latent_channels = config["in_channels"]
+        described.latent_format.latent_rgb_factors = None  # the host previews by these, which are of four channels
     described.sampling_settings = {
         "beta_schedule": "linear",  # the host's name for diffusers' scaled_linear
         "linear_start": scheduler["beta_start"],
@@ -99,9 +111,9 @@ def _build_unet(folder: Path, component: str) -> Any:
 
 
 def _autoguide(model: Any, weak: Any, weights: Autoguidance) -> None:
-    """What `DiffusersGuide.denoise` does with a weak UNet, for all that the host samples with this MODEL.
+    """What `DiffusersDenoiser.denoise` does with a weak UNet, for all that the host samples with this MODEL.
 
-    Not for what our optimisers distil from it, as the library's do not ask for it either.
+    Not for what our optimisers distil from it, as the library's do not use it either.
     """
 
     def guided(at: dict[str, Any]) -> torch.Tensor:
@@ -169,6 +181,7 @@ def build_vae(folder: Path) -> Any:
     _set_norm_groups(vae.first_stage_model, config["norm_num_groups"])
     downscale = vae_downscale(config)
     vae.downscale_ratio = vae.upscale_ratio = downscale
+    vae.latent_channels = config["latent_channels"]
     vae.memory_used_decode = lambda shape, dtype: (
         2178 * shape[2] * shape[3] * downscale**2 * comfy.model_management.dtype_size(dtype)
     )
@@ -217,6 +230,7 @@ def build_clip(folder: Path) -> Any:
             f"{folder / 'text_encoder'}: expected weights that this host's CLIP takes, got {len(missing)} missing and"
             f" {len(unknown)} unknown"
         )
+    setattr(clip.cond_stage_model, NAMES_POSES, names_poses(folder))
     return clip
 
 

@@ -18,9 +18,12 @@ from torch import Tensor
 from humannorm.cameras import VIEW_AZIMUTHS
 from humannorm.images import contact_sheet, to_pil
 
+__all__ = ["Progress", "forget", "say", "show_result", "unfinished_file"]
+
 PREVIEW_SECONDS = 1.0  # at least this long between two previews
 PREVIEW_SIDE = 512  # pixels at most
 RESULT_SIDE = 1024  # of the preview that stays
+SOMETHING = 0.05  # difference from the background that counts
 KEPT = 8  # unfinished states, the newest
 
 
@@ -31,9 +34,11 @@ class Progress:
         self.bar = comfy.utils.ProgressBar(total)
         self.node_id, self.total, self.what = node_id, total, what
         self._shown = 0.0
+        self._begun, self._done = time.monotonic(), 0
 
     def update(self, step: int, picture: Tensor | None = None, seconds_left: float | None = None) -> None:
         """step: of `total`; picture: [H, W, 3] in 0..1."""
+        self._done = step
         preview = None
         now = time.monotonic()
         if now - self._shown >= PREVIEW_SECONDS or step >= self.total:
@@ -41,23 +46,48 @@ class Progress:
             if picture is not None:
                 preview = ("JPEG", to_pil(picture.detach().float().cpu()), PREVIEW_SIDE)
             if seconds_left is not None:
-                self._say(f"{self.what}: step {step} of {self.total}, {_clock(seconds_left)} left")
+                say(self.node_id, f"{self.what}: step {step} of {self.total}, {_clock(seconds_left)} left")
         self.bar.update_absolute(step, self.total, preview)
         comfy.model_management.throw_exception_if_processing_interrupted()
 
-    def _say(self, text: str) -> None:
-        from server import PromptServer
+    def close(self, finished: bool) -> None:
+        """The last line on the node, in place of the time that was left."""
+        spent = _clock(time.monotonic() - self._begun)
+        if finished:
+            say(self.node_id, f"{self.what}: done in {spent}")
+        else:
+            say(self.node_id, f"{self.what}: stopped at step {self._done} of {self.total}; queue it again to go on")
 
-        server = getattr(PromptServer, "instance", None)
-        if self.node_id is not None and server is not None and hasattr(server, "send_progress_text"):
-            server.send_progress_text(text, self.node_id)
+
+def say(node_id: str | None, text: str) -> None:
+    """A line of text on the node; it stays there until another takes its place."""
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    if node_id is not None and server is not None and hasattr(server, "send_progress_text"):
+        server.send_progress_text(text, node_id)
 
 
 def show_result(views: Tensor) -> None:
     """The four sides of a result [4, H, W, 3] as the node's last preview: a canvas goes on showing that in place of
-    what the node hands over, and it would be the picture of some step."""
-    sheet = contact_sheet(views.cpu(), list(VIEW_AZIMUTHS), columns=2)
+    what the node hands over, and it would be the picture of some step. All are cut to what has somebody in it."""
+    views = _around_somebody(views.cpu())
+    tall = views.shape[1] > 1.3 * views.shape[2]
+    sheet = contact_sheet(views, list(VIEW_AZIMUTHS), columns=4 if tall else 2)
     comfy.utils.ProgressBar(1).update_absolute(1, 1, ("JPEG", to_pil(sheet), RESULT_SIDE))
+
+
+def _around_somebody(views: Tensor) -> Tensor:
+    """The part of pictures [B, H, W, 3] where any of them is not of the colour in its corner, and a little more."""
+    differs = ((views - views[:, :1, :1]).abs().amax(-1) > SOMETHING).any(0)
+    if not bool(differs.any()):
+        return views
+    height, width = differs.shape
+    rows, columns = differs.any(1).nonzero().flatten(), differs.any(0).nonzero().flatten()
+    margin = max(height, width) // 40
+    top, bottom = max(int(rows[0]) - margin, 0), min(int(rows[-1]) + margin, height - 1)
+    left, right = max(int(columns[0]) - margin, 0), min(int(columns[-1]) + margin, width - 1)
+    return views[:, top : bottom + 1, left : right + 1]
 
 
 def _clock(seconds: float) -> str:

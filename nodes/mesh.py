@@ -6,14 +6,21 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from humannorm.body import load_body
 from humannorm.checks import InputError
-from humannorm.mesh import check_mesh, to_trimesh
-from humannorm.mesh_io import MESH_SUFFIXES, convert_trimesh, load_mesh
+from humannorm.export import BakedMesh, load_baked
+from humannorm.mesh import check_mesh, to_trimesh, welded_vertex_normals
+from humannorm.mesh_io import MESH_SUFFIXES, convert_trimesh
 
-from .files import existing_file, file_fingerprint
+from .files import existing_file, file_fingerprint, pickable_files
 from .host_denoiser import ordinary_tensors
-from .host_mesh import from_host, to_host
-from .schema import CATEGORY, Trimesh, file_input, schema
+from .host_mesh import baked_to_host, description_of, file_content, from_host, is_file, to_host
+from .long_work import say
+from .schema import CATEGORY, Trimesh, mesh_input, picked_file_input, schema
+
+__all__ = ["HumanNormLoadMesh", "HumanNormMeshToTrimesh", "HumanNormTrimeshToMesh"]
+
+MANNEQUIN = "mannequin (comes with the pack)"
 
 
 class HumanNormLoadMesh(io.ComfyNode):
@@ -23,25 +30,42 @@ class HumanNormLoadMesh(io.ComfyNode):
             node_id="HumanNormLoadMesh",
             display_name="HumanNorm Load Mesh",
             category=f"{CATEGORY}/mesh",
-            description="A GLB, glTF, OBJ or PLY file as native MESH, with its UVs, texture and colours.",
-            search_aliases=["load glb", "load obj", "import mesh"],
+            description="A GLB, glTF, OBJ, PLY or STL file as native MESH, with its UVs, colours, texture and the maps"
+            " of its material.",
+            search_aliases=["load glb", "load obj", "load stl", "import mesh", "file3d to mesh"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
-                file_input(
-                    "3d/person.glb", "A file of the input or output folder: its name, or the mesh_path of Load 3D."
+                picked_file_input(
+                    MANNEQUIN,
+                    pickable_files(MESH_SUFFIXES),
+                    "A file of the input or output folder. A wire brings a 3D file, such as model_3d of Load 3D, or a"
+                    " path, such as its mesh_path. The mannequin comes with the pack.",
+                    files=True,
                 )
             ],
-            outputs=[io.Mesh.Output("mesh", display_name="mesh", tooltip="A native MESH.")],
+            outputs=[
+                io.Mesh.Output("mesh", display_name="mesh", tooltip="A native MESH."),
+                io.String.Output("about", display_name="about", tooltip="What it has: counts, size and maps."),
+            ],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> str:
-        return file_fingerprint(file, MESH_SUFFIXES)
+    def fingerprint_inputs(cls, file: Any) -> str:
+        return file_fingerprint(file, MESH_SUFFIXES) if isinstance(file, str) else ""
 
     @classmethod
-    def execute(cls, file: str) -> io.NodeOutput:
-        path = existing_file(file, MESH_SUFFIXES)
+    def execute(cls, file: Any) -> io.NodeOutput:
         with ordinary_tensors():
-            return io.NodeOutput(to_host(load_mesh(path)))
+            if is_file(file):
+                baked = file_content(file, "file")
+            elif file == MANNEQUIN:
+                mesh = load_body().to_mesh(uvs=True)
+                baked = BakedMesh(mesh.replace(normals=welded_vertex_normals(mesh.vertices, mesh.faces)))
+            else:
+                baked = load_baked(existing_file(file, MESH_SUFFIXES))
+            about = description_of(baked)
+            say(cls.hidden.unique_id, about)
+            return io.NodeOutput(baked_to_host(baked), about)
 
 
 class HumanNormMeshToTrimesh(io.ComfyNode):
@@ -53,7 +77,7 @@ class HumanNormMeshToTrimesh(io.ComfyNode):
             category=f"{CATEGORY}/mesh",
             description="The native MESH as the TRIMESH of the 3D packs, with its UVs, texture and colours.",
             search_aliases=["convert mesh", "trimesh"],
-            inputs=[io.Mesh.Input("mesh", tooltip="A native MESH.")],
+            inputs=[mesh_input("mesh", "A native MESH or a 3D file.")],
             outputs=[Trimesh.Output("trimesh", display_name="trimesh", tooltip="A trimesh.Trimesh.")],
         )
 

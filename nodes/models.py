@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
 from humannorm.models import bundled_folder
 
+from .payloads import KINDS, model_facts
 from .schema import CATEGORY, schema
+
+__all__ = ["HumanNormBundledModels"]
 
 
 class HumanNormBundledModels(io.ComfyNode):
@@ -40,4 +45,7 @@ class HumanNormBundledModels(io.ComfyNode):
         folder = bundled_folder()
         # Three sets of weights, as with the published models: a LoRA on one of them leaves the others alone.
         models = build_models(folder, 3)
+        for model, kind in zip(models, KINDS, strict=True):
+            if (facts := model_facts(model)) is not None:
+                model.model.humannorm_facts = replace(facts, kind=kind)
         return io.NodeOutput(*models, build_clip(folder), build_vae(folder), build_control_net(folder))

@@ -12,11 +12,30 @@ import torch
 from humannorm.body import Body, plan_for_body
 from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan
 from humannorm.checks import InputError
-from humannorm.prompts import Prompts
+from humannorm.export import BakedMesh
+from humannorm.prompts import Modality, Prompts
 from humannorm.rigging import RiggedHuman
+
+__all__ = [
+    "DISTILLS",
+    "KINDS",
+    "NAMES_POSES",
+    "Conditioning",
+    "GuidancePayload",
+    "ModelFacts",
+    "PromptSet",
+    "RiggedPayload",
+    "kind_of",
+    "model_facts",
+    "wants_pose",
+    "wrong_card",
+]
 
 DISTILLS = "humannorm_distills"
 """In a MODEL's options while an optimiser distils from it, for patches that are meant for sampling."""
+
+NAMES_POSES = "humannorm_names_poses"
+"""On a CLIP's network, where the model's captions named the pose; there it survives LoRAs and clones."""
 
 Conditioning = list[list[Any]]
 """The host's CONDITIONING: pairs of a tensor [B, T, C] and a dict."""
@@ -46,11 +65,12 @@ class ModelFacts:
 
     resolution: int  # pixels a side that it was trained at
     plan: CameraPlan  # that it was trained at
+    kind: str | None = None  # of prompts that its output of the loader is meant for, as the prompts node names it
 
 
 @dataclass(frozen=True, eq=False)
 class GuidancePayload:
-    """HUMANNORM_GUIDANCE: all that an optimiser asks a network through the host's own sampling machinery."""
+    """HUMANNORM_GUIDANCE: all that an optimiser needs to run a network through the host's own sampling machinery."""
 
     model: Any  # ModelPatcher
     prompts: PromptSet
@@ -75,10 +95,32 @@ class GuidancePayload:
 
 @dataclass(frozen=True, eq=False)
 class RiggedPayload:
-    """HUMANNORM_RIGGED: a human with its skeleton, and the detail of its surface that only a texture has."""
+    """HUMANNORM_RIGGED: a human with its skeleton, and its surface with all maps."""
 
     human: RiggedHuman
-    normal_map: torch.Tensor | None = None  # [H, W, 3], tangent space
+    look: BakedMesh
+
+
+def wants_pose(clip: Any) -> bool:
+    """Whether a CLIP belongs to a model whose captions named the pose, as the bundled ones' did."""
+    return getattr(clip.cond_stage_model, NAMES_POSES, False)
+
+
+KINDS: dict[str, Modality] = {"normal": "normal", "depth": "depth", "image": "color"}
+"""Kinds of prompts as the nodes name them."""
+
+
+def kind_of(modality: str) -> str:
+    """The word of the prompts node's widget."""
+    return next(kind for kind, other in KINDS.items() if other == modality)
+
+
+def wrong_card(model: Any, modality: str) -> list[str]:
+    """A line for the node where the bundled model of another kind is connected; it draws all kinds, a LoRA may not."""
+    facts = model_facts(model)
+    if facts is None or facts.kind in (None, kind_of(modality)):
+        return []
+    return [f"the bundled {facts.kind} model draws {kind_of(modality)}s here"]
 
 
 def model_facts(model: Any) -> ModelFacts | None:

@@ -6,15 +6,17 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from humannorm.body import Body as BodyValue
 from humannorm.cameras import CAMERA_PLANS, PARTS, VIEWS
 from humannorm.checks import InputError
 from humannorm.prompts import TEXT_RULES
 from humannorm.prompts import Prompts as Texts
+from humannorm.request import posed_prompt
 
-from .payloads import PromptSet
-from .schema import CATEGORY, Prompts, advanced, part_input, schema
+from .payloads import KINDS, PromptSet, wants_pose
+from .schema import CATEGORY, Body, Prompts, advanced, part_input, schema
 
-KINDS = {"normal": "normal", "depth": "depth", "image": "color"}
+__all__ = ["HumanNormPickPrompt", "HumanNormPrompts"]
 
 
 class HumanNormPrompts(io.ComfyNode):
@@ -58,6 +60,12 @@ class HumanNormPrompts(io.ComfyNode):
                     default="full_body",
                     tooltip="What is modelled; decides where the published rule names the part.",
                 ),
+                Body.Input(
+                    "body",
+                    optional=True,
+                    tooltip="Whose pose the texts name, for models that want one named (the bundled ones); without it"
+                    " a prompt that names no pose is of somebody standing.",
+                ),
             ],
             outputs=[
                 Prompts.Output(
@@ -68,10 +76,19 @@ class HumanNormPrompts(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, clip: Any, prompt: str, negative: str, kind: str, part_rule: str, plan: str = "full_body"
+        cls,
+        clip: Any,
+        prompt: str,
+        negative: str,
+        kind: str,
+        part_rule: str,
+        plan: str = "full_body",
+        body: BodyValue | None = None,
     ) -> io.NodeOutput:
         if clip is None:
             raise InputError("clip: expected a text encoder, got None: the loader before it has none in its checkpoint")
+        if wants_pose(clip):
+            prompt = posed_prompt(prompt, body)
         texts = Texts(prompt, KINDS[kind], plan=plan, rule=part_rule, negative=negative)  # type: ignore[arg-type]
 
         def encode(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -9,15 +10,17 @@ from comfy_api.latest import io
 from humannorm.geometry.state import GeometryState
 from humannorm.mesh import Mesh
 from humannorm.models import bundled_folder, camera_plan
-from humannorm.texture.placing import place
 from humannorm.texture.state import TextureState
+from humannorm.working_box import place
 
 from .devices import rest_device, work_device
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host
-from .schema import CATEGORY, part_input, schema, views_input
+from .schema import CATEGORY, ViewerCamera, ViewerModels, part_input, schema, views_input
 from .subjects import check_one_connected, sculpted_mesh, subject_inputs
-from .views import chosen_views, framed_cameras, rendered
+from .views import as_in_viewer, chosen_views, framed_cameras, rendered, viewer_camera
+
+__all__ = ["HumanNormRenderViews"]
 
 FRAMINGS = ("published", "bundled")
 
@@ -51,6 +54,15 @@ class HumanNormRenderViews(io.ComfyNode):
                     tooltip="Degrees above the horizon from which to look.",
                 ),
                 io.Int.Input("size", default=512, min=16, max=4096, step=8, tooltip="Pixels a side."),
+                ViewerCamera.Input(
+                    "camera_info",
+                    optional=True,
+                    tooltip="The framing of a 3D viewer, in place of views, part, framing and elevation; connect the"
+                    " mesh that the viewer shows.",
+                ),
+                ViewerModels.Input(
+                    "model_3d_info", optional=True, tooltip="How the same viewer has moved, turned and scaled the mesh."
+                ),
             ],
             outputs=[
                 io.Image.Output("normal", display_name="normal", tooltip="Camera-space normals on black."),
@@ -71,17 +83,23 @@ class HumanNormRenderViews(io.ComfyNode):
         mesh: Any | None = None,
         geometry: GeometryState | None = None,
         texture: TextureState | None = None,
+        camera_info: Mapping[str, Any] | None = None,
+        model_3d_info: Sequence[Mapping[str, Any]] | None = None,
     ) -> io.NodeOutput:
         azimuths = chosen_views(views).azimuths
         check_one_connected(mesh=mesh, geometry=geometry, texture=texture)
         with ordinary_tensors():
             plan = camera_plan(bundled_folder()) if framing == "bundled" else None
             cameras = framed_cameras(plan, part, azimuths, elevation)
+            if camera_info is not None:
+                cameras = viewer_camera(camera_info)
             surface: Mesh
             if texture is not None:
                 surface = texture.mesh
             elif geometry is not None:
                 surface = sculpted_mesh(geometry)
+            elif camera_info is not None:
+                surface = as_in_viewer(from_host(mesh), model_3d_info)
             else:
                 surface, _ = place(from_host(mesh))
             passes = rendered(surface.to(work_device()), cameras, size, None if texture is None else texture.field)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,22 @@ from humannorm.body.turns import JOINT_TURNS, turned
 from humannorm.checks import check_range
 from humannorm.export import BakedMesh
 from humannorm.export.skinned import write_skinned_glb
-from humannorm.mesh import Mesh
+from humannorm.mesh import Mesh, welded_vertex_normals
 from humannorm.rigging import rig_human
 from humannorm.rigging.film import film_motion, joint_colors
-from humannorm.texture.placing import place
+from humannorm.working_box import place
 
 from .export import workflow_notes
 from .files import existing_file, file_fingerprint, next_output_file, refused, relative_to_output, shown_file
 from .host_denoiser import ordinary_tensors
-from .host_mesh import from_host, normal_map_of, to_host
+from .host_mesh import baked_from_host, baked_to_host, file_to_host
 from .long_work import Progress
 from .payloads import RiggedPayload
-from .schema import CATEGORY, Body, Rigged, advanced, schema
+from .schema import CATEGORY, Body, File3D, Files, Rigged, advanced, mesh_input, schema
 from .subjects import check_one_connected
 from .views import four_sides
+
+__all__ = ["HumanNormAnimate", "HumanNormPose", "HumanNormRig"]
 
 SHARES = 100  # of the progress bar
 AS_IT_IS = "as it is"
@@ -52,12 +55,12 @@ class HumanNormRig(io.ComfyNode):
             search_aliases=["skeleton", "skinning", "auto rig", "bones", "mixamo"],
             hidden=[io.Hidden.unique_id],
             inputs=[
-                io.Mesh.Input("mesh", tooltip="Any humanoid, +Y up and facing +Z, in any unit and at any place."),
+                mesh_input("mesh", "Any humanoid, +Y up and facing +Z, in any unit and at any place; or its 3D file."),
                 Body.Input(
                     "start_body",
                     optional=True,
-                    tooltip="The body that the human began as, in the pose it stands in; without it the neutral adult's"
-                    " A-pose.",
+                    tooltip="The body that the human began as, in the pose it stands in; without it the neutral adult"
+                    " in the pose that fits.",
                 ),
                 io.Combo.Input(
                     "rig",
@@ -79,10 +82,10 @@ class HumanNormRig(io.ComfyNode):
     def execute(cls, mesh: Any, rig: str, start_body: BodyValue | None = None) -> io.NodeOutput:
         progress = Progress(cls.hidden.unique_id, SHARES, "Rigging")
         with ordinary_tensors():
-            surface = from_host(mesh)
-            human = rig_human(surface, rig, start_body, tell=lambda share: progress.update(round(SHARES * share)))
-            painted = Mesh(surface.vertices, surface.faces, colors=joint_colors(human.skin))
-            return io.NodeOutput(RiggedPayload(human, normal_map_of(mesh)), human.body, _four_sides(painted, "color"))
+            rigged = _rigged(mesh, progress, rig, start_body)
+            human = rigged.human
+            painted = Mesh(human.mesh.vertices, human.mesh.faces, colors=joint_colors(human.skin))
+            return io.NodeOutput(rigged, human.body, _four_sides(painted, "color"))
 
 
 class HumanNormPose(io.ComfyNode):
@@ -95,9 +98,10 @@ class HumanNormPose(io.ComfyNode):
             description="Another pose for a body, to sculpt from, or for a rigged human: a named one or a frame of a"
             " motion file, changed by joint sliders.",
             search_aliases=["repose", "pose editing", "bvh frame", "joint sliders"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 Body.Input("body", optional=True, tooltip="From HumanNorm Body. Connect this or a rigged human."),
-                Rigged.Input("human", optional=True, tooltip="From HumanNorm Rig. Connect this or a body."),
+                _human_input(optional=True, more=" Connect this or a body."),
                 io.Combo.Input(
                     "pose",
                     options=[AS_IT_IS, *POSES],
@@ -145,17 +149,22 @@ class HumanNormPose(io.ComfyNode):
         frame: int,
         up: str,
         body: BodyValue | None = None,
-        human: RiggedPayload | None = None,
+        human: Any | None = None,
         **turns: float,
     ) -> io.NodeOutput:
         check_one_connected(body=body, human=human)
         with ordinary_tensors():
-            stated = body if body is not None else human.human.body  # type: ignore[union-attr]
+            rigged = None if human is None else _rigged(human, Progress(cls.hidden.unique_id, SHARES, "Rigging"))
+            stated = body if body is not None else rigged.human.body  # type: ignore[union-attr]
             rotations = turned(stated, _first_pose(stated, pose, motion_file, frame, up), turns)
             posed = stated.posed(rotations)
-            mesh = posed.to_mesh(uvs=True) if human is None else human.human.posed(still("custom", rotations, stated))
-            plain = Mesh(mesh.vertices, mesh.faces)
-            return io.NodeOutput(posed, to_host(mesh), _four_sides(plain, "normal"))
+            if rigged is None:
+                moved = BakedMesh(_with_normals(posed.to_mesh(uvs=True)))
+            else:
+                mesh = _with_normals(rigged.human.posed(still("custom", rotations, stated)))
+                moved = replace(rigged.look, mesh=mesh, tangents=None)
+            plain = Mesh(moved.mesh.vertices, moved.mesh.faces)
+            return io.NodeOutput(posed, baked_to_host(moved), _four_sides(plain, "normal"))
 
 
 class HumanNormAnimate(io.ComfyNode):
@@ -171,7 +180,7 @@ class HumanNormAnimate(io.ComfyNode):
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
-                Rigged.Input("human", tooltip="From HumanNorm Rig."),
+                _human_input(),
                 io.Combo.Input(
                     "clip", options=list(CLIP_NAMES), default="walk", tooltip="What it does, or how it stands still."
                 ),
@@ -189,10 +198,18 @@ class HumanNormAnimate(io.ComfyNode):
                     default="humannorm/animated",
                     tooltip="Place and name in the output folder; %year% and the like work.",
                 ),
+                advanced(
+                    io.Combo,
+                    "bind_pose",
+                    options=[AS_IT_IS, "t-pose", "a-pose"],
+                    default=AS_IT_IS,
+                    tooltip="Pose that the file's skeleton is bound in: game engines like to begin from the t-pose.",
+                ),
             ],
             outputs=[
                 io.String.Output("path", display_name="path", tooltip="From the output folder, for Preview 3D."),
                 io.Image.Output("film", display_name="film", tooltip="Frames of all clips, 15 a second, one batch."),
+                File3D.Output("model_3d", display_name="model_3d", tooltip="The file, for newer 3D nodes."),
             ],
         )
 
@@ -203,17 +220,22 @@ class HumanNormAnimate(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        human: RiggedPayload,
+        human: Any,
         clip: str,
         more_clips: str,
         up: str,
         travel: bool,
         film_size: int,
         filename_prefix: str,
+        bind_pose: str = AS_IT_IS,
     ) -> io.NodeOutput:
-        figure = human.human
         target = next_output_file(filename_prefix, ".glb")
         with ordinary_tensors():
+            rigged = _rigged(human, Progress(cls.hidden.unique_id, SHARES, "Rigging"))
+            figure, look = rigged.human, rigged.look
+            if bind_pose != AS_IT_IS:
+                figure = figure.bound_in(bind_pose)
+                look = replace(look, mesh=figure.mesh, tangents=None)
             clips = clips_named(f"{clip},{more_clips}", figure.body, UPS[up], argument="more_clips", find=_motion_file)
             motions = [figure.motion(each if travel else each.in_place()) for each in clips]
             progress = Progress(cls.hidden.unique_id, SHARES * len(motions), "Filming")
@@ -228,7 +250,7 @@ class HumanNormAnimate(io.ComfyNode):
             try:
                 write_skinned_glb(
                     target,
-                    BakedMesh(figure.mesh, normal_map=human.normal_map),
+                    look,
                     figure.skin,
                     motions,
                     extras=workflow_notes(cls.hidden),
@@ -238,11 +260,34 @@ class HumanNormAnimate(io.ComfyNode):
             except OSError as error:
                 raise refused(target, error) from error
             path = relative_to_output(target)
-            told = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
+            preview = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
             pictures = torch.stack([picture for film in films for picture in film.pictures])
             return io.NodeOutput(
-                path, pictures, ui={**told, "images": [shown_file(each) for each in shown], "animated": (True,)}
+                path,
+                pictures,
+                file_to_host(target),
+                ui={**preview, "images": [shown_file(each) for each in shown], "animated": (True,)},
             )
+
+
+def _human_input(optional: bool = False, more: str = "") -> io.Input:
+    tooltip = f"From HumanNorm Rig; a mesh or a 3D file is rigged first, as that node does by itself.{more}"
+    return io.MultiType.Input("human", types=[Rigged, io.Mesh, *Files], optional=optional, tooltip=tooltip)
+
+
+def _rigged(
+    value: Any, progress: Progress, rig: str = "makehuman", start_body: BodyValue | None = None
+) -> RiggedPayload:
+    """A rigged human as it is; a mesh or a 3D file with a skeleton put in."""
+    if isinstance(value, RiggedPayload):
+        return value
+    baked = baked_from_host(value)
+    human = rig_human(baked.mesh, rig, start_body, tell=lambda share: progress.update(round(SHARES * share)))
+    return RiggedPayload(human, replace(baked, mesh=human.mesh))
+
+
+def _with_normals(mesh: Mesh) -> Mesh:
+    return mesh.replace(normals=welded_vertex_normals(mesh.vertices, mesh.faces))
 
 
 def _up_input() -> io.Input:

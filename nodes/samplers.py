@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import latent_preview
@@ -16,13 +17,18 @@ from torch import Tensor
 from humannorm.cameras import View
 from humannorm.checks import InputError
 
-from .host_denoiser import check_fit, native_resolution, with_control
-from .payloads import GuidancePayload, PromptSet
-from .prompts import KINDS
+from .host_denoiser import check_fit, check_size, native_resolution, with_control
+from .long_work import say
+from .payloads import KINDS, GuidancePayload, PromptSet, kind_of, wrong_card
+from .scales import drawing_scale, told
 from .schema import CATEGORY, Prompts, override_input, part_input, schema, seed_input, vae_input, views_input
 from .views import chosen_views, pictures_from
 
+__all__ = ["HumanNormDepthSampler", "HumanNormNormalAlignedSampler", "HumanNormNormalSampler"]
+
 # Between the background's black and the darkest colour of a normal map, whose largest channel is at least 0.5.
+NEAREST_SHARE, DARK = 0.995, 0.2  # quantile of a depth map that is its nearest point; too dull to be a person
+MOST_AT_ONCE = 16  # pictures of the model's own size in one batch
 MASK_THRESHOLD, MASK_SOFTNESS = 0.25, 0.1
 
 
@@ -38,12 +44,17 @@ class Sampling:
     size: int = 0  # pixels a side; 0 is what the model was made for
 
 
-def _sampling_inputs(cfg: float) -> list[io.Input]:
+def _sampling_inputs() -> list[io.Input]:
     return [
         seed_input(),
         io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Denoising steps."),
         io.Float.Input(
-            "cfg", default=cfg, min=0.0, max=100.0, step=0.1, tooltip="Classifier-free guidance: 1 switches it off."
+            "cfg",
+            default=0.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            tooltip="Classifier-free guidance: 1 switches it off. 0: what suits the model, shown on the node.",
         ),
         io.Combo.Input(
             "sampler_name",
@@ -81,7 +92,7 @@ def _picture_outputs(of_each: str) -> dict[str, io.Output]:
 def _check_kind(kind: str, model: Any, prompts: PromptSet) -> None:
     """kind: as the prompts node names it."""
     if prompts.prompts.modality != KINDS[kind]:
-        raise InputError(f"prompts: expected prompts of kind {kind}, got kind {prompts.prompts.modality}")
+        raise InputError(f"prompts: expected prompts of kind {kind}, got kind {kind_of(prompts.prompts.modality)}")
     check_fit(model, prompts.width, "prompts")
 
 
@@ -92,25 +103,52 @@ def _draw(
     texts = [payload.prompts.prompts.text(part, side) for side in sides]
     downscale = payload.vae.spacial_compression_encode()
     side = payload.resolution // downscale
-    positive = payload.prompts.conditioning(texts)
-    conds = with_control(payload, positive, payload.prompts.negative, normal_maps, 1.0)
     model = payload.model
     latent = torch.zeros(len(texts), model.get_model_object("latent_format").latent_channels, side, side)
     latent = comfy.sample.fix_empty_latent_channels(model, latent)
-    samples = comfy.sample.sample(
-        model,
-        comfy.sample.prepare_noise(latent, sampling.seed),
-        sampling.steps,
-        payload.cfg,
-        sampling.sampler_name,
-        sampling.scheduler,
-        conds["positive"],
-        conds["negative"],
-        latent,
-        callback=latent_preview.prepare_callback(model, sampling.steps),
-        seed=sampling.seed,
-    )
-    return payload.vae.decode(samples), {"samples": samples}
+    noise = comfy.sample.prepare_noise(latent, sampling.seed)
+    native = native_resolution(model, payload.vae)
+    at_once = max(1, MOST_AT_ONCE * native**2 // payload.resolution**2)
+    parts = []
+    for first in range(0, len(texts), at_once):  # an interrupt is heard between any two
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        chosen = slice(first, first + at_once)
+        maps = None if normal_maps is None else normal_maps[chosen]
+        positive = payload.prompts.conditioning(texts[chosen])
+        conds = with_control(payload, positive, payload.prompts.negative, maps, 1.0)
+        samples = comfy.sample.sample(
+            model,
+            noise[chosen],
+            sampling.steps,
+            payload.cfg,
+            sampling.sampler_name,
+            sampling.scheduler,
+            conds["positive"],
+            conds["negative"],
+            latent[chosen],
+            callback=latent_preview.prepare_callback(model, sampling.steps),
+            seed=sampling.seed,
+        )
+        parts.append((samples, payload.vae.decode(samples)))
+    latents, pictures = (torch.cat(each) for each in zip(*parts, strict=True))
+    return pictures, {"samples": latents}
+
+
+def _payload(cls: Any, model: Any, prompts: PromptSet, vae: Any, chosen: Sampling) -> GuidancePayload:
+    """What is drawn with; scale and card of the model are told on the node."""
+    modality = prompts.prompts.modality
+    scale = chosen.cfg or drawing_scale(model, modality)
+    check_size("size", chosen.size, model, vae)
+    say(cls.hidden.unique_id, "\n".join([told(model, scale, chosen.cfg), *wrong_card(model, modality)]))
+    return GuidancePayload(model, prompts, vae, scale, chosen.size or native_resolution(model, vae))
+
+
+def nearest_to_white(images: Tensor) -> Tensor:
+    """Depth maps [B, H, W, 3] with 1 at the nearest point of every view, as the encoding has it: a network draws some
+    views duller than others. What is all dark stays dark."""
+    brightest = images[..., :3].amax(-1).flatten(1).quantile(NEAREST_SHARE, dim=1)
+    gain = torch.where(brightest > DARK, 1 / brightest.clamp_min(DARK), torch.ones_like(brightest))
+    return (images * gain[:, None, None, None]).clamp(0, 1)
 
 
 class _MapSampler(io.ComfyNode):
@@ -122,8 +160,10 @@ class _MapSampler(io.ComfyNode):
     def execute(cls, model: Any, prompts: PromptSet, vae: Any, views: str, part: str, **sampling: Any) -> io.NodeOutput:
         chosen = Sampling(**sampling)
         _check_kind(cls.KIND, model, prompts)
-        payload = GuidancePayload(model, prompts, vae, chosen.cfg, chosen.size or native_resolution(model, vae))
+        payload = _payload(cls, model, prompts, vae, chosen)
         images, latent = _draw(payload, chosen_views(views).sides, part, chosen)
+        if cls.KIND == "depth":
+            images = nearest_to_white(images)
         brightest = images[..., :3].amax(-1)
         mask = ((brightest - (MASK_THRESHOLD - MASK_SOFTNESS)) / (2 * MASK_SOFTNESS)).clamp(0, 1)
         return io.NodeOutput(images, mask, latent)
@@ -139,7 +179,8 @@ def _map_sampler_schema(kind: str, node_id: str) -> io.Schema:
         category=f"{CATEGORY}/sampling",
         description=f"Draws {what}s of the person from each side as pictures, for looking at and for image nodes.",
         search_aliases=[f"{what} generator", f"{kind} diffusion"],
-        inputs=[*_network_inputs(f"{what}s", kind), views_input(), part_input(), *_sampling_inputs(cfg=5.0)],
+        hidden=[io.Hidden.unique_id],
+        inputs=[*_network_inputs(f"{what}s", kind), views_input(), part_input(), *_sampling_inputs()],
         outputs=[outputs["images"], mask, outputs["latent"]],
     )
 
@@ -170,6 +211,7 @@ class HumanNormNormalAlignedSampler(io.ComfyNode):
             description="Pictures of the person that follow normal maps: those of our sampler, a render, or any other"
             " pack's.",
             search_aliases=["normal controlnet", "normal to image"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 *_network_inputs("pictures", "image", control_net=True),
                 io.Image.Input(
@@ -181,7 +223,7 @@ class HumanNormNormalAlignedSampler(io.ComfyNode):
                 io.Float.Input(
                     "strength", default=1.0, min=0.0, max=10.0, step=0.05, tooltip="How strictly to follow the normals."
                 ),
-                *_sampling_inputs(cfg=7.5),
+                *_sampling_inputs(),
             ],
             outputs=list(_picture_outputs("picture for each normal map").values()),
         )
@@ -209,6 +251,10 @@ class HumanNormNormalAlignedSampler(io.ComfyNode):
             raise InputError(
                 f"views: expected one for each of the {len(maps)} normal maps (or one for all), got {views!r}"
             )
-        size = chosen.size or native_resolution(model, vae)
-        payload = GuidancePayload(model, prompts, vae, chosen.cfg, size, control_net, strength)
+        height, width = maps.shape[1:3]
+        if height != width:
+            raise InputError(f"normal_maps: expected square pictures, got {width} x {height}; pad or crop them first")
+        payload = replace(
+            _payload(cls, model, prompts, vae, chosen), control_net=control_net, control_strength=strength
+        )
         return io.NodeOutput(*_draw(payload, sides, part, chosen, maps))

@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
 
 from humannorm.cameras import PARTS
+
+__all__ = [
+    "CATEGORY",
+    "Body",
+    "File3D",
+    "Files",
+    "Geometry",
+    "Guidance",
+    "Prompts",
+    "Rigged",
+    "Texture",
+    "Trimesh",
+    "ViewerCamera",
+    "ViewerModels",
+    "advanced",
+    "factor_input",
+    "mesh_input",
+    "override_input",
+    "part_input",
+    "picked_file_input",
+    "preset_input",
+    "rendering_inputs",
+    "schema",
+    "seed_input",
+    "steps_input",
+    "vae_input",
+    "views_input",
+]
 
 CATEGORY = "HumanNorm"
 
@@ -18,6 +47,13 @@ Geometry = io.Custom("HUMANNORM_GEOMETRY")
 Texture = io.Custom("HUMANNORM_TEXTURE")
 Rigged = io.Custom("HUMANNORM_RIGGED")
 Trimesh = io.Custom("TRIMESH")
+ViewerCamera = io.Custom("LOAD3D_CAMERA")
+ViewerModels = io.Custom("LOAD3D_MODEL_INFO")
+
+# What newer hosts exchange 3D files on, of the kinds that are read here; older hosts take them for foreign types.
+FILE_KINDS = ("", "_GLB", "_GLTF", "_OBJ", "_STL", "_PLY")
+Files = [io.Custom(f"FILE_3D{kind}") for kind in FILE_KINDS]
+File3D = Files[0]
 
 PRESETS = ["quick", "standard", "paper"]
 LARGEST_SEED = 0xFFFFFFFFFFFFFFFF  # the host's own limit
@@ -86,8 +122,18 @@ def vae_input() -> io.Input:
     return io.Vae.Input("vae", tooltip="Autoencoder that belongs to the model.")
 
 
-def file_input(default: str, tooltip: str) -> io.Input:
-    return io.String.Input("file", default=default, tooltip=tooltip)
+def mesh_input(name: str, tooltip: str, optional: bool = False) -> io.Input:
+    """A socket for a MESH or a 3D file."""
+    return io.MultiType.Input(name, types=[io.Mesh, *Files], optional=optional, tooltip=tooltip)
+
+
+def picked_file_input(default: str, options: Sequence[str], tooltip: str, files: bool = False) -> io.Input:
+    """A list of files to choose from that takes a path from a wire as well, and with `files` a 3D file.
+
+    The value is checked when the node runs: a file may have come since the list was made.
+    """
+    chosen = io.Combo.Input("file", options=list(dict.fromkeys([default, *options])), default=default)
+    return io.MultiType.Input(chosen, types=[io.String, *(Files if files else [])], tooltip=tooltip)
 
 
 def override_input(name: str, most: int, tooltip: str, step: int = 8) -> io.Input:

@@ -10,10 +10,19 @@ from humannorm.geometry import state as geometry_state
 from humannorm.texture import state as texture_state
 
 from .devices import rest_device
-from .files import existing_file, file_fingerprint, next_output_file, refused, relative_to_output
+from .files import (
+    existing_file,
+    file_fingerprint,
+    next_output_file,
+    pickable_files,
+    refused,
+    relative_to_output,
+)
 from .host_denoiser import ordinary_tensors
-from .schema import CATEGORY, Geometry, Texture, file_input, schema
+from .schema import CATEGORY, Geometry, Texture, picked_file_input, schema
 from .subjects import check_one_connected
+
+__all__ = ["HumanNormLoadState", "HumanNormSaveState"]
 
 SUFFIX = ".safetensors"
 
@@ -69,8 +78,10 @@ class HumanNormLoadState(io.ComfyNode):
             description="Reads what Save State wrote, or what an interrupted optimiser left in humannorm/unfinished.",
             search_aliases=["load geometry", "load texture", "resume"],
             inputs=[
-                file_input(
-                    "humannorm/state_00001_.safetensors", "A file of the output folder, else of the input folder."
+                picked_file_input(
+                    "humannorm/state_00001_.safetensors",
+                    pickable_files([SUFFIX]),
+                    "A file of the output folder, else of the input folder; a wire brings its path.",
                 )
             ],
             outputs=[

@@ -10,21 +10,22 @@ from humannorm.checks import InputError
 from humannorm.geometry.state import GeometryState, extract_mesh
 from humannorm.mesh import Mesh, vertex_normals
 
-from .schema import Geometry, Texture
+from .schema import Geometry, Texture, mesh_input
+
+__all__ = ["check_one_connected", "sculpted_mesh", "subject_inputs"]
 
 
 def subject_inputs(*names: str) -> list[io.Input]:
-    """Optional sockets for a painting ("texture"), a sculpture ("geometry") and any "mesh", in the order asked for."""
-    kinds = {
-        "texture": (Texture, "A painting."),
-        "geometry": (Geometry, "A sculpture."),
-        "mesh": (io.Mesh, "Any mesh."),
-    }
-    return [
-        kind.Input(name, optional=True, tooltip=f"{what} Connect one of the three.")
-        for name in names
-        for kind, what in (kinds[name],)
-    ]
+    """Optional sockets for a painting ("texture"), a sculpture ("geometry") and any "mesh", in the order given."""
+    kinds = {"texture": (Texture, "A painting."), "geometry": (Geometry, "A sculpture.")}
+
+    def socket(name: str) -> io.Input:
+        if name == "mesh":
+            return mesh_input(name, "Any mesh or 3D file. Connect one of the three.", optional=True)
+        kind, what = kinds[name]
+        return kind.Input(name, optional=True, tooltip=f"{what} Connect one of the three.")
+
+    return [socket(name) for name in names]
 
 
 def check_one_connected(**sockets: Any) -> None:

@@ -10,30 +10,31 @@ import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
-from humannorm.body.skins import SKIN_TONES, tone_of_words
+from humannorm.body.painted_skin import SKIN_TONES, tone_of_words
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, target_cameras
 from humannorm.checks import InputError
 from humannorm.geometry.state import GeometryState
+from humannorm.stages import begin_painting
 from humannorm.texture.fields import HashColorSettings, UvColorSettings
 from humannorm.texture.paint import paint
 from humannorm.texture.perceptual import FeatureDistance, VggFeatures
-from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_part, fine_part, shortened
+from humannorm.texture.settings import FINE_LOSSES, TextureSettings, coarse_only, fine_only
 from humannorm.texture.settings import preset as settings_of
-from humannorm.texture.state import TextureState, load_state, start_state
-from humannorm.texture.templates import with_painted_template
+from humannorm.texture.state import TextureState, load_state
 
-from .course import Course, Run, run_course
 from .devices import moved, rest_device, work_device
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host
 from .long_work import forget, show_result
-from .payloads import GuidancePayload
+from .optimiser_run import HostRun, RunSpan, run_optimiser
+from .payloads import GuidancePayload, kind_of
 from .schema import (
     CATEGORY,
     Geometry,
     Guidance,
     Texture,
     factor_input,
+    mesh_input,
     preset_input,
     rendering_inputs,
     schema,
@@ -42,6 +43,8 @@ from .schema import (
 )
 from .subjects import check_one_connected, sculpted_mesh
 from .views import four_sides
+
+__all__ = ["HumanNormTextureOptimizer", "HumanNormTextureRefiner", "HumanNormTextureStart", "for_guide", "run_painting"]
 
 MODELS = "humannorm"  # folder in the host's models folder for files that are no diffusion models
 
@@ -59,10 +62,11 @@ class HumanNormTextureStart(io.ComfyNode):
                 Geometry.Input(
                     "geometry", optional=True, tooltip="From the geometry optimiser. Connect this or a mesh."
                 ),
-                io.Mesh.Input(
+                mesh_input(
                     "own_mesh",
+                    "Any mesh or its 3D file, +Y up and facing +Z; it is painted in a copy centred and of a body's"
+                    " height.",
                     optional=True,
-                    tooltip="Any mesh, +Y up and facing +Z; it is painted in a copy centred and of a body's height.",
                 ),
                 preset_input(),
                 io.Combo.Input(
@@ -85,9 +89,10 @@ class HumanNormTextureStart(io.ComfyNode):
                     options=["any", *SKIN_TONES, "model"],
                     default="any",
                     optional=True,
-                    tooltip="Of hands and face that the sculpture holds of its start body: a tone, any by the seed, or"
-                    " whatever the model paints.",
+                    tooltip="Of hands and face that the sculpture holds of its start body: a tone, any (the one that"
+                    " connected guidance names, else by the seed), or whatever the model paints.",
                 ),
+                Guidance.Input("guidance", optional=True, tooltip="Whose words name the skin: 'an African man'."),
             ],
             outputs=[Texture.Output("texture", display_name="texture", tooltip="For the texture optimiser.")],
         )
@@ -103,6 +108,7 @@ class HumanNormTextureStart(io.ComfyNode):
         own_mesh: Any | None = None,
         colors_of: TextureState | None = None,
         skin: str = "any",
+        guidance: GuidancePayload | None = None,
     ) -> io.NodeOutput:
         check_one_connected(geometry=geometry, own_mesh=own_mesh)
         with ordinary_tensors():
@@ -116,10 +122,10 @@ class HumanNormTextureStart(io.ComfyNode):
             if colors_of is not None:
                 state = moved(colors_of, work_device()).on(mesh)
             else:
-                state = start_state(mesh, settings, torch.Generator().manual_seed(seed))
-                if geometry is not None and skin != "model":
-                    tone = tone_of_words("", seed) if skin == "any" else skin
-                    state = with_painted_template(state, geometry.hold, tone)
+                words = "" if guidance is None else guidance.prompts.prompts.prompt
+                tones = {"any": tone_of_words(words, seed), "model": ""}
+                hold = None if geometry is None else geometry.hold
+                state = begin_painting(mesh, settings, seed, hold=hold, skin=tones.get(skin, skin))
             return io.NodeOutput(moved(state, rest_device()))
 
 
@@ -154,8 +160,8 @@ class HumanNormTextureOptimizer(io.ComfyNode):
         render_size: int = 0,
         learning_rate: float = 1.0,
     ) -> io.NodeOutput:
-        settings = coarse_part(settings_of(preset))
-        settings = shortened(settings, steps) if steps else settings
+        settings = coarse_only(settings_of(preset))
+        settings = settings.with_steps(steps) if steps else settings
         settings = _with_numbers(for_guide(settings, guidance), views_per_step, render_size, learning_rate)
         with ordinary_tensors():
             return _painted(cls, texture, guidance, settings, seed)
@@ -222,8 +228,8 @@ class HumanNormTextureRefiner(io.ComfyNode):
         render_size: int = 0,
         learning_rate: float = 1.0,
     ) -> io.NodeOutput:
-        settings = fine_part(settings_of(preset))
-        settings = shortened(settings, steps) if steps else settings
+        settings = fine_only(settings_of(preset))
+        settings = settings.with_steps(steps) if steps else settings
         settings = replace(settings, fine_loss=loss, perceptual_weight=perceptual_weight)  # type: ignore[arg-type]
         if target_views:
             settings = replace(settings, fine_views=target_views)
@@ -241,8 +247,8 @@ def _painted(
     seed: int,
     features: VggFeatures | None = None,
 ) -> io.NodeOutput:
-    """The painting after the course, and pictures of it in the node and on its output; inside `ordinary_tensors`."""
-    state = paint_course(cls.hidden, texture, guidance, settings, seed, features)
+    """The painting after the run, and pictures of it in the node and on its output; inside `ordinary_tensors`."""
+    state = run_painting(cls.hidden, texture, guidance, settings, seed, features)
     views = four_sides(state.mesh, guidance.plan, state.field).color
     assert views is not None
     views = views.to(rest_device())
@@ -250,7 +256,7 @@ def _painted(
     return io.NodeOutput(moved(state, rest_device()), views, ui=ui.PreviewImage(views, cls=cls))
 
 
-def paint_course(
+def run_painting(
     hidden: Any,
     texture: TextureState,
     guidance: GuidancePayload,
@@ -258,8 +264,8 @@ def paint_course(
     seed: int,
     features: VggFeatures | None = None,
 ) -> TextureState:
-    """The painting after the settings' coarse steps, fine steps or both, see `run_course`."""
-    _check_guide(guidance)
+    """The painting after the settings' coarse steps, fine steps or both, see `run_optimiser`."""
+    check_guide(guidance)
     stage = "coarse" if settings.coarse_steps else "fine"
 
     def begin(state: TextureState, generator: torch.Generator) -> TextureState:
@@ -269,7 +275,7 @@ def paint_course(
             state = replace(state, cameras=cameras.to(work_device()))
         return state
 
-    def optimise(state: TextureState, run: Run) -> TextureState:
+    def optimise(state: TextureState, run: HostRun) -> TextureState:
         (denoiser,) = run.denoisers
         return paint(
             state,
@@ -283,27 +289,27 @@ def paint_course(
             checkpoint=run.checkpoint,
         )
 
-    course = Course(f"texture_{stage}", "Painting", 0, settings.steps, settings.views)
-    state, unfinished = run_course(
-        hidden, course, texture, [guidance], seed, load=load_state, begin=begin, optimise=optimise
+    span = RunSpan(f"texture_{stage}", "Painting", 0, settings.steps, settings.views)
+    state, unfinished = run_optimiser(
+        hidden, span, texture, [guidance], seed, load=load_state, begin=begin, optimise=optimise
     )
     forget(unfinished)
     return state
 
 
-def _check_guide(guidance: GuidancePayload) -> None:
+def check_guide(guidance: GuidancePayload) -> None:
     kind = guidance.prompts.prompts.modality
     if kind != "color":
-        raise InputError(f"guidance: expected prompts of kind image, got kind {kind}")
+        raise InputError(f"guidance: expected prompts of kind image, got kind {kind_of(kind)}")
     if guidance.control_net is None:
         raise InputError("guidance: expected one with the normal ControlNet connected, got one without")
 
 
 def for_guide(settings: TextureSettings, guidance: GuidancePayload) -> TextureSettings:
-    """The settings with the cameras and texts that the guide's model and prompts ask for."""
+    """The settings with the cameras and texts that the guide's model and prompts need."""
     texts = guidance.prompts.prompts
     plan = guidance.plan or TEXTURE_CAMERA_PLANS[texts.plan]
-    return replace(settings, plan=plan, text_rule=texts.rule, guidance_scale=guidance.cfg)
+    return replace(settings, plan=plan, text_plan=texts.plan, text_rule=texts.rule, guidance_scale=guidance.cfg)
 
 
 def _with_numbers(settings: TextureSettings, views: int, render_size: int, rate: float) -> TextureSettings:

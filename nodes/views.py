@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from humannorm.cameras import VIEW_AZIMUTHS, CameraPlan, Cameras, View, orbit, view_label
+from humannorm.body.skeleton import quaternion_to_matrix
+from humannorm.cameras import (
+    VIEW_AZIMUTHS,
+    CameraPlan,
+    Cameras,
+    View,
+    crop_cameras,
+    orbit,
+    parse_views,
+    view_label,
+)
 from humannorm.checks import InputError
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import RenderedPasses, render
 
+__all__ = [
+    "PLAIN_GREY",
+    "Views",
+    "as_in_viewer",
+    "chosen_views",
+    "four_sides",
+    "framed_cameras",
+    "pictures_from",
+    "rendered",
+    "viewer_camera",
+]
+
 MOST_VIEWS = 64
 PLAIN_GREY = 0.7  # sRGB of a mesh that brings no colours
+VIEWER_FOV = 40.0  # degrees, where a viewer does not say
 PREVIEW_SIZE = 512  # pixels a side of the pictures that show a result
 
 
@@ -29,39 +56,58 @@ class Views:
 
 def chosen_views(text: str) -> Views:
     """'front,left,30' as azimuths: names or degrees, parted by commas."""
-    azimuths: list[float] = []
-    for word in filter(None, (word.strip().lower() for word in text.split(","))):
-        try:
-            azimuth = VIEW_AZIMUTHS[word] if word in VIEW_AZIMUTHS else float(word)
-        except ValueError:
-            raise InputError(f"views: expected front, left, back, right or degrees, got {word!r}") from None
-        if not abs(azimuth) <= 360:
-            raise InputError(f"views: expected degrees from -360 to 360, got {word}")
-        azimuths.append(azimuth)
-    if not azimuths:
-        raise InputError("views: expected at least one of front, left, back, right or degrees, got none")
+    azimuths = parse_views(text)
     if len(azimuths) > MOST_VIEWS:
         raise InputError(f"views: expected at most {MOST_VIEWS}, got {len(azimuths)}")
-    return Views(tuple(azimuths))
+    return Views(azimuths)
 
 
 def framed_cameras(plan: CameraPlan | None, part: str, azimuths: tuple[float, ...], elevation: float) -> Cameras:
     """Views of a body part as a model was trained to see it; without a plan, as the published test set does."""
     if plan is not None:
-        crop = next((crop for crop in plan.crops if crop.part == part), None)
-        if crop is None:
-            raise InputError(f"part: expected one of {', '.join(crop.part for crop in plan.crops)}, got {part}")
-        middle = sum(plan.fov_y) / 2
-        return orbit(
-            azimuths,
-            elevation=elevation,
-            distance=sum(plan.distance) / 2,
-            fov_y=middle,
-            part=crop.part,
-            zoom=crop.zoom,
-            target_y=crop.target_y,
-        )
+        return crop_cameras(plan, plan.crop(part), azimuths, elevation=elevation)
     return orbit(azimuths, elevation=elevation, part=part)  # type: ignore[arg-type]
+
+
+def viewer_camera(info: Mapping[str, Any]) -> Cameras:
+    """The camera of one of the host's 3D viewers: three.js, +Y up, lengths in the mesh's own units, degrees."""
+    if info.get("cameraType", "perspective") != "perspective":
+        raise InputError(f"camera_info: expected a perspective camera, got {info['cameraType']!r}; switch the viewer")
+    eye, target = _vector(info, "position", 0.0), _vector(info, "target", 0.0)
+    distance = float(eye.norm())
+    if not bool((eye - target).norm() > 0) or distance == 0:
+        raise InputError("camera_info: expected a camera away from its target and from the origin, got one on it")
+    across = math.hypot(float(eye[0]), float(eye[2]))
+    return Cameras(
+        azimuth=torch.rad2deg(torch.atan2(eye[0], eye[2]))[None],
+        elevation=torch.tensor([math.degrees(math.atan2(float(eye[1]), across))]).clamp(-89.9, 89.9),
+        distance=torch.tensor([distance]),
+        fov_y=torch.tensor([float(info.get("fov") or VIEWER_FOV)]),
+        zoom=torch.tensor([float(info.get("zoom") or 1.0)]),
+        target=target[None],
+        part=("full",),
+        near=max(1e-3 * distance, 1e-4),
+        far=100 * distance,
+    )
+
+
+def as_in_viewer(mesh: Mesh, models: Sequence[Mapping[str, Any]] | None) -> Mesh:
+    """A mesh where a viewer has put it: scaled, turned, moved."""
+    if not models:
+        return mesh
+    turn = models[0].get("quaternion") or {}
+    quaternion = torch.tensor([float(turn.get(axis, axis == "w")) for axis in "wxyz"])
+    rotation = quaternion_to_matrix(F.normalize(quaternion, dim=0))
+    scale, offset = _vector(models[0], "scale", 1.0), _vector(models[0], "position", 0.0)
+    normals = mesh.normals
+    if normals is not None:
+        normals = F.normalize((normals / scale) @ rotation.T, dim=1)
+    return mesh.replace(vertices=(mesh.vertices * scale) @ rotation.T + offset, normals=normals)
+
+
+def _vector(info: Mapping[str, Any], name: str, default: float) -> Tensor:
+    given = info.get(name) or {}
+    return torch.tensor([float(given.get(axis, default)) for axis in "xyz"])
 
 
 def rendered(mesh: Mesh, cameras: Cameras, size: int, field: object | None = None) -> RenderedPasses:

@@ -18,7 +18,7 @@ from jaxtyping import install_import_hook
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from humannorm.pipeline import HumanSettings
+    from humannorm.request import HumanSettings
 
 # Every function of the library is checked against its annotations (shapes, dtypes, classes) while tests run. The hook
 # must be in place before the first `import humannorm...` of any test module.
@@ -103,6 +103,19 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
+@pytest.fixture
+def published_sd(tiny_sd: Callable[[str], Path], tmp_path: Path) -> Path:
+    """The published layout: three diffusers folders and a ControlNet of its own, all of the tiny model that predicts
+    eps."""
+    from humannorm.guidance import PUBLISHED_FOLDERS
+
+    source, folder = tiny_sd("epsilon"), tmp_path / "published"
+    for name in PUBLISHED_FOLDERS[:3]:
+        shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("controlnet"))
+    shutil.copytree(source / "controlnet", folder / PUBLISHED_FOLDERS[3])
+    return folder
+
+
 @pytest.fixture(scope="session")
 def autoguided_sd(tiny_sd: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny v-prediction model with a thinner weak UNet beside its UNet."""
@@ -127,7 +140,7 @@ class BelievesIn:
         self.picture_for = picture_for
         self.prompts: list[str] = []
         self.controls: list[Tensor | None] = []
-        self.asked = 0
+        self.calls = 0
 
     def sigma(self, timestep: Tensor) -> Tensor:
         return 0.05 * 1.05**timestep
@@ -146,7 +159,7 @@ class BelievesIn:
         return self.encode_images(torch.stack([self.picture_for(prompt) for prompt in prompts]))
 
     def denoise(self, x: Tensor, sigma: Tensor, condition: Any) -> Tensor:
-        self.asked += 1
+        self.calls += 1
         return condition
 
     def encode_images(self, images: Tensor) -> Tensor:
@@ -173,7 +186,7 @@ class Sick:
 
     def denoise(self, x: Tensor, sigma: Tensor, condition: Any) -> Tensor:
         belief = self.guide.denoise(x, sigma, condition)
-        ill = self.guide.asked >= self.at if self.lasting else self.guide.asked == self.at
+        ill = self.guide.calls >= self.at if self.lasting else self.guide.calls == self.at
         if ill and self.interrupt:
             raise KeyboardInterrupt
         return belief * math.nan if ill else belief
@@ -193,21 +206,19 @@ def sick() -> type[Sick]:
 def tiny_human() -> HumanSettings:
     """Settings of a whole human, every stage as short and coarse as it can be."""
     from humannorm.export import ExportSettings
+    from humannorm.fields.hash_grid import GridLayout
     from humannorm.geometry.fields import HashFieldSettings
     from humannorm.geometry.fitting import FitSettings
-    from humannorm.geometry.hash_grid import GridLayout
     from humannorm.geometry.settings import QUICK as SCULPT
-    from humannorm.geometry.settings import shortened as shorter_sculpting
-    from humannorm.pipeline import HumanSettings
+    from humannorm.request import HumanSettings, StartSettings
     from humannorm.schedules import constant
     from humannorm.texture.fields import HashColorSettings
     from humannorm.texture.settings import QUICK as PAINT
-    from humannorm.texture.settings import shortened as shorter_painting
 
     layout = GridLayout(levels=6, log2_table=13, base=8, growth=1.4)
     assert SCULPT.targets is not None
     sculpting = dataclasses.replace(
-        shorter_sculpting(SCULPT, 5),
+        SCULPT.with_steps(5),
         targets=dataclasses.replace(SCULPT.targets, views=4, refresh_every=2, level=constant(0.9), stride=400),
         views=1,
         render_size=32,
@@ -217,7 +228,7 @@ def tiny_human() -> HumanSettings:
         resolution=constant(40),
     )
     painting = dataclasses.replace(
-        shorter_painting(PAINT, 6),
+        PAINT.with_steps(6),
         coarse_steps=2,
         views=1,
         perceptual_weight=1.0,
@@ -226,4 +237,5 @@ def tiny_human() -> HumanSettings:
         fine_views=3,
         target_stride=400,
     )
-    return HumanSettings(sculpting, painting, ExportSettings(faces=800, texture_size=64, height_m=1.75))
+    export = ExportSettings(faces=800, texture_size=64, height_m=1.75)
+    return HumanSettings(sculpting, painting, export, StartSettings(dressed=True))

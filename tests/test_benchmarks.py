@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import harness
+from benchmarks import harness, threads
+from benchmarks.__main__ import main
 from benchmarks.harness import Timings
 from benchmarks.human import human, query_points, subdivided
 from benchmarks.rendering_peers import PEERS, humannorm, scene
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, is_watertight, mesh_volume
 
 
@@ -40,6 +40,7 @@ def test_table_rows_are_sorted_and_name_median_and_spread() -> None:
     assert len({len(line) for line in lines}) == 1 and len(lines) == 4
 
 
+@pytest.mark.slow
 def test_a_peer_that_cannot_run_is_told_with_its_reason() -> None:
     reason = harness.trial("benchmarks.rendering_peers", "no such peer")
     assert reason is not None and "KeyError" in reason
@@ -85,11 +86,33 @@ def test_installed_peers_draw_the_same_picture(name: str) -> None:
     assert np.abs(build(given).forward() - humannorm(given).forward()).mean() < 0.06
 
 
-def test_command_line_knows_its_benchmarks() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "nothing"], cwd=harness.ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2 and "invalid choice" in done.stderr and "signed_distance" in done.stderr
+def test_command_line_knows_its_benchmarks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "nothing"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    complaint = capsys.readouterr().err
+    assert "invalid choice" in complaint and "signed_distance" in complaint
+
+
+def test_threads_are_compared_with_their_aims() -> None:
+    def parts(seconds: float, share: float) -> dict[str, threads.Measured]:
+        return {part: threads.Measured(seconds, share * seconds) for part in threads.PARTS}
+
+    late = b'{"part": "start", "seconds": 80.0, "processor_seconds": 2.0}\nnot a part\n'
+    results = {
+        "1, idle": parts(10.0, 1.0),
+        "all, idle": parts(6.0, 2.0),
+        "1, busy": parts(20.0, 0.5),
+        "all, busy": parts(24.0, 0.5),
+        "all spinning, busy": threads.measured_in(late),
+    }
+    shown = threads.comparison(results, 2).splitlines()
+    assert shown[2].split("|")[1:6] == [" part   ", " 1, idle     ", " 2, idle     ", " 1, busy     ", " 2, busy     "]
+    assert "80.0 (2.0)" in shown[4] and "not in time" in shown[5] and "40.0 (40.0)" in shown[-1]
+    said = "\n".join(threads.verdicts(results))
+    assert "over one, idle: 0.60 (aim: at most 0.65, met)" in said and "idle: 4.00 (aim: at most 3.5, MISSED)" in said
+    assert "spin: more than 3.8" in said and "Not idle" not in said
+    assert "Not idle: one thread alone got 60%" in threads.verdicts({"1, idle": parts(10.0, 0.6)})[-1]
 
 
 def test_mesh_of_the_benchmark_is_the_library_s_body() -> None:

@@ -8,7 +8,7 @@ import torch
 from humannorm import models
 from humannorm.body import load_body
 from humannorm.cameras import sample_cameras
-from humannorm.guidance import DiffusersGuide
+from humannorm.guidance import DiffusersDenoiser
 from humannorm.guidance.samplers import sample_latents
 from humannorm.prompts import Prompts
 from humannorm.rendering.passes import render
@@ -18,7 +18,7 @@ WORDS = "a young man with brown short hair, wearing a red t-shirt, blue jeans an
 
 @pytest.fixture(scope="module")
 def guide():
-    return DiffusersGuide.load("bundled", control=True)
+    return DiffusersDenoiser.load("bundled", control=True)
 
 
 def draw(guide, kind, views, control=None):
@@ -38,6 +38,7 @@ def test_size_and_kind(guide):
     assert plan is not None and {crop.part for crop in plan.crops} == {"full", "head", "upper", "lower"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "border"), [("normal", 0.0), ("depth", 0.0), ("color", 1.0)])
 def test_kinds_come_on_their_background(guide, kind, border):
     images = draw(guide, kind, ["front", "left", "back", "right"])

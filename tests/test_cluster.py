@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from humannorm.body import load_body
 from humannorm.checks import InputError
 from humannorm.guidance import find_guides
-from humannorm.pipeline import SAME_BYTES, HumanJob, HumanSettings, is_finished, make_human
+from humannorm.pipeline import SAME_BYTES, is_finished, make_human
+from humannorm.request import HumanRequest, HumanSettings, job_of
 
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")  # read when Ray is imported; its 60 are short when busy
 ray = pytest.importorskip("ray", reason="needs the extra humannorm[ray]")
 CPU = torch.device("cpu")
+PROMPTS = ("a man in a suit", "a woman in a dress")
 
 
 def free_ports(count: int) -> list[int]:
@@ -56,18 +57,18 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_two_workers_make_what_one_machine_makes(
     address: str, tiny_sd: Callable[[str], Path], tiny_human: HumanSettings, tmp_path: Path
 ) -> None:
     from humannorm.cluster import make_humans
 
     models = str(tiny_sd("epsilon"))
-    body = load_body().to_mesh()
-    good = HumanJob("a man in a suit", body, tiny_human, notes={"models": models})
-    sheet = dataclasses.replace(good, start=body.replace(faces=body.faces[:20]))
-    woman = dataclasses.replace(good, prompt="a woman in a dress")
+    request = HumanRequest("a man in a suit", models=models, body="neutral")
+    good, woman = (job_of(dataclasses.replace(request, prompt=prompt), tiny_human) for prompt in PROMPTS)
+    sheet = dataclasses.replace(good, start=good.start.replace(faces=good.start.faces[:20]))
     jobs = {tmp_path / "man": good, tmp_path / "sheet": sheet, tmp_path / "woman": woman}
-    outcomes = {outcome.index: outcome.error for outcome in make_humans(address, jobs, models=models, device=CPU)}
+    outcomes = {outcome.index: outcome.error for outcome in make_humans(address, jobs, device=CPU)}
     assert outcomes[0] is None and outcomes[2] is None
     assert outcomes[1] is not None and "mesh: expected" in outcomes[1]
     assert is_finished(tmp_path / "man") and is_finished(tmp_path / "woman") and not (tmp_path / "sheet").exists()
@@ -80,6 +81,6 @@ def test_two_workers_make_what_one_machine_makes(
 def test_no_cluster_is_one_sentence(tiny_human: HumanSettings, tmp_path: Path) -> None:
     from humannorm.cluster import make_humans
 
-    job = HumanJob("a man", load_body().to_mesh(), tiny_human)
+    job = job_of(HumanRequest("a man", body="neutral"), tiny_human)
     with pytest.raises(InputError, match="--ray: expected the address of a running Ray cluster, got '127.0.0.1:1'"):
-        list(make_humans("127.0.0.1:1", {tmp_path / "man": job}, models="bundled", device=CPU))
+        list(make_humans("127.0.0.1:1", {tmp_path / "man": job}, device=CPU))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
@@ -14,15 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from humannorm.checks import InputError
 from humannorm.cli import main
-from humannorm.commands.generate import POSES, held_parts, make_job, parse_sliders, read_prompts, slug, start_figure
+from humannorm.commands.generate import read_prompts, slug
 from humannorm.commands.live import LiveView
 from humannorm.geometry import settings as geometry_settings
-from humannorm.pipeline import STAGES, HumanSettings, Progress, is_finished
-from humannorm.pipeline import preset as human_preset
+from humannorm.pipeline import STAGES, Progress, is_finished
+from humannorm.request import HumanSettings
 from humannorm.texture import settings as texture_settings
 
 SHORT = ["--sculpt-steps", "2", "--paint-steps", "2", "--faces", "600", "--texture-size", "64", "--hold", "none"]
@@ -35,6 +32,7 @@ def tiny_presets(tiny_human: HumanSettings, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(texture_settings.PRESETS, "quick", tiny_human.texture)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_presets")
 def test_many_prompts_one_of_which_fails(
     tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -56,12 +54,13 @@ def test_many_prompts_one_of_which_fails(
     (out / "001_a_man_in_a_suit").unlink()
     before = (made / "run.json").read_bytes()
     assert main(words) == 1  # a run stands there, and nobody said --resume
-    assert "expected a folder without a run, or --resume" in capsys.readouterr().err
+    assert "expected a folder without a run, or --resume to go on" in capsys.readouterr().err
     assert main([*words, "--resume"]) == 0
     assert len(capsys.readouterr().out.split()) == 2
     assert (made / "run.json").read_bytes() == before  # what was finished is left alone
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_presets")
 def test_the_program_of_the_page_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = Path(__file__).parents[1] / "docs" / "pipeline.md"
@@ -87,6 +86,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_in_the_same_bytes(
     tiny_sd: Callable[[str], Path], tiny_human: HumanSettings, tmp_path: Path
 ) -> None:
@@ -126,12 +126,7 @@ def test_wrong_calls_are_one_sentence_and_write_nothing(
     assert message in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
-def test_sliders_prompts_and_names(tmp_path: Path) -> None:
-    shape = parse_sliders("sex=1, weight=0.25")
-    assert (shape.sex, shape.weight, shape.muscle) == (1.0, 0.25, 0.5)
-    for text, message in (("sex", "got 'sex'"), ("charm=1", "expected sliders sex, age"), ("sex=much", "sex=much")):
-        with pytest.raises(ValueError, match=message):
-            parse_sliders(text)
+def test_prompts_and_names(tmp_path: Path) -> None:
     file = tmp_path / "prompts.txt"
     file.write_bytes("\ufeff a man \n\n caf\u00e9 owner\r\n".encode())
     assert read_prompts(file) == ["a man", "caf\u00e9 owner"]
@@ -139,49 +134,6 @@ def test_sliders_prompts_and_names(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected a prompt on each line, got none"):
         read_prompts(file)
     assert slug("An old man, 80% wool!") == "an_old_man_80_wool" and slug("\u7537") == "human"
-
-
-def test_start_bodies() -> None:
-    from humannorm import body
-
-    assert body.POSES == POSES
-    neutral, heavy = (start_figure(body, "a-pose", "a heavy man")[1] for body in ("neutral", "auto"))
-    assert float(heavy.vertices[:, 2].max()) > float(neutral.vertices[:, 2].max()) + 0.01
-    _, spread = start_figure("neutral", "t-pose", "a man")
-    assert float(spread.vertices[:, 0].max()) > float(neutral.vertices[:, 0].max()) + 0.1
-
-
-def test_what_is_held_is_the_presets_unless_told() -> None:
-    assert held_parts("none") == () and held_parts("hands, face") == ("hands", "face")
-    assert human_preset("quick").hold == ("hands", "face") and human_preset("standard").hold == ()
-    with pytest.raises(InputError, match="--hold: expected one of head, face"):
-        held_parts("elbow")
-
-
-def test_a_posed_body_comes_with_crops_that_follow_it(tiny_human: HumanSettings) -> None:
-    arguments = argparse.Namespace(
-        body="auto", pose="sit", models="bundled", preset="quick", seed=0, skin="auto", worn="auto"
-    )
-    job = make_job(arguments, "an old African man", tiny_human)
-    assert job.body is not None and job.told == "an old African man, sitting" and job.skin == "dark"
-    assert torch.equal(job.start.vertices, job.body.vertices)
-    before, after = (settings.geometry.camera_plan for settings in (tiny_human, job.settings))
-    assert after is not None and after != before
-    arguments.skin = "model"
-    assert make_job(arguments, "an old African man", tiny_human).skin == ""
-
-
-def test_the_start_body_wears_what_the_prompt_names(tiny_human: HumanSettings) -> None:
-    def worn(body: str, wear: str) -> tuple[str, bool]:
-        arguments = argparse.Namespace(
-            body=body, pose="a-pose", models="bundled", preset="quick", seed=0, skin="auto", worn=wear
-        )
-        found = make_job(arguments, "a woman with long hair, in a skirt", tiny_human).worn
-        return found.hair, found.hem > 0
-
-    assert worn("auto", "auto") == worn("neutral", "auto") == ("long", True)
-    assert worn("auto", "none") == ("none", False)
-    assert human_preset("quick").keep_worn and not human_preset("standard").keep_worn
 
 
 class Terminal(io.StringIO):

@@ -11,9 +11,9 @@ import trimesh
 from PIL import Image
 
 from humannorm.cli import main
-from humannorm.export.showing import to_working_box
 from humannorm.images import load_png
 from humannorm.mesh import Mesh
+from humannorm.working_box import REACH, to_working_box
 
 VIEWS = ("front", "left", "back", "right")
 # One colour per quarter of the texture: top left red, top right green, bottom left blue, bottom right yellow.
@@ -98,7 +98,7 @@ def test_meshes_are_centred_and_scaled_unless_kept() -> None:
     torch.testing.assert_close(high - low, torch.tensor([0.9, 1.8, 0.1]))
     torch.testing.assert_close(low, -high)
     wide = to_working_box(Mesh(vertices * torch.tensor([8.0, 1.0, 1.0]), torch.tensor([[0, 1, 2]])))
-    assert float(wide.vertices[:, 0].amax()) == pytest.approx(1.0)
+    assert float(wide.vertices[:, 0].amax()) == pytest.approx(REACH)
 
 
 def test_keep_frame(tmp_path: Path) -> None:

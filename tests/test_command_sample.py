@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
 from humannorm.cli import main
-from humannorm.guidance import DiffusersGuide
-from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_latents
+from humannorm.guidance import GUIDANCE_SCALES, PUBLISHED_FOLDERS, DiffusersDenoiser, sample_images
 from humannorm.images import load_png, save_png
 from humannorm.prompts import Prompts
 
@@ -15,8 +16,8 @@ from humannorm.prompts import Prompts
 @pytest.fixture
 def sample(tiny_sd, tmp_path):
     def run(*words, out="out"):
-        models = ["--models", str(tiny_sd("v_prediction")), "--device", "cpu"]
-        return main(["sample", *words, *models, "--steps", "2", "--out", str(tmp_path / out)])
+        models = ["--models", str(tiny_sd("v_prediction")), "--device", "cpu", "--precision", "fp32"]
+        return main(["sample", *models, *words, "--steps", "2", "--out", str(tmp_path / out)])
 
     return run
 
@@ -59,30 +60,41 @@ def test_image_follows_a_given_normal_map(sample, tiny_sd, tmp_path):
         words = ["image", "--prompt", "a man", "--views", "front", "--normal", str(tmp_path / f"{name}.png")]
         assert sample(*words, out=name) == 0
         assert names(tmp_path / name) == ["image_full_front_00.png", "sheet_image_full.png"]
-    guide = DiffusersGuide.load(tiny_sd("v_prediction"), control=True)
-    side = guide.resolution // guide.downscale
-    noise = torch.randn((1, guide.channels, side, side), generator=torch.Generator().manual_seed(0))
+    guide = DiffusersDenoiser.load(tiny_sd("v_prediction"), control=True)
     for name, other in (("normal", "other"), ("other", "normal")):
         written = load_png(tmp_path / name / "image_full_front_00.png")
-        drawn = {}
-        for control in (name, other):
-            condition = guide.condition(
+        drawn = {
+            control: sample_images(
+                guide,
                 [Prompts("a man", "color").text("full", "front")],
+                seeds=[0],
                 guidance_scale=GUIDANCE_SCALES["color"],
                 control=load_png(tmp_path / f"{control}.png")[None],
-            )
-            latents = sample_latents(guide, condition, noise, scheduler_config=guide.scheduler_config, steps=2)
-            drawn[control] = guide.decode(latents)[0].clamp(0, 1)
+                steps=2,
+            )[0].clamp(0, 1)
+            for control in (name, other)
+        }
         torch.testing.assert_close(written, drawn[name], atol=0.51 / 255, rtol=0)
         assert (written - drawn[name]).square().mean() < (written - drawn[other]).square().mean()
+
+
+def test_the_published_four_draw_what_one_folder_draws(published_sd, tiny_sd, tmp_path):
+    """Four folders of the same weights: the normal map and the picture that follows it come out alike."""
+    for out, models in {"four": published_sd, "one": tiny_sd("epsilon")}.items():
+        words = ["image", "--prompt", "a man", "--views", "front", "--models", str(models), "--steps", "2"]
+        assert main(["sample", *words, "--device", "cpu", "--out", str(tmp_path / out)]) == 0
+    for name in names(tmp_path / "one"):
+        assert (tmp_path / "four" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    shutil.rmtree(published_sd / PUBLISHED_FOLDERS[1])
+    words = ["--prompt", "a man", "--models", str(published_sd), "--out", str(tmp_path / "depth")]
+    assert main(["sample", "depth", *words]) == 1 and not (tmp_path / "depth").exists()
 
 
 def test_a_weak_unet_guides_but_at_a_weight_of_one(autoguided_sd, sample, tmp_path):
     words = ["normal", "--prompt", "a man", "--views", "front"]
     assert sample(*words, out="without") == 0
     for out, more in {"off": ["--autoguidance", "1"], "on": []}.items():
-        models = ["--models", str(autoguided_sd), "--device", "cpu", "--steps", "2", "--out", str(tmp_path / out)]
-        assert main(["sample", *words, *more, *models]) == 0
+        assert sample(*words, *more, "--models", str(autoguided_sd), out=out) == 0
     without, off, on = (load_png(tmp_path / out / "normal_full_front_00.png") for out in ("without", "off", "on"))
     assert torch.equal(off, without)
     assert (on - without).abs().max() > 0.01

@@ -12,11 +12,11 @@ import torch
 
 from humannorm.body import load_body
 from humannorm.cli import main
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.fields import HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
-from humannorm.geometry.hash_grid import GridLayout
-from humannorm.geometry.settings import PRESETS, QUICK, shortened
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.geometry.settings import PRESETS, QUICK
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import is_watertight
@@ -30,9 +30,9 @@ SMALL = replace(
     active_levels=constant(6),
     resolution=constant(48),
 )
-"""The quick course on a small field and a coarse lattice."""
+"""The quick run on a small field and a coarse lattice."""
 
-PROMISED = {"state.safetensors", "sculpt.glb", "sheet_sculpt.png", "losses.png", "turntable.gif", "sculpt.json"}
+PROMISED = {"state.safetensors", "sculpt.glb", "sheet_sculpt.png", "losses.png", "turntable.webp", "sculpt.json"}
 
 
 def test_sculpt_and_go_on(
@@ -46,13 +46,30 @@ def test_sculpt_and_go_on(
     assert {path.name for path in first.iterdir()} == PROMISED
     assert is_watertight(load_mesh(first / "sculpt.glb").faces)
     hold = load_state(first / "state.safetensors").hold
-    assert hold is not None and hold.worn is not None and bool(hold.share.any())  # quick: hands, face, hair and skirt
+    assert hold is not None and hold.worn is not None and bool(hold.share.any())  # quick: hands, face and outfit
     resume = ["--resume", str(first / "state.safetensors"), "--steps", "3"]
     assert main(["sculpt", "a woman", "--models", models, *resume, "--out", str(second)]) == 0
     assert "going on after step 2" in capsys.readouterr().out
     facts = json.loads((second / "sculpt.json").read_text("utf-8"))
     assert facts["steps"] == 3
     assert facts["rejected_steps"] == 0
+
+
+def test_quick_writes_the_dressed_start_where_no_steps_are_asked_for(
+    tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "quick", SMALL)  # type: ignore[arg-type]
+    models = str(tiny_sd("v_prediction"))
+    assert main(["sculpt", "a man", "--models", models, "--out", str(tmp_path)]) == 0
+    assert "no steps" in capsys.readouterr().out
+    state = load_state(tmp_path / "state.safetensors")
+    mesh = load_mesh(tmp_path / "sculpt.glb")
+    assert state.untouched and state.labelled is not None
+    torch.testing.assert_close(mesh.vertices, state.labelled.mesh.vertices)
+    edited = ["--edit", str(tmp_path / "state.safetensors"), "--only", "top", "--steps", "1"]
+    assert main(["sculpt", "a man in a red jumper", "--models", models, *edited, "--out", str(tmp_path / "edit")]) == 0
+    changed = load_state(tmp_path / "edit" / "state.safetensors")
+    assert not changed.untouched and changed.labelled is not None
 
 
 def test_wrong_calls_are_one_sentence(
@@ -82,7 +99,7 @@ def test_an_edit_of_one_part(
     tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = ["--models", str(tiny_sd("v_prediction")), "--steps", "1"]
-    small = shortened(SMALL, 1)
+    small = SMALL.with_steps(1)
     finished, _ = start_state(prepare_start(load_body().to_mesh()), small, torch.Generator().manual_seed(0))
     save_state(finished, tmp_path / "finished.safetensors")
     edit = ["--edit", str(tmp_path / "finished.safetensors"), "--only", "shoes"]

@@ -189,7 +189,7 @@ def test_an_obj_without_its_faces_is_refused(kept, tmp_path):
         ("range.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "range.obj: expected"),
         ("nan.obj", b"v 0 0 nan\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "nan.obj"),
         ("flat.obj", b"v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", "of zero area"),
-        ("mesh.fbx", b"Kaydara", r"expected a file ending in .glb, .gltf, .obj, .ply, got .fbx"),
+        ("mesh.fbx", b"Kaydara", r"expected a file ending in .glb, .gltf, .obj, .ply, .stl, got .fbx"),
     ],
 )
 def test_what_is_no_mesh_is_refused_with_the_reason(name, content, message, tmp_path):

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from humannorm.body import BodyShape, load_body, shape_of_words, with_pose
+from humannorm.body import BodyShape, shape_of_words, with_pose
 from humannorm.checks import InputError
 from humannorm.geometry.settings import QUICK as SCULPT
 from humannorm.guidance import StageGuides, find_guides
 from humannorm.mesh import is_watertight, weld
 from humannorm.mesh_io import load_mesh
 from humannorm.models import camera_plan
-from humannorm.pipeline import SAME_BYTES, STAGES, HumanJob, HumanSettings, Progress, is_finished, make_human, preset
+from humannorm.pipeline import SAME_BYTES, STAGES, Progress, is_finished, make_human
+from humannorm.request import HumanJob, HumanRequest, HumanSettings, job_of, preset
 from humannorm.texture.settings import QUICK as PAINT
 
 
@@ -30,7 +31,7 @@ def guides(tiny_sd: Callable[[str], Path]) -> StageGuides:
 
 @pytest.fixture(scope="module")
 def job(tiny_human: HumanSettings) -> HumanJob:
-    return HumanJob("a man in a suit", load_body().to_mesh(), tiny_human, seed=3, notes={"models": "tiny"})
+    return job_of(HumanRequest("a man in a suit", seed=3, body="neutral"), tiny_human)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_a_run_leaves_what_it_promises(finished: Path, job: HumanJob) -> None:
     assert human.texture is not None and is_watertight(weld(human.vertices)[human.faces])
     assert human.num_faces <= 800 < load_mesh(finished / "sculpt.glb").num_faces
     record = json.loads((finished / "run.json").read_text("utf-8"))
-    assert record["request"]["prompt"] == job.prompt and record["request"]["seed"] == 3
+    assert record["request"]["prompt"] == job.request.prompt and record["request"]["seed"] == 3
     assert record["request"]["settings"]["geometry"]["steps"] == 5
     assert set(record["stages"]) == set(record["measured"]["seconds"]) == set(STAGES)
     assert record["stages"]["export"]["closed"] and record["versions"]["torch"] == torch.__version__
@@ -64,6 +65,7 @@ def test_the_page_holds_the_very_file_and_asks_for_nothing_else(finished: Path) 
     assert not re.search(r"https?:|\bsrc=|\bhref=|@[A-Z]+@", page)
 
 
+@pytest.mark.slow
 def test_stopped_in_every_stage_it_ends_in_the_same_bytes(
     finished: Path, job: HumanJob, guides: StageGuides, tmp_path: Path
 ) -> None:
@@ -93,7 +95,7 @@ def test_stopped_in_every_stage_it_ends_in_the_same_bytes(
 def test_only_the_same_request_is_resumed(finished: Path, job: HumanJob, guides: StageGuides) -> None:
     with pytest.raises(InputError, match="expected a folder without a run"):
         make_human(job, guides, finished)
-    other = dataclasses.replace(job, prompt="a woman in a dress")
+    other = dataclasses.replace(job, request=dataclasses.replace(job.request, prompt="a woman in a dress"))
     with pytest.raises(InputError, match=r"prompt \('a man in a suit' before, 'a woman in a dress' now\)"):
         make_human(other, guides, finished, resume=True)
     longer = dataclasses.replace(job.settings, geometry=dataclasses.replace(job.settings.geometry, sdf_points=7))
@@ -103,7 +105,8 @@ def test_only_the_same_request_is_resumed(finished: Path, job: HumanJob, guides:
 
 def test_bad_input_is_refused_before_anything_is_written(job: HumanJob, guides: StageGuides, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="prompt: expected a description"):
-        make_human(dataclasses.replace(job, prompt="  "), guides, tmp_path / "human")
+        blank = dataclasses.replace(job.request, prompt="  ")
+        make_human(dataclasses.replace(job, request=blank), guides, tmp_path / "human")
     sheet = job.start.replace(faces=job.start.faces[:20])
     with pytest.raises(InputError, match="mesh: expected"):
         make_human(dataclasses.replace(job, start=sheet), guides, tmp_path / "human")
@@ -114,10 +117,10 @@ def test_bad_input_is_refused_before_anything_is_written(job: HumanJob, guides: 
 
 
 def test_presets_are_those_of_the_stages() -> None:
-    quick = preset("quick", height_m=1.6)
+    quick = preset("quick")
     own = camera_plan("bundled")  # the bundled model's own cameras
     assert own is not None and own.name != PAINT.plan.name
-    assert quick.geometry == dataclasses.replace(SCULPT, camera_plan=own) and quick.export.height_m == 1.6
+    assert quick.geometry == dataclasses.replace(SCULPT, plan=own) and quick.export.height_m == 1.75
     assert quick.texture == dataclasses.replace(PAINT, plan=own)
     with pytest.raises(InputError, match="preset: expected one of quick, standard, paper"):
         preset("slow")

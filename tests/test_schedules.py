@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import matplotlib
 import pytest
 
 from humannorm.checks import InputError
-from humannorm.schedules import Schedule, constant, plot_schedules, ramp, step
+from humannorm.schedules import Schedule, constant, ramp, step
 
 
 def test_constant_step_and_ramp():
@@ -22,26 +21,13 @@ def test_published_switch_over_one_iteration():
 
 
 def test_piecewise_course_and_its_plain_form():
-    course = Schedule(((0, 0.0), (10, 1.0), (10, 5.0), (20, 5.0), (30, 0.0)))
-    assert [course(i) for i in (0, 5, 10, 15, 25, 30)] == [0.0, 0.5, 5.0, 5.0, 2.5, 0.0]
-    assert Schedule.from_list(course.to_list()) == course
-    assert course.scaled_time(0.5)(12.5) == course(25)
-
-
-def test_plot_draws_one_labelled_panel_each():
-    figure = plot_schedules({"part": step(10, 0.7, 0.1), "weight": ramp(0, 0, 50, 1)}, last_iteration=100)
-    assert [axes.get_ylabel() for axes in figure.axes] == ["part", "weight"]
-    drawn = figure.axes[0].lines[0]
-    assert list(drawn.get_xdata()) == [0, 10, 10, 100] and list(drawn.get_ydata()) == [0.7, 0.7, 0.1, 0.1]
-    assert isinstance(figure, matplotlib.figure.Figure)
+    schedule = Schedule(((0, 0.0), (10, 1.0), (10, 5.0), (20, 5.0), (30, 0.0)))
+    assert [schedule(i) for i in (0, 5, 10, 15, 25, 30)] == [0.0, 0.5, 5.0, 5.0, 2.5, 0.0]
+    assert Schedule.from_list(schedule.to_list()) == schedule
+    assert schedule.scaled_time(0.5)(12.5) == schedule(25)
 
 
 @pytest.mark.parametrize(("points", "message"), [((), "at least one"), (((5, 1.0), (4, 1.0)), "never fall")])
 def test_a_course_that_runs_back_is_refused(points, message):
     with pytest.raises(InputError, match=message):
         Schedule(points)
-
-
-def test_nothing_to_plot_is_refused():
-    with pytest.raises(InputError, match="at least one"):
-        plot_schedules({}, 10)

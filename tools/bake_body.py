@@ -29,9 +29,9 @@ import scipy.spatial
 import torch
 
 from humannorm.body.bvh import load_bvh, rotations_for
+from humannorm.body.linear_blend_skinning import limit_influences
 from humannorm.body.shape import ANCHORS, NEUTRAL, to_anny
 from humannorm.body.skeleton import matrix_to_quaternion
-from humannorm.body.skinning import limit_influences
 
 BODY = 13380  # vertices of the hm08 body; helper geometry follows
 EYES = ((14598, 14670), (14670, 14742))  # helper-l-eye, helper-r-eye

@@ -19,8 +19,8 @@ import torch
 from anny.utils.obj_utils import load_obj_file
 from bake_body import BODY, AnnyBody, mannequin_matrix, split_quads
 
+from humannorm.body.linear_blend_skinning import limit_influences
 from humannorm.body.shape import ANCHORS, NEUTRAL, to_anny
-from humannorm.body.skinning import limit_influences
 
 RIGS = ("game_engine", "mixamo")
 MIX = 4  # MakeHuman joints that a head is mixed from

@@ -1,4 +1,4 @@
-"""Bakes the painted faces and hands that a protected start body wears: humannorm/body/data/skins.npz.
+"""Bakes the painted faces and hands that a held start body wears: humannorm/body/data/skins.npz.
 
     python tools/bake_skins.py --assets DIR       (needs `anny` and the assets of `humannorm dataset assets`)
 
@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bake_body import AnnyBody, mannequin_matrix, split_quads
 
 from humannorm.body import BodyShape, load_body
-from humannorm.body.parts import part_vertices
+from humannorm.body.painted_skin import SKIN_SIZE
+from humannorm.body.regions import region_vertices
 from humannorm.body.shape import ADULT, NEUTRAL, to_anny
-from humannorm.body.skins import SKIN_SIZE
 from humannorm.cameras import orbit
 from humannorm.mesh import vertex_normals
 from humannorm.rendering import interpolate, rasterize
@@ -83,7 +83,7 @@ class Layout:
         outside = ~self.fragments.covered[0].numpy()
         indices = scipy.ndimage.distance_transform_edt(outside, return_distances=False, return_indices=True)
         self.nearest = torch.from_numpy(indices).long()
-        self.own = self.at(part_vertices(body, ["head", "hands"]).float()[:, None])[..., 0] > 0
+        self.own = self.at(region_vertices(body, ["head", "hands"]).float()[:, None])[..., 0] > 0
 
     def at(self, values: Tensor) -> Tensor:
         """Values of the body's vertices [V, C] at the texels; beside the charts those of the nearest texel on one."""
@@ -99,7 +99,7 @@ def painted(maker: PeopleMaker, mannequin: object, layout: Layout, skin: str, as
     scale, shift = scale_and_shift(base[:SKIN_VERTICES], surface.positions[:SKIN_VERTICES].numpy())
     places = torch.from_numpy((mannequin @ base) * scale + shift).float()
 
-    head = part_vertices(load_body(), ["head"])
+    head = region_vertices(load_body(), ["head"])
     middle = (places[head].amax(0) + places[head].amin(0)) / 2
     zoom = 2.0 / (1.2 * float((places[head].amax(0) - places[head].amin(0))[:2].max()))
     # From so far that the view is all but parallel: what the camera sees of a place is what faces forward there.
@@ -117,7 +117,7 @@ def painted(maker: PeopleMaker, mannequin: object, layout: Layout, skin: str, as
     seen = torch.nn.functional.grid_sample(
         albedo.permute(2, 0, 1)[None], (screen * torch.tensor([1.0, -1.0]))[None], align_corners=False
     )[0].permute(1, 2, 0)
-    on_face = layout.at(part_vertices(load_body(), ["face"]).float()[:, None])[..., 0]
+    on_face = layout.at(region_vertices(load_body(), ["face"]).float()[:, None])[..., 0]
     share = ((facing - 0.25) / 0.3).clamp(0, 1) * on_face
     result = torch.lerp(result, seen, share[..., None])
     tone = result[layout.own & layout.fragments.covered[0]].median(0).values
@@ -134,8 +134,8 @@ def opacity() -> Tensor:
     rise = HAIRLINE * before / (eyes[2] - EAR)  # from the ear's top to the middle of the forehead
     face = ((below + torch.where(before > 0, rise, 6 * before)) / SOFT + 0.5).clamp(0, 1)
     collar = body.rest_joints[body.joint_names.index("neck01"), 1]
-    face = face * ((rest[:, 1] - collar) / (3 * SOFT)).clamp(0, 1) * part_vertices(body, ["head"])
-    wrists = torch.cdist(rest, torch.stack([rest[part_vertices(body, ["hands"])]])[0]).amin(1)
+    face = face * ((rest[:, 1] - collar) / (3 * SOFT)).clamp(0, 1) * region_vertices(body, ["head"])
+    wrists = torch.cdist(rest, torch.stack([rest[region_vertices(body, ["hands"])]])[0]).amin(1)
     return torch.maximum(face, (1 - wrists / (2 * SOFT)).clamp(0, 1))
 
 

@@ -2,8 +2,9 @@
 
     python tools/check_canvas.py http://127.0.0.1:8188 OUT [NAME ...] [--steps N] [--no-run]
 
-Needs playwright, Pillow and a Chromium. Fails where a node is missing, the console has an error that names this pack, a
-run does not succeed, or a 3D viewer shows nobody. --steps shortens every optimiser, for a quick look.
+Needs playwright, Pillow and a Chromium. Fails where a node is missing, the console has an error that names this pack,
+a run does not succeed, a 3D viewer shows nobody, or a painted person there is without colours. NAME_opened.png is the
+canvas as it opens, NAME_dropped.png all of it. --steps shortens every optimiser, for a quick look.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -41,10 +43,11 @@ FIT = """() => {
   const canvas = window.app.canvas, boxes = window.app.graph._groups.map(group => group._bounding);
   const left = Math.min(...boxes.map(b => b[0])), top = Math.min(...boxes.map(b => b[1]));
   const right = Math.max(...boxes.map(b => b[0] + b[2])), bottom = Math.max(...boxes.map(b => b[1] + b[3]));
-  const [width, height] = [canvas.canvas.clientWidth, canvas.canvas.clientHeight];
-  canvas.ds.scale = 0.94 * Math.min(width / (right - left), height / (bottom - top));
-  canvas.ds.offset = [-left + (width / canvas.ds.scale - (right - left)) / 2,
-                      -top + (height / canvas.ds.scale - (bottom - top)) / 2];
+  const [side, bar] = [70, 90];  // what the side bar and the tool bar cover
+  const [width, height] = [canvas.canvas.clientWidth - side, canvas.canvas.clientHeight - bar];
+  canvas.ds.scale = 0.97 * Math.min(width / (right - left), height / (bottom - top));
+  canvas.ds.offset = [side / canvas.ds.scale - left + (width / canvas.ds.scale - (right - left)) / 2,
+                      bar / canvas.ds.scale - top];
   canvas.setDirty(true, true);
 }"""
 
@@ -57,14 +60,20 @@ CLOSE_UP = """id => {
                       height / canvas.ds.scale / 2 - node.pos[1] - node.size[1] / 2];
   canvas.setDirty(true, true);
 }"""
+UPLOADER = "window.app.graph._nodes.find(node => node.type === 'HumanNormLoadMesh')"
+# A triangle: what is uploaded need not be a human.
+BOX = (b"solid box\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\n"
+       b"endsolid box\n")  # fmt: skip
 VIEWERS = "() => window.app.graph._nodes.filter(node => node.type === 'Preview3D').map(node => node.id)"
-# Corners of the WebGL picture nearest to the middle of the window.
+# Corners of the 3D picture (WebGL, or a copy of it) nearest to the middle of the window.
 VIEWER_BOX = """() => {
   const far = box => Math.hypot((box.left + box.right - innerWidth) / 2, (box.top + box.bottom - innerHeight) / 2);
-  const boxes = [...document.querySelectorAll('canvas')].filter(canvas => canvas.getContext('webgl2'))
+  const boxes = [...document.querySelectorAll('canvas')]
+    .filter(canvas => canvas.id !== 'graph-canvas' && !/minimap/.test(canvas.className))
     .map(canvas => canvas.getBoundingClientRect()).filter(box => box.width > 50).sort((a, b) => far(a) - far(b));
   return boxes.length ? [boxes[0].left, boxes[0].top, boxes[0].right, boxes[0].bottom] : null;
 }"""
+COLORED = 0.05  # least share of it that is no grey, of a painted person
 SOMEBODY = 0.2  # least share of the viewer's middle that is not background: lines of its floor are far less
 
 
@@ -84,7 +93,7 @@ def main() -> int:
     from playwright.sync_api import sync_playwright
 
     args.out.mkdir(parents=True, exist_ok=True)
-    names = args.names or sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    names = args.names or sorted(path.stem for path in (ROOT / "example_workflows").glob("*.json"))
     failed = []
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
         browser = playwright.chromium.launch_persistent_context(
@@ -104,7 +113,7 @@ def main() -> int:
 
 def check(page: Any, name: str, args: argparse.Namespace) -> list[str]:
     """Faults of one workflow; its screenshots are in the folder."""
-    text = (ROOT / "workflows" / f"{name}.json").read_text("utf-8")
+    text = (ROOT / "example_workflows" / f"{name}.json").read_text("utf-8")
     errors: list[str] = []
     page.set_default_timeout(180_000)  # a busy machine draws slowly
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -117,9 +126,11 @@ def check(page: Any, name: str, args: argparse.Namespace) -> list[str]:
     page.wait_for_function(LOADED, arg=len(json.loads(text)["nodes"]), timeout=60_000)
     page.wait_for_timeout(3000)
     faults = [f"missing {kind}" for kind in page.evaluate(MISSING)]
+    page.screenshot(path=args.out / f"{name}_opened.png")
     page.evaluate(FIT)
     page.wait_for_timeout(1500)
     page.screenshot(path=args.out / f"{name}_dropped.png")
+    faults += check_upload(page)
     if not args.no_run:
         if args.steps:
             page.evaluate(SHORTEN, args.steps)
@@ -130,17 +141,35 @@ def check(page: Any, name: str, args: argparse.Namespace) -> list[str]:
         page.wait_for_timeout(3000)
         page.screenshot(path=args.out / f"{name}_done.png")
         if not faults:
-            faults += look_at_viewers(page, name, args)
+            faults += look_at_viewers(page, name, args, painted="HumanNormTexture" in text)
     ours = [error for error in errors if "humannorm" in error.lower()]
     (args.out / f"{name}_console.txt").write_text("\n".join(errors), encoding="utf-8")
     page.close()
     return faults + [f"console: {error[:300]}" for error in ours]
 
 
+def check_upload(page: Any) -> list[str]:
+    """Where there is a button to upload a mesh, does a file through it become the list's choice? Put back after."""
+    if not page.evaluate(f"{UPLOADER} !== undefined"):
+        return []
+    name = "check_canvas_box.stl"
+    with page.expect_file_chooser(timeout=60_000) as chooser:
+        page.evaluate(f"{UPLOADER}.widgets.find(each => each.name === 'upload a file').callback()")
+    chooser.value.set_files({"name": name, "mimeType": "model/stl", "buffer": BOX})
+    chosen = f"{UPLOADER}.widgets.find(each => each.name === 'file')"
+    before = page.evaluate(f"{chosen}.options.values[0]")
+    try:
+        page.wait_for_function(f"() => /check_canvas_box.*stl$/.test({chosen}.value)", timeout=60_000)
+    except Exception as error:
+        return [f"upload: the file was not chosen ({error})"]
+    page.evaluate(f"value => {{ {chosen}.value = value }}", before)
+    return []
+
+
 def run(page: Any, args: argparse.Namespace) -> list[str]:
     """Press Run and wait for the end."""
     before = set(ask(args.url, "/history"))
-    page.locator('[data-testid="queue-button"], .comfyui-queue-button button, .queue-button-group button').first.click()
+    page.get_by_role("button", name=re.compile(r"^(Run|Queue)( \(.*\))?$")).first.click()
     end = time.monotonic() + args.seconds
     while time.monotonic() < end:
         new = {key: value for key, value in ask(args.url, "/history").items() if key not in before}
@@ -148,14 +177,15 @@ def run(page: Any, args: argparse.Namespace) -> list[str]:
             (entry,) = new.values()
             if entry["status"]["status_str"] == "success":
                 return []
-            told = [data for kind, data in entry["status"]["messages"] if kind == "execution_error"]
-            return [f"run: {told[0]['node_type']}: {told[0]['exception_message']}" if told else "run: no success"]
+            errors = [data for kind, data in entry["status"]["messages"] if kind == "execution_error"]
+            return [f"run: {errors[0]['node_type']}: {errors[0]['exception_message']}" if errors else "run: no success"]
         page.wait_for_timeout(1000)
     return [f"run: not done in {args.seconds:.0f} s"]
 
 
-def look_at_viewers(page: Any, name: str, args: argparse.Namespace) -> list[str]:
-    """Wait until every 3D viewer shows somebody in its middle; pictures of them are in the folder."""
+def look_at_viewers(page: Any, name: str, args: argparse.Namespace, painted: bool) -> list[str]:
+    """Wait until every 3D viewer shows somebody in its middle, with colours if `painted`; pictures of them are in the
+    folder."""
     faults = []
     for node_id in page.evaluate(VIEWERS):
         page.evaluate(CLOSE_UP, node_id)
@@ -167,24 +197,42 @@ def look_at_viewers(page: Any, name: str, args: argparse.Namespace) -> list[str]
             if corners is not None:
                 page.mouse.move((corners[0] + corners[2]) / 2 + filled, (corners[1] + corners[3]) / 2)
                 filled = middle_filled(page.screenshot(), corners)
-        page.screenshot(path=args.out / f"{name}_viewer_{node_id}.png")
+        picture = page.screenshot(path=args.out / f"{name}_viewer_{node_id}.png")
         if filled < SOMEBODY:
             faults.append(f"viewer {node_id}: nobody in it after {args.viewer_seconds:.0f} s")
+        elif painted and middle_colored(picture, corners) < COLORED:
+            faults.append(f"viewer {node_id}: somebody without colours: textures are blocked or lost")
     return faults
 
 
 def middle_filled(png: bytes, corners: list[float]) -> float:
     """Share of the middle fifth of a part of a picture that has not the colour of the part's edge."""
-    from PIL import Image
-
-    left, top, right, bottom = (round(corner) for corner in corners)
-    part = Image.open(io.BytesIO(png)).convert("RGB").crop((left, top, right, bottom))
-    around = part.getpixel((part.width // 2, part.height // 20))
-    width, height = part.width // 5, part.height // 5
-    middle = part.crop((2 * width, 2 * height, 3 * width, 3 * height))
+    part = seen(png, corners)
+    around = part.getpixel((part.width // 40, part.height // 2))
+    middle = middle_of(part)
     colors = middle.getcolors(middle.width * middle.height)
     filled = sum(count for count, color in colors if max(abs(a - b) for a, b in zip(color, around, strict=True)) > 24)
     return filled / (middle.width * middle.height)
+
+
+def middle_colored(png: bytes, corners: list[float]) -> float:
+    """Share of the same part that is no grey."""
+    middle = middle_of(seen(png, corners))
+    colors = middle.getcolors(middle.width * middle.height)
+    return sum(count for count, color in colors if max(color) - min(color) > 24) / (middle.width * middle.height)
+
+
+def seen(png: bytes, corners: list[float]) -> Any:
+    """Part of a picture."""
+    from PIL import Image
+
+    left, top, right, bottom = (round(corner) for corner in corners)
+    return Image.open(io.BytesIO(png)).convert("RGB").crop((left, top, right, bottom))
+
+
+def middle_of(part: Any) -> Any:
+    width, height = part.width // 5, part.height // 5
+    return part.crop((2 * width, 2 * height, 3 * width, 3 * height))
 
 
 def ask(url: str, path: str) -> Any:

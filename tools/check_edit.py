@@ -21,15 +21,15 @@ from torch import Tensor
 from humannorm.cameras import orbit
 from humannorm.checks import InputError
 from humannorm.commands.animate import find_human
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.holding import hold_all_but
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.images import contact_sheet, lab_from_srgb, save_png
 from humannorm.mesh import Mesh
 from humannorm.mesh_io import load_mesh
 from humannorm.rendering import render
 from humannorm.rendering.passes import sample_texture
 from humannorm.rigging import fit_body
-from humannorm.texture.placing import place
+from humannorm.working_box import place
 
 SIDES = (0.0, 90.0, 180.0, 270.0)
 CERTAIN = 0.99  # share from which a vertex counts as held, and 1 - this as free; between them is the soft border

@@ -20,16 +20,16 @@ from torch import Tensor
 
 from humannorm.body import named_pose
 from humannorm.body.clips import clip_transforms, still
-from humannorm.body.skinning import linear_blend_skinning
+from humannorm.body.linear_blend_skinning import linear_blend_skinning
 from humannorm.cameras import orbit
 from humannorm.commands.animate import find_human, load_human
-from humannorm.export.showing import to_working_box
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh import Mesh, unique_edges, weld
 from humannorm.rigging import RelaxationSettings, RiggedHuman, rig_human
 from humannorm.rigging.film import view_as_made
 from humannorm.rigging.human import near_folds
+from humannorm.working_box import to_working_box
 
 SETTINGS = RelaxationSettings()
 SIDE = 35.0  # degrees that the sheet looks from

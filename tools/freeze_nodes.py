@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "nodes"))
 FROZEN = ROOT / "tests" / "nodes" / "inventory.json"
-HOST_LISTS = {"sampler_name", "scheduler"}  # whose options are the host's own
+HOST_LISTS = {"sampler_name", "scheduler", "file"}  # whose options are the host's own, or its files
 
 
 def main() -> int:
@@ -65,7 +65,7 @@ def describe(info: dict[str, Any]) -> dict[str, Any]:
             entry = {"id": name, "group": group, "type": kind}
             entry |= {key: options[key] for key in ("default", "min", "max", "options", "multiline") if key in options}
             entry |= {"control_after_generate": True} if options.get("control_after_generate") else {}
-            if name in HOST_LISTS:
+            if name in HOST_LISTS and "options" in entry:
                 entry["options"] = "host"
             inputs.append(entry)
     outputs = [{"type": kind, "name": label} for kind, label in zip(info["output"], info["output_name"], strict=True)]
@@ -84,9 +84,22 @@ def broken_promises(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     for name in old.keys() & new.keys():
         for part in ("inputs", "outputs"):
             kept = new[name][part][: len(old[name][part])]
-            if kept != old[name][part]:
+            if len(kept) < len(old[name][part]) or not all(map(keeps, old[name][part], kept)):
                 broken.append(f"{name}: {part} changed")
     return broken
+
+
+def keeps(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Does every saved workflow that fits the old socket or widget fit the new one? It may take more types; a text that
+    became a list of files may open on another of them."""
+    wider = set(old["type"].split(",")) <= set(new["type"].split(","))
+    picked = new.get("options") == "host" and "STRING" in new["type"].split(",")
+    own = {"type", "multiline", "options"} | ({"default"} if picked else set())
+    return (
+        wider
+        and all(old.get(key) == new.get(key) for key in (old.keys() | new.keys()) - own)
+        and (picked or old.get("options") == new.get("options"))
+    )
 
 
 if __name__ == "__main__":

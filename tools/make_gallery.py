@@ -17,10 +17,11 @@ from torch import Tensor
 
 from humannorm.cameras import orbit
 from humannorm.commands.generate import read_prompts, slug
-from humannorm.export.showing import film_views, to_working_box
-from humannorm.geometry.pictures import shaded_views
+from humannorm.export.showing import film_views
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh_io import load_mesh
+from humannorm.rendering.shaded import shaded_views
+from humannorm.working_box import to_working_box
 
 # Garments, colours, hair, builds and ages, in the words that the bundled model was trained on.
 PROMPTS = (

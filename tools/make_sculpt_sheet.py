@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from humannorm.cameras import orbit
-from humannorm.geometry.pictures import shaded_views
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh_io import load_mesh
+from humannorm.rendering.shaded import shaded_views
 
 AZIMUTHS = (0.0, 60.0, 180.0, 270.0)  # degrees
 

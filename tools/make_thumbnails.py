@@ -1,9 +1,9 @@
-"""Run the workflows on a ComfyUI and write workflows/NAME.jpg from the pictures that their nodes show.
+"""Run the workflows on a ComfyUI and write example_workflows/NAME.jpg from the pictures that their nodes show.
 
     python tools/make_thumbnails.py http://127.0.0.1:8188 [NAME ...] [--steps N]
 
-The graphs are the twins in API format. `paint_my_mesh` needs input/3d/person.glb, `edit` and `edit_clothes` the
-states that `text_to_human` saves; `text_to_human_sd15` needs the published weights. --steps shortens every optimiser.
+The graphs are the twins in API format. `edit` and `edit_clothes` need the states that `text_to_human` saves;
+`text_to_human_sd15` needs the published weights. --steps shortens every optimiser.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 API = ROOT / "tests" / "nodes" / "api"
-HEIGHT, MOST = 320, 4  # pixels, pictures side by side
+SIDE, MOST = 512, 4  # pixels, pictures in it
 # Nodes whose pictures say best what a workflow is for, best first.
 SHOWN = (
     "HumanNormTextureRefiner", "PreviewImage", "HumanNormAnimate", "HumanNormEdit", "HumanNormTextureOptimizer",
@@ -40,7 +40,7 @@ def main() -> int:
             if args.steps and node["class_type"].endswith(("Optimizer", "Refiner", "Edit")):
                 node["inputs"] |= {name: args.steps for name in node["inputs"] if name.endswith("steps")}
         outputs = run(args.url, graph)
-        save_thumbnail(ROOT / "workflows" / f"{name}.jpg", pictures(args.url, graph, outputs))
+        save_thumbnail(ROOT / "example_workflows" / f"{name}.jpg", pictures(args.url, graph, outputs))
         print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
     return 0
 
@@ -81,16 +81,16 @@ def rank(kind: str) -> int:
 
 
 def save_thumbnail(path: Path, images: list[Any]) -> None:
-    from PIL import Image
+    """One or four of the pictures as a square; one that stands high is cut to its middle."""
+    from PIL import Image, ImageOps
 
-    sized = [image.resize((HEIGHT * image.width // image.height, HEIGHT), Image.Resampling.LANCZOS) for image in images]
-    strip = Image.new("RGB", (sum(image.width for image in sized), HEIGHT))
-    left = 0
-    for image in sized:
-        strip.paste(image, (left, 0))
-        left += image.width
-    strip.thumbnail((1024, HEIGHT))
-    strip.save(path, quality=88)
+    chosen = images[:4] if len(images) >= 4 else images[:1]
+    side = SIDE // 2 if len(chosen) == 4 else SIDE
+    sheet = Image.new("RGB", (SIDE, SIDE))
+    for number, image in enumerate(chosen):
+        fitted = ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
+        sheet.paste(fitted, (side * (number % 2), side * (number // 2)))
+    sheet.save(path, quality=90)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Write workflows/*.json, and their twins in API format under tests/nodes/api.
+"""Write example_workflows/*.json and subgraphs/*.json, and their twins in API format under tests/nodes/api.
 
-    python tools/make_workflows.py [--host URL]
+    python tools/make_workflows.py [--host URL [--renew]]
 
---host: also write tests/nodes/core_nodes.json, what the running ComfyUI says of its own nodes that we use.
+--host: also write tests/nodes/core_nodes.json, what the running ComfyUI says of its own nodes that we use. Those that
+0.3.64 has are stored as it has them, so that the workflows open on both.
 """
 
 from __future__ import annotations
@@ -12,137 +13,158 @@ import json
 import sys
 import urllib.request
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "nodes"))
 
-from workflow_files import BYPASSED, NOTES, known_nodes, to_api, widgets  # noqa: E402
+from workflow_files import BYPASSED, DYNAMIC, NOTES, REROUTE, known_nodes, to_api, widgets  # noqa: E402
 
 from humannorm.guidance.samplers import GUIDANCE_SCALES  # noqa: E402
 
 PROMPT = "a young man in a red t-shirt and blue jeans, standing"
-COLUMN, GAP, TOP = 360, 40, 60  # pixels on the canvas
+WORKFLOWS = ROOT / "example_workflows"
+BLUEPRINTS = ROOT / "subgraphs"
+COLUMN, GAP, LANE, TOP = 360, 60, 190, 60  # pixels on the canvas
+SCALE = 0.62  # of the canvas at first: the least at which both canvases draw text
+LINKED_TEXT = "(by wire)"  # in a text widget that a wire overrides
 CORE = (
-    "CLIPLoader", "ControlNetApplyAdvanced", "ControlNetLoader", "EmptyLatentImage", "ImageScaleBy", "KSampler",
-    "Load3D", "LoraLoaderModelOnly", "Preview3D", "PreviewAny", "PreviewImage",
-    "PrimitiveStringMultiline", "UNETLoader", "VAEDecode", "VAELoader",
+    "ApplyTextureToMesh", "BakeAmbientOcclusion", "BakeNormalMapFromMesh", "CLIPLoader", "ControlNetApplyAdvanced",
+    "ControlNetLoader", "DecimateMesh", "EmptyLatentImage", "ImageScaleBy", "KSampler", "LoraLoaderModelOnly",
+    "Preview3D", "PreviewAny", "PreviewImage", "PrimitiveStringMultiline", "RemeshMesh", "RenderUVAtlas", "SaveGLB",
+    "UNETLoader", "UnwrapMesh", "VAEDecode", "VAELoader",
 )  # fmt: skip
 COLORS = {"models": "#3f789e", "texts": "#b06634", "guidance": "#a1309b", "work": "#88aa88", "results": "#b58b2a"}
 WEIGHTS = "https://huggingface.co/xanderhuang"
 VERSION = "0.1.0"
 
-# What each workflow says of itself, in Markdown.
+# What each workflow says of itself, in Markdown of six lines.
 READ_ME = {
     "normal_maps_2d": """\
 ## Normal and depth maps as pictures
-The diffusion models behind HumanNorm, looked at in 2D: each view and body part has its own words. Press Run.
-
-For larger pictures put the published weights in place of *Bundled Models*, as in the template *text_to_human_sd15*.
+The diffusion models behind HumanNorm, looked at in 2D. Press **Run**.
+- each view and body part has its own words: see the last group
+- larger pictures: published weights, as in *text_to_human_sd15*
 """,
     "text_to_human": """\
 ## A sentence becomes a human
-Write who it is into *Who is it?* and press Run.
-
-The bundled small model draws 128 x 128 pixels and runs on any CPU; what it knows of people is limited. For real
-work open *text_to_human_sd15*.
-
-Interrupt when you like: queueing again goes on where it stopped. The GLB is in the output folder and keeps this
-workflow: drop it on the canvas.
+Write who it is into **Who is it?** and press **Run**.
+- the bundled small model runs on any CPU; what it knows is limited
+- interrupt when you like: queued again, it goes on where it stopped
+- the GLB in the output folder keeps this workflow: drop it here
 """,
     "text_to_human_sd15": """\
-## A sentence becomes a human, with the published weights
-The weights of the paper's authors (SD1.5 class) through ComfyUI's own loaders. Every file in those repositories has
-the same name: save each as the loader below names it. docs/comfyui.md has the table. Any other SD1.5 fine-tune may
-stand in the place of any of the three.
-
-A graphics card with 8 GB or more is advised. The preset *paper* is the published configuration: hours.
+## The same with the published weights
+Save every file as its loader names it (table: docs/comfyui.md).
+- any other SD1.5 fine-tune may stand in the place of any model
+- a graphics card with 8 GB or more is advised
+- preset *paper* is the published configuration: hours
 """,
     "paint_my_mesh": """\
 ## Paint a mesh of your own
-Upload a GLB, OBJ or PLY with *Load 3D*: +Y up, looking along +Z, roughly a standing person. From the 3D packs a
-TRIMESH comes in through *HumanNorm Trimesh to Mesh*.
-
-The painted file has your mesh's own place and size if you set the exporter's height to 0.
+Runs as it is, on a mannequin. For yours: **upload a file** in *Load Mesh*.
+- GLB, OBJ, PLY or STL, +Y up, facing +Z, roughly a standing person
+- a 3D file or MESH of any other node goes into *own_mesh*
+- height_m 0 in the exporter keeps your mesh's place and size
+""",
+    "paint_any_mesh": """\
+## Paint any mesh from all sides at once
+Runs as it is, on a mannequin. All views are sampled together and agree on one texture.
+- your mesh: **upload a file** in *Load Mesh*, or wire a MESH or 3D file into *own_mesh*
+- no person? framing *plain*, and *part_rule* published in the prompts
+- *level* below 1 begins from the colours that the mesh has
+- a picture of yours into *finished* is projected and stays
+""",
+    "paint_generated_mesh": """\
+## Paint what another generator made
+Wire any MESH or 3D file (Hunyuan3D, Trellis 2, ...) into **Your mesh here**.
+- until then a box-headed stand-in is remeshed and painted
+- *Remesh* and *Decimate* make a clean, even surface of it
+- ComfyUI 0.33 or newer has these nodes
 """,
     "remix": """\
 ## Ours and the host's nodes, mixed
-- our prompts in the host's own KSampler, following our normal maps through the host's own ControlNet node
-- a LoRA on the sculptor (bypassed: choose one of yours and wake it with Ctrl+B)
-- our pictures in image nodes
-
-An *Empty Latent Image* counts 8 pixels to a latent one; the small model's VAE has 4: 256 x 256 gives 128 x 128.
+- our prompts in the host's KSampler, along our normal maps
+- a LoRA on the sculptor (bypassed: choose one, wake it with Ctrl+B)
+- an *Empty Latent Image* counts 8 pixels to a latent one, the small
+  model's VAE has 4: 256 x 256 gives 128 x 128
+""",
+    "remix_mesh": """\
+## A painted human through the host's mesh nodes
+Decimated, unwrapped, detail baked anew, saved by *Save 3D Model*.
+- all of them take and give the native MESH
+- the normal map holds what decimation took
+- ComfyUI 0.33 or newer has these nodes
 """,
     "edit": """\
 ## Change a finished human by its text
-Run *text_to_human* first: it saves a sculpture and a painting, which are loaded here. Change the words in
-*Prompts*.
-
-*begin* of the optimiser says how much may change: 0.3 a lot, 0.7 a little. The colours go on from the old ones
-(*colors_of*).
+Run *text_to_human* first: what it saved is loaded here.
+- *begin* of the optimiser: 0.3 changes a lot, 0.7 a little
+- the colours go on from the old ones (*colors_of*)
 """,
     "pose_and_animate": """\
-## A human that moves, and one that is sculpted in a pose
-A sculpture gets a skeleton (*Rig*), another pose (*Pose*) and clips (*Animate*): a skinned GLB in the output folder.
-*more_clips* takes more names, and BVH files of the input folder.
-
-In the last group a body is posed first and sculpted from there. The same posed body goes to *Guidance*, so that the
-close-ups look at its head and legs.
-
-For a painted human put *HumanNorm Load Mesh* with its GLB in the place of the sculpture.
+## A human that moves, and one sculpted in a pose
+A sculpture gets a skeleton, another pose, and clips: a skinned GLB.
+- *more_clips* takes more names, and BVH files of the input folder
+- for a painted human: *Load Mesh* with its GLB into *Rig*
+- to sculpt from a posed body: *sculpt_in_a_pose*
+""",
+    "sculpt_in_a_pose": """\
+## A human sculpted in a pose
+The body is posed first; surface and cameras begin from there.
+- the same posed body goes to *Words and guidance*, so that the close-ups
+  look at its head and legs
+- motion files: *upload a file* in *Pose*, then choose a frame
 """,
     "edit_clothes": """\
 ## Other clothes for a finished human
-Run *text_to_human* first: it saves a sculpture and a painting, which are loaded here. Say the whole person again with
-the new clothes, and switch on what may change. All else stays.
-
-*strength*: 0.3 details, 0.5 garments, 0.8 almost anew. The pictures in the node show it after the change.
+Run *text_to_human* first: what it saved is loaded here.
+- say the whole person again with the new clothes
+- switch on what may change; all else stays
+- *strength*: 0.3 details, 0.5 garments, 0.8 almost anew
 """,
 }
 
 
-class Workflow:
-    """A canvas in the making: groups side by side, nodes under each other."""
+class Graph:
+    """Nodes and links in the making: rows of columns from left to right, so that wires run in the gaps."""
 
-    def __init__(self, name: str, known: dict[str, Any]) -> None:
-        self.name, self.known = name, known
+    def __init__(self, known: dict[str, Any]) -> None:
+        self.known = known
         self.nodes: list[dict[str, Any]] = []
         self.links: list[list[Any]] = []
-        self.groups: list[dict[str, Any]] = []
-        self._x, self._y = 0, TOP
+        self._x, self._y, self._top, self._width, self._bottom = -GAP, TOP, TOP, 0, TOP
 
-    def group(self, title: str, color: str) -> None:
-        """Begin the next column."""
-        if self.groups:
-            self._close_group()
-            self._x += COLUMN + 2 * GAP
-        self._y = TOP
-        self.groups.append({"id": len(self.groups) + 1, "title": title, "color": COLORS[color], "flags": {}})
+    def row(self) -> None:
+        """Begin under all that is there, with a lane between for wires."""
+        self._top = self._y = self._bottom + LANE
+        self._x, self._width = -GAP, 0
 
-    def opening(self, title: str, height: int = 240) -> None:
-        """The first column, with the note that explains the workflow."""
-        self.group(title, "models")
-        self._place(
-            {"type": "MarkdownNote", "inputs": [], "outputs": [], "widgets_values": [READ_ME[self.name]]}, height
-        )
-        self.nodes[-1] |= {"title": "Read me", "color": "#432", "bgcolor": "#653"}
+    def column(self, width: int = COLUMN) -> None:
+        """Begin to the right of the last column, at the row's top."""
+        self._x += self._width + GAP
+        self._y, self._width = self._top, width
 
-    def _close_group(self) -> None:
-        self.groups[-1]["bounding"] = [self._x - 20, TOP - 60, COLUMN + 40, max(self._y - TOP + 50, 100)]
+    def skip(self, height: int) -> None:
+        """Leave room in the column, for wires that pass there."""
+        self._y += height
 
     def add(self, kind: str, /, *, title: str | None = None, mode: int = 0, pictures: int = 0, **given: Any) -> int:
         """A node; given: widget values, or links as (node id, output number). pictures: pixels for a preview."""
         known = self.known[kind]
+        linked = {name for name, value in given.items() if isinstance(value, tuple)}
         values: list[Any] = []
         for name, entry in widgets(known):
             if entry is None:
                 values.append("fixed")
-            elif name in given and not isinstance(given[name], tuple):
+            elif name in given and name not in linked:
                 values.append(given[name])
+            elif name in linked and entry.get("multiline"):
+                values.append(LINKED_TEXT)
             else:
-                values.append(entry.get("default", entry["options"][0] if entry.get("options") else ""))
+                options = entry["options"] if isinstance(entry.get("options"), list) else []
+                values.append(entry.get("default", options[0] if options else ""))
         spots = dict(widgets(known))
         node: dict[str, Any] = {
             "type": kind,
@@ -163,10 +185,10 @@ class Workflow:
         }
         if title is not None:
             node["title"] = title
-        long_texts = sum(95 for entry in known["inputs"] if entry.get("multiline"))
+        long_texts = sum(60 for entry in known["inputs"] if entry.get("multiline"))
         sockets = len([entry for entry in known["inputs"] if entry["id"] not in spots])
         rows = max(sockets, len(known["outputs"])) + len(values)
-        node_id = self._place(node, 50 + 24 * rows + long_texts + pictures)
+        node_id = self._place(node, 40 + 24 * rows + long_texts + pictures)
         for name, value in given.items():
             if isinstance(value, tuple):
                 self._link(value, node_id, name)
@@ -174,44 +196,76 @@ class Workflow:
                 raise ValueError(f"{kind} has no widget {name}")
         return node_id
 
+    def add_graph(self, inner: Subgraph, /, *, title: str, **given: tuple[int, int]) -> int:
+        """A node that stands for a whole graph; given: links to its inputs."""
+        texts = {entry["name"] for entry in inner.inputs if entry["type"] == "STRING"}
+        values = {name: "" for name in texts - set(given)}
+        node = {
+            "type": inner.id,
+            "title": title,
+            "inputs": [
+                {"name": entry["name"], "type": entry["type"], "link": None}
+                | ({"widget": {"name": entry["name"]}} if entry["name"] in values else {})
+                for entry in inner.inputs
+            ],
+            "outputs": [{"name": entry["name"], "type": entry["type"], "links": []} for entry in inner.outputs],
+            "properties": {
+                "cnr_id": "humannorm",
+                "ver": VERSION,
+                "proxyWidgets": [["-1", name] for name in values],
+            },
+            "widgets_values": list(values.values()),
+        }
+        rows = max(len(inner.inputs) - len(values), len(inner.outputs))
+        node_id = self._place(node, 40 + 24 * rows + 90 * len(values))
+        for name, source in given.items():
+            self._link(source, node_id, name)
+        return node_id
+
+    def passed(self, source: tuple[int, int], *corners: tuple[float, float]) -> tuple[int, int]:
+        """A wire led past some corners; where it can be taken up."""
+        kind = self._node(source[0])["outputs"][source[1]]["type"]
+        for x, y in corners:
+            socket = {"name": "", "type": "*", "link": None}
+            node = {"type": REROUTE, "inputs": [socket], "outputs": [{"name": "", "type": kind, "links": []}]}
+            node |= {"properties": {"showOutputText": False, "horizontal": False}, "pos": [x, y], "size": [75, 26]}
+            node_id = self._append(node)
+            self._link(source, node_id, "")
+            source = (node_id, 0)
+        return source
+
+    def gap(self, width: int) -> None:
+        """More room before the next column, for wires that turn there."""
+        self._x += width - GAP
+
+    def left(self) -> float:
+        """Of the column."""
+        return self._x
+
+    def right(self) -> float:
+        """Beside the last column."""
+        return self._x + self._width + 20
+
+    def lane(self) -> float:
+        """Height of the first wire in the gap above this row."""
+        return self._top - LANE + 45
+
     def models(self, node_id: int, *files: tuple[str, str, str]) -> None:
         """What a loader needs, for the missing-model dialog: (name, url, directory)."""
         self._node(node_id)["properties"]["models"] = [
             {"name": name, "url": url, "directory": directory} for name, url, directory in files
         ]
 
-    def save(self) -> None:
-        self._close_group()
-        document = {
-            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"humannorm/{self.name}")),
-            "revision": 0,
-            "last_node_id": len(self.nodes),
-            "last_link_id": len(self.links),
-            "nodes": self.nodes,
-            "links": self.links,
-            "groups": self.groups,
-            "config": {},
-            "extra": {"ds": {"scale": 0.6, "offset": [60, 120]}},
-            "version": 0.4,
-        }
-        _write(ROOT / "workflows" / f"{self.name}.json", document)
-        _write(ROOT / "tests" / "nodes" / "api" / f"{self.name}.json", to_api(document, self.known))
-
     def _place(self, node: dict[str, Any], height: int) -> int:
-        node_id = len(self.nodes) + 1
-        self.nodes.append(
-            {
-                "id": node_id,
-                "pos": [self._x, self._y],
-                "size": [COLUMN, height],
-                "flags": {},
-                "order": len(self.nodes),
-                "mode": 0,
-                "properties": {},
-                **node,
-            }
-        )
+        node_id = self._append({**node, "pos": [self._x, self._y], "size": [self._width, height]})
         self._y += height + GAP
+        self._bottom = max(self._bottom, self._y - GAP)
+        return node_id
+
+    def _append(self, node: dict[str, Any]) -> int:
+        node_id = len(self.nodes) + 1
+        plain = {"id": node_id, "flags": {}, "order": len(self.nodes), "mode": 0, "properties": {}}
+        self.nodes.append({**plain, **node})
         return node_id
 
     def _node(self, node_id: int) -> dict[str, Any]:
@@ -226,19 +280,158 @@ class Workflow:
         self._node(node_id)["inputs"][slot]["link"] = link_id
 
 
-def bundled(flow: Workflow) -> dict[str, tuple[int, int]]:
+class Subgraph(Graph):
+    """A graph in a node, with named sockets."""
+
+    def __init__(self, known: dict[str, Any], name: str, description: str = "") -> None:
+        super().__init__(known)
+        self.name, self.description = name, description
+        self.inputs: list[dict[str, Any]] = []
+        self.outputs: list[dict[str, Any]] = []
+        self.inner_links: list[dict[str, Any]] = []
+        self.id = ""
+
+    def take(self, name: str, kind: str, *sockets: tuple[int, str]) -> None:
+        """An input that goes to sockets or widgets (node id, name) inside."""
+        at = len(self.inputs)
+        self.inputs.append({"id": self._uuid(f"in {name}"), "name": name, "type": kind, "linkIds": []})
+        for node_id, socket in sockets:
+            entries = self._node(node_id)["inputs"]
+            slot = next(number for number, entry in enumerate(entries) if entry["name"] == socket)
+            entries[slot]["link"] = self._inner_link(-10, at, node_id, slot, kind)
+            self.inputs[at]["linkIds"].append(entries[slot]["link"])
+
+    def give(self, name: str, source: tuple[int, int]) -> None:
+        """An output of a node inside."""
+        output = self._node(source[0])["outputs"][source[1]]
+        at = len(self.outputs)
+        link_id = self._inner_link(source[0], source[1], -20, at, output["type"])
+        output["links"].append(link_id)
+        entry = {"id": self._uuid(f"out {name}"), "name": name, "type": output["type"], "linkIds": [link_id]}
+        self.outputs.append(entry)
+
+    def definition(self, owner: str) -> dict[str, Any]:
+        """As the canvas saves it. owner: the file that it is in."""
+        self.id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"humannorm/{owner}/{self.name}"))
+        links = [
+            dict(zip(("id", "origin_id", "origin_slot", "target_id", "target_slot", "type"), link, strict=True))
+            for link in self.links
+        ]
+        right = self._x + self._width
+        return {
+            "id": self.id,
+            "version": 1,
+            "state": {
+                "lastGroupId": 0,
+                "lastNodeId": len(self.nodes),
+                "lastLinkId": len(self.links) + len(self.inner_links),
+                "lastRerouteId": 0,
+            },
+            "revision": 0,
+            "config": {},
+            "name": self.name,
+            "inputNode": {"id": -10, "bounding": [-240, TOP, 140, 40 + 20 * len(self.inputs)]},
+            "outputNode": {"id": -20, "bounding": [right + GAP, TOP, 140, 40 + 20 * len(self.outputs)]},
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "widgets": [],
+            "nodes": self.nodes,
+            "groups": [],
+            "links": links + self.inner_links,
+            "extra": {},
+            "category": "HumanNorm",
+            "description": self.description,
+        }
+
+    def _inner_link(self, origin: int, slot: int, target: int, place: int, kind: str) -> int:
+        link_id = 1000 + len(self.inner_links)
+        names = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+        self.inner_links.append(dict(zip(names, (link_id, origin, slot, target, place, kind), strict=True)))
+        return link_id
+
+    def _uuid(self, what: str) -> str:
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"humannorm/{self.name}/{what}"))
+
+
+class Workflow(Graph):
+    """A canvas in the making, with groups around its nodes and a note that explains it."""
+
+    def __init__(self, name: str, known: dict[str, Any]) -> None:
+        super().__init__(known)
+        self.name = name
+        self.groups: list[dict[str, Any]] = []
+        self.definitions: list[dict[str, Any]] = []
+        self._first = 0
+
+    def group(self, title: str, color: str, width: int = COLUMN) -> None:
+        """Begin a group, and with it a column."""
+        self._close_group()
+        self.column(width)
+        self._first = len(self.nodes)
+        self.groups.append({"id": len(self.groups) + 1, "title": title, "color": COLORS[color], "flags": {}})
+
+    def row(self) -> None:
+        self._close_group()
+        super().row()
+
+    def opening(self, title: str, height: int = 250) -> None:
+        """The first column, with the note that explains the workflow."""
+        self.group(title, "models")
+        text = READ_ME[self.name]
+        self._place({"type": "MarkdownNote", "inputs": [], "outputs": [], "widgets_values": [text]}, height)
+        self.nodes[-1] |= {"title": "Read me", "color": "#432", "bgcolor": "#653"}
+
+    def holds(self, inner: Subgraph) -> Subgraph:
+        """A graph that nodes of this one may stand for."""
+        self.definitions.append(inner.definition(self.name))
+        return inner
+
+    def _close_group(self) -> None:
+        if not self.groups or "bounding" in self.groups[-1]:
+            return
+        boxes = [(*node["pos"], *node["size"]) for node in self.nodes[self._first :] if node["type"] != REROUTE]
+        left, top = min(box[0] for box in boxes) - 15, self._top - 85
+        right = max(box[0] + box[2] for box in boxes) + 15
+        bottom = max(box[1] + box[3] for box in boxes) + 20
+        self.groups[-1]["bounding"] = [left, top, right - left, bottom - top]
+
+    def document(self) -> dict[str, Any]:
+        self._close_group()
+        return {
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"humannorm/{self.name}")),
+            "revision": 0,
+            "last_node_id": len(self.nodes),
+            "last_link_id": len(self.links),
+            "nodes": self.nodes,
+            "links": self.links,
+            "groups": self.groups,
+            **({"definitions": {"subgraphs": self.definitions}} if self.definitions else {}),
+            "config": {},
+            "extra": {"ds": {"scale": SCALE, "offset": [120 / SCALE, 110 / SCALE]}},
+            "version": 0.4,
+        }
+
+    def save(self) -> None:
+        document = self.document()
+        _write(WORKFLOWS / f"{self.name}.json", document)
+        _write(ROOT / "tests" / "nodes" / "api" / f"{self.name}.json", to_api(document, self.known))
+
+
+def bundled(flow: Graph) -> dict[str, tuple[int, int]]:
     """The bundled models by name."""
     node = flow.add("HumanNormBundledModels")
     return {name: (node, at) for at, name in enumerate(("normal", "depth", "image", "clip", "vae", "control"))}
 
 
-def sd15(flow: Workflow) -> dict[str, tuple[int, int]]:
+def sd15(flow: Graph) -> dict[str, tuple[int, int]]:
     """The published weights through the host's loaders."""
     found: dict[str, tuple[int, int]] = {}
 
     def load(name: str, kind: str, widget: str, folder: str, repository: str, file: str, **more: Any) -> None:
         saved_as = f"humannorm/{more.pop('saved_as', repository)}.safetensors"
         node = flow.add(kind, **{widget: saved_as}, **more)
+        if len(found) == 2:
+            flow.column(340)
         url = f"{WEIGHTS}/{repository}/resolve/main/{file}.safetensors"
         flow.models(node, (saved_as, url, folder))
         found[name] = (node, 0)
@@ -259,177 +452,265 @@ def sd15(flow: Workflow) -> dict[str, tuple[int, int]]:
     return found
 
 
-def person(flow: Workflow, prompt: str = PROMPT) -> tuple[int, int]:
+def person(flow: Graph, prompt: str = PROMPT) -> tuple[int, int]:
     """The person in one place."""
     return flow.add("PrimitiveStringMultiline", title="Who is it?", value=prompt), 0
 
 
-def texts(
-    flow: Workflow, clip: tuple[int, int], *kinds: str, prompt: str = PROMPT, who: tuple[int, int] | None = None
-) -> dict[str, tuple[int, int]]:
-    """A person, given in words or as another node's, as prompts of these kinds."""
-    said = person(flow, prompt) if who is None else who
+def texts(flow: Graph, clip: tuple[int, int], *kinds: str, who: tuple[int, int]) -> dict[str, tuple[int, int]]:
+    """A person in another node's words as prompts of these kinds."""
     return {
-        kind: (flow.add("HumanNormPrompts", title=f"Prompts: {kind}", clip=clip, prompt=said, kind=kind), 0)
+        kind: (flow.add("HumanNormPrompts", title=f"Prompts: {kind}", clip=clip, prompt=who, kind=kind), 0)
         for kind in kinds
     }
 
 
-SMALL_CFG = {"normal": 6.0, "depth": 6.0, "image": 3.0}
-"""Classifier-free guidance of the bundled model, as the preset `quick` has it."""
-DRAWN_CFG = {**GUIDANCE_SCALES, "image": GUIDANCE_SCALES["color"]}
-"""The same where its pictures are looked at in 2D: the defaults of `humannorm sample`."""
 HELD = {"hold_hands": True, "hold_face": True}
 """The bundled model draws neither fingers nor faces yet, see the preset `quick`."""
-PUBLISHED_CFG = {"normal": 50.0, "depth": 50.0, "image": 7.5}
+
+
+def words(flow: Workflow, *kinds: str, body: bool = False, name: str = "Words and guidance") -> Subgraph:
+    """The graph that makes HUMANNORM_GUIDANCE of each kind of a person's text, as a node of the workflow."""
+    inner = Subgraph(flow.known, name, "A person's text as guidance of each kind, view- and body-aware.")
+    inner.column()
+    prompts = {kind: inner.add("HumanNormPrompts", title=f"Prompts: {kind}", kind=kind) for kind in kinds}
+    inner.column()
+    guides = {
+        kind: inner.add("HumanNormGuidance", title=f"Guidance: {kind}", prompts=(prompts[kind], 0)) for kind in kinds
+    }
+    for node_id in prompts.values():  # the text comes from outside
+        places = [place for place, _ in widgets(flow.known["HumanNormPrompts"])]
+        inner.nodes[node_id - 1]["widgets_values"][places.index("prompt")] = LINKED_TEXT
+    inner.take("person", "STRING", *((node_id, "prompt") for node_id in prompts.values()))
+    for kind in kinds:
+        inner.take(f"{kind}_model", "MODEL", (guides[kind], "model"))
+    inner.take("clip", "CLIP", *((node_id, "clip") for node_id in prompts.values()))
+    inner.take("vae", "VAE", *((node_id, "vae") for node_id in guides.values()))
+    if "image" in kinds:
+        inner.take("control_net", "CONTROL_NET", (guides["image"], "control_net"))
+    if body:
+        inner.take("body", "HUMANNORM_BODY", *((node_id, "body") for node_id in guides.values()))
+    for kind in kinds:
+        inner.give(f"{kind}_guidance", (guides[kind], 0))
+    return flow.holds(inner)
+
+
+def _texts_graph(flow: Workflow, *kinds: str) -> Subgraph:
+    """Prompts of each kind of a person's text, as a node of the workflow."""
+    inner = Subgraph(flow.known, "Words", "A person's text as prompts of each kind, view- and body-aware.")
+    inner.column()
+    made = {kind: inner.add("HumanNormPrompts", title=f"Prompts: {kind}", kind=kind) for kind in kinds}
+    inner.take("person", "STRING", *((node_id, "prompt") for node_id in made.values()))
+    inner.take("clip", "CLIP", *((node_id, "clip") for node_id in made.values()))
+    for kind, node_id in made.items():
+        inner.give(f"{kind}_prompts", (node_id, 0))
+    return flow.holds(inner)
 
 
 def guides(
-    flow: Workflow, models: dict[str, Any], said: dict[str, Any], cfg: Mapping[str, float], **more: tuple[int, int]
-) -> dict[str, Any]:
-    """HUMANNORM_GUIDANCE of every kind that there are prompts for. more: other links of each."""
-    found = {}
-    for kind, prompts in said.items():
-        given: dict[str, Any] = {"control_net": models["control"]} if kind == "image" else {}
-        node = flow.add(
-            "HumanNormGuidance",
-            title=f"Guidance: {kind}",
-            model=models[kind],
-            prompts=prompts,
-            vae=models["vae"],
-            cfg=cfg[kind],
-            **given,
-            **more,
-        )
-        found[kind] = (node, 0)
-    return found
+    flow: Workflow, inner: Subgraph, models: dict[str, Any], who: tuple[int, int], **more: tuple[int, int]
+) -> dict[str, tuple[int, int]]:
+    """A node of the graph of `words`, wired; its outputs by kind."""
+    given = {"person": who, "clip": models["clip"], "vae": models["vae"], **more}
+    names = {entry["name"] for entry in inner.inputs}
+    given |= {name: models[name.removesuffix("_model")] for name in names if name.endswith("_model")}
+    if "control_net" in names:
+        given["control_net"] = models["control"]
+    node = flow.add_graph(inner, title=inner.name, **given)
+    return {entry["name"].removesuffix("_guidance"): (node, at) for at, entry in enumerate(inner.outputs)}
 
 
-def whole_human(
-    flow: Workflow, models: dict[str, Any], preset: str, cfg: Mapping[str, float], file: dict[str, Any]
-) -> None:
-    """Texts to a GLB in the viewer."""
-    flow.group("2 Who", "texts")
+def text_to_human(flow: Workflow) -> None:
+    flow.opening("1 Who is it?")
     who = person(flow)
-    said = texts(flow, models["clip"], "normal", "depth", "image", who=who)
-    flow.group("3 Guidance", "guidance")
-    guide = guides(flow, models, said, cfg)
+    flow.group("2 Model and words", "models", 320)
+    models = bundled(flow)
+    flow.skip(230)
     body = flow.add("HumanNormBody")
-    flow.group("4 Sculpt", "work")
-    sculpt = sculpture(flow, guide, body, {**(HELD if preset == "quick" else {}), "wears": who}, preset=preset)
-    flow.add(
-        "HumanNormSaveState", title="Save the sculpture", geometry=(sculpt, 0), filename_prefix="humannorm/geometry"
-    )
-    flow.group("5 Paint", "work")
-    fine = paint(flow, guide["image"], {"geometry": (sculpt, 0), "preset": preset}, preset=preset)
-    flow.add("HumanNormSaveState", title="Save the painting", texture=(fine, 0), filename_prefix="humannorm/texture")
-    flow.group("6 The human", "results")
-    export(flow, (fine, 0), **file)
-    render = flow.add("HumanNormRenderViews", texture=(fine, 0), views="front,30,90,180")
-    previewed(flow, "Normals", (render, 0), 240)
+    _whole_human(flow, models, who, (body, 0), "quick", {"faces": 20_000, "texture_size": 1024})
 
 
-def sculpture(flow: Workflow, guide: dict[str, Any], body: int, start_with: Mapping[str, Any], **widgets: Any) -> int:
-    """A field on a body and its optimiser, which share their widgets' values; the optimiser's node."""
-    start = flow.add("HumanNormGeometryStart", body=(body, 0), **start_with, **widgets)
-    return flow.add(
+def text_to_human_sd15(flow: Workflow) -> None:
+    flow.opening("1 Who is it?")
+    who = person(flow)
+    flow.group("2 Models", "models", 340)
+    models = sd15(flow)
+    flow.skip(10)
+    body = flow.add("HumanNormBody")
+    _whole_human(flow, models, who, (body, 0), "standard", {"faces": 100_000, "texture_size": 2048})
+
+
+def _whole_human(
+    flow: Workflow,
+    models: dict[str, Any],
+    who: tuple[int, int],
+    body: tuple[int, int],
+    preset: str,
+    file: dict[str, Any],
+) -> None:
+    """Sculpting in the first row, from words to a surface; painting in the second, from the surface to a file."""
+    quick = preset == "quick"
+    flow.column(320)
+    guide = guides(flow, words(flow, "normal", "depth", "image"), models, who)
+    drop = flow.right()
+    flow.skip(60)
+    start = flow.add("HumanNormGeometryStart", body=body, preset=preset, wears=who, **(HELD if quick else {}))
+    flow.gap(140)
+    flow.group("3 Sculpt", "work", 440)
+    sculpt = flow.add(
         "HumanNormGeometryOptimizer",
         geometry=(start, 0),
         normal_guidance=guide["normal"],
         depth_guidance=guide["depth"],
-        pictures=300,
-        **widgets,
+        preset=preset,
+        pictures=200,
     )
+    end = flow.right()
+    flow.gap(140)
+    flow.group("Keep the sculpture", "results", 340)
+    flow.add("HumanNormSaveState", geometry=(sculpt, 0), filename_prefix="humannorm/geometry")
+    painted_row(flow, guide["image"], drop, end, file, preset=preset, geometry=(sculpt, 0))
 
 
-def paint(flow: Workflow, guide: tuple[int, int], start: dict[str, Any], **widgets: Any) -> int:
-    """A colour field and both painters, which share their widgets' values; the refiner's node."""
-    done = flow.add("HumanNormTextureStart", **start)
-    for kind in ("HumanNormTextureOptimizer", "HumanNormTextureRefiner"):
-        done = flow.add(kind, texture=(done, 0), guidance=guide, pictures=300, **widgets)
-    return done
-
-
-def export(flow: Workflow, painting: tuple[int, int], **settings: Any) -> int:
-    """A file and its viewer; the exporter's node."""
-    saved = flow.add("HumanNormMeshExporter", texture=painting, **settings)
-    flow.add("Preview3D", model_file=(saved, 1), pictures=400)
-    return saved
-
-
-def previewed(flow: Workflow, title: str, images: tuple[int, int], pictures: int = 280) -> None:
-    flow.add("PreviewImage", title=title, images=images, pictures=pictures)
-
-
-def normal_maps_2d(flow: Workflow) -> None:
-    flow.opening("1 Models", 200)
-    models = bundled(flow)
-    flow.group("2 Texts", "texts")
-    said = texts(flow, models["clip"], "normal", "depth")
-    flow.group("3 Whole body", "work")
-    for kind, node in (("normal", "HumanNormNormalSampler"), ("depth", "HumanNormDepthSampler")):
-        drawn = flow.add(node, model=models[kind], prompts=said[kind], vae=models["vae"], cfg=DRAWN_CFG[kind], seed=1)
-        previewed(flow, f"{kind}: front, left, back, right", (drawn, 0))
-    flow.group("4 Head", "work")
-    drawn = flow.add(
-        "HumanNormNormalSampler",
-        model=models["normal"],
-        prompts=said["normal"],
-        vae=models["vae"],
-        cfg=DRAWN_CFG["normal"],
-        part="head",
-        seed=1,
-    )
-    previewed(flow, "heads: front, left, back, right", (drawn, 0))
-    flow.group("5 Their words", "results")
-    for part, view in (("full", "front"), ("full", "back"), ("head", "left")):
-        picked = flow.add("HumanNormPickPrompt", title=f"{part}, {view}", prompts=said["normal"], part=part, view=view)
-        flow.add("PreviewAny", source=(picked, 2), pictures=60)
-
-
-def text_to_human(flow: Workflow) -> None:
-    flow.opening("1 Models", 300)
-    whole_human(flow, bundled(flow), "quick", SMALL_CFG, {"faces": 20_000, "texture_size": 1024})
-
-
-def text_to_human_sd15(flow: Workflow) -> None:
-    flow.opening("1 Models", 260)
-    whole_human(flow, sd15(flow), "standard", PUBLISHED_CFG, {"faces": 100_000, "texture_size": 2048})
+def painted_row(
+    flow: Workflow,
+    pictures: tuple[int, int],
+    drop: float,
+    end: float,
+    file: dict[str, Any],
+    *,
+    keep: bool = True,
+    steps: int = 0,
+    preset: str = "quick",
+    **surface: tuple[int, int],
+) -> None:
+    """The second row: from a surface to a painted file. Wires of pictures and surface turn down at `drop` and `end`."""
+    flow.row()
+    lane = flow.lane()
+    surface = {name: flow.passed(source, (end, lane), (-160, lane)) for name, source in surface.items()}
+    pictures = flow.passed(pictures, (drop, lane + 40), (-160, lane + 40))
+    flow.group("Paint", "work", 340)
+    paint_start = flow.add("HumanNormTextureStart", **surface, guidance=pictures, preset=preset)
+    flow.column(400)
+    above = flow.passed(pictures, (flow.left() - 110, lane + 40))
+    more = {"guidance": above, "preset": preset, "steps": steps, "pictures": 215}
+    coarse = flow.add("HumanNormTextureOptimizer", texture=(paint_start, 0), **more)
+    flow.column(400)
+    above = flow.passed(above, (flow.left() - 110, lane + 40))
+    fine = flow.add("HumanNormTextureRefiner", texture=(coarse, 0), **{**more, "guidance": above})
+    flow.group("The human", "results", 320)
+    saved = flow.add("HumanNormMeshExporter", texture=(fine, 0), **file)
+    if keep:
+        prefix = "humannorm/texture"
+        flow.add("HumanNormSaveState", title="Keep the painting", texture=(fine, 0), filename_prefix=prefix)
+    flow.column(500)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=420)
 
 
 def paint_my_mesh(flow: Workflow) -> None:
     flow.opening("1 Your mesh")
-    viewer = flow.add("Load3D", model_file="3d/person.glb", pictures=300)
-    mesh = flow.add("HumanNormLoadMesh", file=(viewer, 2))
-    flow.group("2 Model and texts", "texts")
+    mesh = flow.add("HumanNormLoadMesh", pictures=70)
+    who = person(flow, "an old woman in a long green coat, standing")
+    flow.group("2 Model and words", "models", 300)
     models = bundled(flow)
-    said = texts(flow, models["clip"], "image", prompt="an old woman in a long green coat, standing")
-    guide = guides(flow, models, said, SMALL_CFG)
-    flow.group("3 Paint", "work")
-    fine = paint(flow, guide["image"], {"own_mesh": (mesh, 0)})
-    flow.group("4 The painted mesh", "results")
-    saved = export(flow, (fine, 0), faces=50_000, texture_size=1024, filename_prefix="humannorm/painted")
-    flow.add("HumanNormMeshToTrimesh", title="For the 3D packs", mesh=(saved, 0))
+    flow.column(300)
+    guide = guides(flow, words(flow, "image"), models, who)
+    file = {"faces": 50_000, "texture_size": 1024, "filename_prefix": "humannorm/painted"}
+    painted_row(flow, guide["image"], flow.right(), flow.right() + 130, file, keep=False, own_mesh=(mesh, 0))
+
+
+def paint_any_mesh(flow: Workflow) -> None:
+    flow.opening("1 Your mesh")
+    mesh = flow.add("HumanNormLoadMesh", pictures=70)
+    who = person(flow, "an old woman in a long green coat, standing")
+    flow.group("2 Model and words", "models", 300)
+    models = bundled(flow)
+    flow.column(300)
+    guide = guides(flow, words(flow, "image"), models, who)
+    flow.group("3 Painted from all sides", "work", 340)
+    painted = flow.add("HumanNormMultiviewPainter", guidance=guide["image"], own_mesh=(mesh, 0), pictures=340)
+    flow.group("4 The result", "results", 340)
+    file = {"faces": 50_000, "texture_size": 1024, "filename_prefix": "humannorm/painted_any"}
+    saved = flow.add("HumanNormMeshExporter", texture=(painted, 1), **file)
+    flow.add("PreviewImage", title="The texture", images=(painted, 3), pictures=300)
+    flow.column(500)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=420)
+
+
+def paint_generated_mesh(flow: Workflow) -> None:
+    flow.opening("1 Another generator's mesh")
+    mesh = flow.add("HumanNormLoadMesh", title="Your mesh here", pictures=70)
+    who = person(flow, "a man in a blue suit, standing")
+    flow.group("2 Model and words", "models", 300)
+    models = bundled(flow)
+    flow.column(300)
+    guide = guides(flow, words(flow, "image"), models, who)
+    drop = flow.right()
+    flow.gap(140)
+    flow.group("3 Made even by ComfyUI's own nodes", "work", 320)
+    flow.skip(300)
+    even = flow.add("RemeshMesh", mesh=(mesh, 0), resolution=160, sign_mode="udf")
+    flow.column(320)
+    flow.skip(300)
+    light = flow.add("DecimateMesh", mesh=(even, 0), target_face_count=30_000, placement_mode="midpoint")
+    file = {"faces": 30_000, "texture_size": 1024, "filename_prefix": "humannorm/painted_generated"}
+    painted_row(flow, guide["image"], drop, flow.right(), file, keep=False, own_mesh=(light, 0))
+
+
+def normal_maps_2d(flow: Workflow) -> None:
+    flow.opening("1 Who is it?")
+    who = person(flow)
+    flow.group("2 Model and words", "models", 340)
+    models = bundled(flow)
+    said = texts(flow, models["clip"], "normal", "depth", who=who)
+    flow.group("3 Drawn", "work", 340)
+    drawn = {}
+    for title, kind, part in (("whole", "normal", "full"), ("heads", "normal", "head"), ("depth", "depth", "full")):
+        drawn[title] = flow.add(
+            f"HumanNorm{kind.capitalize()}Sampler",
+            title=f"{title.capitalize()}: {kind} maps",
+            model=models[kind],
+            prompts=said[kind],
+            vae=models["vae"],
+            part=part,
+            seed=1,
+        )
+    flow.group("4 Front, left, back, right", "results", 460)
+    for title, node_id in drawn.items():
+        flow.add("PreviewImage", title=title.capitalize(), images=(node_id, 0), pictures=340)
+    flow.group("5 Their words", "results", 320)
+    picked = [
+        flow.add("HumanNormPickPrompt", title=f"{part}, {view}", prompts=said["normal"], part=part, view=view)
+        for part, view in (("full", "front"), ("head", "left"))
+    ]
+    flow.column(320)
+    for node_id in picked:
+        flow.add("PreviewAny", source=(node_id, 2), pictures=110)
 
 
 def remix(flow: Workflow) -> None:
-    flow.opening("1 Models and texts", 260)
+    flow.opening("1 Who is it?", 260)
+    who = person(flow)
+    flow.group("2 Model and words", "models", 340)
     models = bundled(flow)
-    said = texts(flow, models["clip"], "normal", "image")
-    flow.group("2 Normal maps", "work")
+    before = flow.right()
+    flow.column(300)
+    inner = _texts_graph(flow, "normal", "image")
+    node = flow.add_graph(inner, title=inner.name, person=who, clip=models["clip"])
+    said = {"normal": (node, 0), "image": (node, 1)}
+    turn = flow.right()
+    flow.group("3 Normal maps", "work", 320)
     normals = flow.add(
         "HumanNormNormalSampler",
         model=models["normal"],
         prompts=said["normal"],
         vae=models["vae"],
-        cfg=DRAWN_CFG["normal"],
         views="front",
         seed=4,
     )
-    larger = flow.add("ImageScaleBy", image=(normals, 0), upscale_method="lanczos", scale_by=3.0)
-    previewed(flow, "Enlarged by an image node", (larger, 0))
-    flow.group("3 The host's sampler", "work")
     picked = flow.add("HumanNormPickPrompt", prompts=said["image"], part="full", view="front")
+    empty = flow.add("EmptyLatentImage", width=256, height=256, batch_size=1)
+    flow.group("4 The host's sampler", "work", 320)
     applied = flow.add(
         "ControlNetApplyAdvanced",
         positive=(picked, 0),
@@ -437,7 +718,8 @@ def remix(flow: Workflow) -> None:
         control_net=models["control"],
         image=(normals, 0),
     )
-    empty = flow.add("EmptyLatentImage", width=256, height=256, batch_size=1)
+    larger = flow.add("ImageScaleBy", image=(normals, 0), upscale_method="lanczos", scale_by=3.0)
+    flow.column(320)
     sampled = flow.add(
         "KSampler",
         model=models["image"],
@@ -446,85 +728,149 @@ def remix(flow: Workflow) -> None:
         latent_image=(empty, 0),
         seed=4,
         steps=20,
-        cfg=DRAWN_CFG["image"],
+        cfg=GUIDANCE_SCALES["color"],
         sampler_name="euler",
         scheduler="normal",
     )
     decoded = flow.add("VAEDecode", samples=(sampled, 0), vae=models["vae"])
-    previewed(flow, "By KSampler, along our normals", (decoded, 0))
-    flow.group("4 A LoRA on the sculptor", "guidance")
+    flow.group("Along our normals", "results", 340)
+    flow.add("PreviewImage", title="By KSampler", images=(decoded, 0), pictures=180)
+    flow.add("PreviewImage", title="Enlarged by an image node", images=(larger, 0), pictures=200)
+    flow.row()
+    lane = flow.lane()
+    texts_ = flow.passed(said["normal"], (turn, lane), (-160, lane))
+    vae = flow.passed(models["vae"], (before, lane + 30), (-160, lane + 30))
+    model = flow.passed(models["normal"], (before + 90, lane + 60), (-160, lane + 60))
+    flow.group("5 A LoRA on the sculptor", "guidance", 320)
     lora = flow.add(
         "LoraLoaderModelOnly",
         mode=BYPASSED,
-        model=models["normal"],
+        model=model,
         lora_name="choose one.safetensors",
         strength_model=0.8,
     )
-    guide = flow.add("HumanNormGuidance", model=(lora, 0), prompts=said["normal"], vae=models["vae"], cfg=6.0)
     body = flow.add("HumanNormBody", height=0.7, muscle=0.8)
+    flow.column(340)
+    guide = flow.add("HumanNormGuidance", model=(lora, 0), prompts=texts_, vae=vae)
     start = flow.add("HumanNormGeometryStart", body=(body, 0))
+    flow.column(440)
     sculpt = flow.add(
-        "HumanNormGeometryOptimizer", geometry=(start, 0), normal_guidance=(guide, 0), steps=60, pictures=300
+        "HumanNormGeometryOptimizer", geometry=(start, 0), normal_guidance=(guide, 0), steps=60, pictures=220
     )
-    flow.group("5 Rendered", "results")
+    flow.group("6 Rendered", "results", 320)
     render = flow.add("HumanNormRenderViews", geometry=(sculpt, 0), framing="bundled", views="front,45,90,180")
-    previewed(flow, "Normals", (render, 0))
-    previewed(flow, "Depth", (render, 1))
+    flow.column(420)
+    flow.add("PreviewImage", title="Normals", images=(render, 0), pictures=210)
+    flow.add("PreviewImage", title="Depth", images=(render, 1), pictures=210)
+
+
+def remix_mesh(flow: Workflow) -> None:
+    flow.opening("1 A human")
+    loaded = flow.add("HumanNormLoadMesh", title="A GLB of ours, or the mannequin", pictures=70)
+    flow.group("2 Lighter", "work", 320)
+    light = flow.add("DecimateMesh", mesh=(loaded, 0), target_face_count=4000, placement_mode="midpoint")
+    flow.group("3 A new layout", "work", 320)
+    laid = flow.add("UnwrapMesh", mesh=(light, 0), segmenter="adaptive", resolution=1024, padding=2)
+    flow.group("4 Detail baked", "work", 320)
+    bumps = flow.add("BakeNormalMapFromMesh", low_poly=(laid, 0), high_poly=(loaded, 0), resolution=512)
+    shade = flow.add("BakeAmbientOcclusion", low_poly=(laid, 0), high_poly=(loaded, 0), resolution=512, samples=16)
+    colour = flow.add("RenderUVAtlas", mesh=(laid, 0), resolution=512)
+    flow.group("5 Put on", "work", 320)
+    worn = flow.add(
+        "ApplyTextureToMesh", mesh=(laid, 0), base_color=(colour, 0), occlusion=(shade, 0), normal_map=(bumps, 0)
+    )
+    flow.group("6 Back to ours, and out", "results", 340)
+    saved = flow.add(
+        "HumanNormMeshExporter", mesh=(worn, 0), faces=4000, texture_size=512, filename_prefix="humannorm/remixed"
+    )
+    flow.add("SaveGLB", mesh=(worn, 0), filename_prefix="humannorm/host_saved")
+    flow.column(480)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=480)
 
 
 def edit(flow: Workflow) -> None:
-    flow.opening("1 A saved human")
+    flow.opening("1 A saved human", 200)
     geometry = flow.add("HumanNormLoadState", title="Sculpture", file="humannorm/geometry_00001_.safetensors")
     texture = flow.add("HumanNormLoadState", title="Painting", file="humannorm/texture_00001_.safetensors")
-    flow.group("2 New words", "texts")
+    who = person(flow, "a young man in a green coat and blue jeans, standing")
+    flow.group("2 New words", "models", 300)
     models = bundled(flow)
-    said = texts(flow, models["clip"], "normal", "image", prompt="a young man in a green coat and blue jeans, standing")
-    flow.group("3 Guidance", "guidance")
-    guide = guides(flow, models, said, SMALL_CFG)
-    flow.group("4 Sculpt on", "work")
+    flow.column(300)
+    guide = guides(flow, words(flow, "normal", "image"), models, who)
+    drop = flow.right()
+    flow.gap(140)
+    flow.group("3 Sculpt on", "work", 440)
     sculpt = flow.add(
-        "HumanNormGeometryOptimizer", geometry=(geometry, 0), normal_guidance=guide["normal"], begin=0.5, pictures=300
+        "HumanNormGeometryOptimizer", geometry=(geometry, 0), normal_guidance=guide["normal"], begin=0.5, pictures=200
     )
-    flow.group("5 Paint on", "work")
-    fine = paint(flow, guide["image"], {"geometry": (sculpt, 0), "colors_of": (texture, 1)}, steps=60)
-    flow.group("6 The changed human", "results")
-    export(flow, (fine, 0), faces=20_000, texture_size=1024, filename_prefix="humannorm/edited")
+    file = {"faces": 20_000, "texture_size": 1024, "filename_prefix": "humannorm/edited"}
+    surface = {"geometry": (sculpt, 0), "colors_of": (texture, 1)}
+    painted_row(flow, guide["image"], drop, flow.right(), file, keep=False, steps=60, **surface)
+
+
+WOMAN = "a young woman in a red sweater and black leggings"
 
 
 def pose_and_animate(flow: Workflow) -> None:
-    flow.opening("1 Models", 320)
-    models = bundled(flow)
-    flow.group("2 Who", "texts")
-    who = "a young woman in a red sweater and black leggings"
-    said = texts(flow, models["clip"], "normal", "depth", prompt=f"{who}, standing")
+    flow.opening("1 Who is it?")
+    who = person(flow, f"{WOMAN}, standing")
     body = flow.add("HumanNormBody", sex=0.9)
-    flow.group("3 Sculpt", "work")
-    sculpt = sculpture(flow, guides(flow, models, said, SMALL_CFG), body, HELD)
-    flow.group("4 Rig", "work")
+    flow.group("2 Model and words", "models", 300)
+    models = bundled(flow)
+    flow.skip(330)
+    start = flow.add("HumanNormGeometryStart", body=(body, 0), **HELD)
+    flow.column(300)
+    guide = guides(flow, words(flow, "normal", "depth"), models, who)
+    flow.group("3 Sculpt", "work", 380)
+    sculpt = _sculpted(flow, guide, start)
+    flow.group("4 Rig", "work", 280)
     rig = flow.add("HumanNormRig", mesh=(sculpt, 1), start_body=(body, 0), rig="mixamo")
-    previewed(flow, "Whose joint moves what", (rig, 2), 240)
+    flow.group("5 Pose and animate", "results", 340)
+    walks = flow.add("HumanNormAnimate", human=(rig, 0), clip="walk", more_clips="wave", pictures=320)
     sits = flow.add("HumanNormPose", title="Repose it", human=(rig, 0), pose="sit", head_turn=25.0)
-    previewed(flow, "In another pose", (sits, 2), 240)
-    flow.group("5 Animate", "results")
-    walks = flow.add("HumanNormAnimate", human=(rig, 0), clip="walk", more_clips="wave", pictures=300)
-    flow.add("Preview3D", model_file=(walks, 0), pictures=400)
-    flow.group("6 Or sculpt in a pose", "work")
-    fights = texts(flow, models["clip"], "normal", "depth", prompt=f"{who}, fighting")
+    flow.column(460)
+    flow.add("Preview3D", model_file=(walks, 0), pictures=460)
+    flow.add("PreviewImage", title="In another pose", images=(sits, 2), pictures=320)
+    flow.add("PreviewImage", title="Whose joint moves what", images=(rig, 2), pictures=300)
+
+
+def sculpt_in_a_pose(flow: Workflow) -> None:
+    flow.opening("1 Who is it?")
+    who = person(flow, f"{WOMAN}, fighting")
+    body = flow.add("HumanNormBody", sex=0.9)
+    flow.group("2 How it stands", "texts", 320)
+    models = bundled(flow)
     posed = flow.add("HumanNormPose", title="Pose the body", body=(body, 0), pose="fight", head_turn=15.0)
-    sculpture(flow, guides(flow, models, fights, SMALL_CFG, body=(posed, 0)), posed, HELD)
+    flow.group("3 Words that look at the posed body", "models", 320)
+    guide = guides(flow, words(flow, "normal", "depth", body=True), models, who, body=(posed, 0))
+    start = flow.add("HumanNormGeometryStart", body=(posed, 0), **HELD)
+    flow.group("4 Sculpt", "work", 440)
+    sculpt = _sculpted(flow, guide, start)
+    flow.group("5 Seen from around", "results", 320)
+    render = flow.add("HumanNormRenderViews", geometry=(sculpt, 0), framing="bundled", views="front,45,90,180")
+    flow.column(480)
+    flow.add("PreviewImage", title="Normals", images=(render, 0), pictures=480)
+
+
+def _sculpted(flow: Graph, guide: dict[str, tuple[int, int]], start: int) -> int:
+    return flow.add(
+        "HumanNormGeometryOptimizer",
+        geometry=(start, 0),
+        normal_guidance=guide["normal"],
+        depth_guidance=guide["depth"],
+        pictures=320,
+    )
 
 
 def edit_clothes(flow: Workflow) -> None:
-    flow.opening("1 A saved human", 260)
+    flow.opening("1 A saved human")
     geometry = flow.add("HumanNormLoadState", title="Sculpture", file="humannorm/geometry_00001_.safetensors")
     texture = flow.add("HumanNormLoadState", title="Painting", file="humannorm/texture_00001_.safetensors")
-    flow.group("2 New words", "texts")
+    who = person(flow, "a young man in a green sweater and blue jeans, standing")
+    flow.group("2 New words", "models", 320)
     models = bundled(flow)
-    who = "a young man in a green sweater and blue jeans, standing"
-    said = texts(flow, models["clip"], "normal", "depth", "image", prompt=who)
-    flow.group("3 Guidance", "guidance")
-    guide = guides(flow, models, said, SMALL_CFG)
-    flow.group("4 Edit", "work")
+    guide = guides(flow, words(flow, "normal", "depth", "image"), models, who)
+    flow.group("3 Edit", "work", 440)
     edited = flow.add(
         "HumanNormEdit",
         geometry=(geometry, 0),
@@ -533,38 +879,149 @@ def edit_clothes(flow: Workflow) -> None:
         top=True,
         sculpt_steps=80,
         paint_steps=120,
-        pictures=400,
+        pictures=360,
     )
-    flow.group("5 The changed human", "results")
-    export(flow, (edited, 1), faces=20_000, texture_size=1024, filename_prefix="humannorm/other_clothes")
-    previewed(flow, "Before", (edited, 2), 240)
+    flow.group("4 The changed human", "results", 340)
+    saved = flow.add(
+        "HumanNormMeshExporter",
+        texture=(edited, 1),
+        faces=20_000,
+        texture_size=1024,
+        filename_prefix="humannorm/other_clothes",
+    )
+    flow.add("PreviewImage", title="Before", images=(edited, 2), pictures=240)
+    flow.column(560)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=560)
 
 
-WORKFLOWS = (
-    normal_maps_2d, text_to_human, text_to_human_sd15, paint_my_mesh, remix, edit, pose_and_animate, edit_clothes,
+WORKFLOW_BUILDERS = (
+    text_to_human, text_to_human_sd15, normal_maps_2d, paint_my_mesh, paint_any_mesh, paint_generated_mesh, remix, remix_mesh, edit,
+    edit_clothes, pose_and_animate, sculpt_in_a_pose,
 )  # fmt: skip
 
 
+def blueprint_sculpt(known: dict[str, Any]) -> Subgraph:
+    """A person's guidance to a surface."""
+    inner = Subgraph(known, "Sculpt (HumanNorm)", "Sculpts a human from a body by normal and depth guidance.")
+    inner.column()
+    body = inner.add("HumanNormBody")
+    start = inner.add("HumanNormGeometryStart", body=(body, 0), **HELD)
+    inner.column()
+    sculpt = inner.add("HumanNormGeometryOptimizer", geometry=(start, 0), pictures=320)
+    inner.take("normal_guidance", "HUMANNORM_GUIDANCE", (sculpt, "normal_guidance"))
+    inner.take("depth_guidance", "HUMANNORM_GUIDANCE", (sculpt, "depth_guidance"))
+    inner.take("wears", "STRING", (start, "wears"))
+    for name, at in (("geometry", 0), ("mesh", 1), ("views", 2)):
+        inner.give(name, (sculpt, at))
+    return inner
+
+
+def blueprint_paint(known: dict[str, Any]) -> Subgraph:
+    """A surface and image guidance to a painted file."""
+    inner = Subgraph(known, "Paint (HumanNorm)", "Paints a sculpture along its normals, in two passes, to a GLB.")
+    inner.column()
+    start = inner.add("HumanNormTextureStart")
+    inner.column()
+    coarse = inner.add("HumanNormTextureOptimizer", texture=(start, 0), pictures=320)
+    inner.column()
+    fine = inner.add("HumanNormTextureRefiner", texture=(coarse, 0), pictures=320)
+    inner.column()
+    saved = inner.add("HumanNormMeshExporter", texture=(fine, 0), faces=20_000, texture_size=1024)
+    inner.take("geometry", "HUMANNORM_GEOMETRY", (start, "geometry"))
+    inner.take("image_guidance", "HUMANNORM_GUIDANCE", (coarse, "guidance"), (fine, "guidance"))
+    inner.give("texture", (fine, 0))
+    inner.give("mesh", (saved, 0))
+    inner.give("path", (saved, 1))
+    return inner
+
+
+def blueprint_text_to_human(known: dict[str, Any]) -> Subgraph:
+    """A sentence to a painted file, on the bundled model."""
+    inner = Subgraph(known, "Text to human (HumanNorm)", "A sentence becomes a textured human, on the bundled model.")
+    inner.column()
+    models = bundled(inner)
+    body = inner.add("HumanNormBody")
+    inner.column()
+    prompts = {
+        kind: inner.add("HumanNormPrompts", title=f"Prompts: {kind}", clip=models["clip"], kind=kind)
+        for kind in ("normal", "depth", "image")
+    }
+    inner.column()
+    guide = {
+        kind: inner.add(
+            "HumanNormGuidance",
+            title=f"Guidance: {kind}",
+            model=models[kind],
+            prompts=(node_id, 0),
+            vae=models["vae"],
+            **({"control_net": models["control"]} if kind == "image" else {}),
+        )
+        for kind, node_id in prompts.items()
+    }
+    start = inner.add("HumanNormGeometryStart", body=(body, 0), **HELD)
+    inner.column()
+    sculpt = _sculpted(inner, {kind: (node_id, 0) for kind, node_id in guide.items()}, start)
+    inner.column()
+    paint = inner.add("HumanNormTextureStart", geometry=(sculpt, 0), guidance=(guide["image"], 0))
+    inner.column()
+    coarse = inner.add("HumanNormTextureOptimizer", texture=(paint, 0), guidance=(guide["image"], 0), pictures=320)
+    inner.column()
+    fine = inner.add("HumanNormTextureRefiner", texture=(coarse, 0), guidance=(guide["image"], 0), pictures=320)
+    inner.column()
+    saved = inner.add("HumanNormMeshExporter", texture=(fine, 0), faces=20_000, texture_size=1024)
+    inner.take("person", "STRING", *((node_id, "prompt") for node_id in prompts.values()), (start, "wears"))
+    inner.give("path", (saved, 1))
+    inner.give("mesh", (saved, 0))
+    inner.give("geometry", (sculpt, 0))
+    inner.give("texture", (fine, 0))
+    return inner
+
+
+def save_blueprint(inner: Subgraph, known: dict[str, Any]) -> None:
+    """A file that the canvas lists among its nodes: one node that stands for the graph."""
+    flow = Workflow(inner.name, known)
+    flow.holds(inner)
+    flow.column(320)
+    node_id = flow.add_graph(inner, title=inner.name)
+    node = flow.nodes[node_id - 1]
+    texts = [entry["name"] for entry in inner.inputs if entry["type"] == "STRING"]
+    node["widgets_values"] = [PROMPT if name == "person" else "" for name in texts]
+    _write(BLUEPRINTS / f"{inner.name}.json", flow.document())
+
+
 def core_nodes(url: str) -> dict[str, Any]:
-    """What the running host says of its own nodes."""
+    """What the running host says of those of its own nodes that it has of ours to use."""
     from freeze_nodes import describe
 
     with urllib.request.urlopen(f"{url}/object_info", timeout=60) as answer:
         everything = json.loads(answer.read())
     found = {}
     for name in CORE:
+        if name not in everything:
+            continue
         info = everything[name]
-        for group in info["input"].values():
-            for key, value in group.items():  # the older form of combos
-                if isinstance(value[0], list):
-                    group[key] = ["COMBO", {**(value[1] if len(value) > 1 else {}), "options": value[0]}]
-                elif len(value) == 1:
-                    group[key] = [value[0], {}]
+        info["input"] = {group: _plain(entries) for group, entries in info["input"].items()}
         found[name] = describe(info)
         for entry in found[name]["inputs"]:
-            if entry["id"].endswith("_name") or entry["id"] == "model_file":
-                entry["options"] = "host"  # files or lists of the host's own
+            if entry["id"].endswith("_name"):
+                entry["options"] = "host"  # lists of the host's own
     return found
+
+
+def _plain(entries: dict[str, Any]) -> dict[str, Any]:
+    """Inputs in one form: lists of choices as COMBO, and behind a dynamic list the widgets of its first choice."""
+    plain: dict[str, Any] = {}
+    for name, (kind, *more) in entries.items():
+        options = more[0] if more else {}
+        if isinstance(kind, list):  # the older form
+            kind, options = "COMBO", {**options, "options": kind}
+        plain[name] = [kind, options]
+        if kind == DYNAMIC:
+            first = options["options"][0]
+            plain[name] = [DYNAMIC, {"options": [first["key"]], "default": first["key"]}]
+            for inner, entry in {**first["inputs"].get("required", {}), **first["inputs"].get("optional", {})}.items():
+                plain[f"{name}.{inner}"] = entry
+    return plain
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:
@@ -574,17 +1031,23 @@ def _write(path: Path, document: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", metavar="URL", help="a running ComfyUI")
+    parser.add_argument("--host", metavar="URL", help="a running ComfyUI: of its nodes, those that are not stored yet")
+    parser.add_argument("--renew", action="store_true", help="and those that are")
     args = parser.parse_args()
     if args.host:
         sys.path.insert(0, str(Path(__file__).parent))
-        _write(ROOT / "tests" / "nodes" / "core_nodes.json", core_nodes(args.host))
+        stored = ROOT / "tests" / "nodes" / "core_nodes.json"
+        known_before = json.loads(stored.read_text("utf-8"))
+        kept = {name: known_before[name] for name in CORE if name in known_before}
+        _write(stored, {**kept, **core_nodes(args.host)} if args.renew else {**core_nodes(args.host), **kept})
     known = known_nodes()
-    for build in WORKFLOWS:
+    for build in WORKFLOW_BUILDERS:
         flow = Workflow(build.__name__, known)
         build(flow)
         flow.save()
         print(f"{build.__name__}: {len(flow.nodes)} nodes, {sum(node['type'] in NOTES for node in flow.nodes)} note")
+    for blueprint in (blueprint_text_to_human, blueprint_sculpt, blueprint_paint):
+        save_blueprint(blueprint(known), known)
     return 0
 
 

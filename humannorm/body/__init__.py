@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from .body import POSES, WORKING_HEIGHT, Body, load_body, named_pose, plan_for_body
-from .shape import BodyShape
-from .words import shape_of_words, with_pose, worn_of_words
+from humannorm.body.body import POSES, Body, load_body, named_pose, plan_for_body
+from humannorm.body.outfit import Outfit, completed
+from humannorm.body.outfit_words import outfit_of_words
+from humannorm.body.shape import BodyShape
+from humannorm.body.words import shape_of_words, with_pose
 
 __all__ = [
     "POSES",
-    "WORKING_HEIGHT",
     "Body",
     "BodyShape",
+    "Outfit",
+    "completed",
     "load_body",
     "named_pose",
+    "outfit_of_words",
     "plan_for_body",
     "shape_of_words",
     "with_pose",
-    "worn_of_words",
 ]

@@ -17,17 +17,17 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..cameras import CameraPlan, Part
-from ..checks import InputError, check_choice, check_tensor
-from ..mesh import Mesh
-from .shape import BodyShape, interpolate_table
-from .skeleton import axis_angle_to_matrix, forward_kinematics, quaternion_to_matrix, transform_points
-from .skinning import linear_blend_skinning
+from humannorm.body.linear_blend_skinning import linear_blend_skinning
+from humannorm.body.shape import BodyShape, interpolate_table
+from humannorm.body.skeleton import axis_angle_to_matrix, forward_kinematics, quaternion_to_matrix, transform_points
+from humannorm.cameras import CameraPlan, Part
+from humannorm.checks import InputError, check_choice, check_tensor
+from humannorm.mesh import Mesh
+from humannorm.working_box import BODY_HEIGHT
 
-__all__ = ["POSES", "WORKING_HEIGHT", "Body", "load_body", "named_pose", "plan_for_body", "shaped_points"]
+__all__ = ["POSES", "Body", "load_body", "named_pose", "plan_for_body", "shaped_points"]
 
 DATA = Path(__file__).parent / "data" / "body.npz"
-WORKING_HEIGHT = 1.8  # world units of a standing body in the working box
 
 # "rest" is MakeHuman's own; "a-pose" is ours (see `_a_pose`); the others are MakeHuman community's CC0 files.
 POSES = ("a-pose", "rest", "t-pose", "standing", "run", "sit", "fight")
@@ -71,7 +71,7 @@ class Body:
 
     def in_working_box(self) -> Body:
         """A copy whose standing height is 1.8 units, its bounding box centred; `metres_per_unit` keeps the scale."""
-        scale = WORKING_HEIGHT * self.metres_per_unit / self.height_m
+        scale = BODY_HEIGHT * self.metres_per_unit / self.height_m
         low, high = self.vertices.amin(0), self.vertices.amax(0)
         return self.moved(scale, -scale * (low + high) / 2)
 

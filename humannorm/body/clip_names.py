@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..checks import InputError
-from .body import POSES, Body, named_pose
-from .clips import Clip, still
-from .gait import GAITS, make_gait
-from .retarget import clip_of_bvh
+from humannorm.body.body import POSES, Body, named_pose
+from humannorm.body.clips import Clip, still
+from humannorm.body.gait import GAITS, make_gait
+from humannorm.body.retarget import clip_of_bvh
+from humannorm.checks import InputError
 
 __all__ = ["BVH_SUFFIX", "CLIP_NAMES", "clips_named"]
 
@@ -24,11 +24,12 @@ def clips_named(
     *,
     argument: str = "clips",
     find: Callable[[str], Path] = Path,
+    joints: Mapping[str, str] | None = None,
 ) -> list[Clip]:
     """'walk,sit,dance.bvh' as clips of a body, each once.
 
     up: vertical axis of motion files, see `clip_of_bvh`. argument: what a message calls the text. find: the file behind
-    a motion file's name.
+    a motion file's name. joints: a motion file's joint -> ours, where its names do not tell.
     """
     clips = {}
     for word in filter(None, (word.strip() for word in text.split(","))):
@@ -37,7 +38,7 @@ def clips_named(
         elif word in POSES:
             clip = still(word, named_pose(word), body)
         elif word.lower().endswith(BVH_SUFFIX):
-            clip = clip_of_bvh(find(word), body, up)
+            clip = clip_of_bvh(find(word), body, up, joints)
         else:
             raise InputError(f"{argument}: expected {', '.join(CLIP_NAMES)} or a {BVH_SUFFIX} file, got {word!r}")
         clips[clip.name] = clip

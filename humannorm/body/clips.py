@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import check_tensor
-from .body import Body
-from .skeleton import forward_kinematics
+from humannorm.body.body import Body
+from humannorm.body.skeleton import forward_kinematics
+from humannorm.checks import check_tensor
 
 __all__ = ["Clip", "clip_transforms", "still"]
 

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import check_choice
-from .body import Body
-from .clips import Clip
-from .skeleton import axis_angle_to_matrix, rotation_between
+from humannorm.body.body import Body
+from humannorm.body.clips import Clip
+from humannorm.body.skeleton import axis_angle_to_matrix, rotation_between
+from humannorm.checks import check_choice
 
 __all__ = ["GAITS", "make_gait"]
 
@@ -164,7 +164,7 @@ class _Moves:
             length = REACH * sum(self._leg(name))
             level = torch.minimum(level, ankle[:, 1] + (length**2 - away).clamp_min(0).sqrt() - hip[:, 1])
             hips[name] = hip
-        # The bob keeps its form: the whole course is lowered until every frame is in reach.
+        # The bob keeps its form: the whole curve is lowered until every frame is in reach.
         bobbing = bob * self.height
         shift = shift + torch.nn.functional.pad((bobbing + (level - bobbing).min().clamp_max(0))[:, None], (1, 1))
         self.translations = shift

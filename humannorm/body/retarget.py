@@ -1,157 +1,179 @@
-"""Motion files on the body: which joint of a file is which of ours, and what to do about another rest pose.
+"""Motion files on the body: which way its bones point, frame by frame, and where it goes.
 
-Known are the names of MakeHuman (rest and axes are ours), of Mixamo with or without its prefix, and of the CMU library.
-A bone of another rig takes the direction in the world that the file gives it, so its rest pose (a T-pose, mostly) does
-not matter; the twist about the bone is the file's against its own rest.
+Files with MakeHuman's joints are taken to the letter. A bone of another skeleton takes the direction in the world that
+the file gives it, whatever its rest pose and the axes of its joints; the twist about the bone is the file's against
+the pose that `reference_pose` finds. Which joint is which is found by `joint_names`, or said by the user.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import InputError
-from .body import Body
-from .bvh import Motion, load_bvh, rotations_for
-from .clips import Clip, clip_transforms
-from .skeleton import local_rotations, rotation_between
-from .skinning import linear_blend_skinning
+from humannorm.body.body import Body
+from humannorm.body.bvh import Motion, load_bvh, rotations_for
+from humannorm.body.clips import Clip, clip_transforms
+from humannorm.body.joint_names import NEEDED, TOES, JointTable, match_joints
+from humannorm.body.linear_blend_skinning import linear_blend_skinning
+from humannorm.body.reference_pose import Stance, axes_of_frames, end_of, find_stance, safe_rotation_between
+from humannorm.body.skeleton import local_rotations
+from humannorm.checks import InputError
 
-__all__ = ["clip_of_bvh", "retarget"]
+__all__ = ["Reading", "clip_of_bvh", "read_motion", "retarget"]
 
-_SIDES = (("Left", ".L"), ("Right", ".R"))
-_LIMBS = {
-    "Shoulder": "clavicle", "Arm": "upperarm01", "ForeArm": "lowerarm01", "Hand": "wrist",
-    "UpLeg": "upperleg01", "Leg": "lowerleg01", "Foot": "foot",
-}  # fmt: skip
-_FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
-_TRUNK = {"Hips": "root", "Neck": "neck01", "Head": "head"}
-
-
-def _names(trunk: Mapping[str, str]) -> dict[str, str]:
-    """File joint -> ours, without prefix."""
-    table = {**_TRUNK, **trunk}
-    for side, ours in _SIDES:
-        table |= {f"{side}{name}": f"{joint}{ours}" for name, joint in _LIMBS.items()}
-        for number, finger in enumerate(_FINGERS, start=1):
-            table |= {f"{side}Hand{finger}{part}": f"finger{number}-{part}{ours}" for part in (1, 2, 3)}
-    return table
-
-
-MIXAMO = _names({"Spine": "spine04", "Spine1": "spine02", "Spine2": "spine01"})
-CMU = _names({"LowerBack": "spine04", "Spine": "spine03", "Spine1": "spine01"})
 MAKEHUMAN_ENOUGH = 20  # joints of our own names from which on a file is MakeHuman's
-
-# The joint that a bone points at, where the direction of the rest matters.
-_POINTS_AT = {
-    "clavicle": "upperarm01", "upperarm01": "lowerarm01", "lowerarm01": "wrist", "wrist": "finger3-1",
-    "upperleg01": "lowerleg01", "lowerleg01": "foot",
-    **{f"finger{n}-{part}": f"finger{n}-{part + 1}" for n in range(1, 6) for part in (1, 2)},
-}  # fmt: skip
 _INHERITS = {"wrist": "lowerarm01", **{f"finger{n}-3": f"finger{n}-2" for n in range(1, 6)}}
+_LEG = ("upperleg01.L", "lowerleg01.L", "foot.L")
 
 
-def clip_of_bvh(path: str | Path, body: Body, up: str | None = None) -> Clip:
-    """A motion file as a clip of the body. `up`: its vertical axis, "y" or "z" (default: z for MakeHuman's names)."""
-    motion = load_bvh(path, up or "y")
-    if up is None and _is_makehuman(motion, body):
-        motion = load_bvh(path, "z")
-    return retarget(motion, body, Path(path).stem)
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """How a motion file is understood."""
+
+    motion: Motion  # +Y up
+    table: JointTable
+    stance: Stance
+    by_name: bool  # MakeHuman's joints, to the letter
+
+
+def clip_of_bvh(path: str | Path, body: Body, up: str | None = None, joints: Mapping[str, str] | None = None) -> Clip:
+    """A motion file as a clip of the body.
+
+    up: its vertical axis, "y", "z" or "x" (default: told from how the person stands in it). joints: the file's joint ->
+    ours, where names do not tell.
+    """
+    source = Path(path)
+    try:
+        return _clip_of(read_motion(load_bvh(source), body, up, joints), body, source.stem)
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if message.startswith(str(source)) else f"{source}: {message}") from error
+
+
+def read_motion(motion: Motion, body: Body, up: str | None = None, joints: Mapping[str, str] | None = None) -> Reading:
+    """What the joints of a motion (as read with "y" up) are, and which way is up. Doubts are said by a warning."""
+    by_name = joints is None and len(set(motion.joint_names) & set(body.joint_names)) >= MAKEHUMAN_ENOUGH
+    if joints is not None:
+        table = _stated_table(motion, body, joints)
+    elif by_name:
+        table = {name: at for at, name in enumerate(motion.joint_names) if name in body.joint_names}
+    else:
+        table = match_joints(motion.joint_names, motion.parents)
+    if by_name and not all(joint in table for joint in NEEDED):
+        stance = Stance(up or "z", True, torch.eye(3))  # as MakeHuman writes
+    else:
+        stance = find_stance(motion, table, up)
+    if stance.doubt:
+        warnings.warn(stance.doubt, stacklevel=3)
+    turned = motion.with_up(stance.up)
+    if up is None and stance.up != "y" and stance.rest_is_upright:
+        # Which way is front is agreed on where y is up only: there a rest looks along z. Elsewhere the rest tells it.
+        turned = turned.turned(stance.facing.T)
+        stance = replace(stance, facing=torch.eye(3))
+    return Reading(turned, table, stance, by_name)
 
 
 def retarget(motion: Motion, body: Body, name: str = "motion") -> Clip:
-    """A motion on the body's joints, with its lowest frame standing on the body's ground."""
-    if _is_makehuman(motion, body):
+    """A motion, as read with its vertical axis for y, on the body's joints, its lowest frame on the body's ground."""
+    return _clip_of(read_motion(motion, body, "y"), body, name)
+
+
+def _clip_of(reading: Reading, body: Body, name: str) -> Clip:
+    motion, table = reading.motion, reading.table
+    if reading.by_name:
         frames = [rotations_for(motion, body.joint_names, frame) for frame in range(motion.num_frames)]
-        rotations, scale = torch.stack(frames), 1.0
-        legs = ("upperleg01.L", "lowerleg01.L", "foot.L")
-        if all(joint in motion.joint_names for joint in legs):
-            scale = _leg(body, *legs) / _file_leg(motion, *legs)
+        rotations = torch.stack(frames)
     else:
-        table = _table_of(motion)
-        rotations = _by_direction(motion, table, body)
-        scale = _leg(body, "upperleg01.L", "lowerleg01.L", "foot.L") / _file_leg(
-            motion, *(_file_name(motion, joint) for joint in ("LeftUpLeg", "LeftLeg", "LeftFoot"))
-        )
-    translations = scale * (motion.root_positions - motion.root_positions[0])
+        rotations = _by_direction(reading, body)
+    hips = motion.world()[:, table.get("root", 0), :3, 3]
+    scale = 1.0
+    if all(joint in table for joint in _LEG):
+        scale = _leg(body) / _file_leg(motion, table)
+    translations = scale * (hips - hips[0])
     clip = Clip(name, rotations, translations, motion.frame_time)
     return Clip(name, rotations, translations + _to_ground(clip, body), motion.frame_time)
 
 
-def _is_makehuman(motion: Motion, body: Body) -> bool:
-    return len(set(motion.joint_names) & set(body.joint_names)) >= MAKEHUMAN_ENOUGH
-
-
-def _plain(name: str) -> str:
-    return name.split(":")[-1].removeprefix("mixamorig_")
-
-
-def _file_name(motion: Motion, plain: str) -> str:
-    return next(name for name in motion.joint_names if _plain(name) == plain)
-
-
-def _table_of(motion: Motion) -> dict[str, str]:
-    """File joint -> ours for the joints that the file has."""
-    plain = {_plain(name): name for name in motion.joint_names}
-    known = CMU if "LowerBack" in plain else MIXAMO
-    needed = ("Hips", *(f"{side}{joint}" for side, _ in _SIDES for joint in ("UpLeg", "Leg", "Foot", "Arm", "ForeArm")))
-    missing = [joint for joint in needed if joint not in plain]
+def _stated_table(motion: Motion, body: Body, joints: Mapping[str, str]) -> JointTable:
+    known = {*body.joint_names, *(f"{TOES}.{side}" for side in "LR")}
+    table: JointTable = {}
+    for theirs, ours in joints.items():
+        if theirs not in motion.joint_names:
+            raise InputError(f"joints: expected joints of the file, got {theirs!r}")
+        if ours not in known:
+            raise InputError(f"joints: expected joints of the body such as upperarm01.L or {TOES}.L, got {ours!r}")
+        table[ours] = motion.joint_names.index(theirs)
+    missing = [joint for joint in NEEDED if joint not in table]
     if missing:
-        raise InputError(
-            f"motion: expected the joint names of MakeHuman, Mixamo or CMU, got {', '.join(motion.joint_names[:4])}, "
-            f"... without {', '.join(missing[:3])}"
-        )
-    return {plain[joint]: ours for joint, ours in known.items() if joint in plain}
+        raise InputError(f"joints: expected at least {', '.join(NEEDED)}, got none for {', '.join(missing)}")
+    return table
 
 
-def _rest_positions(motion: Motion) -> Float[Tensor, "J 3"]:
-    positions: list[Tensor] = []
-    for parent, offset in zip(motion.parents, motion.offsets, strict=True):
-        positions.append(offset if parent < 0 else positions[parent] + offset)
-    return torch.stack(positions)
-
-
-def _by_direction(motion: Motion, table: Mapping[str, str], body: Body) -> Float[Tensor, "T B 3 3"]:
+def _by_direction(reading: Reading, body: Body) -> Float[Tensor, "T B 3 3"]:
     """Every known bone in the file's direction; joints that the file does not name go along with their parents."""
-    file_turns: list[Tensor] = []  # of each file joint in the world [T, 3, 3]
-    for joint, parent in enumerate(motion.parents):
-        own = motion.rotations[:, joint]
-        file_turns.append(own if parent < 0 else file_turns[parent] @ own)
-    source = {ours: motion.joint_names.index(theirs) for theirs, ours in table.items()}
-    places = _rest_positions(motion)
+    motion, table = reading.motion, reading.table
+    turned = motion.world()[..., :3, :3]
+    ours = _own_directions(body)
+    if reading.stance.rest_is_upright:
+        rest = motion.rest()
+        places = {name: rest[joint] for name, joint in table.items()}
+        axes = {name: _from_rest(name, places, ours, reading.stance.facing) for name in table}
+    else:
+        axes = axes_of_frames(motion, table, ours)
     turns: list[Tensor] = []
     for joint, (name, parent) in enumerate(zip(body.joint_names, body.parents, strict=True)):
-        if name in source:
-            turns.append(file_turns[source[name]] @ _alignment(name, source, places, body))
+        if name in axes:
+            turns.append(turned[:, table[name]] @ axes[name])
         else:
             turns.append(turns[parent] if joint else torch.eye(3).repeat(motion.num_frames, 1, 1))
     return local_rotations(torch.stack(turns, dim=1), body.parents)
 
 
-def _alignment(name: str, source: Mapping[str, int], places: Tensor, body: Body) -> Float[Tensor, "3 3"]:
+def _from_rest(
+    name: str, places: Mapping[str, Tensor], ours: Mapping[str, Tensor], facing: Float[Tensor, "3 3"]
+) -> Float[Tensor, "3 3"]:
     """The rotation that lays our bone at rest along the file's bone at rest."""
     stem, dot, side = name.partition(".")
-    end = f"{_POINTS_AT.get(stem, '')}{dot}{side}"
-    if end in source:
-        theirs = places[source[end]] - places[source[name]]
-        ours = body.rest_joints[body.joint_names.index(end)] - body.rest_joints[body.joint_names.index(name)]
-        return rotation_between(ours, theirs)
-    if stem in _INHERITS:
-        return _alignment(f"{_INHERITS[stem]}{dot}{side}", source, places, body)
-    return torch.eye(3)
+    end = None if stem == "foot" else end_of(name, places)  # soles are flat in both rests
+    if end is not None and float((places[end] - places[name]).norm()) > 0:
+        return safe_rotation_between(facing @ ours[name], places[end] - places[name]) @ facing
+    above = f"{_INHERITS[stem]}{dot}{side}" if stem in _INHERITS else ""
+    return _from_rest(above, places, ours, facing) if above in places else facing
 
 
-def _leg(body: Body, *joints: str) -> float:
-    hip, knee, ankle = (body.rest_joints[body.joint_names.index(joint)] for joint in joints)
+def _own_directions(body: Body) -> dict[str, Float[Tensor, "3"]]:
+    """Our limb bones' directions at rest by joint, and under "JOINT bend" the axes of elbows and knees."""
+    places = dict(zip(body.joint_names, body.rest_joints, strict=True))
+    for side in "LR":
+        ball = [place for name, place in places.items() if name.startswith("toe") and name.endswith(f"-1.{side}")]
+        places[f"{TOES}.{side}"] = torch.stack(ball).mean(0)
+    found = {}
+    for name in body.joint_names:
+        end = end_of(name, places)
+        if end is not None:
+            found[name] = torch.nn.functional.normalize(places[end] - places[name], dim=0)
+    for side in "LR":
+        elbow = torch.linalg.cross(found[f"upperarm01.{side}"], found[f"lowerarm01.{side}"])
+        for part in ("upperarm01", "lowerarm01"):
+            found[f"{part}.{side} bend"] = torch.nn.functional.normalize(elbow, dim=0)
+        for part in ("upperleg01", "lowerleg01"):
+            found[f"{part}.{side} bend"] = torch.tensor([1.0, 0.0, 0.0])
+    return found
+
+
+def _leg(body: Body) -> float:
+    hip, knee, ankle = (body.rest_joints[body.joint_names.index(joint)] for joint in _LEG)
     return float((knee - hip).norm() + (ankle - knee).norm())
 
 
-def _file_leg(motion: Motion, *joints: str) -> float:
-    hip, knee, ankle = (_rest_positions(motion)[motion.joint_names.index(joint)] for joint in joints)
+def _file_leg(motion: Motion, table: JointTable) -> float:
+    hip, knee, ankle = (motion.rest()[table[joint]] for joint in _LEG)
     length = float((knee - hip).norm() + (ankle - knee).norm())
     if length <= 0:
         raise InputError("motion: expected legs with a length, got a skeleton whose joints lie in one place")

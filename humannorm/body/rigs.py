@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..checks import check_choice
-from .body import Body, load_body
-from .skeleton import transform_points
+from humannorm.body.body import Body, load_body
+from humannorm.body.skeleton import transform_points
+from humannorm.checks import check_choice
 
 __all__ = ["RIGS", "Rig", "load_rig"]
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import check_range
+from humannorm.checks import check_range
 
 __all__ = ["ANCHORS", "NEUTRAL", "BodyShape", "interpolate_table", "to_anny"]
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import InputError, check_tensor
+from humannorm.checks import InputError, check_tensor
 
 __all__ = [
     "axis_angle_to_matrix",

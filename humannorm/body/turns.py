@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import check_choice, check_range, check_tensor
-from .body import Body
-from .skeleton import axis_angle_to_matrix
+from humannorm.body.body import Body
+from humannorm.body.skeleton import axis_angle_to_matrix
+from humannorm.checks import check_choice, check_range, check_tensor
 
 __all__ = ["JOINT_TURNS", "JointTurn", "turned"]
 

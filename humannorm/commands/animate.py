@@ -8,18 +8,23 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import BODY, add_out, load_subject
+from humannorm.commands.options import BODY, add_out, add_standing, load_subject
 
 if TYPE_CHECKING:
     from humannorm.export.gltf import GlbBuilder
     from humannorm.mesh import Mesh
+
+__all__ = ["add_arguments", "explain", "find_human", "load_human", "run"]
 
 RESULTS = ("human.glb", "paint.glb", "sculpt.glb")  # what a run leaves in its folder, the most finished first
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "human", metavar="HUMAN", help=f"a GLB, OBJ or PLY file, the folder of a run, or the word {BODY}; facing +Z"
+        "human",
+        metavar="HUMAN",
+        nargs="?",
+        help=f"a GLB, OBJ or PLY file, the folder of a run, or the word {BODY}; facing +Z",
     )
     parser.add_argument(
         "--clip",
@@ -30,9 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rig", default="makehuman", choices=("makehuman", "game_engine", "mixamo"), help="names and number of joints"
     )
-    parser.add_argument("--start-pose", default="a-pose", metavar="POSE", help="named pose that HUMAN stands in")
+    parser.add_argument("--start-pose", metavar="POSE", help="named pose that HUMAN stands in (default: as it is seen)")
+    add_standing(parser)
     parser.add_argument("--travel", action="store_true", help="let clips leave the spot, instead of walking in place")
-    parser.add_argument("--up", choices=("y", "z"), help="vertical axis of .bvh files (default: by their joint names)")
+    parser.add_argument(
+        "--clip-up", choices=("y", "z", "x"), help="vertical axis of .bvh files (default: as the person stands in them)"
+    )
+    parser.add_argument(
+        "--joints", metavar="FILE", help="JSON with the joints of .bvh files whose names are not known, see --explain"
+    )
+    parser.add_argument(
+        "--explain",
+        metavar="FILE.bvh",
+        help="say how a motion file is read, write its joints to joints.json for --joints, and end; without HUMAN",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     add_out(parser)
 
@@ -40,22 +56,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from humannorm.body import load_body
     from humannorm.body.clip_names import clips_named
+    from humannorm.body.joint_names import read_joint_table
     from humannorm.checks import InputError
     from humannorm.export.skinned import write_skinned_glb
     from humannorm.rigging import rig_human
     from humannorm.rigging.film import save_motion
 
     begin = time.monotonic()
-    start = load_body(pose=args.start_pose)
+    start = load_body(pose=args.start_pose or "a-pose")
+    if args.explain is not None:
+        return explain(args.explain, args.clip_up, args.out)
+    if args.human is None:
+        raise InputError(f"HUMAN: expected a file, the folder of a run, or the word {BODY}, got none")
+    joints = None if args.joints is None else read_joint_table(args.joints)
     source = find_human(args.human)
+    ours = source == BODY or Path(args.human).is_dir()
+    # Once there was one --up, of motion files; so it is still understood where HUMAN has no need of one.
+    clip_up = args.clip_up or (args.up if ours and args.up in ("y", "z", "x") else None)
     mesh, surface = load_human(source)
     target = args.out / "animated.glb"
     if target.exists() and not args.overwrite:
         raise InputError(f"--out: expected a folder without animated.glb, got {args.out} (--overwrite replaces it)")
-    clips_named(args.clip, start, args.up, argument="--clip")  # refused before long work
+    clips_named(args.clip, start, clip_up, argument="--clip", joints=joints)  # refused before long work
+    if not ours:
+        mesh, surface, pose = stood(source, mesh, surface, args)
+        start = load_body(pose=args.start_pose or pose)
     human = rig_human(mesh, args.rig, start)
     rigged = time.monotonic() - begin
-    clips = clips_named(args.clip, human.body, args.up, argument="--clip")
+    clips = clips_named(args.clip, human.body, clip_up, argument="--clip", joints=joints)
     motions = [human.motion(clip if args.travel else clip.in_place()) for clip in clips]
     write_skinned_glb(target, surface, human.skin, motions, overwrite=args.overwrite)
     print(f"{target}: {len(human.skin.joint_names)} joints, clips {', '.join(motion.name for motion in motions)}")
@@ -75,6 +103,47 @@ def run(args: argparse.Namespace) -> int:
     }
     (args.out / "animate.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def explain(path: str, up: str | None, out: Path) -> int:
+    """How a motion file is read, in words and as a table of its joints to change."""
+    from humannorm.body import load_body
+    from humannorm.body.bvh import load_bvh
+    from humannorm.body.joint_names import NEEDED, match_joints
+    from humannorm.body.retarget import read_motion
+
+    motion = load_bvh(path)
+    table = match_joints(motion.joint_names, motion.parents, partly=True)
+    missing = [joint for joint in NEEDED if joint not in table]
+    print(f"{path}: {motion.num_frames} frames of {motion.frame_time:g} s, {len(motion.joint_names)} joints")
+    if missing:
+        print(f"not found: {', '.join(missing)}; write their names into joints.json beside the file's, for --joints")
+    else:
+        stance = read_motion(motion, load_body(), up).stance
+        rest = "a standing person" if stance.rest_is_upright else "no person; axes are found from the frames"
+        print(f"vertical axis {stance.up}; its rest is {rest}")
+    ours = {at: joint for joint, at in table.items()}
+    target = out / "joints.json"
+    out.mkdir(parents=True, exist_ok=True)
+    joints = {name: ours.get(at) for at, name in enumerate(motion.joint_names)}
+    target.write_text(json.dumps({"file": Path(path).name, "joints": joints}, indent=2) + "\n", encoding="utf-8")
+    print(target)
+    return 0
+
+
+def stood(
+    source: str, mesh: Mesh, surface: Mesh | GlbBuilder, args: argparse.Namespace
+) -> tuple[Mesh, Mesh | GlbBuilder, str]:
+    """A human of any file in our frame, what the skin is written into, and the pose that it is seen in."""
+    from humannorm.mesh_standing import stood_up
+    from humannorm.rigging.standing import stand
+
+    turned, found, note = stand(mesh, args.up, args.front)
+    if note:
+        print(f"{source}: {note}")
+    turned = stood_up(turned, scale=args.scale)
+    changed = not found.is_ours or args.scale != 1
+    return turned, turned if changed else surface, found.pose
 
 
 def find_human(text: str) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .options import add_out, add_seed
+from humannorm.commands.options import add_out, add_seed
 
 __all__ = ["add_arguments", "run"]
 

@@ -16,10 +16,10 @@ from humannorm.commands.options import (
     add_guidance,
     add_models,
     add_out,
+    add_precision,
     add_preset,
     add_seed,
     autoguidance_of,
-    chosen_settings,
     load_subject,
     pick_device,
 )
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from humannorm.evaluation.painted import HumanFigures
     from humannorm.evaluation.sculpted import MeshFigures
     from humannorm.geometry.sculpt import GuideSource
+    from humannorm.guidance import DiffusersDenoiser
     from humannorm.mesh import Mesh
+
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models(samples)
     add_seed(samples)
     add_device(samples)
+    add_precision(samples)
     add_out(samples)
 
     meshes = kinds.add_parser("meshes", help="sculpted people: seen as one from all sides, with one face")
@@ -62,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_judge(meshes, required=True)
     add_out(meshes)
 
-    humans = kinds.add_parser("humans", help="finished people: a person from all sides, one face, the asked colours")
+    humans = kinds.add_parser(
+        "humans", help="finished people: a person from all sides, one face, the requested colours"
+    )
     humans.add_argument("humans", nargs="+", type=Path, metavar="DIR", help="folders of `generate`")
     _add_judge(humans, required=True)
     add_out(humans)
@@ -79,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models(ablations)
     add_seed(ablations)
     add_device(ablations)
+    add_precision(ablations)
     add_out(ablations)
 
 
@@ -93,12 +100,26 @@ def run(args: argparse.Namespace) -> int:
     return verbs[args.what](args)
 
 
+def _guide_of(args: argparse.Namespace) -> DiffusersDenoiser:
+    """The model that is judged."""
+    from humannorm.guidance import DiffusersDenoiser
+    from humannorm.processor import network_dtype
+
+    device = pick_device(args.device)
+    return DiffusersDenoiser.load(
+        args.models,
+        device=device,
+        dtype=network_dtype(args.precision, device),
+        control=not args.normals_only,
+        autoguidance=autoguidance_of(args),
+    )
+
+
 def run_samples(args: argparse.Namespace) -> int:
     from humannorm.checks import check_range
     from humannorm.evaluation.collect import SampleSettings, add_controls, add_reconstructions, add_renders, add_samples
     from humannorm.evaluation.figures import figures_of, table, to_plain
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
-    from humannorm.guidance import DiffusersGuide
     from humannorm.training.shards import Shards
 
     check_range("--count", args.count, 1, 10_000)
@@ -115,14 +136,7 @@ def run_samples(args: argparse.Namespace) -> int:
         seed=args.seed,
         kinds=kinds,
     )
-    guide = None
-    if not args.renders_only:
-        guide = DiffusersGuide.load(
-            args.models,
-            device=pick_device(args.device),
-            control=not args.normals_only,
-            autoguidance=autoguidance_of(args),
-        )
+    guide = None if args.renders_only else _guide_of(args)
 
     def report(message: str) -> None:
         sys.stderr.write(message + "\n")
@@ -224,19 +238,20 @@ def run_ablations(args: argparse.Namespace) -> int:
     from humannorm.checks import check_choice
     from humannorm.evaluation.ablations import ABLATIONS, ablation_table, run_ablation, save_ablation_sheet
     from humannorm.evaluation.gallery import find_judge
-    from humannorm.geometry.settings import preset, shortened
     from humannorm.geometry.start import prepare_start
-    from humannorm.guidance import DiffusersGuide, find_guides
+    from humannorm.guidance import DiffusersDenoiser, find_guides
     from humannorm.mesh import to_trimesh
-    from humannorm.models import camera_plan
+    from humannorm.processor import network_dtype
+    from humannorm.request import HumanRequest, settings_of
 
     names = list(ABLATIONS) if args.only is None else [name.strip() for name in args.only.split(",")]
     for name in names:
         check_choice("--only", name, ABLATIONS)
     judge = None if args.judge is None else find_judge(args.judge)
     device = pick_device(args.device)
-    settings = dataclasses.replace(chosen_settings(args, preset, shortened), camera_plan=camera_plan(args.models))
-    guides = find_guides(args.models, device, paint=False)
+    request = HumanRequest(args.prompt, preset=args.preset, models=args.models, sculpt_steps=args.steps)
+    settings = settings_of(request).geometry
+    guides = find_guides(args.models, device, kinds=("normal", "depth"), precision=args.precision)
     start = prepare_start(load_subject(BODY).to(device))
     args.out.mkdir(parents=True, exist_ok=True)
     figures = {}
@@ -244,7 +259,7 @@ def run_ablations(args: argparse.Namespace) -> int:
         ablation = ABLATIONS[name]
         normal: GuideSource = guides.normal
         if ablation.plain and args.plain is not None:
-            normal = DiffusersGuide.load(args.plain, device=device)
+            normal = DiffusersDenoiser.load(args.plain, device=device, dtype=network_dtype(args.precision, device))
         bar = ProgressLine(lambda progress, title=ablation.title: title)  # type: ignore[misc]
         figures[name] = run_ablation(
             ablation, args.prompt, start, settings, normal=normal, depth=guides.depth, seed=args.seed, callback=bar

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from .options import BODY, add_out, load_subject
+from humannorm.commands.options import BODY, add_out, add_standing, load_subject
 
 __all__ = ["add_arguments", "run"]
 
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--occlusion", action="store_true", help="add a map of ambient occlusion")
     parser.add_argument("--image-format", default="png", choices=("png", "jpeg"), help="of the colours in a GLB")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    add_standing(parser)
     add_out(parser)
 
 
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             sys.stderr.flush()
 
     target = args.out / f"{args.name or Path(args.mesh).stem}.{args.format}"
-    files = export_mesh(target, load_subject(args.mesh), settings, overwrite=args.overwrite, progress=tell)
+    files = export_mesh(target, load_subject(args.mesh, args), settings, overwrite=args.overwrite, progress=tell)
     for file in files:
         print(file)
     return 0

@@ -17,7 +17,7 @@ WIDTH = 110  # characters of a line at most, so that it does not wrap
 
 @runtime_checkable
 class Stream(Protocol):
-    """What is asked of standard error."""
+    """What is needed of standard error."""
 
     def write(self, text: str, /) -> object: ...
     def flush(self) -> object: ...

@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
+
+from humannorm.processor import PRECISIONS
 
 if TYPE_CHECKING:
     import torch
 
-    from humannorm.body import Body
-    from humannorm.geometry.settings import GeometrySettings
     from humannorm.guidance import Autoguidance
     from humannorm.mesh import Mesh
 
 __all__ = [
     "BODY",
-    "add_course",
+    "STATE",
     "add_device",
     "add_edit",
     "add_guidance",
     "add_models",
     "add_out",
+    "add_precision",
     "add_preset",
+    "add_run_options",
     "add_seed",
+    "add_standing",
+    "add_start",
     "autoguidance_of",
-    "body_in",
-    "chosen_parts",
-    "chosen_settings",
-    "following",
+    "chosen_regions",
+    "held_regions",
     "load_subject",
     "parse_views",
     "pick_device",
-    "view_name",
+    "state_to_resume",
 ]
 
 BODY = "body"
-
-Settings = TypeVar("Settings")
+HERE = Path()
+"""What a bare --resume stands for."""
+STATE = "state.safetensors"
 
 
 def add_out(parser: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -85,18 +86,78 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes CUDA if present")
 
 
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=PRECISIONS,
+        help="of the networks; auto takes fp16 on CUDA, bf16 on a CPU that computes it natively, else fp32",
+    )
+
+
 def add_preset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="quick", choices=("quick", "standard", "paper"), help="length and detail")
 
 
-def add_course(parser: argparse.ArgumentParser) -> None:
+def add_start(parser: argparse.ArgumentParser) -> None:
+    """What the sculpting begins from, the same words in every verb that begins one."""
+    parser.add_argument(
+        "--body",
+        "--start",
+        default="auto",
+        metavar="auto|neutral|SLIDERS|FILE",
+        help="what the sculpting begins from: sex, age and build that the prompt names, the neutral adult, sliders such"
+        " as sex=1,age=0.9,weight=0.3 (also muscle, height, proportions), or a mesh",
+    )
+    parser.add_argument(
+        "--pose",
+        default="a-pose",
+        metavar="POSE|FILE.bvh",
+        help="of the start body: a-pose, t-pose, standing, run, sit, fight, rest, or of a motion file",
+    )
+    parser.add_argument("--frame", type=int, default=0, metavar="N", help="which frame of --pose FILE.bvh")
+    parser.add_argument(
+        "--hold",
+        metavar="PARTS|none",
+        help="what stays as the start has them, such as hands or hands,face; quick from a body: hands,face, else none",
+    )
+    parser.add_argument(
+        "--outfit",
+        "--worn",
+        default="auto",
+        choices=("auto", "none"),
+        help="clothes and hair that the start body wears: those that the prompt names, or none; quick completes and"
+        " keeps them, paper begins without",
+    )
+
+
+def held_regions(text: str) -> tuple[str, ...]:
+    """The regions of the body behind --hold."""
+    from humannorm.body.regions import BODY_REGIONS
+    from humannorm.checks import check_choice
+
+    regions = () if text == "none" else tuple(region.strip() for region in text.split(","))
+    for region in regions:
+        check_choice("--hold", region, BODY_REGIONS)
+    return regions
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options of a stage that optimises: length, what to go on from, preset, models, seed, device and folder."""
     parser.add_argument("--steps", type=int, help="length of the run; the preset's schedules are stretched with it")
-    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from a state.safetensors of this command")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        type=Path,
+        const=HERE,
+        metavar="FILE",
+        help="go on with what is in DIR, unfinished or not begun, or from another state.safetensors of this command",
+    )
     add_preset(parser)
     add_models(parser)
     add_seed(parser)
     add_device(parser)
+    add_precision(parser)
     add_out(parser)
 
 
@@ -109,19 +170,32 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         "--only",
         default="",
         metavar="PARTS",
-        help="parts that an edit may change: head, face, top, bottom, shoes, hands",
+        help="what an edit may change: head, face, top, bottom, shoes, hands",
     )
 
 
-def chosen_parts(args: argparse.Namespace, *names: str) -> dict[str, list[str]]:
+def state_to_resume(args: argparse.Namespace) -> Path | None:
+    """The file behind --resume; None where the run begins anew. A bare --resume in a folder without a run begins one,
+    and without it a folder that holds a run is refused."""
+    from humannorm.checks import InputError
+
+    own: Path = args.out / STATE
+    if args.resume is None and own.exists():
+        raise InputError(f"--out: expected a folder without a run, or --resume to go on, got one with {own.name}")
+    if args.resume == HERE:
+        return own if own.exists() else None
+    return args.resume
+
+
+def chosen_regions(args: argparse.Namespace, *names: str) -> dict[str, list[str]]:
     """Parts of the body behind the named options, such as `only`; an error where --edit does not fit in."""
-    from humannorm.body.parts import BODY_PARTS
+    from humannorm.body.regions import BODY_REGIONS
     from humannorm.checks import InputError, check_choice
 
     found = {name: [word for word in getattr(args, name).split(",") if word] for name in names}
     for name, words in found.items():
         for word in words:
-            check_choice(f"--{name}", word, BODY_PARTS)
+            check_choice(f"--{name}", word, BODY_REGIONS)
     if found["only"] and args.edit is None:
         raise InputError("--only: expected --edit FILE with it, got none")
     if args.edit is not None and args.resume is not None:
@@ -129,86 +203,46 @@ def chosen_parts(args: argparse.Namespace, *names: str) -> dict[str, list[str]]:
     return found
 
 
-def body_in(mesh: Mesh, stated: Body | None = None) -> Body:
-    """The body inside of a figure in the working box: the stated one where the figure grew from it, refined."""
-    from humannorm.rigging import fit_body
-
-    return fit_body(mesh, stated).body
-
-
-def following(settings: GeometrySettings, body: Body | None) -> GeometrySettings:
-    """The settings with head, upper and lower crops that follow the joints of a posed start body."""
-    from humannorm.body import plan_for_body
-    from humannorm.cameras import CAMERA_PLANS
-
-    if body is None or body.pose == "a-pose":  # the plans' own
-        return settings
-    plan = settings.camera_plan or CAMERA_PLANS[settings.plan]
-    return dataclasses.replace(settings, camera_plan=plan_for_body(plan, body))
-
-
-def chosen_settings(
-    args: argparse.Namespace, preset: Callable[[str], Settings], shortened: Callable[[Settings, int], Settings]
-) -> Settings:
-    """The settings behind --preset and --steps, by the stage's own `preset` and `shortened`."""
-    from humannorm.checks import check_range
-
-    settings = preset(args.preset)
-    if args.steps is None:
-        return settings
-    check_range("--steps", args.steps, 1, 1_000_000)
-    return shortened(settings, args.steps)
-
-
 def pick_device(name: str) -> torch.device:
     """The device behind --device."""
-    import torch
+    from humannorm import request
 
-    from humannorm.checks import InputError
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: expected cpu or auto, as torch sees no CUDA device here, got cuda")
-    return torch.device(name)
+    return request.pick_device(name)
 
 
 def parse_views(text: str) -> dict[str, float]:
-    """'front,left,30' as azimuths in degrees by name; a view is front, left, back, right or a number of degrees."""
-    from humannorm.cameras import VIEW_AZIMUTHS
-    from humannorm.checks import InputError
+    """--views as azimuths in degrees, by the names that pictures are given."""
+    from humannorm import cameras
 
-    views = {}
-    for word in filter(None, (word.strip() for word in text.split(","))):
-        try:
-            azimuth = VIEW_AZIMUTHS[word] if word in VIEW_AZIMUTHS else float(word)
-        except ValueError:
-            raise InputError(f"--views: expected front, left, back, right or degrees, got {word!r}") from None
-        if not abs(azimuth) <= 360:
-            raise InputError(f"--views: expected degrees from -360 to 360, got {word}")
-        views[word if word in VIEW_AZIMUTHS else view_name(azimuth)] = azimuth
-    if not views:
-        raise InputError(f"--views: expected at least one view, got {text!r}")
-    return views
+    return {cameras.view_name(azimuth): azimuth for azimuth in cameras.parse_views(text, "--views")}
 
 
-def view_name(azimuth: float) -> str:
-    """How a picture's name says its view: front, left, back, right where exact, else degrees such as 030 or m045."""
-    from humannorm.cameras import VIEW_AZIMUTHS, wrap_degrees
+def add_standing(parser: argparse.ArgumentParser) -> None:
+    """How a mesh stands in its file."""
+    from humannorm.mesh_standing import UPS
 
-    angle = wrap_degrees(azimuth)
-    for name, exact in VIEW_AZIMUTHS.items():
-        if angle == exact:
-            return name
-    return ("m" if angle < 0 else "") + f"{abs(angle):0>3.6g}"
+    parser.add_argument("--up", choices=UPS, help="axis of MESH that points up (default: y; Blender and scanners: z)")
+    parser.add_argument(
+        "--front", type=float, metavar="DEGREES", help="where MESH faces: 0 is +Z (with z up: -Y), 90 is +X (default 0)"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, metavar="FACTOR", help="of MESH, such as 0.01 for cm to m")
 
 
-def load_subject(text: str) -> Mesh:
-    """The mesh file of that name, or for the word `body` the neutral adult that comes along."""
+def load_subject(text: str, standing: argparse.Namespace | None = None) -> Mesh:
+    """The mesh file of that name, or for the word `body` the neutral adult that comes along.
+
+    standing: the arguments of `add_standing`; the mesh is turned and scaled so.
+    """
     if text == BODY:
         from humannorm.body import load_body
 
-        return load_body().to_mesh()
-    from humannorm.mesh_io import load_mesh
+        mesh = load_body().to_mesh()
+    else:
+        from humannorm.mesh_io import load_mesh
 
-    return load_mesh(text)
+        mesh = load_mesh(text)
+    if standing is None:
+        return mesh
+    from humannorm.mesh_standing import stood_up
+
+    return stood_up(mesh, standing.up or "y", standing.front or 0.0, standing.scale)

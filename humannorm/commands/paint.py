@@ -12,23 +12,29 @@ from typing import TYPE_CHECKING
 
 from humannorm.commands.options import (
     BODY,
-    add_course,
+    STATE,
     add_edit,
-    body_in,
-    chosen_parts,
-    chosen_settings,
+    add_run_options,
+    add_standing,
+    chosen_regions,
     load_subject,
     pick_device,
+    state_to_resume,
 )
 from humannorm.commands.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from humannorm.guidance import DiffusersGuide
+    import torch
+
+    from humannorm.guidance import DiffusersDenoiser
     from humannorm.mesh import Mesh
-    from humannorm.texture.paint import PaintProgress
+    from humannorm.optimisation import OptimiserProgress
+    from humannorm.stages import PaintedSurface
     from humannorm.texture.settings import TextureSettings
     from humannorm.texture.state import TextureState
     from humannorm.texture.surface import SurfaceColors
+
+__all__ = ["PREVIEW_SECONDS", "add_arguments", "run", "saturation"]
 
 PREVIEW_SECONDS = 20.0
 
@@ -47,89 +53,118 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fine-loss", choices=("published", "paper"), help="equation 10 on pixels, or on latents (the preset's)"
     )
     parser.add_argument("--uv", type=int, metavar="SIZE", help="paint a texture of SIZE texels on the mesh's own UVs")
+    add_standing(parser)
     add_edit(parser)
-    add_course(parser)
+    add_run_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from humannorm.geometry.holding import hold_all_but
     from humannorm.guidance import find_guides
-    from humannorm.texture.fields import UvColorSettings
+    from humannorm.processor import waiting_policy
+    from humannorm.request import network_prompt
+    from humannorm.stages import painted_surface
     from humannorm.texture.paint import paint
     from humannorm.texture.perceptual import make_perceptual
-    from humannorm.texture.settings import coarse_part, edit_settings, preset, shortened
-    from humannorm.texture.state import load_state, save_state, start_state
-    from humannorm.texture.surface import surface_colors
+    from humannorm.texture.settings import coarse_only
+    from humannorm.texture.state import load_state, save_state
 
     begin = time.monotonic()
-    device = pick_device(args.device)
-    parts = chosen_parts(args, "only")["only"]
-    settings = chosen_settings(args, preset, shortened)
-    if args.fine_loss is not None:
-        settings = dataclasses.replace(settings, fine_loss=args.fine_loss)
-    if args.uv is not None:
-        settings = dataclasses.replace(settings, field=UvColorSettings(args.uv))
-    settings = with_plan_of(args.models, settings)
-    generator = torch.Generator().manual_seed(args.seed)
-    if args.edit is not None:
-        begun = load_state(args.edit, device=device).on(load_subject(args.mesh).to(device))
-        hold = None
-        if parts:
-            hold = hold_all_but(begun.mesh, body_in(begun.mesh), parts, begun.field.at(begun.mesh.vertices))
-        state = begun.edited(hold)
-        settings = edit_settings(settings)
-        print(f"editing {args.edit}: {', '.join(parts) or 'all of it'}")
-    elif args.resume is None:
-        subject = body_with_uvs() if args.mesh == BODY and args.uv is not None else load_subject(args.mesh)
-        state = start_state(subject.to(device), settings, torch.Generator(device).manual_seed(args.seed))
-    else:
-        state = load_state(args.resume, generator, device)
-        print(f"going on after step {state.step}")
-    guide = find_guides(args.models, device, sculpt=False).aligned()
+    device, generator = pick_device(args.device), torch.Generator().manual_seed(args.seed)
+    state, settings = first_state(args, painter_settings(args), device, generator)
+    prompt = network_prompt(args.prompt, args.models)
+    guides = find_guides(args.models, device, kinds=("color",), precision=args.precision)
+    guide = guides.aligned()
     perceptual = make_perceptual(args.perceptual, guide, args.vgg16)
 
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     bar = PreviewedProgress(out)
     coarse_file = out / "coarse.safetensors"
-    courses = ([coarse_part(settings)] if settings.coarse_steps else []) + [settings]
-    for course in courses:
-        if state.step < course.steps:
+    runs = ([coarse_only(settings)] if settings.coarse_steps else []) + [settings]
+    for run in runs:
+        if state.step < run.steps:
             state = paint(
                 state,
-                args.prompt,
-                course,
+                prompt,
+                run,
                 guide=guide,
                 perceptual=perceptual,
                 generator=generator,
                 negative=args.negative,
                 callback=bar,
-                checkpoint=out / "state.safetensors",
+                checkpoint=out / STATE,
             )
-            if course.steps == settings.coarse_steps:
+            if run.steps == settings.coarse_steps:
                 save_state(state, coarse_file)
     bar.close()
 
     coarse = load_state(coarse_file, device=device) if coarse_file.exists() else None
-    colors = surface_colors(state, settings.plan)
-    files = write_pictures(out, state, coarse, colors, settings)
-    files += write_mesh(out, state, colors)
+    painted = painted_surface(state)
+    files = write_pictures(out, state, coarse, painted.colors, settings) + write_mesh(out, painted)
     facts = {
-        "prompt": args.prompt,
-        "preset": args.preset,
-        "seed": args.seed,
+        **{name: getattr(args, name) for name in ("prompt", "preset", "seed")},
+        "precision": guides.precision,
+        "threads": torch.get_num_threads(),
+        "waiting": waiting_policy(),
         "steps": state.step,
         "faces": state.mesh.num_faces,
-        "unseen_vertices": int((~colors.seen).sum()),
-        "mean_chroma": saturation(guide, args.prompt, args.negative, settings, state, coarse, args.seed),
+        "unseen_vertices": int((~painted.colors.seen).sum()),
+        "mean_chroma": saturation(guide, prompt, args.negative, settings, state, coarse, args.seed),
         "seconds": round(time.monotonic() - begin, 1),
         **bar.facts(),
     }
     (out / "paint.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     print(f"{', '.join(map(str, files))}; {facts['seconds']} s in all")
     return 0
+
+
+def painter_settings(args: argparse.Namespace) -> TextureSettings:
+    """The preset's settings with what the options change in them."""
+    from humannorm.texture.fields import UvColorSettings
+
+    settings = chosen_settings(args)
+    if args.fine_loss is not None:
+        settings = dataclasses.replace(settings, fine_loss=args.fine_loss)
+    return settings if args.uv is None else dataclasses.replace(settings, field=UvColorSettings(args.uv))
+
+
+def first_state(
+    args: argparse.Namespace, settings: TextureSettings, device: torch.device, generator: torch.Generator
+) -> tuple[TextureState, TextureSettings]:
+    """What the painting goes on from: an edited or resumed state, or a fresh one; with the settings for it."""
+    from humannorm.stages import begin_painting, edit_painting, held_for_edit
+    from humannorm.texture.state import load_state
+
+    regions, resumed = chosen_regions(args, "only")["only"], state_to_resume(args)
+    if args.edit is not None:
+        begun = load_state(args.edit, device=device).on(load_subject(args.mesh, args).to(device))
+        hold = held_for_edit(begun.mesh, regions, colors=begun.field.at(begun.mesh.vertices))
+        print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
+        return edit_painting(begun, hold, settings)
+    if resumed is not None:
+        state = load_state(resumed, generator, device)
+        print(f"going on after step {state.step}")
+        return state, settings
+    subject = body_with_uvs() if args.mesh == BODY and args.uv is not None else load_subject(args.mesh, args)
+    return begin_painting(subject.to(device), settings, args.seed), settings
+
+
+def warn_of_standing(name: str, mesh: Mesh) -> None:
+    """Views of a human that stands otherwise would be painted with the words of others."""
+    import warnings
+
+    from humannorm.rigging.standing import find_standing
+
+    found = find_standing(mesh.to("cpu"))
+    if found.sure and not found.is_ours:
+        warnings.warn(
+            f"{name}: seems to stand with {found.up} up and to face {found.front:g} degrees (distance to a body"
+            f" {100 * found.distance:.1f} % of the height, of the next best way {found.margin:.2f} times that); painted"
+            f" as y up and facing +Z; --up={found.up} --front={found.front:g} turns it",
+            stacklevel=2,
+        )
 
 
 def body_with_uvs() -> Mesh:
@@ -139,18 +174,25 @@ def body_with_uvs() -> Mesh:
     return load_body().to_mesh(uvs=True)
 
 
-def with_plan_of(models: str, settings: TextureSettings) -> TextureSettings:
-    """The settings with the cameras that a model says it was trained at."""
+def chosen_settings(args: argparse.Namespace) -> TextureSettings:
+    """The settings of the distillation behind --preset, --models and --steps."""
+    from humannorm.checks import check_range
     from humannorm.models import camera_plan
+    from humannorm.texture.settings import preset
 
-    own = camera_plan(models)
-    return settings if own is None else dataclasses.replace(settings, plan=own)
+    settings, own = preset(args.preset), camera_plan(args.models)
+    if own is not None:
+        settings = dataclasses.replace(settings, plan=own)
+    if args.steps is None:
+        return settings
+    check_range("--steps", args.steps, 1, 1_000_000)
+    return settings.with_steps(args.steps)
 
 
 def write_pictures(
     out: Path, state: TextureState, coarse: TextureState | None, colors: SurfaceColors, settings: TextureSettings
 ) -> list[Path]:
-    """The sheet of coarse, fine and filled colours, and the course of the losses."""
+    """The sheet of coarse, fine and filled colours, and the curves of the losses."""
     from humannorm.optimisation import save_loss_plot
     from humannorm.texture.pictures import save_sheet
     from humannorm.texture.state import LOSS_NAMES
@@ -164,22 +206,20 @@ def write_pictures(
     return [sheet]
 
 
-def write_mesh(out: Path, state: TextureState, colors: SurfaceColors) -> list[Path]:
+def write_mesh(out: Path, painted: PaintedSurface) -> list[Path]:
     """The painted mesh in the user's frame: textured as GLB, and with vertex colours as PLY."""
     from humannorm.export import ExportSettings, export_mesh
-    from humannorm.texture.surface import painted_mesh, user_field
+    from humannorm.stages import worth_baking
 
-    mesh, field = painted_mesh(state, colors), user_field(state, colors)
-    most = ExportSettings().faces
-    settings = ExportSettings(normal_map=mesh.num_faces > most)  # without decimation there is nothing to put in one
+    settings = worth_baking(ExportSettings(), painted.mesh)
     files = []
     for name in ("paint.glb", "paint.ply"):
-        files += export_mesh(out / name, mesh, settings, field=field, overwrite=True)
+        files += export_mesh(out / name, painted.mesh, settings, field=painted.field, overwrite=True)
     return files
 
 
 def saturation(
-    guide: DiffusersGuide,
+    guide: DiffusersDenoiser,
     prompt: str,
     negative: str,
     settings: TextureSettings,
@@ -190,14 +230,12 @@ def saturation(
     """Mean chroma (CIELAB) after the coarse and the fine steps and of the model's own pictures, printed."""
     import torch
 
+    from humannorm.cameras import crop_cameras
     from humannorm.texture.paint import color_prompts
-    from humannorm.texture.pictures import part_cameras
     from humannorm.texture.saturation import field_chroma, sample_pictures
 
-    widest = min(settings.plan.crops, key=lambda crop: crop.zoom).part
-    cameras = part_cameras(settings.plan, widest, (0, 90, 180, 270))
-    assert cameras is not None
-    cameras = cameras.to(state.mesh.device)
+    plan = settings.plan
+    cameras = crop_cameras(plan, plan.widest, (0, 90, 180, 270), elevation=5.0).to(state.mesh.device)
     found = {
         name: field_chroma(each.field, state.mesh, cameras, settings.render_size)
         for name, each in (("coarse", coarse), ("fine", state))
@@ -223,7 +261,7 @@ class PreviewedProgress(ProgressLine):
         self.out = out
         self._drawn = 0.0
 
-    def __call__(self, progress: PaintProgress) -> None:  # type: ignore[override]
+    def __call__(self, progress: OptimiserProgress) -> None:
         from humannorm.images import contact_sheet, save_png
 
         super().__call__(progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .options import BODY, add_device, add_out, load_subject, parse_views, pick_device
+from humannorm.commands.options import BODY, add_device, add_out, add_standing, load_subject, parse_views, pick_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave the mesh where and as large as it is, instead of centred and 1.8 tall",
     )
+    add_standing(parser)
     add_device(parser)
     add_out(parser)
 
@@ -44,15 +45,15 @@ def run(args: argparse.Namespace) -> int:
 
     from humannorm.cameras import orbit
     from humannorm.checks import check_range
-    from humannorm.export.showing import to_working_box
     from humannorm.images import save_png
     from humannorm.rendering.passes import render
+    from humannorm.working_box import to_working_box
 
     views, passes = parse_views(args.views), parse_passes(args.passes)
     check_range("--size", args.size, 1, 8192)
     check_range("--elevation", args.elevation, -89, 89)
     device = pick_device(args.device)
-    mesh = load_subject(args.mesh).to(device)
+    mesh = load_subject(args.mesh, args).to(device)
     if not args.keep_frame:
         mesh = to_working_box(mesh)
     if "color" in passes and mesh.colors is None and (mesh.texture is None or mesh.uvs is None):

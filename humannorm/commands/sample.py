@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from humannorm.commands.options import (
     add_guidance,
     add_models,
     add_out,
+    add_precision,
     add_seed,
     autoguidance_of,
     parse_views,
@@ -21,7 +23,9 @@ from humannorm.commands.options import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from humannorm.guidance import DiffusersGuide
+    from humannorm.guidance import DiffusersDenoiser
+
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,22 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
     add_guidance(parser)
     parser.add_argument("--sampler", choices=("dpm", "ddim"), default="dpm", help="DPM-Solver++ (2M) or DDIM")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the networks")
     parser.add_argument("--batch", type=int, default=16, help="pictures at a time")
     add_models(parser)
     add_seed(parser)
     add_device(parser)
+    add_precision(parser)
     add_out(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    import torch
-
-    from humannorm.cameras import view_label
     from humannorm.checks import InputError, check_range
-    from humannorm.guidance import DiffusersGuide
+    from humannorm.guidance import load_networks
     from humannorm.images import contact_sheet, load_png, save_png
-    from humannorm.prompts import Prompts
 
     check_range("--count", args.count, 1, 10_000)
     check_range("--steps", args.steps, 1, 1000)
@@ -67,32 +67,27 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--normal: expected with `image` only, got it with `{args.kind}`")
     views = parse_views(args.views)
     given = None if args.normal is None else load_png(args.normal)[..., :3]
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[args.precision]
-    guide = DiffusersGuide.load(
+    kinds = {"normal": ["normal"], "depth": ["depth"], "image": ["normal", "color"]}[args.kind]
+    if given is not None:
+        kinds.remove("normal")
+    networks = load_networks(
         args.models,
-        device=pick_device(args.device),
-        dtype=dtype,
-        control=args.kind == "image",
+        pick_device(args.device),
+        kinds=kinds,
+        precision=args.precision,
         autoguidance=autoguidance_of(args),
     )
     names = [(view, index) for view in views for index in range(args.count)]
-
-    def prompts(kind: str) -> list[str]:
-        prompt = Prompts(args.prompt, "color" if kind == "image" else kind, negative=args.negative)  # type: ignore[arg-type]
-        return [prompt.text(args.part, view_label(views[view])) for view, _ in names]
-
-    normals = None
-    if args.kind == "image":
-        if given is None:
-            normals = _draw(guide, prompts("normal"), args, "normal", None)
-        else:
-            normals = given.expand(len(names), -1, -1, -1)
-    pictures = _draw(guide, prompts(args.kind), args, args.kind, normals)
+    azimuths = [views[view] for view, _ in names]
+    normals = None if given is None else given.expand(len(names), -1, -1, -1)
+    drawn: dict[str, Tensor] = {}
+    for kind in kinds:
+        name = "image" if kind == "color" else kind
+        drawn[name] = draw(args, networks[kind], kind, azimuths, normals)
+        normals = drawn[name] if kind == "normal" else None
     tiles, labels = [], []
     for number, (view, index) in enumerate(names):
-        for kind, images in (("normal", normals if given is None else None), (args.kind, pictures)):
-            if images is None:
-                continue
+        for kind, images in drawn.items():
             save_png(args.out / f"{kind}_{args.part}_{view}_{index:02d}.png", images[number])
             tiles.append(images[number])
             labels.append(f"{kind} {view} {index}")
@@ -103,46 +98,34 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _draw(
-    guide: DiffusersGuide, prompts: list[str], args: argparse.Namespace, kind: str, control: Tensor | None
+def draw(
+    args: argparse.Namespace, network: DiffusersDenoiser, kind: str, azimuths: list[float], control: Tensor | None
 ) -> Tensor:
-    """All pictures [N,H,W,3], a batch at a time. Picture i's noise hangs on the seed and i alone."""
-    import torch
+    """Pictures [N,H,W,3] of one kind, one for each azimuth. Picture i's noise hangs on the seed and i alone."""
+    from humannorm.cameras import view_label
+    from humannorm.guidance import GUIDANCE_SCALES, sample_images
+    from humannorm.prompts import Prompts
+    from humannorm.request import network_prompt
 
-    from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_latents
+    prompts = Prompts(network_prompt(args.prompt, args.models), kind, negative=args.negative)  # type: ignore[arg-type]
+    return sample_images(
+        network,
+        [prompts.text(args.part, view_label(azimuth)) for azimuth in azimuths],
+        seeds=[args.seed * 100_003 + number for number in range(len(azimuths))],
+        guidance_scale=GUIDANCE_SCALES[kind] if args.guidance is None else args.guidance,
+        negative=args.negative,
+        control=control,
+        steps=args.steps,
+        sampler=args.sampler,
+        batch=args.batch,
+        progress=progress_on_terminal(kind),
+    )
 
-    size = guide.resolution // guide.downscale
-    scale = GUIDANCE_SCALES["color" if kind == "image" else kind] if args.guidance is None else args.guidance
-    pictures = []
-    for first in range(0, len(prompts), args.batch):
-        chosen = range(first, min(first + args.batch, len(prompts)))
-        noise = torch.stack(
-            [
-                torch.randn(
-                    (guide.channels, size, size), generator=torch.Generator().manual_seed(args.seed * 100_003 + i)
-                )
-                for i in chosen
-            ]
-        )
-        condition = guide.condition(
-            [prompts[i] for i in chosen],
-            guidance_scale=scale,
-            negative=args.negative,
-            control=None if control is None else control[chosen.start : chosen.stop],
-        )
 
-        def report(step: int, steps: int, first: int = first) -> None:
-            sys.stderr.write(f"\r{kind}: {first}/{len(prompts)} pictures, step {step}/{steps} ")
+def progress_on_terminal(kind: str) -> Callable[[int, int], None]:
+    """One line that counts the denoising steps, ended by the last."""
 
-        latents = sample_latents(
-            guide,
-            condition,
-            noise.to(guide.device),
-            scheduler_config=guide.scheduler_config,
-            steps=args.steps,
-            sampler=args.sampler,
-            progress=report,
-        )
-        pictures.append(guide.decode(latents).cpu())
-    sys.stderr.write("\n")
-    return torch.cat(pictures)
+    def report(step: int, steps: int) -> None:
+        sys.stderr.write(f"\r{kind}: step {step}/{steps} " + ("\n" if step == steps else ""))
+
+    return report

@@ -5,141 +5,90 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from humannorm.commands.options import (
-    BODY,
-    add_course,
+    STATE,
     add_edit,
-    body_in,
-    chosen_parts,
-    chosen_settings,
-    following,
-    load_subject,
+    add_run_options,
+    add_start,
+    chosen_regions,
+    held_regions,
     pick_device,
+    state_to_resume,
 )
 from humannorm.commands.progress import ProgressLine
 
-AUTO = "auto"
-
 if TYPE_CHECKING:
-    from humannorm.body import Body
+    import torch
+
+    from humannorm.geometry.settings import GeometrySettings
+    from humannorm.geometry.state import GeometryState
     from humannorm.mesh import Mesh
+    from humannorm.request import HumanJob, HumanRequest
+
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help='the person, such as "an old man in a long coat"')
-    parser.add_argument(
-        "--start",
-        default=AUTO,
-        metavar=f"{AUTO}|{BODY}|FILE",
-        help="what the sculpting begins from: the sex, age, build, hair, skirt and shorts that the prompt names (quick"
-        " keeps what is worn), the neutral adult, or a mesh",
-    )
-    parser.add_argument(
-        "--pose",
-        default="a-pose",
-        metavar="POSE|FILE.bvh",
-        help="pose of the start body; the crops of the views follow it",
-    )
-    parser.add_argument("--frame", type=int, default=0, metavar="N", help="which frame of --pose FILE.bvh")
-    parser.add_argument(
-        "--hold",
-        metavar="PARTS|none",
-        help="parts kept as the start has them, such as hands or hands,face; quick from a body: hands,face, else none",
-    )
+    add_start(parser)
     add_edit(parser)
-    add_course(parser)
+    add_run_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from humannorm.body import POSES, with_pose, worn_of_words
-    from humannorm.body.worn import solids_of
-    from humannorm.geometry.dressing import dressed, kept_of_start
-    from humannorm.geometry.holding import edit_settings, hold_all_but
-    from humannorm.geometry.pictures import save_sheet, save_turntable
+    from humannorm.export.showing import save_shaded_film
     from humannorm.geometry.sculpt import sculpt
-    from humannorm.geometry.settings import preset, shortened
-    from humannorm.geometry.start import prepare_start, start_height
-    from humannorm.geometry.state import LOSS_NAMES, extract_mesh, load_state, start_state
+    from humannorm.geometry.state import LOSS_NAMES, save_state
     from humannorm.guidance import find_guides
-    from humannorm.mesh import to_trimesh
-    from humannorm.models import camera_plan, names_poses
     from humannorm.optimisation import save_loss_plot
+    from humannorm.processor import waiting_policy
+    from humannorm.rendering.shaded import save_sheet
+    from humannorm.request import job_of
+    from humannorm.stages import as_it_is, write_sculpture
 
     begin = time.monotonic()
     device = pick_device(args.device)
-    settings = replace(chosen_settings(args, preset, shortened), camera_plan=camera_plan(args.models))
-    parts = check_parts(args)
-    mesh, body = start_figure(args)
-    undressed = prepare_start(mesh.to(device), start_height(body))
-    dresses = args.start == AUTO and args.edit is None  # an edit begins with a surface of its own
-    worn = worn_of_words(args.prompt)
-    solids = solids_of(body, worn) if body is not None and dresses else ()
-    start = dressed(undressed, solids)
-    for repair in start.repairs:
-        print(f"{args.start}: {repair}")
-    settings = following(settings, body)
-    guides = find_guides(args.models, device, paint=False)
-    told = args.prompt
-    if body is not None and body.pose in POSES and names_poses(args.models):
-        told = with_pose(args.prompt, body.pose)
+    job = job_of(request_of(args))
+    guides = find_guides(args.models, device, kinds=("normal", "depth"), precision=args.precision)
     generator = torch.Generator().manual_seed(args.seed)
-    before = start.mesh
-    if args.edit is not None:
-        finished = load_state(args.edit, device=device)
-        before = extract_mesh(finished).mesh
-        hold = hold_all_but(before, body_in(before, body), parts["only"]) if parts["only"] else None
-        state = finished.edited(hold)
-        settings = edit_settings(settings, finished.active_levels, finished.band.lattice.resolution)
-        print(f"editing {args.edit}: {', '.join(parts['only']) or 'all of it'}")
-    elif args.resume is None:
-        state, report = start_state(start, settings, generator)
-        print(
-            f"the field fits the start mesh to {report.mean_error:.1e} on average and {report.max_error:.1e} at worst "
-            f"(world units) after {report.seconds:.1f} s"
-        )
-        hold = kept_of_start(
-            undressed,
-            solids,
-            inside=lambda: body_in(undressed.mesh) if body is None else body,
-            parts=parts["hold"],
-            keep_worn=args.preset == "quick",
-            bare=worn.bare,
-        )
-        state = replace(state, hold=hold)
-    else:
-        state = load_state(args.resume, generator, device)
-        print(f"going on after step {state.step}")
+    state, before, settings = first_state(args, job, generator, device)
 
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     bar = ProgressLine(lambda progress: f"{progress.faces} faces")
-    state = sculpt(
-        state,
-        told,
-        settings,
-        normal=guides.normal,
-        depth=guides.depth,
-        generator=generator,
-        callback=bar,
-        checkpoint=out / "state.safetensors",
-    )
-    bar.close()
+    if as_it_is(state, job):
+        print(f"{args.preset}: no steps, the dressed start is the sculpture; --steps N sculpts it all the same")
+        save_state(state, out / STATE, generator)
+    else:
+        state = sculpt(
+            state,
+            job.network_prompt,
+            settings,
+            normal=guides.normal,
+            depth=guides.depth,
+            generator=generator,
+            callback=bar,
+            checkpoint=out / STATE,
+        )
+        bar.close()
 
-    surface = extract_mesh(state)
-    to_trimesh(surface.mesh).export(out / "sculpt.glb")
+    surface = write_sculpture(out / "sculpt.glb", state)
     save_sheet(out / "sheet_sculpt.png", before, surface.mesh)
-    save_loss_plot(out / "losses.png", state.history, LOSS_NAMES, logarithmic=True)
-    save_turntable(out / "turntable.gif", surface.mesh)
+    if state.history is not None:
+        save_loss_plot(out / "losses.png", state.history, LOSS_NAMES, logarithmic=True)
+    save_shaded_film(out / "turntable.webp", surface.mesh)
     facts = {
         "prompt": args.prompt,
         "preset": args.preset,
         "seed": args.seed,
+        "precision": guides.precision,
+        "threads": torch.get_num_threads(),
+        "waiting": waiting_policy(),
         "steps": state.step,
         "faces": surface.mesh.num_faces,
         "pieces": surface.pieces,
@@ -154,36 +103,58 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_parts(args: argparse.Namespace) -> dict[str, list[str]]:
-    """--hold and --only as lists of parts, or an error before long work."""
-    from humannorm.checks import InputError
-
-    fresh = args.edit is None and args.resume is None
-    if args.hold is None:
-        args.hold = "hands,face" if fresh and args.preset == "quick" and args.start in (AUTO, BODY) else "none"
-    args.hold = "" if args.hold == "none" else args.hold
-    found = chosen_parts(args, "hold", "only")
-    if found["hold"] and not fresh:
-        raise InputError("--hold: expected a run from its start (a resumed one keeps what it holds), got another")
-    return found
-
-
-def start_figure(args: argparse.Namespace) -> tuple[Mesh, Body | None]:
-    """What the sculpting begins from, and the body if it is the one that comes along, posed, in the working box."""
-    from humannorm.body import BodyShape, load_body, shape_of_words
-    from humannorm.body.retarget import clip_of_bvh
+def request_of(args: argparse.Namespace) -> HumanRequest:
+    """What the options ask for, or an error before long work."""
     from humannorm.checks import InputError, check_range
+    from humannorm.request import HumanRequest
 
-    if args.start not in (AUTO, BODY):
-        if args.pose != "a-pose":
-            raise InputError(f"--pose: expected --start {AUTO} or {BODY}, got {args.start}")
-        return load_subject(args.start), None
-    shape = shape_of_words(args.prompt) if args.start == AUTO else BodyShape()
-    if not args.pose.lower().endswith(".bvh"):
-        body = load_body(shape, args.pose).in_working_box()
-        return body.to_mesh(normalized=False), body
-    rest = load_body(shape, "rest")
-    clip = clip_of_bvh(args.pose, rest)
-    check_range("--frame", args.frame, 0, clip.num_frames - 1)
-    body = rest.posed(clip.rotations[args.frame], Path(args.pose).stem).in_working_box()
-    return body.to_mesh(normalized=False), body
+    if args.hold is not None and not (args.edit is None and args.resume is None):
+        raise InputError("--hold: expected a run from its start (a resumed one keeps what it holds), got another")
+    if args.steps is not None:
+        check_range("--steps", args.steps, 1, 1_000_000)
+    return HumanRequest(
+        args.prompt,
+        seed=args.seed,
+        preset=args.preset,
+        models=args.models,
+        body=args.body,
+        pose=args.pose,
+        frame=args.frame,
+        outfit=args.outfit,
+        hold=None if args.hold is None else held_regions(args.hold),
+        sculpt_steps=args.steps,
+    )
+
+
+def first_state(
+    args: argparse.Namespace, job: HumanJob, generator: torch.Generator, device: torch.device
+) -> tuple[GeometryState, Mesh, GeometrySettings]:
+    """What the run begins or goes on with, the surface before it, and its settings."""
+    from humannorm.geometry.state import extract_mesh, load_state
+    from humannorm.prompts import Prompts
+    from humannorm.stages import begin_sculpture, edit_sculpture, held_for_edit, place_start
+
+    Prompts(job.request.prompt, "normal")  # refuses what cannot be a prompt
+    settings = job.settings.geometry
+    regions = chosen_regions(args, "only")["only"]
+    resumed = state_to_resume(args)
+    if args.edit is not None:
+        finished = load_state(args.edit, device=device)
+        before = extract_mesh(finished).mesh
+        hold = held_for_edit(before, regions, body=job.body, labelled=finished.labelled)
+        state, settings = edit_sculpture(finished, hold, settings)
+        print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
+        return state, before, settings
+    start = place_start(job.start, job.body, device)
+    if resumed is not None:
+        state = load_state(resumed, generator, device)
+        print(f"going on after step {state.step}")
+        return state, start.mesh, settings
+    begun = begin_sculpture(start, settings, job.settings.start, generator, body=job.body, outfit=job.outfit)
+    for repair in begun.surface.repairs:
+        print(f"{args.body}: {repair}")
+    print(
+        f"the field fits the start mesh to {begun.fit.mean_error:.1e} on average and {begun.fit.max_error:.1e} at"
+        f" worst (world units) after {begun.fit.seconds:.1f} s"
+    )
+    return begun.state, begun.surface.mesh, settings

@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def part_shares(text: str) -> tuple[tuple[str, float], ...]:
-    """`--parts` as names and shares; an unknown name is told when the dataset is open."""
+    """`--parts` as names and shares; an unknown name is refused when the dataset is open."""
     try:
         pairs = tuple((name.strip(), float(share)) for name, share in (item.split("=") for item in text.split(",")))
     except ValueError:

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import torch
 
-from ..cameras import orbit
-from ..geometry.pictures import shaded_views
-from ..geometry.sculpt import GuideSource, SculptProgress, sculpt
-from ..geometry.settings import GeometrySettings
-from ..geometry.signed_distance import SignedDistance
-from ..geometry.start import StartMesh
-from ..geometry.state import LOSS_NAMES, GeometryState, extract_mesh, start_state
-from ..images import contact_sheet, save_png
-from ..mesh import Mesh, normal_consistency
-from ..schedules import constant
-from ..training.dataset import SMALL_MODEL_PLAN
+from humannorm.cameras import crop_cameras, orbit
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.geometry.sculpt import GuideSource, sculpt
+from humannorm.geometry.settings import GeometrySettings
+from humannorm.geometry.start import StartMesh
+from humannorm.geometry.state import LOSS_NAMES, GeometryState, extract_mesh, start_state
+from humannorm.images import contact_sheet, save_png
+from humannorm.mesh import Mesh, normal_consistency
+from humannorm.optimisation import OptimiserProgress
+from humannorm.rendering.shaded import shaded_views
+from humannorm.schedules import constant
+from humannorm.training.dataset import SMALL_MODEL_PLAN
 
 __all__ = ["ABLATIONS", "Ablation", "AblationFigures", "ablation_table", "run_ablation", "save_ablation_sheet"]
 
@@ -33,7 +34,7 @@ class Ablation:
 
     title: str
     change: Callable[[GeometrySettings], GeometrySettings]
-    plain: bool = False  # ask a plain text-to-image model, where the models folder has one apart
+    plain: bool = False  # use a plain text-to-image model, where the models folder has one apart
 
 
 def _unchanged(settings: GeometrySettings) -> GeometrySettings:
@@ -97,7 +98,7 @@ def run_ablation(
     normal: GuideSource,
     depth: GuideSource,
     seed: int,
-    callback: Callable[[SculptProgress], None] | None = None,
+    callback: Callable[[OptimiserProgress], None] | None = None,
 ) -> AblationFigures:
     """The whole geometry stage under an ablation. The same seed gives all of them the same start and cameras."""
     begin = time.monotonic()
@@ -120,17 +121,17 @@ def run_ablation(
 
 def _last_loss(state: GeometryState, name: str) -> float:
     assert state.history is not None
-    course = state.history[:, LOSS_NAMES.index(name)]
-    return float(course[-max(round(LAST * len(course)), 1) :].mean())
+    curve = state.history[:, LOSS_NAMES.index(name)]
+    return float(curve[-max(round(LAST * len(curve)), 1) :].mean())
 
 
 def save_ablation_sheet(path: Path, figures: Sequence[AblationFigures], size: int = 256) -> None:
     """A row for each run: normals and shading of the body, then of the head from the front."""
-    head = next(crop for crop in SMALL_MODEL_PLAN.crops if crop.part == "head")
+    plan = SMALL_MODEL_PLAN
     tiles, labels = [], []
     for row in figures:
         body = orbit(SIDES, elevation=5.0).to(row.mesh.device)
-        face = orbit([0.0], part="head", zoom=head.zoom, target_y=head.target_y).to(row.mesh.device)
+        face = crop_cameras(plan, plan.crop("head"), [0.0], distance=3.0, fov_y=45.0).to(row.mesh.device)
         for place, cameras in (("", body), ("head ", face)):
             for kind, views in zip(("normals", "shading"), shaded_views(row.mesh, cameras, size), strict=True):
                 tiles += list(views.cpu())

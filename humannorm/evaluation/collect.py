@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..cameras import VIEW_AZIMUTHS, view_label
-from ..checks import InputError
-from ..guidance.diffusers_guide import DiffusersGuide
-from ..guidance.samplers import GUIDANCE_SCALES, sample_latents
-from ..prompts import Prompts
-from ..training.shards import Shards
-from .gallery import Gallery, Picture
+from humannorm.cameras import VIEW_AZIMUTHS, view_label
+from humannorm.checks import InputError
+from humannorm.evaluation.gallery import Gallery, Picture
+from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
+from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_images
+from humannorm.prompts import Prompts
+from humannorm.training.shards import Shards
 
 __all__ = ["SampleSettings", "add_controls", "add_reconstructions", "add_renders", "add_samples"]
 
@@ -109,7 +109,11 @@ def held_out_captions(people: Shards, count: int, seed: int) -> list[dict[str, A
 
 
 def add_samples(
-    gallery: Gallery, people: Shards, guide: DiffusersGuide, settings: SampleSettings, progress: Progress | None = None
+    gallery: Gallery,
+    people: Shards,
+    guide: DiffusersDenoiser,
+    settings: SampleSettings,
+    progress: Progress | None = None,
 ) -> None:
     """Normal maps of held-out captions from every side and of heads, and colour pictures that follow each."""
     if "color" in settings.kinds and guide.controlnet is None:
@@ -144,38 +148,23 @@ def add_samples(
 
 
 def draw(
-    guide: DiffusersGuide, texts: list[str], settings: SampleSettings, kind: str, cell: str, control: Tensor | None
+    guide: DiffusersDenoiser, texts: list[str], settings: SampleSettings, kind: str, cell: str, control: Tensor | None
 ) -> Tensor:
     """Pictures [N,H,W,3]; the noise of picture i hangs on the seed, kind, cell and i alone."""
-    size = guide.resolution // guide.downscale
     offset = int.from_bytes(f"{kind}_{cell}".encode("ascii"), "big") % 1_000_003
-    pictures = []
-    for first in range(0, len(texts), settings.batch):
-        chosen = slice(first, min(first + settings.batch, len(texts)))
-        noise = [
-            torch.randn(
-                (guide.channels, size, size),
-                generator=torch.Generator().manual_seed((settings.seed * 1_000_003 + offset) * 10_007 + i),
-            )
-            for i in range(chosen.start, chosen.stop)
-        ]
-        condition = guide.condition(
-            texts[chosen],
-            guidance_scale=settings.scale(kind),
-            control=None if control is None else control[chosen],
-        )
-        latents = sample_latents(
-            guide,
-            condition,
-            torch.stack(noise).to(guide.device),
-            scheduler_config=guide.scheduler_config,
-            steps=settings.steps,
-        )
-        pictures.append(guide.decode(latents).cpu().float())
-    return torch.cat(pictures)
+    first = (settings.seed * 1_000_003 + offset) * 10_007
+    return sample_images(
+        guide,
+        texts,
+        seeds=range(first, first + len(texts)),
+        guidance_scale=settings.scale(kind),
+        control=control,
+        steps=settings.steps,
+        batch=settings.batch,
+    )
 
 
-def add_reconstructions(gallery: Gallery, people: Shards, guide: DiffusersGuide, settings: SampleSettings) -> None:
+def add_reconstructions(gallery: Gallery, people: Shards, guide: DiffusersDenoiser, settings: SampleSettings) -> None:
     """The VAE's copies of the full figures among the renders, and of as many held-out shots of any part."""
     originals = gallery.select(source="render", part="full")
     rows = np.random.default_rng(settings.seed + 1).permutation(len(people))[: len(originals) // 2]

@@ -8,11 +8,18 @@ from typing import Any
 
 import torch
 
-from ..cameras import view_label, wrap_degrees
-from ..training.captions import COLOURS
-from .frechet import fid64
-from .gallery import Gallery, Judgements, Picture
-from .pictures import color_silhouette, garment_pixels, mask_iou, nearest_colour, normal_alpha, psnr_inside
+from humannorm.cameras import view_label, wrap_degrees
+from humannorm.evaluation.frechet import fid64
+from humannorm.evaluation.gallery import Gallery, Judgements, Picture
+from humannorm.evaluation.pictures import (
+    color_silhouette,
+    garment_pixels,
+    mask_iou,
+    nearest_colour,
+    normal_alpha,
+    psnr_inside,
+)
+from humannorm.training.captions import COLOURS
 
 __all__ = ["AIMS", "Figure", "figures_of", "table"]
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import InputError, check_tensor
+from humannorm.checks import InputError, check_tensor
 
 __all__ = ["fid64", "frechet_distance"]
 

@@ -21,8 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..checks import InputError
-from ..images import load_png, save_png
+from humannorm.checks import InputError
+from humannorm.images import load_png, save_png
 
 __all__ = ["Gallery", "Judgements", "Picture", "find_judge", "run_judges"]
 
@@ -39,11 +39,11 @@ class Picture:
     source: str
     kind: str  # "normal", "color" or "shading"
     part: str  # "full" or "head"
-    azimuth: float  # degrees: asked of a model, known of a render
+    azimuth: float  # degrees: requested of a model, known of a render
     judges: tuple[str, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)  # what the caption says the person wears
     prompt: str = ""
-    pair: str = ""  # id of the normal map a colour picture was told to follow, or of the original of a reconstruction
+    pair: str = ""  # id of the normal map a colour picture had to follow, or of the original of a reconstruction
 
     @property
     def file(self) -> str:

@@ -23,6 +23,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+__all__ = ["SIZE", "azimuth_from_landmarks", "judge", "load_picture", "main"]
+
 SIZE = 512  # pixels a judge sees; smaller figures are missed
 FEATURES = "/Cast_306_output_0"  # node of open_nsfw.onnx after the last pooling
 LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = 11, 12, 23, 24

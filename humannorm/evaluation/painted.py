@@ -1,4 +1,4 @@
-"""Judging finished humans: a person from every side, one face, and the garments in the colours that were asked for.
+"""Judging finished humans: a person from every side, one face, and the garments in the colours that were requested.
 
 The judges see the colours as they are in the file, without light, on white.
 """
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cameras import Cameras
-from ..checks import InputError
-from ..mesh import Mesh, connected_components, face_areas, is_watertight, weld
-from ..rendering import render
-from ..training.captions import COLOURS, SYNONYMS
-from .gallery import Gallery, Judgements
-from .pictures import garment_pixels, nearest_colour
-from .sculpted import AZIMUTHS, ENOUGH, SIZE, add_views, seen_views
+from humannorm.cameras import Cameras
+from humannorm.checks import InputError
+from humannorm.evaluation.gallery import Gallery, Judgements
+from humannorm.evaluation.pictures import garment_pixels, nearest_colour
+from humannorm.evaluation.sculpted import AZIMUTHS, ENOUGH, SIZE, add_views, seen_views
+from humannorm.mesh import Mesh, connected_components, face_areas, is_watertight, weld
+from humannorm.rendering import render
+from humannorm.training.captions import COLOURS, SYNONYMS
 
-__all__ = ["HumanFigures", "add_human", "asked_colours", "human_figures", "human_table"]
+__all__ = ["HumanFigures", "add_human", "human_figures", "human_table", "requested_colours"]
 
 _WHOLE = ("suit", "dress", "overall", "jumpsuit", "coat")  # worn above and below
 _TOPS = ("t-shirt", "blouse", "sweater", "crop top", "jacket", "suit jacket")  # of the wardrobe
@@ -38,7 +38,7 @@ class HumanFigures:
     turned_right: int  # those of them whose azimuth the judge gives within 45 degrees
     face_front: bool
     face_back: bool
-    asked: Mapping[str, str]  # named colour of "top" and "bottom", where the prompt says one
+    requested: Mapping[str, str]  # named colour of "top" and "bottom", where the prompt says one
     worn: Mapping[str, str | None]  # the named colour nearest to what is seen there
     closed: bool
     stray: float  # share of the area that is not of the largest piece
@@ -49,11 +49,11 @@ class HumanFigures:
 
     @property
     def right_colours(self) -> int:
-        return sum(self.worn[garment] == colour for garment, colour in self.asked.items())
+        return sum(self.worn[garment] == colour for garment, colour in self.requested.items())
 
 
-def asked_colours(prompt: str) -> dict[str, str]:
-    """Named colours that a prompt asks of "top" and "bottom": the colour word that stands before a garment's."""
+def requested_colours(prompt: str) -> dict[str, str]:
+    """Named colours that a prompt gives "top" and "bottom": the colour word that stands before a garment's."""
     colours = {word: name for name in COLOURS for word in (name, *SYNONYMS.get(name, ()))}
     words = "|".join(sorted(map(re.escape, colours), key=len, reverse=True))
     found: dict[str, str] = {}
@@ -82,8 +82,8 @@ def _unlit(mesh: Mesh, camera: Cameras) -> Tensor:
 def human_figures(gallery: Gallery, judged: Judgements, name: str, mesh: Mesh, prompt: str) -> HumanFigures:
     """The figures of a human that `add_human` put into the judged gallery."""
     views = seen_views(gallery, judged, name)
-    asked, worn = asked_colours(prompt), {}
-    for garment in asked:
+    requested, worn = requested_colours(prompt), {}
+    for garment in requested:
         pixels = [garment_pixels(gallery.image(id), views.poses[id]["landmarks"], garment) for id in views.right]
         worn[garment] = nearest_colour(torch.cat(pixels), COLOURS) if pixels else None
     faces = weld(mesh.vertices)[mesh.faces]
@@ -96,7 +96,7 @@ def human_figures(gallery: Gallery, judged: Judgements, name: str, mesh: Mesh, p
         turned_right=len(views.right),
         face_front=views.face["front"],
         face_back=views.face["back"],
-        asked=asked,
+        requested=requested,
         worn=worn,
         closed=is_watertight(faces),
         stray=1 - float(area.max() / area.sum()),
@@ -107,21 +107,21 @@ def human_table(figures: list[HumanFigures]) -> str:
     """Markdown, a row for a human, and the sums."""
     lines = [
         f"| human | person found, of {len(AZIMUTHS)} | azimuth within 45 degrees, of those | face in front "
-        "| face behind | top: asked, worn | bottom: asked, worn | closed | stray pieces, of the area |",
+        "| face behind | top: requested, worn | bottom: requested, worn | closed | stray pieces, of the area |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     words = {True: "yes", False: "no"}
     for row in figures:
         cells = [row.name, row.found, row.turned_right, words[row.face_front], words[row.face_back]]
         cells += [
-            f"{row.asked[garment]}, {row.worn[garment] or 'not seen'}" if garment in row.asked else "-"
+            f"{row.requested[garment]}, {row.worn[garment] or 'not seen'}" if garment in row.requested else "-"
             for garment in ("top", "bottom")
         ]
         cells += [words[row.closed], f"{100 * row.stray:.2f} %"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    asked, right = sum(len(row.asked) for row in figures), sum(row.right_colours for row in figures)
+    requested, right = sum(len(row.requested) for row in figures), sum(row.right_colours for row in figures)
     human = sum(row.is_human for row in figures)
     return "\n".join(lines) + (
         f"\n\n{human} of {len(figures)} are seen as a person from at least {ENOUGH} sides with a face in front alone. "
-        f"{right} of {asked} garments are worn in the colour that was asked for."
+        f"{right} of {requested} garments are worn in the colour that was requested."
     )

@@ -1,4 +1,4 @@
-"""What pictures of people are asked without a network: silhouette, named colour of a garment, fidelity."""
+"""What is measured on pictures of people without a network: silhouette, named colour of a garment, fidelity."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..checks import InputError, check_tensor
-from ..images import lab_from_srgb
+from humannorm.checks import InputError, check_tensor
+from humannorm.images import lab_from_srgb
 
 __all__ = [
     "color_silhouette",

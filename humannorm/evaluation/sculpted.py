@@ -11,13 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ..cameras import Cameras, orbit, wrap_degrees
-from ..checks import InputError
-from ..geometry.pictures import shaded_views
-from ..mesh import Mesh, connected_components, is_watertight, weld
-from ..texture.placing import place
-from ..training.dataset import SMALL_MODEL_PLAN
-from .gallery import Gallery, Judgements, Picture
+from humannorm.cameras import Cameras, crop_cameras, orbit, wrap_degrees
+from humannorm.checks import InputError
+from humannorm.evaluation.gallery import Gallery, Judgements, Picture
+from humannorm.mesh import Mesh, connected_components, is_watertight, weld
+from humannorm.rendering.shaded import shaded_views
+from humannorm.training.dataset import SMALL_MODEL_PLAN
+from humannorm.working_box import place
 
 __all__ = ["MeshFigures", "add_mesh", "add_views", "mesh_figures", "mesh_table", "seen_views"]
 
@@ -59,9 +59,9 @@ def add_views(gallery: Gallery, name: str, mesh: Mesh, kind: str, draw: Callable
     if gallery.select(source=name):
         raise InputError(f"meshes: expected each name once, got {name!r} twice")
     placed, _ = place(mesh)
-    head = next(crop for crop in SMALL_MODEL_PLAN.crops if crop.part == "head")
+    plan, views = SMALL_MODEL_PLAN, list(HEAD_VIEWS.values())
     body = orbit(AZIMUTHS, elevation=5.0).to(placed.device)
-    heads = orbit(list(HEAD_VIEWS.values()), part="head", zoom=head.zoom, target_y=head.target_y).to(placed.device)
+    heads = crop_cameras(plan, plan.crop("head"), views, distance=3.0, fov_y=45.0).to(placed.device)
     for part, judges, cameras in (("full", ("pose",), body), ("head", ("face",), heads)):
         for at, azimuth in enumerate(cameras.azimuth.tolist()):
             picture = Picture(

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .atlas import Atlas, UnwrapSettings, unwrap
-    from .baked import BakedMesh
-    from .decimation import decimate
-    from .exporting import (
+    from humannorm.export.atlas import Atlas, UnwrapSettings, unwrap
+    from humannorm.export.baked import BakedMesh, Material
+    from humannorm.export.decimation import decimate
+    from humannorm.export.exporting import (
         FORMATS,
         ExportSettings,
         bake,
@@ -17,16 +17,19 @@ if TYPE_CHECKING:
         color_vertices,
         export_mesh,
         to_metres,
+        unwrapped,
+        with_maps,
         write_baked,
     )
-    from .gltf import GlbBuilder
-    from .tangents import vertex_tangents
-    from .writers import add_mesh, write_glb, write_obj, write_ply
+    from humannorm.export.gltf import GlbBuilder
+    from humannorm.export.loading import load_baked
+    from humannorm.export.tangents import vertex_tangents
+    from humannorm.export.writers import add_mesh, write_glb, write_obj, write_ply
 
 # Name -> module, imported on first use: unwrapping needs scipy, which importing the library must not cost.
 _HOMES = {
     **dict.fromkeys(("Atlas", "UnwrapSettings", "unwrap"), "atlas"),
-    "BakedMesh": "baked",
+    **dict.fromkeys(("BakedMesh", "Material"), "baked"),
     "decimate": "decimation",
     **dict.fromkeys(
         (
@@ -37,11 +40,14 @@ _HOMES = {
             "color_vertices",
             "export_mesh",
             "to_metres",
+            "unwrapped",
+            "with_maps",
             "write_baked",
         ),
         "exporting",
     ),
     "GlbBuilder": "gltf",
+    "load_baked": "loading",
     "vertex_tangents": "tangents",
     **dict.fromkeys(("add_mesh", "write_glb", "write_obj", "write_ply"), "writers"),
 }
@@ -52,6 +58,7 @@ __all__ = [
     "BakedMesh",
     "ExportSettings",
     "GlbBuilder",
+    "Material",
     "UnwrapSettings",
     "add_mesh",
     "bake",
@@ -59,9 +66,12 @@ __all__ = [
     "color_vertices",
     "decimate",
     "export_mesh",
+    "load_baked",
     "to_metres",
     "unwrap",
+    "unwrapped",
     "vertex_tangents",
+    "with_maps",
     "write_baked",
     "write_glb",
     "write_obj",

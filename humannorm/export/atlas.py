@@ -17,15 +17,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from humannorm.checks import InputError, check_range
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.export.decimation import roughly_decimated
+from humannorm.export.flattening import Flattening, conformal_map, rigid_map, untangle
+from humannorm.export.packing import pack_charts, upright
+from humannorm.export.segments import FaceTable, grow_segments, halve_segments
+from humannorm.export.topology import Array, face_crosses, face_neighbours, face_patches, split_vertices, without_specks
 from humannorm.mesh import Mesh
 from humannorm.rendering import rasterize
-
-from .decimation import roughly_decimated
-from .flattening import Flattening, conformal_map, rigid_map, untangle
-from .packing import pack_charts, upright
-from .segments import FaceTable, grow_segments, halve_segments
-from .topology import Array, face_crosses, face_neighbours, face_patches, split_vertices, without_specks
 
 __all__ = ["Atlas", "UnwrapSettings", "overlap", "unwrap"]
 

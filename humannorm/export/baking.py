@@ -8,51 +8,29 @@ from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from humannorm.checks import InputError
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.export.tangents import from_tangent_space, to_tangent_space, vertex_tangents
 from humannorm.mesh import Mesh, welded_vertex_normals
-from humannorm.rendering import rasterize, sample_texture
-
-from .tangents import to_tangent_space
+from humannorm.rendering import sample_texture
 
 __all__ = [
     "ColorField",
     "SurfacePoints",
-    "Texels",
     "bake_normals",
     "colors_at",
-    "fill_outside",
-    "find_texels",
     "locate",
+    "map_at",
 ]
 
 ColorField: TypeAlias = Callable[[Tensor], Tensor]
 """Colours, sRGB 0..1 [N, 3], of points of the full-resolution surface [N, 3] in the mesh's own units."""
 
 CHUNK = 2**18
-"""Points asked of a field at once."""
-
-
-@dataclass(frozen=True, eq=False)
-class Texels:
-    """The N texels whose centre a face covers, and where on the unwrapped surface they lie."""
-
-    covered: Bool[Tensor, "H W"]
-    face: Int64[Tensor, " N"]
-    barycentric: Float[Tensor, "N 3"]
-
-    def interpolate(self, mesh: Mesh, values: Float[Tensor, "V C"]) -> Float[Tensor, "N C"]:
-        """Vertex values of the unwrapped mesh at the texels."""
-        return _interpolate(values, mesh.faces[self.face], self.barycentric)
-
-    def image(self, values: Float[Tensor, "N C"]) -> Float[Tensor, "H W C"]:
-        """Values in their places; texels outside the charts take the nearest covered one's."""
-        picture = values.new_zeros(*self.covered.shape, values.shape[1])
-        picture[self.covered] = values
-        return fill_outside(picture, self.covered)
+"""Points of a field that are evaluated at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,21 +40,6 @@ class SurfacePoints:
     point: Float[Tensor, "N 3"]
     face: Int64[Tensor, " N"]
     barycentric: Float[Tensor, "N 3"]
-
-
-def find_texels(mesh: Mesh, size: int) -> Texels:
-    """Rasterise the layout of an unwrapped mesh at `size` x `size` texels."""
-    assert mesh.uvs is not None
-    u, v = mesh.uvs.unbind(1)
-    clip = torch.stack([2 * u - 1, 1 - 2 * v, torch.zeros_like(u), torch.ones_like(u)], dim=1)
-    seen = rasterize(clip[None], mesh.faces, (size, size))
-    covered = seen.covered[0]
-    weights = seen.barycentric[0][covered]
-    return Texels(
-        covered,
-        seen.triangle[0][covered].long(),
-        torch.cat([weights, 1 - weights.sum(1, keepdim=True)], dim=1),
-    )
 
 
 def locate(surface: SignedDistance, points: Float[Tensor, "N 3"]) -> SurfacePoints:
@@ -108,29 +71,38 @@ def _asked(field: ColorField, points: Tensor) -> Tensor:
     return colors.detach().to(points.dtype).clamp(0, 1)
 
 
+def map_at(source: Mesh, picture: Float[Tensor, "H W C"], places: SurfacePoints) -> Float[Tensor, "N C"]:
+    """Values of a picture in the full-resolution surface's own texture coordinates."""
+    assert source.uvs is not None
+    uvs = _interpolate(source.uvs, source.faces[places.face], places.barycentric)
+    return sample_texture(picture, uvs[None, None])[0, 0]
+
+
 def bake_normals(
-    source: Mesh, places: SurfacePoints, normals: Float[Tensor, "N 3"], tangents: Float[Tensor, "N 4"]
+    source: Mesh,
+    places: SurfacePoints,
+    normals: Float[Tensor, "N 3"],
+    tangents: Float[Tensor, "N 4"],
+    normal_map: Float[Tensor, "H W 3"] | None = None,
+    scale: float = 1.0,
 ) -> Float[Tensor, "N 3"]:
     """Tangent-space normal map, (n + 1) / 2: x along +u in red, up in the picture in green, outwards in blue.
 
-    normals, tangents: interpolated on the unwrapped surface. Where the closest point lies on a side that faces away (a
+    normals, tangents: interpolated on the unwrapped surface. normal_map, scale: detail that the full surface has in a
+    map of its own, in its own tangent space. Where the closest point lies on a side that faces away (a
     thin sheet), the surface's own normal stands.
     """
     detailed = welded_vertex_normals(source.vertices, source.faces) if source.normals is None else source.normals
-    direction = F.normalize(_interpolate(detailed, source.faces[places.face], places.barycentric), dim=1)
+    corners = source.faces[places.face]
+    direction = F.normalize(_interpolate(detailed, corners, places.barycentric), dim=1)
+    if normal_map is not None:
+        assert source.uvs is not None
+        along = vertex_tangents(source.vertices, source.faces, detailed, source.uvs)
+        bent = (2 * map_at(source, normal_map, places) - 1) * direction.new_tensor([scale, scale, 1.0])
+        direction = from_tangent_space(bent, direction, _interpolate(along, corners, places.barycentric))
     own = F.normalize(normals, dim=1)
     faces_away = (direction * own).sum(1, keepdim=True) <= 0
     return to_tangent_space(torch.where(faces_away, own, direction), normals, tangents) / 2 + 0.5
-
-
-def fill_outside(image: Float[Tensor, "H W C"], covered: Bool[Tensor, "H W"]) -> Float[Tensor, "H W C"]:
-    """Texels outside the charts take the colour of the nearest one inside, so that no filter meets a foreign one."""
-    from scipy.ndimage import distance_transform_edt
-
-    if bool(covered.all()) or not bool(covered.any()):
-        return image
-    rows, columns = distance_transform_edt(~covered.cpu().numpy(), return_distances=False, return_indices=True)
-    return image[torch.from_numpy(rows).long().to(image.device), torch.from_numpy(columns).long().to(image.device)]
 
 
 def _interpolate(values: Tensor, corners: Tensor, barycentric: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,15 +14,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import InputError, check_choice, check_range
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.export.atlas import unwrap
+from humannorm.export.baked import BakedMesh, Material
+from humannorm.export.baking import ColorField, SurfacePoints, bake_normals, colors_at, locate, map_at
+from humannorm.export.decimation import decimate
+from humannorm.export.tangents import vertex_tangents
+from humannorm.export.writers import write_glb, write_obj, write_ply
 from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
-
-from .atlas import unwrap
-from .baked import BakedMesh
-from .baking import ColorField, SurfacePoints, bake_normals, colors_at, find_texels, locate
-from .decimation import decimate
-from .tangents import vertex_tangents
-from .writers import write_glb, write_obj, write_ply
+from humannorm.rendering.texels import Texels, find_texels
 
 __all__ = [
     "FORMATS",
@@ -30,7 +31,10 @@ __all__ = [
     "bake_for",
     "color_vertices",
     "export_mesh",
+    "left_out",
     "to_metres",
+    "unwrapped",
+    "with_maps",
     "write_baked",
 ]
 
@@ -76,7 +80,7 @@ def export_mesh(
 ) -> list[Path]:
     """Write `mesh` as GLB, OBJ or PLY, as the path ends; the files written, the named one last.
 
-    Colours come from `field`, asked at points of the full surface in the mesh's own units, else from the mesh's
+    Colours come from `field`, evaluated at points of the full surface in the mesh's own units, else from the mesh's
     texture, else from its vertex colours; without any it is plain grey. PLY has vertex colours instead of textures.
     """
     target = Path(path)
@@ -96,12 +100,18 @@ def export_mesh(
 
 def bake_for(
     kind: str,
-    mesh: Mesh,
+    mesh: Mesh | BakedMesh,
     settings: ExportSettings = ExportSettings(),
     field: ColorField | None = None,
     progress: Progress | None = None,
 ) -> BakedMesh:
-    """What a file of this kind ("glb", "obj" or "ply") holds: textures, or colours at the vertices."""
+    """What a file of this kind ("glb", "obj" or "ply") holds: textures, or colours at the vertices.
+
+    mesh: with the maps of its material, if it has some: a GLB keeps them all, and what the others have no place for is
+    named in a warning.
+    """
+    if isinstance(mesh, BakedMesh) and (lost := left_out(kind, mesh)):
+        warnings.warn(f"{', '.join(lost)}: left out, as a file of format {kind} has no place for them", stacklevel=2)
     return (color_vertices if kind == "ply" else bake)(mesh, settings, field, progress)
 
 
@@ -122,51 +132,121 @@ def write_baked(
     return [write_ply(target, baked, overwrite=overwrite)]
 
 
+def left_out(kind: str, surface: BakedMesh) -> list[str]:
+    """What of a surface's material a file of this kind ("glb", "obj" or "ply") cannot say."""
+    if kind == "glb":
+        return []
+    found = {"normal map": surface.normal_map, "occlusion map": surface.occlusion} if kind == "ply" else {}
+    look = surface.material
+    found |= {"metallic-roughness map": look.metallic_roughness, "emissive map": look.emissive}
+    lost = [name for name, picture in found.items() if picture is not None]
+    plain = Material()
+    factors = ("metallic", "roughness", "emissive_factor", "unlit")
+    return lost + [name for name in factors if getattr(look, name) != getattr(plain, name)]
+
+
 def bake(
-    mesh: Mesh,
+    mesh: Mesh | BakedMesh,
     settings: ExportSettings = ExportSettings(),
     field: ColorField | None = None,
     progress: Progress | None = None,
 ) -> BakedMesh:
-    """Unwrapped surface of at most `settings.faces` faces, with base colour and the maps asked for."""
+    """Unwrapped surface of at most `settings.faces` faces, with base colour, the maps requested, and those that the
+    mesh brings in a layout of its own."""
     tell = progress or _say_nothing
-    source, surface = _reduced(mesh, settings, tell)
-    tell("unwrap", 0.1)
-    atlas = unwrap(surface, settings.texture_size, settings.padding * settings.texture_size)
-    low = Mesh(surface.vertices[atlas.vertex], atlas.faces, uvs=atlas.uvs)
-    low = low.replace(normals=welded_vertex_normals(low.vertices, low.faces))
+    look = mesh if isinstance(mesh, BakedMesh) else BakedMesh(mesh)
+    source, low = look.mesh.to(dtype=torch.float32), unwrapped(look.mesh, settings, tell)
     assert low.normals is not None and low.uvs is not None
     tangents = vertex_tangents(low.vertices, low.faces, low.normals, low.uvs)
     tell("find surface", 0.5)
     texels = find_texels(low, settings.texture_size)
-    points = texels.interpolate(low, low.vertices)
-    if surface.num_faces == source.num_faces:  # nothing was taken away: the texel's own face is the closest one
-        places = SurfacePoints(points, texels.face, texels.barycentric)
-    else:
-        places = locate(SignedDistance(source.vertices, source.faces, inside_out="flip"), points)
+    places = _places(source, low, texels)
     tell("bake colour", 0.65)
     colors = _colors(source, field, places)
     normal_map = occlusion = None
     if settings.normal_map:
         tell("bake normals", 0.8)
-        encoded = bake_normals(source, places, texels.interpolate(low, low.normals), texels.interpolate(low, tangents))
+        normals, along = texels.interpolate(low, low.normals), texels.interpolate(low, tangents)
+        encoded = bake_normals(source, places, normals, along, look.normal_map, look.material.normal_scale)
+        normal_map = texels.image(encoded)
+
+    def carried(picture: Tensor | None) -> Tensor | None:
+        return None if picture is None else texels.image(map_at(source, picture, places))
+
+    if look.occlusion is not None:
+        occlusion = carried(look.occlusion)
+    elif settings.occlusion:
+        tell("bake occlusion", 0.85)
+        occlusion = texels.image(texels.interpolate(low, _occlusion(low, settings)[:, None]))
+    low = low.replace(texture=texels.image(colors))
+    material = replace(
+        look.material,
+        metallic_roughness=carried(look.material.metallic_roughness),
+        emissive=carried(look.material.emissive),
+        normal_scale=1.0,
+    )
+    return BakedMesh(_sized(low, settings), tangents, normal_map, occlusion, material)
+
+
+def unwrapped(mesh: Mesh, settings: ExportSettings = ExportSettings(), progress: Progress | None = None) -> Mesh:
+    """The surface that `bake` puts textures on: at most `settings.faces` faces, with normals, and texture coordinates
+    for textures of `settings.texture_size` texels."""
+    tell = progress or _say_nothing
+    surface = _reduced(mesh, settings, tell)[1]
+    tell("unwrap", 0.1)
+    atlas = unwrap(surface, settings.texture_size, settings.padding * settings.texture_size)
+    low = Mesh(surface.vertices[atlas.vertex], atlas.faces, uvs=atlas.uvs)
+    return low.replace(normals=welded_vertex_normals(low.vertices, low.faces))
+
+
+def with_maps(
+    painted: Mesh,
+    settings: ExportSettings = ExportSettings(),
+    source: Mesh | None = None,
+    progress: Progress | None = None,
+) -> BakedMesh:
+    """A surface from `unwrapped` that wears its texture already, with the other maps that the settings request.
+
+    source: the full surface that it was made of, in the same frame; without one there is no normal map.
+    """
+    if painted.uvs is None or painted.texture is None:
+        raise InputError("painted: expected texture coordinates and a texture, got a mesh without")
+    _check_settings(settings)
+    tell = progress or _say_nothing
+    normals = welded_vertex_normals(painted.vertices, painted.faces) if painted.normals is None else painted.normals
+    low = painted.replace(normals=normals)
+    tangents = vertex_tangents(low.vertices, low.faces, normals, painted.uvs)
+    normal_map = occlusion = None
+    if (settings.normal_map and source is not None) or settings.occlusion:
+        texels = find_texels(low, settings.texture_size)
+    if settings.normal_map and source is not None:
+        tell("bake normals", 0.8)
+        places = _places(source, low, texels)
+        encoded = bake_normals(source, places, texels.interpolate(low, normals), texels.interpolate(low, tangents))
         normal_map = texels.image(encoded)
     if settings.occlusion:
         tell("bake occlusion", 0.85)
         occlusion = texels.image(texels.interpolate(low, _occlusion(low, settings)[:, None]))
-    low = low.replace(texture=texels.image(colors))
     return BakedMesh(_sized(low, settings), tangents, normal_map, occlusion)
 
 
+def _places(source: Mesh, low: Mesh, texels: Texels) -> SurfacePoints:
+    """Where on the full surface the texels are."""
+    points = texels.interpolate(low, low.vertices)
+    if low.num_faces == source.num_faces:  # nothing was taken away: the texel's own face is the closest one
+        return SurfacePoints(points, texels.face, texels.barycentric)
+    return locate(SignedDistance(source.vertices, source.faces, inside_out="flip"), points)
+
+
 def color_vertices(
-    mesh: Mesh,
+    mesh: Mesh | BakedMesh,
     settings: ExportSettings = ExportSettings(),
     field: ColorField | None = None,
     progress: Progress | None = None,
 ) -> BakedMesh:
     """Surface of at most `settings.faces` faces with a colour at each vertex, without textures."""
     tell = progress or _say_nothing
-    source, low = _reduced(mesh, settings, tell)
+    source, low = _reduced(mesh.mesh if isinstance(mesh, BakedMesh) else mesh, settings, tell)
     tell("bake colour", 0.5)
     places = locate(SignedDistance(source.vertices, source.faces, inside_out="flip"), low.vertices)
     low = low.replace(colors=_colors(source, field, places), normals=welded_vertex_normals(low.vertices, low.faces))
@@ -196,7 +276,7 @@ def _colors(source: Mesh, field: ColorField | None, places: SurfacePoints) -> Fl
 
 
 def _occlusion(mesh: Mesh, settings: ExportSettings) -> Float[Tensor, " V"]:
-    from .warp_occlusion import ambient_occlusion
+    from humannorm.export.warp_occlusion import ambient_occlusion
 
     assert mesh.normals is not None
     extent = mesh.vertices.amax(0) - mesh.vertices.amin(0)
@@ -212,7 +292,7 @@ def _occlusion(mesh: Mesh, settings: ExportSettings) -> Float[Tensor, " V"]:
 
 
 def _reduced(mesh: Mesh, settings: ExportSettings, tell: Progress) -> tuple[Mesh, Mesh]:
-    """The checked mesh in single precision, and its reduction to the faces asked for."""
+    """The checked mesh in single precision, and its reduction to the requested number of faces."""
     _check_settings(settings)
     check_mesh(mesh)
     source = mesh.to(dtype=torch.float32)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import coo_array, csc_array, csr_array, diags_array
 from scipy.sparse.linalg import cg, splu
 
-from .topology import Array
+from humannorm.export.topology import Array
 
 __all__ = ["Flattening", "conformal_map", "rigid_map", "untangle"]
 

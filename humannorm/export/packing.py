@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_dilation
 
+from humannorm.export.topology import Array, border_edges
 from humannorm.rendering import rasterize
-
-from .topology import Array, border_edges
 
 __all__ = ["covered_cells", "pack_charts", "upright"]
 
@@ -120,7 +119,7 @@ def pack_charts(flat: Array, faces: Array, chart: Array, areas: Array, texture_s
     for _ in range(ATTEMPTS):
         masks = covered_cells(flat, faces, chart, border, scale)
         places, side = _place_all(masks, math.ceil(cells_apart), grid)
-        # In a larger square than the grid the padding is less than was asked for.
+        # In a larger square than the grid the padding is less than was requested.
         badness = max(side / grid, 1.02) * side / scale
         if best is None or badness < best[0]:
             best = badness, scale, masks, places, side
@@ -143,7 +142,7 @@ def pack_charts(flat: Array, faces: Array, chart: Array, areas: Array, texture_s
 def _place_all(masks: list[Array], apart: int, grid: int) -> tuple[list[_Place], int]:
     """Where each chart goes, and the side of the square that holds all. Occupied cells are marked as they are, a chart
     is tried with `apart` cells around it."""
-    from .warp_packing import first_fits
+    from humannorm.export.warp_packing import first_fits
 
     largest = max(max(mask.shape) for mask in masks)
     extent = max(ROOM * grid, grid + largest) + 2 * apart

@@ -7,8 +7,7 @@ import html
 from pathlib import Path
 
 from humannorm.checks import InputError
-
-from .files import write_files
+from humannorm.files import write_files
 
 __all__ = ["write_page"]
 

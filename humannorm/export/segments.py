@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse.csgraph import dijkstra
 
-from .topology import Array, face_crosses, face_neighbours, face_patches, neighbour_graph
+from humannorm.export.topology import Array, face_crosses, face_neighbours, face_patches, neighbour_graph
 
 __all__ = ["FaceTable", "grow_segments", "halve_segments"]
 
@@ -96,7 +96,7 @@ def _flood(
     starts, neighbours = graph.indptr.tolist(), graph.indices.tolist()  # type: ignore[attr-defined]
     heap: list[tuple[float, int, int]] = [(-1.0, int(face), segment) for segment, face in enumerate(seeds)]
     heapq.heapify(heap)
-    # Costs of all faces for one segment at a time would be F x S; faces ask as they are met, in plain floats.
+    # Costs of all faces for one segment at a time would be F x S; faces are looked up as they are met, in plain floats.
     n, c, f, m = normals.tolist(), centres.tolist(), fit.tolist(), middle.tolist()
     pull = COMPACTNESS / radius_squared
     taken = labels.tolist()

@@ -11,28 +11,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import Cameras, orbit, turntable
-from humannorm.geometry.pictures import GROUND, SIDES, shaded_views
+from humannorm.files import write_files
 from humannorm.images import contact_sheet, save_png, to_pil
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import render
+from humannorm.rendering.shaded import GROUND, SIDES, shaded_views
 
-from .files import write_files
+__all__ = ["film_views", "save_film", "save_shaded_film", "save_sides", "write_film"]
 
-__all__ = ["film_views", "save_film", "save_sides", "to_working_box", "write_film"]
-
-BODY_HEIGHT = 1.8  # world units of a standing body in the working box
-BOX_SIDE = 2.0  # side of the working box [-1, 1]^3, world units
 RELIEF = 0.35  # share of the shading in the film: enough to see the form, little enough to see the colours
 FRAME_MILLISECONDS = 80
 ZOOM = 1.25  # a standing body then fills nine tenths of the height
-
-
-def to_working_box(mesh: Mesh) -> Mesh:
-    """The mesh centred at the origin and 1.8 units tall, or smaller where its width and depth need it."""
-    low, high = mesh.vertices.amin(0), mesh.vertices.amax(0)
-    limits = (BOX_SIDE, BODY_HEIGHT, BOX_SIDE)
-    scale = min(limit / extent for limit, extent in zip(limits, (high - low).tolist(), strict=True) if extent > 0)
-    return mesh.replace(vertices=(mesh.vertices - (low + high) / 2) * scale)
 
 
 @torch.no_grad()
@@ -65,6 +54,13 @@ def save_film(path: Path, mesh: Mesh, frames: int = 36, size: int = 400) -> None
     """A full turn of a textured mesh in the working box as an endless animated WebP, written whole or not at all."""
     views = turntable(frames, zoom=ZOOM)
     pictures = [film_views(mesh, views.select([frame]).to(mesh.device), size)[0].cpu() for frame in range(frames)]
+    write_film(path, pictures, FRAME_MILLISECONDS)
+
+
+def save_shaded_film(path: Path, mesh: Mesh, frames: int = 36, size: int = 320) -> None:
+    """A full turn of a surface without colours, matt grey, as `save_film` writes it."""
+    views = turntable(frames)
+    pictures = [shaded_views(mesh, views.select([frame]).to(mesh.device), size)[1][0].cpu() for frame in range(frames)]
     write_film(path, pictures, FRAME_MILLISECONDS)
 
 

@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 
 from humannorm.body.skeleton import matrix_to_quaternion, quaternion_to_matrix
-from humannorm.body.skin import JointMotion, Skin
+from humannorm.body.skin_binding import JointMotion, SkinBinding
 from humannorm.checks import InputError
+from humannorm.export.baked import BakedMesh
+from humannorm.export.gltf import ARRAY_BUFFER, GlbBuilder
+from humannorm.export.topology import Array
+from humannorm.export.writers import Location, add_mesh
+from humannorm.files import check_target, write_files
 from humannorm.mesh import Mesh, check_mesh
-
-from .baked import BakedMesh
-from .files import check_target, write_files
-from .gltf import ARRAY_BUFFER, GlbBuilder
-from .topology import Array
-from .writers import Location, add_mesh
 
 __all__ = ["SkinnedFile", "read_skinned_glb", "surface_of_glb", "write_skinned_glb"]
 
@@ -30,7 +29,7 @@ STILL = 1e-6  # a joint whose rotation matrices differ from the identity by less
 def write_skinned_glb(
     path: Location,
     surface: Mesh | BakedMesh | GlbBuilder,
-    skin: Skin,
+    skin: SkinBinding,
     motions: Sequence[JointMotion] = (),
     *,
     extras: Mapping[str, str] | None = None,
@@ -84,7 +83,7 @@ class SkinnedFile:
     """What `read_skinned_glb` finds."""
 
     mesh: Mesh  # plain, in the bind pose
-    skin: Skin
+    skin: SkinBinding
     motions: tuple[JointMotion, ...]
 
 
@@ -107,7 +106,7 @@ def read_skinned_glb(path: Location) -> SkinnedFile:
         joints.append(offsets[index] if parent < 0 else joints[parent] + offsets[index])
     primitive = _only_primitive(builder, str(source))
     attributes = {name: builder.accessor(index) for name, index in primitive["attributes"].items()}
-    skin = Skin(
+    skin = SkinBinding(
         tuple(nodes[node]["name"] for node in order),
         tuple(parents),
         torch.stack(joints),
@@ -142,7 +141,7 @@ def _only_primitive(builder: GlbBuilder, name: str) -> dict[str, Any]:
     return primitive
 
 
-def _add_weights(builder: GlbBuilder, primitive: dict[str, Any], skin: Skin) -> None:
+def _add_weights(builder: GlbBuilder, primitive: dict[str, Any], skin: SkinBinding) -> None:
     """JOINTS_0 and WEIGHTS_0; sums are 1 to the last bit that float32 allows, empty slots name joint 0."""
     weights = skin.weights.double().cpu().numpy()
     weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -153,7 +152,7 @@ def _add_weights(builder: GlbBuilder, primitive: dict[str, Any], skin: Skin) -> 
     primitive["attributes"]["WEIGHTS_0"] = builder.add_accessor(weights, ARRAY_BUFFER)
 
 
-def _add_joints(builder: GlbBuilder, skin: Skin) -> int:
+def _add_joints(builder: GlbBuilder, skin: SkinBinding) -> int:
     """Nodes of the joints and the skin; the node of joint 0. The others follow in order."""
     document = builder.document
     joints = skin.joints.float().cpu().numpy()
@@ -179,7 +178,7 @@ def _add_joints(builder: GlbBuilder, skin: Skin) -> int:
     return first
 
 
-def _add_clip(builder: GlbBuilder, motion: JointMotion, skin: Skin, first: int) -> None:
+def _add_clip(builder: GlbBuilder, motion: JointMotion, skin: SkinBinding, first: int) -> None:
     times = (np.arange(len(motion.rotations)) * motion.frame_time).astype(np.float32)
     clock = builder.add_accessor(times, bounds=True)
     samplers: list[dict[str, object]] = []
@@ -204,7 +203,7 @@ def _steady(quaternions: Tensor) -> Tensor:
     return steady[:, [1, 2, 3, 0]]
 
 
-def _read_clip(builder: GlbBuilder, clip: dict[str, Any], order: list[int], skin: Skin) -> JointMotion:
+def _read_clip(builder: GlbBuilder, clip: dict[str, Any], order: list[int], skin: SkinBinding) -> JointMotion:
     samplers = clip["samplers"]
     times = builder.accessor(samplers[0]["input"])
     rotations = torch.eye(3).repeat(len(times), len(order), 1, 1)

@@ -32,7 +32,7 @@ def first_fit_in_row(
     if nearest.shape[0] > 0:
         columns = wp.min(columns, nearest[0] - y + 1)
     found = wp.int32(-1)
-    blocking = wp.int32(0)  # the span that failed last is asked first
+    blocking = wp.int32(0)  # the span that failed last is tried first
     while x < columns and found < 0:
         step = wp.int32(0)
         span = spans[blocking]

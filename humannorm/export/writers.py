@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
-from humannorm.checks import InputError
+from humannorm.checks import InputError, check_tensor
+from humannorm.export.baked import BakedMesh, Material
+from humannorm.export.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbBuilder
+from humannorm.export.topology import Array
+from humannorm.files import check_target, write_files
+from humannorm.images import encode_image
+from humannorm.labels import LABELS, labels_in_order
 from humannorm.mesh import Mesh, check_mesh, is_watertight, weld, welded_vertex_normals
 
-from .baked import BakedMesh
-from .files import check_target, encode_image, write_files
-from .gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbBuilder
-from .topology import Array
+__all__ = ["LABEL_NAMES", "add_mesh", "vertex_labels_of_glb", "write_glb", "write_obj", "write_ply"]
 
-__all__ = ["add_mesh", "write_glb", "write_obj", "write_ply"]
+LABEL_NAMES = "humannorm_labels"  # of a mesh's extras: names by number of its attribute _LABEL
 
 Location = str | os.PathLike[str]
 
@@ -33,9 +38,9 @@ def write_glb(
 ) -> Path:
     """One GLB file (glTF 2.0) with the textures inside.
 
-    Base colour is sRGB, metallic 0, roughness 1; vertex colours, if there is no texture, are turned linear as glTF
-    wants. extras: strings kept in asset.extras, such as a prompt or a ComfyUI workflow. image_format: "png" or "jpeg"
-    for the base colour; maps that hold numbers are always PNG.
+    Base colour is sRGB, the rest as the baked mesh's material says; vertex colours, if there is no texture, are turned
+    linear as glTF wants. extras: strings kept in asset.extras, such as a prompt or a ComfyUI workflow. image_format:
+    "png" or "jpeg" for the base colour; maps that hold numbers are always PNG.
     """
     target = check_target(path, ".glb", overwrite)
     check_mesh(baked.mesh)
@@ -50,6 +55,20 @@ def write_glb(
     return target
 
 
+def vertex_labels_of_glb(path: Location) -> Int64[Tensor, " V"] | None:
+    """Labels of the vertices of the first mesh of a GLB that `write_glb` wrote; None where it has none."""
+    builder = GlbBuilder.parse(Path(path).read_bytes(), str(path))
+    mesh = builder.document["meshes"][0]
+    number = mesh["primitives"][0]["attributes"].get("_LABEL")
+    if number is None or LABEL_NAMES not in mesh.get("extras", {}):
+        return None
+    names = mesh["extras"][LABEL_NAMES]
+    written = builder.accessor(number).astype(np.int64)
+    if not len(written) or written.min() < 0 or written.max() >= len(names):
+        raise InputError(f"{path}: expected labels 0 to {len(names) - 1}, got others")
+    return labels_in_order(names)[torch.from_numpy(written)]
+
+
 def add_mesh(builder: GlbBuilder, baked: BakedMesh, name: str, image_format: str = "png") -> int:
     """The mesh with its material and textures as a part of a larger document; its index."""
     mesh = baked.mesh
@@ -61,26 +80,73 @@ def add_mesh(builder: GlbBuilder, baked: BakedMesh, name: str, image_format: str
         attributes["TANGENT"] = builder.add_accessor(_array(baked.tangents), ARRAY_BUFFER)
     if mesh.colors is not None and mesh.texture is None:
         attributes["COLOR_0"] = builder.add_accessor(_linear(_array(mesh.colors)), ARRAY_BUFFER)
-    surface: dict[str, object] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
-    material: dict[str, object] = {"name": name, "pbrMetallicRoughness": surface}
-    if mesh.texture is not None and mesh.uvs is not None:
-        encoded = encode_image(mesh.texture, image_format)
-        surface["baseColorTexture"] = {"index": builder.add_texture(encoded, "base_color")}
-        if baked.normal_map is not None:
-            encoded = encode_image(baked.normal_map)
-            material["normalTexture"] = {"index": builder.add_texture(encoded, "normal")}
-        if baked.occlusion is not None:
-            encoded = encode_image(baked.occlusion.expand(-1, -1, 3))
-            material["occlusionTexture"] = {"index": builder.add_texture(encoded, "occlusion")}
-    if not is_watertight(_welded_faces(mesh)):
-        material["doubleSided"] = True  # an open surface shows its inside
+    described: dict[str, Any] = {"name": name}
+    if baked.labels is not None:
+        check_tensor("labels", baked.labels, f"{mesh.num_vertices}", dtype="int")
+        attributes["_LABEL"] = builder.add_accessor(_array(baked.labels).astype(np.float32), ARRAY_BUFFER)
+        described["extras"] = {LABEL_NAMES: list(LABELS)}
+    material = _material(builder, baked, name, image_format)
     faces = _array(mesh.faces).astype(np.uint32).ravel()
     primitive = {
         "attributes": attributes,
         "indices": builder.add_accessor(faces, ELEMENT_ARRAY_BUFFER),
         "material": builder.add("materials", material),
     }
-    return builder.add("meshes", {"name": name, "primitives": [primitive]})
+    return builder.add("meshes", {**described, "primitives": [primitive]})
+
+
+def _material(builder: GlbBuilder, baked: BakedMesh, name: str, image_format: str) -> dict[str, Any]:
+    """The document's description of the look; adds its textures. Maps are left out where there are no coordinates."""
+    mesh, look = baked.mesh, baked.material
+    surface: dict[str, Any] = {"metallicFactor": look.metallic, "roughnessFactor": look.roughness}
+    described: dict[str, Any] = {"name": name, "pbrMetallicRoughness": surface}
+    textured = mesh.uvs is not None
+
+    def texture(picture: Tensor, called: str, kind: str = "png") -> dict[str, Any]:
+        return {"index": builder.add_texture(encode_image(picture, kind), called)}
+
+    if mesh.texture is not None and textured:
+        surface["baseColorTexture"] = texture(mesh.texture, "base_color", image_format)
+    if baked.normal_map is not None and textured:
+        scale = {} if look.normal_scale == 1 else {"scale": look.normal_scale}
+        described["normalTexture"] = texture(baked.normal_map, "normal") | scale
+    strength = {} if look.occlusion_strength == 1 else {"strength": look.occlusion_strength}
+    if look.metallic_roughness is not None and textured:
+        packed = look.metallic_roughness
+        if baked.occlusion is not None and baked.occlusion.shape[:2] == packed.shape[:2]:  # occlusion in red
+            packed = torch.cat([baked.occlusion, packed[..., 1:]], -1)
+        surface["metallicRoughnessTexture"] = texture(packed, "occlusion_roughness_metallic")
+        if packed is not look.metallic_roughness:
+            described["occlusionTexture"] = {**surface["metallicRoughnessTexture"], **strength}
+    if baked.occlusion is not None and textured and "occlusionTexture" not in described:
+        described["occlusionTexture"] = texture(baked.occlusion.expand(-1, -1, 3), "occlusion") | strength
+    _add_light(described, look, texture if textured else None)
+    if look.unlit:
+        _use_extension(builder, described, "KHR_materials_unlit", {})
+    if look.emissive_strength != 1:
+        strong = {"emissiveStrength": look.emissive_strength}
+        _use_extension(builder, described, "KHR_materials_emissive_strength", strong)
+    closed = is_watertight(_welded_faces(mesh)) if look.double_sided is None else not look.double_sided
+    if not closed:
+        described["doubleSided"] = True  # an open surface shows its inside
+    return described
+
+
+def _add_light(described: dict[str, Any], look: Material, texture: Callable[..., dict[str, Any]] | None) -> None:
+    """What the surface emits; a map alone counts as it is, where glTF would multiply it by a factor of zero."""
+    factor = look.emissive_factor
+    if look.emissive is not None and texture is not None:
+        described["emissiveTexture"] = texture(look.emissive, "emissive")
+        factor = factor if any(factor) else (1.0, 1.0, 1.0)
+    if any(factor):
+        described["emissiveFactor"] = list(factor)
+
+
+def _use_extension(builder: GlbBuilder, described: dict[str, Any], name: str, content: dict[str, Any]) -> None:
+    described.setdefault("extensions", {})[name] = content
+    used: list[str] = builder.document.setdefault("extensionsUsed", [])
+    if name not in used:
+        used.append(name)
 
 
 def write_obj(path: Location, baked: BakedMesh, *, overwrite: bool = False) -> list[Path]:
@@ -107,7 +173,7 @@ def write_obj(path: Location, baked: BakedMesh, *, overwrite: bool = False) -> l
     maps = "".join(f"{key} {picture.name}\n" for key, (picture, _) in pictures.items())
     files = {picture: encode_image(image) for picture, image in pictures.values()}
     if pictures:  # a material would outweigh vertex colours
-        files[library] = f"newmtl surface\nKd 1 1 1\nKs 0 0 0\nillum 1\n{maps}".encode()
+        files[library] = f"newmtl surface\nKd 1 1 1\nKs 0 0 0\nillum 1\n{maps}".encode("utf-8", "surrogateescape")
     files[target] = _obj_text(mesh, library.name if pictures else None)
     write_files(files)
     return list(files)
@@ -129,7 +195,7 @@ def _obj_text(mesh: Mesh, library: str | None) -> bytes:
     if library is not None:
         lines.append("usemtl surface\n")
     lines.append(_rows(f"f {corner} {corner} {corner}", np.repeat(_array(mesh.faces) + 1, parts, axis=1)))
-    return "".join(lines).encode("ascii")
+    return "".join(lines).encode("utf-8", "surrogateescape")  # names of files may hold any letters
 
 
 def _rows(pattern: str, values: Array) -> str:

@@ -25,11 +25,24 @@ from humannorm.geometry.lattice import (
     key_offset,
     keys_from_addresses,
 )
+from humannorm.working_box import BOX
+
+__all__ = [
+    "Band",
+    "SignedField",
+    "band_at_points",
+    "band_from_keys",
+    "box_field",
+    "crossing_points",
+    "cut_to_box",
+    "dense_band",
+    "evaluate",
+    "is_torn",
+    "settle_band",
+]
 
 SignedField = Callable[[Tensor], Tensor]  # world points [N, 3] -> signed distance [N], negative inside
 
-BOX = 1.0  # half side of the working box
-COARSEST = 64  # resolution of the scan that looks for surfaces nobody announced
 _POINTS_PER_BATCH = 1 << 18
 
 
@@ -161,8 +174,8 @@ def evaluate(field: SignedField, points: Float[Tensor, "N 3"]) -> Float[Tensor, 
 def settle_band(band: Band, field: SignedField, rings: int = 1) -> tuple[Band, Float[Tensor, " V"]]:
     """The band with `rings` spare rings around the whole surface that touches `band`, and the field's values on it.
 
-    The field is only asked, never changed. Every round follows the surface at least one cell further; inside the box
-    (`box_field`) a surface is finite, so the rounds end. A surface that does not touch `band` is not seen.
+    The field is only evaluated, never changed. Every round follows the surface at least one cell further; inside the
+    box (`box_field`) a surface is finite, so the rounds end. A surface that does not touch `band` is not seen.
     """
     sdf = evaluate(field, band.positions)
     while True:
@@ -183,15 +196,3 @@ def band_at_points(
     check_tensor("points", points, "N 3", finite=True)
     band = band_around_cells(lattice, keys_from_addresses(lattice.cells_at(points)), rings)
     return settle_band(band, field, rings)
-
-
-def find_band(
-    lattice: Lattice, field: SignedField, rings: int = 1, device: torch.device | str = "cpu"
-) -> tuple[Band, Float[Tensor, " V"]]:
-    """A band around every surface in the box that a dense scan at resolution `COARSEST` shows."""
-    resolution = min(COARSEST, lattice.resolution)
-    band, sdf = settle_band(dense_band(Lattice(resolution), device), field, rings)
-    while resolution < lattice.resolution:
-        resolution = min(2 * resolution, lattice.resolution)
-        band, sdf = band_at_points(Lattice(resolution), crossing_points(band, sdf), field, rings)
-    return band, sdf

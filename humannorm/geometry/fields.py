@@ -15,7 +15,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from humannorm.checks import InputError, check_range, check_tensor
-from humannorm.geometry.hash_grid import FEATURES, GridLayout, HashGridEncoding
+from humannorm.fields.hash_grid import GridLayout
+from humannorm.fields.hash_network import HashNetwork
+
+__all__ = [
+    "DeformationField",
+    "DenseFieldSettings",
+    "DenseGridField",
+    "FieldSettings",
+    "HashFieldSettings",
+    "HashGridField",
+    "SdfField",
+    "field_settings_from_dict",
+    "field_settings_to_dict",
+    "make_field",
+]
 
 
 @dataclass(frozen=True)
@@ -53,28 +67,16 @@ class SdfField(nn.Module):
         return levels
 
 
-class HashGridField(SdfField):
+class HashGridField(HashNetwork, SdfField):
     """f(x) = W2 relu(W1 encode(x)), the published implicit surface (`reference` section 2.1 of the paper's code)."""
 
     def __init__(self, settings: HashFieldSettings, generator: torch.Generator) -> None:
-        super().__init__()
+        super().__init__(settings.layout, settings.hidden, 1, generator)
         self.settings = settings
         self.levels = settings.layout.levels
-        self.encoding = HashGridEncoding(settings.layout, generator)
-        self.hidden = _linear(FEATURES * self.levels, settings.hidden, generator)
-        self.output = _linear(settings.hidden, 1, generator)
 
     def forward(self, points: Float[Tensor, "N 3"], active_levels: int | None = None) -> Float[Tensor, " N"]:
-        features = self.encoding((points + 1.0) / 2.0, self._check(points, active_levels))
-        values: Tensor = self.output(torch.relu(self.hidden(features)))
-        return values[:, 0]
-
-
-def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A layer without bias, Xavier-uniform as tiny-cuda-nn starts it."""
-    layer = nn.Linear(inputs, outputs, bias=False, device=generator.device)
-    nn.init.xavier_uniform_(layer.weight, generator=generator)
-    return layer
+        return self.network(points, self._check(points, active_levels))[:, 0]
 
 
 class DenseGridField(SdfField):
@@ -102,25 +104,18 @@ class DenseGridField(SdfField):
         return torch.stack(values).sum(0)
 
 
-class DeformationField(nn.Module):
+class DeformationField(HashNetwork):
     """Offsets of lattice vertices, bounded as in DMTet (Shen et al. 2021): half an edge at most, zero at the start.
 
     A function of the place and not a list per vertex, so that it stays when band or lattice change.
     """
 
     def __init__(self, layout: GridLayout, hidden: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.layout = layout
-        self.encoding = HashGridEncoding(layout, generator)
-        self.hidden = _linear(FEATURES * layout.levels, hidden, generator)
-        self.output = nn.Linear(hidden, 3, bias=False, device=generator.device)
-        nn.init.zeros_(self.output.weight)
+        super().__init__(layout, hidden, 3, generator, zero=True)
 
     def forward(self, points: Float[Tensor, "N 3"], bound: float, active_levels: int) -> Float[Tensor, "N 3"]:
         """World offsets [N, 3] of these lattice vertices, each coordinate within +- bound (world units)."""
-        features = self.encoding((points + 1.0) / 2.0, min(active_levels, self.layout.levels))
-        offsets: Tensor = torch.tanh(self.output(torch.relu(self.hidden(features)))) * bound
-        return offsets
+        return torch.tanh(self.network(points, min(active_levels, self.layout.levels))) * bound
 
 
 def make_field(settings: FieldSettings, generator: torch.Generator) -> SdfField:

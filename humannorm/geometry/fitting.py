@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import InputError, check_range
-from humannorm.geometry.band import BOX
 from humannorm.geometry.fields import DenseGridField, HashGridField, SdfField
 from humannorm.geometry.start import StartMesh, sample_surface
+from humannorm.working_box import BOX
 
 __all__ = ["FitReport", "FitSettings", "fit_field"]
 
@@ -26,7 +26,7 @@ class FitSettings:
 
     steps: int = 200
     points: int = 16384  # per step
-    pool: int = 200_000  # points whose distances are asked for once
+    pool: int = 200_000  # points whose distances are computed once
     learning_rate: float = 1e-2  # falls geometrically to 1/20 of it
     near: tuple[float, float] = (0.01, 0.05)  # world units: spreads of the samples around the surface
     softening: float = 0.02  # world units: below this distance errors count absolutely, above it relatively
@@ -106,7 +106,7 @@ def _uniform_points(count: int, generator: torch.Generator) -> Float[Tensor, "N 
 def _fill_grids(field: DenseGridField, start: StartMesh, active_levels: int | None) -> None:
     """Sample the distance at each grid's vertices, coarse to fine, each grid holding what the coarser ones lack.
 
-    Away from the surface a finer grid has nothing to add: only vertices within three cells of it are asked for.
+    Away from the surface a finer grid has nothing to add: only vertices within three cells of it are computed.
     """
     check_range("active_levels", field.levels if active_levels is None else active_levels, 1, field.levels)
     for level, grid in enumerate(itertools.islice(field.grids, active_levels)):

@@ -1,4 +1,4 @@
-"""What a network says of drawn views, as a gradient at their pixels: one look (equation 6), or a multi-step target."""
+"""The gradient that a network gives at the pixels of drawn views: one look (equation 6), or a multi-step target."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Generator, Tensor
 from humannorm.cameras import Cameras
 from humannorm.geometry.settings import GeometrySettings, TargetSettings
 from humannorm.guidance import Denoiser, sds_at_pictures
-from humannorm.guidance.targets import TargetCache, make_targets, with_targets
+from humannorm.guidance.targets import TargetCache, renew_targets
 from humannorm.prompts import Modality, Prompts
 
-__all__ = ["GuideSource", "Opinion", "SdsGuide", "TargetGuide", "View", "make_guide"]
+__all__ = ["GuideGradient", "GuideSource", "SdsGuide", "TargetGuide", "View", "make_guide"]
 
 Pictures = Float[Tensor, "B S S 3"]
 GuideSource = Denoiser | Callable[[], Denoiser]
@@ -34,8 +34,8 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Opinion:
-    """What a guide says of a step's pictures."""
+class GuideGradient:
+    """What a guide returns for a step's pictures."""
 
     gradient: Pictures  # at the pictures, weighted, of the mean over the views
     loss: float  # for the history, see `LOSS_NAMES`
@@ -48,7 +48,7 @@ class _Guide(ABC):
     def __init__(self, source: GuideSource, prompt: str, modality: Modality, settings: GeometrySettings) -> None:
         is_normal = modality == "normal"
         text: Modality = settings.normal_text if is_normal else "depth"
-        self.prompts = Prompts(prompt, text, plan=settings.plan, rule=settings.text_rule)
+        self.prompts = Prompts(prompt, text, plan=settings.text_plan, rule=settings.text_rule)
         self.schedule = settings.normal_weight if is_normal else settings.depth_weight
         self.guidance_scale = settings.guidance_scale
         self._source = source
@@ -71,8 +71,10 @@ class _Guide(ABC):
         return self.network.condition(self.prompts.for_cameras(cameras), guidance_scale=self.guidance_scale)
 
     @abstractmethod
-    def opinion(self, pictures: Pictures, view: View, targets: TargetCache | None, generator: Generator) -> Opinion:
-        """Of these renders, 0..1 on black. targets: what the last opinion left to be kept."""
+    def gradient(
+        self, pictures: Pictures, view: View, targets: TargetCache | None, generator: Generator
+    ) -> GuideGradient:
+        """Of these renders, 0..1 on black. targets: what the last call returned."""
 
 
 class SdsGuide(_Guide):
@@ -82,7 +84,9 @@ class SdsGuide(_Guide):
         super().__init__(source, prompt, modality, settings)
         self.t_range = settings.normal_t_range if modality == "normal" else settings.depth_t_range
 
-    def opinion(self, pictures: Pictures, view: View, targets: TargetCache | None, generator: Generator) -> Opinion:
+    def gradient(
+        self, pictures: Pictures, view: View, targets: TargetCache | None, generator: Generator
+    ) -> GuideGradient:
         low, high = self.t_range
         gradient, size = sds_at_pictures(
             self.network,
@@ -91,7 +95,7 @@ class SdsGuide(_Guide):
             t_range=(low, high(view.step)),
             generator=generator,
         )
-        return Opinion(gradient * self.weight(view.step), size)
+        return GuideGradient(gradient * self.weight(view.step), size)
 
 
 class TargetGuide(_Guide):
@@ -113,28 +117,31 @@ class TargetGuide(_Guide):
         super().__init__(source, prompt, modality, settings)
         self.settings, self.count, self.size = targets, count, settings.render_size
 
-    def opinion(self, pictures: Pictures, view: View, targets: TargetCache | None, generator: Generator) -> Opinion:
+    def gradient(
+        self, pictures: Pictures, view: View, targets: TargetCache | None, generator: Generator
+    ) -> GuideGradient:
         pictures, targets = pictures.detach(), self._suiting(targets)
-        places = [place for place, at in enumerate(view.index) if self._is_due(targets, at, view.step)]
-        if places:
-            level = self.settings.level(view.step)
-            made = make_targets(
-                self.network,
-                pictures[places],
-                self.condition(view.cameras.select(places)),
-                t_range=(level, level),
-                stride=self.settings.stride,
-                generator=generator,
-            )
-            if not made.is_finite:  # not kept; the step is rejected
-                return Opinion(torch.full_like(pictures, torch.nan), float("nan"), targets)
-            index = [view.index[place] for place in places]
-            prompt = self.prompts.prompt
-            targets = with_targets(targets, index, made, prompt=prompt, count=self.count, step=view.step)
+        level = self.settings.level(view.step)
+        targets, is_finite = renew_targets(
+            targets,
+            self.network,
+            pictures,
+            view.index,
+            [place for place, at in enumerate(view.index) if self._is_due(targets, at, view.step)],
+            lambda places: self.condition(view.cameras.select(places)),
+            prompt=self.prompts.prompt,
+            count=self.count,
+            step=view.step,
+            t_range=(level, level),
+            stride=self.settings.stride,
+            generator=generator,
+        )
+        if not is_finite:
+            return GuideGradient(torch.full_like(pictures, torch.nan), float("nan"), targets)
         assert targets is not None
         difference = pictures - targets.get(view.index).images
         weight = self.weight(view.step) * self.settings.weight
-        return Opinion(
+        return GuideGradient(
             difference * (2 * weight / difference.numel()), float(difference.square().mean().sqrt()), targets
         )
 
@@ -160,7 +167,7 @@ class TargetGuide(_Guide):
 def make_guide(
     source: GuideSource, prompt: str, modality: Modality, settings: GeometrySettings, count: int
 ) -> SdsGuide | TargetGuide:
-    """The kind of guide that the settings ask for. count: of the cameras that keep a target."""
+    """The kind of guide of the settings. count: of the cameras that keep a target."""
     if settings.targets is None:
         return SdsGuide(source, prompt, modality, settings)
     return TargetGuide(source, prompt, modality, settings, settings.targets, count)

@@ -1,11 +1,11 @@
-"""Parts of a surface that an optimisation must not touch: hands and face of the template, or all that an edit leaves.
+"""Regions of a surface that an optimisation must not touch: hands and face of the template, or all that an edit leaves.
 
 The field that is drawn and marched is s(x) = (1 - h) f(x) + h t(x), where f is the field being learned, t the signed
 distance of the surface that is kept and h in 0..1 how far the place x is held. Where h is 1 the surface is the kept one
 whatever the gradients say; the networks see it whole. Along the arms of a template whose hands are held, s is at most
-t + CORE: a guide may thin a sleeve but not cut the hand off. Likewise f is at most w + WORN, where w is the signed
-distance of what the start wears (hair, skirt, shorts): a guide may fold it and add to it, not take it away. It is part
-of t.
+t + CORE: a guide may thin a sleeve but not cut the hand off. Likewise f stays
+within WORN of w, where w is the signed distance of the dressed start whose outfit is kept: a guide may fold cloth, not
+take it away and not put on another. It is part of t.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from humannorm.body import Body, BodyShape, load_body
-from humannorm.body.parts import following_vertices, share_near, share_of_parts
-from humannorm.body.skins import skin_opacity, skin_picture
-from humannorm.checks import check_range
-from humannorm.geometry.band import BOX, SignedField
-from humannorm.geometry.garments import garment_vertices
+from humannorm.body.painted_skin import skin_opacity, skin_picture
+from humannorm.body.regions import following_vertices, share_near, share_of_regions
+from humannorm.checks import check_choice, check_range
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.geometry.band import SignedField
+from humannorm.geometry.garment_extent import garment_vertices
 from humannorm.geometry.settings import GeometrySettings
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.labels import LABELS_OF_PARTS, labels_named
 from humannorm.mesh import Mesh, vertex_normals
 from humannorm.schedules import constant
+from humannorm.working_box import BOX
 
 __all__ = [
     "HeldPoints",
@@ -35,17 +37,18 @@ __all__ = [
     "RememberedHold",
     "edit_settings",
     "hold_all_but",
-    "hold_parts",
+    "hold_all_but_labels",
+    "hold_regions",
     "share_at",
     "template_in_skin",
 ]
 
 CELLS = 48  # of the grid of shares along each side of the box: 0.04 units, finer than the borders are soft
-HANGING = frozenset({"top", "bottom"})  # whose garments end elsewhere than the part of the body
+HANGING = frozenset({"top", "bottom"})  # whose garments end elsewhere than the region of the body
 FINGERS = 448  # lattice cells a side at which all of a template's fingers show: 0.27 % of the height off at most
 CORE = 0.013  # world units that an arm may lose of its radius, half of a slim wrist's
-WORN = 0.015  # world units that what is worn may lose of its depth
-REACH = 0.10  # world units around a protected part that are held with it
+WORN = 0.015  # world units by which the surface of what is worn may move
+REACH = 0.10  # world units around a held region that are held with it
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +60,7 @@ class Hold:
     resolution: int = 0  # lattice cells a side that the finished surface needs to show what is kept; 0: any will do
     core: Bool[Tensor, "Z Y X"] | None = None  # where, on that grid, something of what is kept must stay inside
     shape: BodyShape | None = None  # of the template whose own surface the mesh is, vertex for vertex; None: another
-    worn: Mesh | None = None  # hair, skirt and shorts of the start, closed, in the working box
+    worn: Mesh | None = None  # the whole dressed start, closed, in the working box
 
     @cached_property
     def distance(self) -> SignedDistance:
@@ -82,24 +85,26 @@ class Hold:
         return torch.cat([kept, (vertices - CORE * vertex_normals(vertices, self.mesh.faces))[inner]])
 
     def at(self, points: Float[Tensor, "N 3"]) -> HeldPoints:
-        """What is kept at points: worth keeping where they are asked for again, it takes longer than the field."""
+        """What is kept at points: worth keeping where the same points come again, it takes longer than the field."""
         points = points.detach()
         share = self.share_at(points)
         inner = (
             torch.zeros_like(share, dtype=torch.bool) if self.core is None else share_at(self.core.float(), points) > 0
         )
         kept = torch.zeros_like(share)
-        asked = (share > 0) | inner
-        kept[asked] = self.distance(points[asked])
+        needed = (share > 0) | inner
+        kept[needed] = self.distance(points[needed])
         highest = torch.where(inner, kept + CORE, torch.inf)
-        highest_learned = torch.full_like(share, torch.inf)
+        lowest_learned, highest_learned = torch.full_like(share, -torch.inf), torch.full_like(share, torch.inf)
         if self.worn is not None:
             low, high = self.worn.vertices.amin(0) - WORN, self.worn.vertices.amax(0) + WORN
             near = ((points > low) & (points < high)).all(1)
             worn = self.worn_distance(points[near])
             highest_learned[near] = worn + WORN
+            lowest_learned.fill_(WORN)  # far from it there is nothing
+            lowest_learned[near] = worn - WORN
             kept[near] = torch.minimum(kept[near], worn)
-        return HeldPoints(share, kept, highest_learned, highest)
+        return HeldPoints(share, kept, lowest_learned, highest_learned, highest)
 
     def applied(self, field: SignedField) -> SignedField:
         """The field with what is kept blended in."""
@@ -108,25 +113,27 @@ class Hold:
 
 @dataclass(frozen=True, eq=False)
 class HeldPoints:
-    """What a protection says of the field at some points; nothing of it depends on the field."""
+    """What a hold says of the field at some points; nothing of it depends on the field."""
 
     share: Float[Tensor, " N"]  # h
     kept: Float[Tensor, " N"]  # t; anything where h is 0
+    lowest_learned: Float[Tensor, " N"]  # of f: w - WORN where something is worn, else infinite
     highest_learned: Float[Tensor, " N"]  # of f: w + WORN near what is worn, else infinite
     highest: Float[Tensor, " N"]  # of s: t + CORE along the arms, else infinite
 
     def blended(self, learned: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         """s from f at these points."""
-        learned = torch.minimum(learned, self.highest_learned)
+        learned = torch.maximum(torch.minimum(learned, self.highest_learned), self.lowest_learned)
         return torch.minimum((1 - self.share) * learned + self.share * self.kept, self.highest)
 
     def rows(self, index: Int64[Tensor, " M"]) -> HeldPoints:
         """The same of some of the points."""
-        return HeldPoints(self.share[index], self.kept[index], self.highest_learned[index], self.highest[index])
+        learned = self.lowest_learned[index], self.highest_learned[index]
+        return HeldPoints(self.share[index], self.kept[index], *learned, self.highest[index])
 
 
 class RememberedHold:
-    """What is kept at points that every step asks for: the same tensor of points is answered from memory."""
+    """What is kept at points that come at every step: the same tensor of points is answered from memory."""
 
     def __init__(self, hold: Hold | None) -> None:
         self._hold = hold
@@ -146,7 +153,7 @@ class RememberedHold:
 
 
 def template_in_skin(hold: Hold, tone: str) -> tuple[Mesh, Float[Tensor, "S S"]] | None:
-    """The template body that a protection keeps parts of, with its painted skin as the texture, and where it is worn.
+    """The template body that a hold keeps regions of, with its painted skin as the texture, and where it is worn.
 
     tone: one of `SKIN_TONES`. None where the kept surface is not a template's own.
     """
@@ -171,28 +178,38 @@ def share_at(share: Float[Tensor, "Z Y X"], points: Float[Tensor, "N 3"]) -> Flo
     return found[0, 0, 0, 0]
 
 
-def hold_parts(mesh: Mesh, body: Body, parts: Sequence[str], worn: Mesh | None = None) -> Hold:
-    """Keep these parts of a surface, such as the hands of the template body, and what is close around them free of
-    anything else. body: in the mesh's frame (the working box). worn: one closed surface of what the start wears over
-    the mesh; elsewhere than on those parts it stays."""
-    if not parts:
+def hold_regions(mesh: Mesh, body: Body, regions: Sequence[str], worn: Mesh | None = None) -> Hold:
+    """Keep these regions of a surface, such as the hands of the template body, and what is close around them free of
+    anything else. body: in the mesh's frame (the working box). worn: the dressed start, closed, which stays elsewhere
+    within `WORN`."""
+    if not regions:
         return replace(_held(mesh, torch.zeros(CELLS**3)), worn=worn)
     own = mesh.faces.shape == body.faces.shape and torch.equal(mesh.faces.cpu(), body.faces.cpu())
-    hold = _held(mesh, share_of_parts(_grid(), body, parts, REACH))
-    core = _near_arms(body).to(mesh.device) if "hands" in parts else None
+    hold = _held(mesh, share_of_regions(_grid(), body, regions, REACH))
+    core = _near_arms(body).to(mesh.device) if "hands" in regions else None
     return replace(hold, resolution=FINGERS, core=core, shape=body.shape if own else None, worn=worn)
 
 
-def hold_all_but(mesh: Mesh, body: Body, parts: Sequence[str], colors: Float[Tensor, "V 3"] | None = None) -> Hold:
-    """Keep everything of a surface but these parts: what an edit of "top" or "shoes" may change.
+def hold_all_but_labels(mesh: Mesh, labels: Int64[Tensor, " F"], names: Sequence[str]) -> Hold:
+    """Keep everything of a surface but the faces with labels of these parts (`labels.LABELS_OF_PARTS`)."""
+    for name in names:
+        check_choice("part", name, tuple(LABELS_OF_PARTS))
+    free = torch.isin(labels, labels_named([label for name in names for label in LABELS_OF_PARTS[name]]).to(labels))
+    chosen = torch.zeros(mesh.num_vertices, dtype=torch.bool)
+    chosen[mesh.faces[free].cpu()] = True
+    return _held(mesh, 1 - share_near(_grid(), mesh.vertices.detach().cpu(), chosen))
+
+
+def hold_all_but(mesh: Mesh, body: Body, regions: Sequence[str], colors: Float[Tensor, "V 3"] | None = None) -> Hold:
+    """Keep everything of a surface but these regions: what an edit of "top" or "shoes" may change.
 
     colors: sRGB 0..1 of the mesh's vertices, if it is painted. Top and bottom then reach as far as their garments do.
     """
     places = _grid()
-    share = share_of_parts(places, body, parts)
+    share = share_of_regions(places, body, regions)
     if colors is not None:
-        for part in sorted(HANGING.intersection(parts)):
-            own = share_of_parts(mesh.vertices, body, [part]).cpu() >= 0.5
+        for region in sorted(HANGING.intersection(regions)):
+            own = share_of_regions(mesh.vertices, body, [region]).cpu() >= 0.5
             worn = garment_vertices(mesh, colors, own)
             share = torch.maximum(share, share_near(places, mesh.vertices.cpu(), worn))
     return _held(mesh, 1 - share)
@@ -219,7 +236,7 @@ def _held(mesh: Mesh, share: Float[Tensor, " N"]) -> Hold:
 
 
 def edit_settings(settings: GeometrySettings, levels: int, resolution: int, strength: float = 0.5) -> GeometrySettings:
-    """A course for a finished surface under another prompt: at the detail it has, from moderate noise down.
+    """A schedule for a finished surface under another prompt: at the detail it has, from moderate noise down.
 
     levels, resolution: those of the state that is edited. strength: where the noise begins, a fraction of the schedule.
     """

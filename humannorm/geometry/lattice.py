@@ -18,6 +18,17 @@ from torch import Tensor
 
 from humannorm.checks import check_range
 
+__all__ = [
+    "CELL_TETRAHEDRA",
+    "CORNER_OFFSETS",
+    "DIRECTIONS",
+    "Lattice",
+    "addresses_from_keys",
+    "addresses_in_box",
+    "key_offset",
+    "keys_from_addresses",
+]
+
 # Corner c of a cell stands at the offset (bit 0, bit 1, bit 2) of c from the cell's base vertex. An edge leaves a
 # vertex in one of the seven directions 1..7, which is the corner it leads to in the cell of that vertex.
 CORNER_OFFSETS = tuple((c & 1, c >> 1 & 1, c >> 2 & 1) for c in range(8))

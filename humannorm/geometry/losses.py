@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import check_tensor
-from humannorm.geometry.band import BOX, SignedField, evaluate
+from humannorm.geometry.band import SignedField, evaluate
+from humannorm.working_box import BOX
 
 __all__ = ["SdfRecord", "progressive_sdf_loss", "record_sdf"]
 

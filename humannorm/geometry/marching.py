@@ -18,6 +18,8 @@ from humannorm.checks import check_tensor
 from humannorm.geometry.band import Band
 from humannorm.geometry.lattice import CELL_TETRAHEDRA, CORNER_OFFSETS, DIRECTIONS
 
+__all__ = ["interpolate_crossings", "marching_tetrahedra", "marching_topology"]
+
 
 @dataclass(frozen=True, eq=False)
 class Topology:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.cameras import CAMERA_PLANS, sample_cameras, target_cameras
+from humannorm.cameras import sample_cameras, target_cameras
 from humannorm.geometry.band import (
     Band,
     band_at_points,
@@ -32,33 +30,16 @@ from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.state import LOSS_NAMES, GeometryState, held_field, moved_positions, save_state
 from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh, laplacian_smoothness, normal_consistency
-from humannorm.optimisation import GuardedAdamW, OptimiserRun, StageTimes
+from humannorm.optimisation import Callback, GuardedAdamW, OptimiserProgress, OptimiserRun
 from humannorm.rendering.passes import render
 
-__all__ = ["GuideSource", "SculptProgress", "sculpt"]
+__all__ = ["GuideSource", "sculpt"]
 
 # field: evaluation, re-banding, marching; gradient: from the pictures back to the field's parameters.
 STAGES = ("networks", "field", "render", "regularisers", "gradient", "update")
 
 TARGET_SEED = 0  # of the elevations of the cameras that keep targets
 MARGIN = 0.01  # share of a lattice edge that a vertex of the surface keeps from its ends while it is optimised
-
-
-@dataclass(frozen=True, eq=False)
-class SculptProgress:
-    """What the callback sees after every step. Returning False from the callback ends the run there."""
-
-    step: int  # steps done
-    steps: int
-    losses: dict[str, float]  # by `LOSS_NAMES`
-    normal_map: Float[Tensor, "H W 3"]  # first view of the step, 0..1
-    faces: int
-    times: StageTimes
-    rejected: str | None  # why this step's update was not taken
-    seconds_left: float
-
-
-Callback = Callable[[SculptProgress], bool | None]
 
 
 def sculpt(
@@ -82,7 +63,7 @@ def sculpt(
     return _Run(state, prompt, settings, normal, depth, generator).finish(callback, checkpoint)
 
 
-class _Run(OptimiserRun[GeometryState, SculptProgress]):
+class _Run(OptimiserRun[GeometryState]):
     """The moving parts of one call of `sculpt`."""
 
     def __init__(
@@ -99,7 +80,7 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         self.deformation = copy.deepcopy(state.deformation)
         self.device = next(self.field.parameters()).device
         self.active_levels, self.band, self.record = state.active_levels, state.band, state.record
-        self.hold = state.hold
+        self.hold, self.labelled = state.hold, state.labelled
         self._kept_on_band, self._kept_on_record = RememberedHold(state.hold), RememberedHold(state.hold)
         rate = settings.learning_rate(state.step)
         parameters = _named_parameters(self.field, self.deformation)
@@ -112,10 +93,11 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
             stages=STAGES,
             loss_names=LOSS_NAMES,
         )
-        plan = settings.camera_plan or CAMERA_PLANS[settings.plan]
-        self.plan, self.fixed = plan, None
+        self.fixed = None
         if settings.targets is not None:  # the same for every run with these settings
-            self.fixed = target_cameras(plan, settings.targets.views, torch.Generator().manual_seed(TARGET_SEED))
+            self.fixed = target_cameras(
+                settings.plan, settings.targets.views, torch.Generator().manual_seed(TARGET_SEED)
+            )
         count = 0 if self.fixed is None else len(self.fixed)
         self.guides = {"normal": make_guide(normal, prompt, "normal", settings, count)}
         if depth is not None:
@@ -145,6 +127,7 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
             history=self.stacked_history,
             hold=self.hold,
             targets={kind: cache.clone() for kind, cache in self.targets.items()},
+            labelled=self.labelled,
         )
 
     def learned(self, points: Tensor) -> Tensor:
@@ -175,7 +158,7 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         learned = self.learned(record.points[chosen])
         return progressive_sdf_loss(self._kept_on_record.blended(learned, record.points, chosen), record.values[chosen])
 
-    def advance(self) -> SculptProgress:
+    def advance(self) -> OptimiserProgress:
         """One step of the optimiser."""
         settings, step = self.settings, self.step
         self._before = (self.band, self.active_levels, self.record)
@@ -195,12 +178,12 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         for name, guide in wanted.items():
             picture = getattr(passes, name)
             with self.times.measure("networks"):
-                opinion = guide.opinion(picture, view, targets.get(name), self.generator)
-            losses[f"{name}_sds"] = opinion.loss
-            if opinion.targets is not None:
-                targets[name] = opinion.targets
+                guided = guide.gradient(picture, view, targets.get(name), self.generator)
+            losses[f"{name}_sds"] = guided.loss
+            if guided.targets is not None:
+                targets[name] = guided.targets
             pictures.append(picture)
-            gradients.append(opinion.gradient)
+            gradients.append(guided.gradient)
 
         with self.times.measure("regularisers"):
             total = self._regularisers(mesh, losses)
@@ -219,11 +202,13 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
             self.targets.pop(name, None)
         preview = passes.normal if passes.normal is not None else passes.depth
         assert preview is not None
-        return SculptProgress(
+        return OptimiserProgress(
+            stage="sculpt",
             step=self.step,
             steps=settings.steps,
             losses=losses,
-            normal_map=preview[0].detach(),
+            picture=preview[0].detach(),
+            target=None,
             faces=mesh.num_faces,
             times=self.times,
             rejected=rejected,
@@ -264,8 +249,9 @@ class _Run(OptimiserRun[GeometryState, SculptProgress]):
         if self.fixed is not None and lead is not None and isinstance(lead[1], TargetGuide):
             index = lead[1].choose(self.targets.get(lead[0]), self.step, settings.views, self.generator)
             return View(self.step, self.fixed.select(index).to(self.device), index)
-        iteration = self.step * settings.plan_steps / settings.steps
-        return View(self.step, sample_cameras(self.plan, iteration, settings.views, self.generator).to(self.device), [])
+        iteration = settings.plan_iteration(self.step)
+        cameras = sample_cameras(settings.plan, iteration, settings.views, self.generator)
+        return View(self.step, cameras.to(self.device), [])
 
     def _regularisers(self, mesh: Mesh, losses: dict[str, float]) -> Tensor | None:
         """The weighted sum of the terms whose weight is above zero; `losses` gets them unweighted."""

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from humannorm.cameras import CAMERA_PLANS, CameraPlan
+from humannorm.cameras import CAMERA_PLANS
 from humannorm.checks import check_choice, check_range
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.fields import FieldSettings, HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
-from humannorm.geometry.hash_grid import GridLayout
-from humannorm.prompts import MODALITIES, Modality, TextRule
+from humannorm.optimiser_settings import OptimiserSettings
+from humannorm.prompts import MODALITIES, Modality
 from humannorm.schedules import Schedule, constant, ramp, step
 
-__all__ = ["PAPER_DEPARTURES", "PRESETS", "GeometrySettings", "TargetSettings", "preset", "shortened"]
-
-PlanName = Literal["full_body", "half_body", "head_only"]
+__all__ = ["PAPER_DEPARTURES", "PRESETS", "GeometrySettings", "TargetSettings", "preset"]
 
 
 @dataclass(frozen=True)
@@ -45,29 +43,23 @@ class TargetSettings:
         for _, value in self.level.points:
             check_range("targets.level", value, 0.0, 1.0)
 
+    def stretched(self, factor: float) -> TargetSettings:
+        """For a run of `factor` times as many steps."""
+        refresh = max(1, round(self.refresh_every * factor))
+        return replace(self, refresh_every=refresh, level=self.level.scaled_time(factor))
 
-@dataclass(frozen=True)
-class GeometrySettings:
-    """One run of the geometry stage. Schedules are over steps."""
 
-    steps: int
+@dataclass(frozen=True, kw_only=True)
+class GeometrySettings(OptimiserSettings):
+    """One run of the geometry stage."""
+
     learning_rate: Schedule  # of AdamW, for tables and network
-    betas: tuple[float, float]
-    epsilon: float
-    weight_decay: float
-
-    plan: PlanName  # what of the body is shown: cameras of `CAMERA_PLANS`, and texts
-    plan_steps: int  # length of the run that the plan's own schedule is written for
-    text_rule: TextRule  # where the texts name the body part
-    views: int  # cameras per step
-    render_size: int  # pixels; the guide resizes to its own resolution
 
     field: FieldSettings
     fit: FitSettings
     active_levels: Schedule  # of the field: the progressive mask
     resolution: Schedule  # of the lattice
 
-    guidance_scale: float  # classifier-free guidance of both networks, uncond + s * (cond - uncond)
     normal_weight: Schedule  # of the SDS gradient, or of the pull to targets
     depth_weight: Schedule  # likewise; the depth network is let go when it stays 0
     normal_t_range: tuple[float, Schedule]  # of SDS: lower and upper end, fractions of the noise schedule
@@ -81,20 +73,22 @@ class GeometrySettings:
 
     targets: TargetSettings | None = None  # multi-step targets in place of SDS; None: SDS
     normal_text: Modality = "normal"  # of the normal network's prompts; "color": as for plain text-to-image guidance
-    camera_plan: CameraPlan | None = None  # whose cameras are drawn instead, such as a model's own (its card's)
     deformable: bool = False  # move the lattice's vertices too, bounded as in DMTet; [C] does not
     band_rings: int = 1  # lattice rings kept ready around the surface
-    max_gradient_growth: float = 100.0  # a step whose gradient norm exceeds this many running means is rejected
-    max_rejections: int = 8  # steps rejected in a row before the run stops
 
     def __post_init__(self) -> None:
-        check_range("steps", self.steps, 1, 1_000_000)
-        check_choice("plan", self.plan, CAMERA_PLANS)
+        super().__post_init__()
         check_choice("normal_text", self.normal_text, MODALITIES)
-        check_range("views", self.views, 1, 64)
-        check_range("render_size", self.render_size, 16, 4096)
-        check_range("guidance_scale", self.guidance_scale, 0.0, 1000.0)
         check_range("sdf_points", self.sdf_points, 1, 10_000_000)
+
+    def with_steps(self, steps: int) -> GeometrySettings:
+        """As `OptimiserSettings.with_steps`; what is counted in steps is stretched too, and rounded."""
+        factor, recorded = steps / self.steps, self.sdf_record_step
+        return replace(
+            super().with_steps(steps),
+            targets=None if self.targets is None else self.targets.stretched(factor),
+            sdf_record_step=None if recorded is None else round(recorded * factor),
+        )
 
 
 def _published_mask() -> Schedule:
@@ -113,8 +107,8 @@ PAPER = GeometrySettings(
     betas=(0.9, 0.99),
     epsilon=1e-15,
     weight_decay=0.01,  # torch's default, left on
-    plan="full_body",
-    plan_steps=15000,
+    plan=CAMERA_PLANS["full_body"],
+    plan_pace=1.0,
     text_rule="published",
     views=1,
     render_size=512,
@@ -149,33 +143,9 @@ PAPER_DEPARTURES: Mapping[str, str] = {
 }
 
 
-def shortened(settings: GeometrySettings, steps: int) -> GeometrySettings:
-    """The same course in another number of steps: every schedule is stretched or pressed with it."""
-    factor = steps / settings.steps
-    scaled = {
-        name: getattr(settings, name).scaled_time(factor)
-        for name in ("learning_rate", "active_levels", "resolution", "normal_weight", "depth_weight", "sdf_weight")
-    }
-    recorded, targets = settings.sdf_record_step, settings.targets
-    if targets is not None:
-        refresh = max(1, round(targets.refresh_every * factor))
-        targets = replace(targets, refresh_every=refresh, level=targets.level.scaled_time(factor))
-    return replace(
-        settings,
-        **scaled,
-        steps=steps,
-        targets=targets,
-        laplacian_weight=settings.laplacian_weight.scaled_time(factor),
-        normal_consistency_weight=settings.normal_consistency_weight.scaled_time(factor),
-        normal_t_range=(settings.normal_t_range[0], settings.normal_t_range[1].scaled_time(factor)),
-        depth_t_range=(settings.depth_t_range[0], settings.depth_t_range[1].scaled_time(factor)),
-        sdf_record_step=None if recorded is None else round(recorded * factor),
-    )
-
-
-# The published course in a fifth of the steps for SD1.5-class weights on a graphics card (ours, not yet tuned on one):
+# The published run in a fifth of the steps for SD1.5-class weights on a graphics card (ours, not yet tuned on one):
 # four views a step in place of one, and a learning rate that covers the same way.
-STANDARD = replace(shortened(PAPER, 3000), views=4, learning_rate=constant(1e-4), text_rule="paper", sdf_points=20_000)
+STANDARD = replace(PAPER.with_steps(3000), views=4, learning_rate=constant(1e-4), text_rule="paper", sdf_points=20_000)
 
 # The bundled small model on a CPU (ours, tuned by looking at results). Its maps have 128 pixels, so that detail beyond
 # nine levels is noise. By SDS it gave a smooth mannequin whatever the prompt: its single looks say what is mean to all
@@ -187,8 +157,8 @@ QUICK = GeometrySettings(
     betas=(0.9, 0.99),
     epsilon=1e-15,
     weight_decay=0.0,
-    plan="full_body",
-    plan_steps=15000,
+    plan=CAMERA_PLANS["full_body"],
+    plan_pace=15000 / 240,
     text_rule="paper",
     views=4,
     render_size=128,

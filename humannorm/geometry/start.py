@@ -23,14 +23,14 @@ from torch import Tensor
 
 from humannorm.body import Body
 from humannorm.checks import InputError, check_range
-from humannorm.geometry.sign_regions import Holes, Topology, caps_of_holes, is_inside_out, topology_of
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.sign_regions import Holes, Topology, caps_of_holes, is_inside_out, topology_of
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.geometry.labelled import LabelledSurface
 from humannorm.mesh import Mesh, check_mesh, connected_components, face_areas
+from humannorm.working_box import BODY_HEIGHT, REACH, placement_of
 
-__all__ = ["BODY_HEIGHT", "StartMesh", "prepare_start", "sample_surface", "start_height"]
+__all__ = ["StartMesh", "prepare_start", "sample_surface", "start_height"]
 
-BODY_HEIGHT = 1.8  # world units, the height of a standing body in the working box
-REACH = 0.95  # farthest coordinate that a start mesh may take, leaving room for clothes and hair
 SMALLEST_PIECE = 0.02  # of the largest piece's bounding diagonal
 LARGEST_HOLE = 0.2  # area of the cones that close the holes over area of the surface
 LEAST_VOLUME = 1e-4  # volume over (bounding diagonal)^3; a standing body has about 1e-2
@@ -44,6 +44,7 @@ class StartMesh:
     mesh: Mesh
     signed_distance: SignedDistance
     repairs: tuple[str, ...]  # one sentence per rule applied, empty for a good mesh in place
+    labelled: LabelledSurface | None = None  # of a dressed body: the same mesh, and what its faces are
 
 
 def start_height(body: Body | None) -> float:
@@ -119,14 +120,12 @@ def _refuse_sheet(topology: Topology, holes: Holes) -> None:
 
 def _placed(vertices: Tensor, faces: Tensor, height: float, repairs: list[str]) -> Tensor:
     """Rule 7."""
-    used = vertices[faces.flatten()]
-    low, high = used.amin(0), used.amax(0)
-    centre, size = (low + high) / 2, high - low
-    scale = min(height / float(size[1]), 2 * REACH / float(size.max()))
-    if abs(scale - 1) > PLACED or float(centre.abs().max()) > PLACED:
-        repairs.append(f"placed: moved by {[round(-x, 4) for x in centre.tolist()]}, then scaled by {scale:.4g}")
-        vertices = (vertices - centre) * scale
-    return vertices
+    placement = placement_of(vertices[faces.flatten()], height)
+    centre, scale = placement.centre, placement.scale
+    if abs(scale - 1) <= PLACED and max(map(abs, centre)) <= PLACED:
+        return vertices
+    repairs.append(f"placed: moved by {[round(-x, 4) for x in centre]}, then scaled by {scale:.4g}")
+    return placement.to_world(vertices)
 
 
 def sample_surface(mesh: Mesh, count: int, generator: torch.Generator) -> Float[Tensor, "N 3"]:

@@ -13,8 +13,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from humannorm.body import BodyShape
+from humannorm.checks import reading
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.band import (
-    BOX,
     Band,
     SignedField,
     band_at_points,
@@ -32,8 +33,8 @@ from humannorm.geometry.fields import (
     make_field,
 )
 from humannorm.geometry.fitting import FitReport, fit_field
-from humannorm.geometry.hash_grid import GridLayout
 from humannorm.geometry.holding import Hold
+from humannorm.geometry.labelled import LabelledSurface
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.losses import SdfRecord
 from humannorm.geometry.marching import marching_tetrahedra
@@ -41,7 +42,8 @@ from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh
 from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh, connected_components, face_areas, unique_edges
-from humannorm.optimisation import read_state_file, tensors_below, write_state_file
+from humannorm.optimisation import load_optimiser_state, save_optimiser_state, tensors_below
+from humannorm.working_box import BOX
 
 __all__ = ["LOSS_NAMES", "GeometryState", "extract_mesh", "load_state", "save_state", "start_state"]
 
@@ -67,6 +69,8 @@ class GeometryState:
     hold: Hold | None = None  # what the optimiser must not touch
     targets: Mapping[str, TargetCache] = dataclasses.field(default_factory=dict)
     """Multi-step targets of "normal" and "depth", where they are in use."""
+    labelled: LabelledSurface | None = None  # the dressed start, which knows what it is
+    untouched: bool = False  # the surface is still that start
 
     def signed_distance(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
         """The field in the working box at the current levels, negative inside."""
@@ -75,14 +79,23 @@ class GeometryState:
     def edited(self, hold: Hold | None) -> GeometryState:
         """The finished surface as the start of an edit: no step done, nothing remembered, `hold` kept as it is.
 
-        A protection that the surface was made with stays where all may change, and as fine as it was where parts may.
+        A hold that the surface was made with stays where all may change, and as fine as it was where regions may.
         """
         fine = 0 if self.hold is None else self.hold.resolution
         if hold is None:
             hold = self.hold if fine else None
         else:
             hold = dataclasses.replace(hold, resolution=max(fine, hold.resolution))
-        return GeometryState(self.field, self.active_levels, self.band, step=0, deformation=self.deformation, hold=hold)
+        return GeometryState(
+            self.field,
+            self.active_levels,
+            self.band,
+            step=0,
+            deformation=self.deformation,
+            hold=hold,
+            labelled=self.labelled,
+            untouched=self.untouched,
+        )
 
     def moved(self, band: Band) -> Float[Tensor, "V 3"]:
         """Where the band's vertices stand."""
@@ -126,8 +139,15 @@ def start_state(
         box_field(lambda points: field(points, active)),
         settings.band_rings,
     )
+    deformation = _deformation(settings, generator, start.mesh.device)
     return GeometryState(
-        field, active, band, step=0, deformation=_deformation(settings, generator, start.mesh.device)
+        field,
+        active,
+        band,
+        step=0,
+        deformation=deformation,
+        labelled=start.labelled,
+        untouched=start.labelled is not None,
     ), report
 
 
@@ -153,25 +173,29 @@ class ExtractedMesh:
     mesh: Mesh
     pieces: int
     dropped: int
+    labels: Int64[Tensor, " F"] | None = None  # of its faces, where the start was dressed
 
 
 @torch.no_grad()
 def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_piece: float = 0.01) -> ExtractedMesh:
-    """The state's surface, at another lattice resolution if asked for; otherwise as fine as it is, or finer where a
-    protected part needs it.
+    """The state's surface, at another lattice resolution if given; otherwise as fine as it is, or finer where a
+    held region needs it.
 
-    Pieces with less than `smallest_piece` of the largest one's area are left out; a closed surface stays closed.
+    Pieces with less than `smallest_piece` of the largest one's area are left out; a closed surface stays closed. A
+    dressed start that nothing has been done to is its own surface, finer at the face than any lattice.
     """
+    if state.labelled is not None and state.untouched and resolution is None:
+        return ExtractedMesh(state.labelled.mesh, 1, 0, state.labelled.labels)
     band, sdf = settle_band(state.band, state.signed_distance)
-    coarse, protection = band.lattice.resolution, state.hold
-    if protection is not None and not protection.resolution:
-        protection = None
-    if resolution is None and protection is not None:
-        resolution = max(coarse, protection.resolution)
-    if resolution is not None and (protection is not None or resolution != coarse):
+    coarse, hold = band.lattice.resolution, state.hold
+    if hold is not None and not hold.resolution:
+        hold = None
+    if resolution is None and hold is not None:
+        resolution = max(coarse, hold.resolution)
+    if resolution is not None and (hold is not None or resolution != coarse):
         points = crossing_points(band, sdf)
-        if protection is not None:
-            points = torch.cat([points, protection.kept_points()])
+        if hold is not None:
+            points = torch.cat([points, hold.kept_points()])
         band, sdf = band_at_points(Lattice(resolution), points, state.signed_distance)
     vertices, faces = marching_tetrahedra(band, sdf, state.moved(band))
     piece = connected_components(faces, len(vertices))[faces[:, 0]]
@@ -180,9 +204,11 @@ def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_p
     faces = faces[kept[piece]]
     used, compact = torch.unique(faces, return_inverse=True)
     vertices = vertices[used]
-    if protection is not None and band.lattice.resolution > coarse:
-        vertices = _smoothed(vertices, compact, 1 - protection.share_at(vertices))
-    return ExtractedMesh(Mesh(vertices, compact), len(areas), int((~kept).sum()))
+    if hold is not None and band.lattice.resolution > coarse:
+        vertices = _smoothed(vertices, compact, 1 - hold.share_at(vertices))
+    mesh = Mesh(vertices, compact)
+    labels = None if state.labelled is None else state.labelled.labels_of(mesh)
+    return ExtractedMesh(mesh, len(areas), int((~kept).sum()), labels)
 
 
 def _smoothed(
@@ -209,38 +235,43 @@ def save_state(state: GeometryState, path: str | Path, generator: torch.Generato
     generator: its state is kept too, so that a resumed run draws what the unbroken one would have drawn.
     """
     tensors = {f"field.{name}": value for name, value in state.field.state_dict().items()}
-    tensors |= {f"moments.{name}": value for name, value in (state.moments or {}).items()}
     tensors["band.keys"] = state.band.keys
     if state.deformation is not None:
         tensors |= {f"deformation.{name}": value for name, value in state.deformation.state_dict().items()}
     if state.record is not None:
         tensors |= {"record.points": state.record.points, "record.values": state.record.values}
-    if state.history is not None:
-        tensors["history"] = state.history
     if state.hold is not None:
         tensors |= {"hold.share": state.hold.share, "hold.faces": state.hold.mesh.faces}
         tensors["hold.vertices"] = state.hold.mesh.vertices
         if state.hold.core is not None:
             tensors["hold.core"] = state.hold.core
-        if state.hold.worn is not None:
+        if state.hold.worn is not None and not _keeps_outfit(state):
             tensors |= {"hold.worn_vertices": state.hold.worn.vertices, "hold.worn_faces": state.hold.worn.faces}
+    if state.labelled is not None:
+        surface = state.labelled.mesh
+        tensors |= {"labelled.vertices": surface.vertices, "labelled.faces": surface.faces}
+        tensors["labelled.labels"] = state.labelled.labels
     for kind, cache in state.targets.items():
         tensors |= {f"targets.{kind}.{name}": value for name, value in cache.tensors.items()}
-    if generator is not None:
-        tensors["generator"] = generator.get_state()
     numbers = {
-        "format": FORMAT,
         "field": field_settings_to_dict(state.field.settings),
         "active_levels": state.active_levels,
         "resolution": state.band.lattice.resolution,
         "step": state.step,
+        "untouched": state.untouched,
         "deformation": None if state.deformation is None else _deformation_to_dict(state.deformation),
         "gradient_scale": state.gradient_scale,
+        "hold_keeps_outfit": _keeps_outfit(state),
         "hold_resolution": 0 if state.hold is None else state.hold.resolution,
         "hold_shape": None if state.hold is None or state.hold.shape is None else dataclasses.asdict(state.hold.shape),
         "target_prompts": {kind: cache.prompt for kind, cache in state.targets.items()},
     }
-    write_state_file(path, tensors, numbers)
+    save_optimiser_state(path, FORMAT, state, tensors, numbers, generator)
+
+
+def _keeps_outfit(state: GeometryState) -> bool:
+    """Whether what is kept of the outfit is the whole labelled surface, which then is written once."""
+    return state.hold is not None and state.labelled is not None and state.hold.worn is state.labelled.mesh
 
 
 def _deformation_to_dict(deformation: DeformationField) -> dict[str, Any]:
@@ -251,7 +282,12 @@ def load_state(
     path: str | Path, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> GeometryState:
     """Read what `save_state` wrote; the generator is set to where it was, if the file knows."""
-    tensors, numbers = read_state_file(path, "geometry", FORMAT, device)
+    with reading(path, "a geometry state"):
+        return _load_state(path, generator, device)
+
+
+def _load_state(path: str | Path, generator: torch.Generator | None, device: torch.device | str) -> GeometryState:
+    tensors, numbers, carried = load_optimiser_state(path, "geometry", FORMAT, generator, device)
     field = make_field(field_settings_from_dict(numbers["field"]), torch.Generator(device))
     field.load_state_dict(tensors_below("field.", tensors))
     deformation = None
@@ -260,28 +296,26 @@ def load_state(
         deformation = DeformationField(layout, hidden, torch.Generator(device))
         deformation.load_state_dict(tensors_below("deformation.", tensors))
     record = tensors_below("record.", tensors)
-    hold = tensors_below("hold.", tensors)
-    # States from before protections were drawn finer, could be painted or worn do not say these.
+    hold, labelled = tensors_below("hold.", tensors), tensors_below("labelled.", tensors)
+    # States from before holds were drawn finer, could be painted or worn do not say these.
     fineness, shape = numbers.get("hold_resolution", 0), numbers.get("hold_shape")
-    if generator is not None and "generator" in tensors:
-        generator.set_state(tensors["generator"].cpu())
+    outfit = Mesh(labelled["vertices"], labelled["faces"]) if labelled else None
+    worn = outfit if numbers.get("hold_keeps_outfit") else None
+    if "worn_vertices" in hold:
+        worn = Mesh(hold["worn_vertices"], hold["worn_faces"])
     return GeometryState(
         field=field,
         active_levels=numbers["active_levels"],
         band=band_from_keys(Lattice(numbers["resolution"]), tensors["band.keys"]),
-        step=numbers["step"],
         deformation=deformation,
         record=SdfRecord(record["points"], record["values"]) if record else None,
-        moments=tensors_below("moments.", tensors) or None,
-        gradient_scale=numbers["gradient_scale"],
-        history=tensors.get("history"),
         hold=Hold(
             Mesh(hold["vertices"], hold["faces"]),
             hold["share"],
             fineness,
             hold.get("core"),
             None if shape is None else BodyShape(**shape),
-            Mesh(hold["worn_vertices"], hold["worn_faces"]) if "worn_vertices" in hold else None,
+            worn,
         )
         if hold
         else None,
@@ -289,4 +323,7 @@ def load_state(
             kind: TargetCache(prompt, **tensors_below(f"targets.{kind}.", tensors))
             for kind, prompt in numbers.get("target_prompts", {}).items()
         },
+        untouched=numbers.get("untouched", False),
+        labelled=None if outfit is None else LabelledSurface(outfit, labelled["labels"]),
+        **carried,
     )

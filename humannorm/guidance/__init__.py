@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from humannorm.guidance.denoiser import Denoiser
-from humannorm.guidance.diffusers_guide import Autoguidance, DiffusersCondition, DiffusersGuide, to_denoised
+from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersCondition, DiffusersDenoiser, to_denoised
 from humannorm.guidance.distillation import (
     SdsResult,
     multistep_target,
@@ -13,19 +13,23 @@ from humannorm.guidance.distillation import (
     sds_loss,
     sds_weight,
 )
-from humannorm.guidance.stages import PUBLISHED_FOLDERS, StageGuides, find_guides
+from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_images
+from humannorm.guidance.stages import PUBLISHED_FOLDERS, StageGuides, find_guides, load_networks
 
 __all__ = [
+    "GUIDANCE_SCALES",
     "PUBLISHED_FOLDERS",
     "Autoguidance",
     "Denoiser",
     "DiffusersCondition",
-    "DiffusersGuide",
+    "DiffusersDenoiser",
     "SdsResult",
     "StageGuides",
     "find_guides",
+    "load_networks",
     "multistep_target",
     "portions",
+    "sample_images",
     "sds_at_pictures",
     "sds_gradient",
     "sds_loss",

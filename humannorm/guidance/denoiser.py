@@ -13,6 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+__all__ = ["Denoiser"]
+
 
 @runtime_checkable
 class Denoiser(Protocol):
@@ -42,8 +44,8 @@ class Denoiser(Protocol):
         control_scale: float = 1.0,
     ) -> Any:
         """What `denoise` needs beside the latents: one prompt per sample, the classifier-free guidance scale, and for
-        an aligned model the normal maps (0..1, black background) that the samples must follow. Optimisers ask at every
-        step: an engine keeps what is costly about a text."""
+        an aligned model the normal maps (0..1, black background) that the samples must follow. Optimisers call it
+        at every step: an engine caches what is costly about a text."""
 
     def denoise(
         self, x: Float[Tensor, "B C h w"], sigma: Float[Tensor, "B"], condition: Any

@@ -15,6 +15,17 @@ from torch import Tensor
 from humannorm.checks import check_range
 from humannorm.guidance.denoiser import Denoiser
 
+__all__ = [
+    "SdsResult",
+    "multistep_target",
+    "portions",
+    "sds_at_pictures",
+    "sds_gradient",
+    "sds_loss",
+    "sds_weight",
+    "timestep_bounds",
+]
+
 PIXELS_AT_ONCE = 2**18
 """One picture of 512 pixels, for which the graph of SD1.5's encoder takes gigabytes, or sixteen of 128."""
 

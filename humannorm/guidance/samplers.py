@@ -2,19 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.checks import check_choice, check_range
+from humannorm.checks import InputError, check_choice, check_range
 from humannorm.guidance.denoiser import Denoiser
+
+if TYPE_CHECKING:
+    from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
+
+__all__ = ["GUIDANCE_SCALES", "SAMPLERS", "sample_images", "sample_latents"]
 
 SAMPLERS = ("dpm", "ddim")
 GUIDANCE_SCALES = {"normal": 4.0, "depth": 4.0, "color": 2.0}
 """Classifier-free guidance that suits sampling with the bundled model; distillation uses other scales."""
+
+
+@torch.no_grad()
+def sample_images(
+    model: DiffusersDenoiser,
+    prompts: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    guidance_scale: float = GUIDANCE_SCALES["normal"],
+    negative: str = "",
+    control: Float[Tensor, "N H W C"] | None = None,
+    steps: int = 20,
+    sampler: str = "dpm",
+    batch: int = 16,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float[Tensor, "N S S 3"]:
+    """One picture 0..1 of each prompt, on the CPU, at the model's resolution S.
+
+    prompts: as the model hears them; `Prompts.text` names the kind of picture, part and view. seeds: one for each; a
+    picture's noise hangs on its own alone, whatever is drawn beside it. control: normal maps to follow, for a model
+    with a ControlNet. batch: pictures at a time. progress: sees the denoising steps done, and how many there are.
+    """
+    check_range("batch", batch, 1, 10_000)
+    if len(seeds) != len(prompts):
+        raise InputError(f"seeds: expected one for each of {len(prompts)} prompts, got {len(seeds)}")
+    side = model.resolution // model.downscale
+    pictures: list[Tensor] = []
+    firsts = range(0, len(prompts), batch)
+    for number, first in enumerate(firsts):
+        chosen = slice(first, first + batch)
+        noise = [
+            torch.randn((model.channels, side, side), generator=torch.Generator().manual_seed(seed))
+            for seed in seeds[chosen]
+        ]
+        condition = model.condition(
+            prompts[chosen],
+            guidance_scale=guidance_scale,
+            negative=negative,
+            control=None if control is None else control[chosen],
+        )
+
+        def report(step: int, of: int, before: int = number) -> None:
+            if progress is not None:
+                progress(before * of + step, len(firsts) * of)
+
+        latents = sample_latents(
+            model,
+            condition,
+            torch.stack(noise).to(model.device),
+            scheduler_config=model.scheduler_config,
+            steps=steps,
+            sampler=sampler,
+            progress=report,
+        )
+        pictures.append(model.decode(latents).float().cpu())
+    return torch.cat(pictures) if pictures else torch.empty(0, model.resolution, model.resolution, 3)
 
 
 @torch.no_grad()
@@ -30,14 +91,14 @@ def sample_latents(
 ) -> Float[Tensor, "B C h w"]:
     """Clean latents from unit Gaussian noise.
 
-    The schedulers walk in variance preserving coordinates and are told that the network predicts the clean sample,
-    which is what `denoise` gives, whatever the network itself predicts. `scheduler_config` is the model's own.
+    The schedulers walk in variance preserving coordinates and are configured for a network that predicts the clean
+    sample, which is what `denoise` gives, whatever the network itself predicts. `scheduler_config` is the model's own.
     """
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
     check_choice("sampler", sampler, SAMPLERS)
     check_range("steps", steps, 1, 1000)
-    told = {
+    config = {
         **{name: value for name, value in scheduler_config.items() if not name.startswith("_")},
         "prediction_type": "sample",
         "clip_sample": False,
@@ -45,10 +106,10 @@ def sample_latents(
         "timestep_spacing": "trailing",  # starts at the last timestep: the first input is pure noise
     }
     if sampler == "ddim":
-        scheduler = DDIMScheduler.from_config({**told, "set_alpha_to_one": True})
+        scheduler = DDIMScheduler.from_config({**config, "set_alpha_to_one": True})
     else:
         scheduler = DPMSolverMultistepScheduler.from_config(
-            {**told, "algorithm_type": "dpmsolver++", "solver_order": 2}
+            {**config, "algorithm_type": "dpmsolver++", "solver_order": 2}
         )
     scheduler.set_timesteps(steps)
     x = noise
@@ -59,4 +120,14 @@ def sample_latents(
         x = scheduler.step(denoised, timestep, x).prev_sample
         if progress is not None:
             progress(number + 1, len(scheduler.timesteps))
+    check_finite(x)
     return x
+
+
+def check_finite(latents: Float[Tensor, "B C h w"]) -> None:
+    """Raise `InputError` for what would be saved as black pictures."""
+    if not bool(torch.isfinite(latents).all()):
+        raise InputError(
+            "models: expected networks that answer with finite numbers, got NaN or infinite ones; half precision may"
+            " overflow (fp32 or bf16 does not), else the weights or the noise schedule of the folder are broken"
+        )

@@ -1,69 +1,125 @@
-"""Which networks the stages ask: those of one folder that does everything, or the published set of four folders."""
+"""Which networks the stages use: those of one folder that does everything, or the published set of four folders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from humannorm.checks import InputError
+from humannorm.checks import InputError, check_choice
 from humannorm.guidance.denoiser import Denoiser
-from humannorm.guidance.diffusers_guide import DiffusersGuide
-from humannorm.guidance.folders import load_component, model_folder, read_config
+from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
+from humannorm.guidance.folders import find_folders, load_component, model_folder, read_config
+from humannorm.processor import network_dtype, network_precision
 
-__all__ = ["PUBLISHED_FOLDERS", "StageGuides", "find_guides"]
+__all__ = ["KINDS", "PUBLISHED_FOLDERS", "StageGuides", "find_guides", "load_networks"]
 
 NORMAL, DEPTH = "normal-adapted-sd1.5", "depth-adapted-sd1.5"
 ALIGNED, CONTROL = "normal-aligned-sd1.5", "controlnet-normal-sd1.5"
 PUBLISHED_FOLDERS = (NORMAL, DEPTH, ALIGNED, CONTROL)
 """Names of the published weights; a folder that holds them all serves all stages."""
 
-LoadGuide = Callable[[], DiffusersGuide]
+KINDS = ("normal", "depth", "color")
+"""What is drawn; colour pictures follow a normal map."""
+FOLDERS_OF: Mapping[str, tuple[str, ...]] = {"normal": (NORMAL,), "depth": (DEPTH,), "color": (ALIGNED, CONTROL)}
+
+LoadGuide = Callable[[], DiffusersDenoiser]
 
 
 @dataclass(frozen=True)
 class StageGuides:
-    """How to load each stage's network. Nothing is loaded before it is asked for."""
+    """How to load each stage's network. Nothing is loaded before it is needed."""
 
     normal: Denoiser | LoadGuide
     depth: Denoiser | LoadGuide
     aligned: LoadGuide  # with its normal ControlNet
+    precision: str = "fp32"  # of the networks: fp32, bf16 or fp16
 
 
-def find_guides(models: str | Path, device: torch.device, *, sculpt: bool = True, paint: bool = True) -> StageGuides:
+def find_guides(
+    models: str | Path, device: torch.device, *, kinds: Collection[str] = KINDS, precision: str = "auto"
+) -> StageGuides:
     """The networks of "bundled", of one diffusers folder, or of a folder with the published ones.
 
-    Half precision on CUDA. sculpt, paint: which stages will ask, so that a missing folder is told now and not after the
-    first stage; a single folder's one network is loaded once and shared by all.
+    kinds: which will be asked for, so that a missing folder is told now and not after the first stage; a single
+    folder's one network is loaded once and shared by all. precision: see `processor.PRECISIONS`.
     """
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    folder = Path(models)
-    asked = ((NORMAL, DEPTH) if sculpt else ()) + ((ALIGNED, CONTROL) if paint else ())
-    there = [name for name in PUBLISHED_FOLDERS if str(models) != "bundled" and (folder / name).is_dir()]
+    decided = network_precision(precision, device)
+    check_folders(models, kinds)
+    if not published_in(models):
+        guide = _load(models, "color" if "color" in kinds else "normal", device, decided)
+        return StageGuides(guide, guide, lambda: guide, decided)
+
+    def loading(kind: str) -> LoadGuide:
+        return lambda: _load(models, kind, device, decided)
+
+    return StageGuides(loading("normal"), loading("depth"), loading("color"), decided)
+
+
+def load_networks(
+    models: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    kinds: Collection[str] = KINDS,
+    precision: str = "auto",
+    autoguidance: Autoguidance | None = None,
+) -> dict[str, DiffusersDenoiser]:
+    """The networks of `find_guides` for sampling, by what they draw; one and the same where one folder draws all."""
+    check_folders(models, kinds)
+    if published_in(models):
+        return {kind: _load(models, kind, device, precision, autoguidance) for kind in kinds}
+    return dict.fromkeys(
+        kinds, _load(models, "color" if "color" in kinds else "normal", device, precision, autoguidance)
+    )
+
+
+def published_in(models: str | Path) -> dict[str, Path]:
+    """Where the published folders stand in this one; none in a diffusers folder or in the bundled model."""
+    return {} if str(models) == "bundled" else find_folders(Path(models), PUBLISHED_FOLDERS)
+
+
+def check_folders(models: str | Path, kinds: Collection[str]) -> None:
+    """Refuse a folder that cannot draw these kinds, by name of what is missing."""
+    for kind in kinds:
+        check_choice("kind", kind, KINDS)
+    there = published_in(models)
     if not there:
-        if paint:
-            read_config(model_folder(models), "controlnet")
-        guide = DiffusersGuide.load(models, device=device, dtype=dtype, control=paint)
-        return StageGuides(guide, guide, lambda: guide)
-    for name in asked:
+        folder = model_folder(models)
+        if "color" in kinds:
+            read_config(folder, "controlnet")
+        return
+    for name in (name for kind in KINDS if kind in kinds for name in FOLDERS_OF[kind]):
         if name not in there:
-            raise InputError(f"{folder / name}: expected beside {there[0]}, got no such folder")
+            raise InputError(f"{Path(models) / name}: expected beside {next(iter(there))}, got no such folder")
         if name == CONTROL:
-            read_config(folder, name)
+            read_config(there[name].parent, there[name].name)
         else:
-            model_folder(folder / name)
+            model_folder(there[name])
 
-    def load(name: str) -> DiffusersGuide:
-        return DiffusersGuide.load(folder / name, device=device, dtype=dtype)
 
-    def load_aligned() -> DiffusersGuide:
-        import diffusers
+def _load(
+    models: str | Path,
+    kind: str,
+    device: torch.device | str,
+    precision: str,
+    autoguidance: Autoguidance | None = None,
+) -> DiffusersDenoiser:
+    """The network that draws one kind; for colours with its ControlNet."""
+    import diffusers
 
-        guide = load(ALIGNED)
-        control = load_component(folder, CONTROL, diffusers.ControlNetModel, device=device, dtype=dtype)
+    dtype = network_dtype(precision, device)
+    there = published_in(models)
+    if not there:
+        return DiffusersDenoiser.load(
+            models, device=device, dtype=dtype, control=kind == "color", autoguidance=autoguidance
+        )
+    guide = DiffusersDenoiser.load(there[FOLDERS_OF[kind][0]], device=device, dtype=dtype, autoguidance=autoguidance)
+    if kind == "color":
+        place = there[CONTROL]
+        control = load_component(
+            place.parent, place.name, diffusers.ControlNetModel, device=torch.device(device), dtype=dtype
+        )
         guide.controlnet = control.eval().requires_grad_(False)
-        return guide
-
-    return StageGuides(lambda: load(NORMAL), lambda: load(DEPTH), load_aligned)
+    return guide

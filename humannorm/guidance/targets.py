@@ -6,7 +6,7 @@ Each camera keeps its own until it is renewed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from humannorm.guidance.denoiser import Denoiser
 from humannorm.guidance.distillation import multistep_target, sds_weight, timestep_bounds
 
-__all__ = ["Target", "TargetCache", "make_targets", "with_targets"]
+__all__ = ["Target", "TargetCache", "make_targets", "renew_targets", "with_targets"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,3 +116,34 @@ def with_targets(
     copy = TargetCache.empty(prompt, count, size, made.latents[0]) if cache is None else cache.clone()
     copy.put(index, made, step)
     return copy
+
+
+def renew_targets(
+    cache: TargetCache | None,
+    denoiser: Denoiser,
+    pictures: Float[Tensor, "B S S 3"],
+    index: Sequence[int],
+    due: Sequence[int],
+    condition: Callable[[list[int]], Any],
+    *,
+    prompt: str,
+    count: int,
+    step: int,
+    t_range: tuple[float, float],
+    stride: int,
+    generator: torch.Generator,
+) -> tuple[TargetCache | None, bool]:
+    """The cache with new targets at the places of the batch that are `due`, and whether all of them are finite.
+
+    index: of the batch's pictures among the `count` that have a target. condition: of the pictures at these places of
+    the batch. What is not finite is not kept: the step is then to be rejected.
+    """
+    if not due:
+        return cache, True
+    places = list(due)
+    made = make_targets(
+        denoiser, pictures.detach()[places], condition(places), t_range=t_range, stride=stride, generator=generator
+    )
+    if not made.is_finite:
+        return cache, False
+    return with_targets(cache, [index[at] for at in places], made, prompt=prompt, count=count, step=step), True

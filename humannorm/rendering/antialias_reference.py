@@ -22,6 +22,18 @@ from torch import Tensor
 from humannorm.rendering.clipping import pixel_centres
 from humannorm.rendering.fragments import Fragments
 
+__all__ = [
+    "CENTRE_TOLERANCE",
+    "DEPTH_ROUNDING",
+    "DEPTH_SLACK",
+    "antialias",
+    "blend",
+    "crossings_of_lines",
+    "meeting_point",
+    "plane_depth",
+    "seen_from",
+]
+
 CROSSING_TOLERANCE = 1 / 128
 CENTRE_TOLERANCE = 1 / 128
 """Distance in pixels within which snapping may put a silhouette on the other side of a pixel's centre."""

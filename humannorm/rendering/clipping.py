@@ -11,6 +11,18 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64, Shaped
 from torch import Tensor
 
+__all__ = [
+    "GUARD_BAND",
+    "MAX_RESOLUTION",
+    "SUBPIXELS",
+    "ScreenTriangles",
+    "clipped_triangles",
+    "half_size",
+    "inside_clip_volume",
+    "pixel_centres",
+    "project_and_snap",
+]
+
 SUBPIXELS = 256
 """Fixed-point steps per pixel (8 fractional bits, as in graphics hardware)."""
 GUARD_BAND = 2**29

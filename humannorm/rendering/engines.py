@@ -48,7 +48,7 @@ ENGINES: dict[str, Engine] = {
     ),
     "torch": Engine("humannorm.rendering.torch_engine", "torch", "pip install torch"),
 }
-"""Name -> engine. A missing one stays listed and raises its install hint when it is asked for."""
+"""Name -> engine. A missing one stays listed and raises its install hint when it is requested."""
 
 
 def available_engines() -> tuple[str, ...]:

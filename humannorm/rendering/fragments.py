@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
+__all__ = ["Fragments"]
+
 
 @dataclass(frozen=True, eq=False)
 class Fragments:

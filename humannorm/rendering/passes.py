@@ -17,14 +17,18 @@ from torch import Tensor
 
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_choice, check_same_device, check_tensor
+from humannorm.labels import BACKGROUND
 from humannorm.mesh import Mesh, vertex_normals, weld
 from humannorm.rendering.engines import antialias, interpolate, rasterize
 from humannorm.rendering.fragments import Fragments
 from humannorm.rendering.textures import TextureLookup, sample_texture, uv_screen_derivatives
 
-Pass = Literal["normal", "depth", "mask", "color"]
+__all__ = ["PASSES", "ColorField", "Pass", "PassEncoding", "RenderedPasses", "encode_depth", "render"]
+
+Pass = Literal["normal", "depth", "mask", "color", "label"]
 PASSES: tuple[Pass, ...] = ("normal", "depth", "mask", "color")
-CHANNELS: dict[Pass, int] = {"normal": 3, "depth": 1, "mask": 1, "color": 3}
+"""What any mesh can be drawn in; "label" needs labels."""
+CHANNELS: dict[Pass, int] = {"normal": 3, "depth": 1, "mask": 1, "color": 3}  # of `PASSES`
 
 ColorField = Callable[[Tensor], Tensor]
 """Colours in 0..1 [N, 3] of surface points in world space [N, 3]."""
@@ -56,7 +60,7 @@ class PassEncoding:
 
 @dataclass(frozen=True, eq=False)
 class RenderedPasses:
-    """Pictures in 0..1, row 0 on top, antialiased and differentiable; None for a pass that was not asked for."""
+    """Pictures in 0..1, row 0 on top, antialiased and differentiable; None for a pass that was not requested."""
 
     normal: Float[Tensor, "B H W 3"] | None = None
     """Camera-space normals, OpenGL axes (x right, y up, z toward the viewer), (n + 1) / 2."""
@@ -66,6 +70,8 @@ class RenderedPasses:
     """Coverage: 1 inside, 0 outside."""
     color: Float[Tensor, "B H W 3"] | None = None
     """Unlit surface colour over the background."""
+    label: Int64[Tensor, "B H W"] | None = None
+    """Numbers of `humannorm.labels`: of the face that each pixel's centre sees, 0 behind; nearest, never blended."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,22 +95,29 @@ def render(
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     encoding: PassEncoding = PassEncoding(),
     engine: str = "auto",
+    labels: Int64[Tensor, " F"] | None = None,
 ) -> RenderedPasses:
     """Render `mesh` from every camera, each view in its own camera's axes.
 
-    resolution: (height, width) in pixels. passes: any of "normal", "depth", "mask", "color"; only those are computed.
-    field: colours of surface points, field(points [N, 3]) -> [N, 3] in 0..1, asked at the covered pixels only. Without
-        it the color pass takes the mesh's texture, else its vertex colours.
+    resolution: (height, width) in pixels. passes: any of "normal", "depth", "mask", "color" and "label"; only those are
+        computed.
+    field: colours of surface points, field(points [N, 3]) -> [N, 3] in 0..1, evaluated at covered pixels. Without it
+        the color pass takes the mesh's texture, else its vertex colours.
     background: RGB behind the color pass, white as published.
-    engine: rasteriser, see `humannorm.rendering.available_engines`.
+    engine: rasteriser, see `humannorm.rendering.available_engines`. labels: of the faces, for the label pass.
 
     Gradients flow to vertices (through shading, perspective and silhouettes), normals, colours, texture and field.
     The published renderer turned only the first view of a batch into camera space; here each is turned by its camera.
     """
     _check_request(mesh, cameras, resolution, passes, field, background)
+    _check_labels(mesh, passes, labels)
     height, width = resolution
     clip = cameras.clip_from_world(mesh.vertices, aspect=width / height)
     fragments = rasterize(clip, mesh.faces, resolution, engine=engine)
+    seen = None if labels is None or "label" not in passes else _seen_labels(fragments, labels)
+    passes = [name for name in passes if name != "label"]
+    if not passes:
+        return RenderedPasses(label=seen)
     pixels = _covered_pixels(fragments)
     # Split vertices are no outline: without welding, antialiasing would blend across the seams inside the surface.
     split = mesh.uvs is not None or mesh.normals is not None
@@ -138,7 +151,20 @@ def render(
         depth=pictures["depth"].expand(-1, -1, -1, 3) if "depth" in pictures else None,
         mask=pictures["mask"][..., 0] if "mask" in pictures else None,
         color=pictures.get("color"),
+        label=seen,
     )
+
+
+def _seen_labels(fragments: Fragments, labels: Int64[Tensor, " F"]) -> Int64[Tensor, "B H W"]:
+    triangle = fragments.triangle.long()
+    return torch.where(triangle >= 0, labels[triangle.clamp_min(0)], BACKGROUND)
+
+
+def _check_labels(mesh: Mesh, passes: Sequence[Pass], labels: Tensor | None) -> None:
+    if labels is not None:
+        check_tensor("labels", labels, f"{mesh.num_faces}", dtype="int")
+    elif "label" in passes:
+        raise InputError("passes: label needs labels of the mesh's faces, got none")
 
 
 def encode_normals(
@@ -282,7 +308,7 @@ def _check_request(
     if isinstance(passes, str) or not passes:
         raise InputError(f"passes: expected a sequence with at least one of {', '.join(PASSES)}, got {passes!r}")
     for name in passes:
-        check_choice("passes", name, PASSES)
+        check_choice("passes", name, (*PASSES, "label"))
     sides = resolution if isinstance(resolution, Sequence) else ()
     if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
         raise InputError(f"resolution: expected (height, width), two positive integers, got {resolution!r}")

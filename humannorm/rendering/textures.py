@@ -16,6 +16,8 @@ from torch import Tensor
 
 from humannorm.checks import InputError, check_choice, check_same_device, check_tensor
 
+__all__ = ["TextureLookup", "mip_level", "sample_texture", "uv_screen_derivatives"]
+
 TextureLookup = Literal["bilinear", "mip"]
 TEXTURE_LOOKUPS: tuple[TextureLookup, ...] = ("bilinear", "mip")
 

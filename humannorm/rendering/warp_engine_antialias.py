@@ -17,6 +17,18 @@ from humannorm.rendering.antialias_reference import DEPTH_ROUNDING, DEPTH_SLACK
 from humannorm.rendering.warp_engine_raster import centre_x, centre_y, shifted
 from humannorm.warp_runtime import wp
 
+__all__ = [
+    "blend",
+    "blend_gradient",
+    "facing",
+    "fan_sums",
+    "find_crossings",
+    "link_edges",
+    "list_candidates",
+    "sum_shares",
+    "visible",
+]
+
 wp.set_module_options({"enable_backward": False, "fuse_fp": False})
 
 CENTRE_TOLERANCE = wp.constant(wp.float64(CENTRE_TOLERANCE_VALUE))

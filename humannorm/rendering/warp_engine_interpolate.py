@@ -10,6 +10,8 @@ from typing import Any
 
 from humannorm.warp_runtime import wp
 
+__all__ = ["INTERPOLATE", "INTERPOLATE_GRADIENT", "interpolate"]
+
 wp.set_module_options({"enable_backward": False})
 
 

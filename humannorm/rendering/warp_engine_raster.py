@@ -13,6 +13,8 @@ from __future__ import annotations
 from humannorm.rendering.clipping import GUARD_BAND, SUBPIXELS
 from humannorm.warp_runtime import wp
 
+__all__ = ["barycentric_gradient", "centre_x", "centre_y", "draw", "draw_rows", "project", "resolve", "shifted"]
+
 wp.set_module_options({"enable_backward": False, "fuse_fp": False})
 
 OUTSIDE = wp.constant(-(2**31) + 1)

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .fitting import BodyFit, BodyFitSettings, fit_body
-    from .human import RiggedHuman, rig_human
-    from .relaxation import RelaxationSettings, relaxed_skin
-    from .transfer import TransferSettings, transfer_weights
+    from humannorm.rigging.fitting import BodyFit, BodyFitSettings, fit_body
+    from humannorm.rigging.human import RiggedHuman, rig_human
+    from humannorm.rigging.relaxation import RelaxationSettings, relaxed_skin
+    from humannorm.rigging.transfer import TransferSettings, transfer_weights
 
 # Name -> module, imported on first use: the transfer needs scipy, which importing the library must not cost.
 _HOMES = {

@@ -11,14 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.body.skin import JointMotion, Skin
+from humannorm.body.skin_binding import JointMotion, SkinBinding
 from humannorm.cameras import Cameras, orbit
 from humannorm.export.showing import film_views, write_film
-from humannorm.geometry.pictures import shaded_views
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh import Mesh
-
-from .human import RiggedHuman
+from humannorm.rendering.shaded import shaded_views
+from humannorm.rigging.human import RiggedHuman
 
 __all__ = ["Film", "film_motion", "joint_colors", "save_motion", "view_as_made"]
 
@@ -48,7 +47,7 @@ def film_motion(
 ) -> Film:
     """A clip from three quarters. Colours are the mesh's own where it has any, else it is matt grey.
 
-    tell: is told the frames done and those in all.
+    tell: called with the frames done and those in all.
     """
     placed, numbers = _placed_frames(human, motion)
     view = _camera(SIDES[0])
@@ -72,7 +71,7 @@ def save_motion(film: Path, sheet: Path, human: RiggedHuman, motion: JointMotion
     save_png(sheet, contact_sheet(tiles, labels, columns=SHEET_FRAMES))
 
 
-def joint_colors(skin: Skin) -> Float[Tensor, "V 3"]:
+def joint_colors(skin: SkinBinding) -> Float[Tensor, "V 3"]:
     """A colour for every vertex: its joints' hues in the shares of their weights."""
     hues = [colorsys.hsv_to_rgb((joint * GOLDEN) % 1, 0.7, 0.95) for joint in range(len(skin.joint_names))]
     colors: Tensor = (torch.tensor(hues)[skin.weight_joints] * skin.weights[..., None]).sum(1)

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from humannorm.body import Body, BodyShape, load_body
 from humannorm.body.body import shaped_points
+from humannorm.body.linear_blend_skinning import linear_blend_skinning
 from humannorm.body.shape import ANCHORS
 from humannorm.body.skeleton import axis_angle_to_matrix, forward_kinematics, local_rotations
-from humannorm.body.skinning import linear_blend_skinning
 from humannorm.checks import InputError, check_range
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, check_mesh, face_normals
 
 __all__ = ["BodyFit", "BodyFitSettings", "fit_body"]
@@ -65,7 +65,7 @@ def fit_body(
 ) -> BodyFit:
     """The body inside of a human. `start`: shape and pose as far as known (default: the neutral adult's A-pose).
 
-    tell: is told the share of the steps that is done, and may end the work by an exception.
+    tell: called with the share of the steps that is done, and may end the work by an exception.
 
     A start whose bounding box is about the mesh's is taken to be in place; else it is scaled to the mesh's height with
     its box on the mesh's.

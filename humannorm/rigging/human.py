@@ -14,16 +14,23 @@ from humannorm.body import Body, named_pose
 from humannorm.body.clips import Clip, clip_transforms, still
 from humannorm.body.rigs import Rig, load_rig
 from humannorm.body.skeleton import local_rotations
-from humannorm.body.skin import JointMotion, Skin
-from humannorm.mesh import Mesh
-
-from .fitting import BodyFit, BodyFitSettings, fit_body
-from .relaxation import RelaxationSettings, relaxed_skin
-from .transfer import TransferSettings, transfer_weights
+from humannorm.body.skin_binding import JointMotion, SkinBinding
+from humannorm.checks import InputError
+from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
+from humannorm.rigging.fitting import BodyFit, BodyFitSettings, fit_body
+from humannorm.rigging.relaxation import RelaxationSettings, relaxed_skin
+from humannorm.rigging.transfer import TransferSettings, transfer_weights
 
 __all__ = ["RiggedHuman", "near_folds", "rig_human"]
 
 FITTING = 0.6  # about the fit's share of the work
+
+
+# What a standing human looks like, in shares of the height, for dresses, packs and outstretched arms alike.
+MOST_WIDE = 1.5
+FLATTEST = 0.05
+HEAD = 0.06  # the part of the height that is certainly head, or hat
+WIDEST_HEAD = 0.85  # of the whole width
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +40,7 @@ class RiggedHuman:
     mesh: Mesh
     fit: BodyFit
     rig: Rig
-    skin: Skin
+    skin: SkinBinding
 
     @property
     def body(self) -> Body:
@@ -64,6 +71,15 @@ class RiggedHuman:
         """The surface in one frame of a clip."""
         return self.frames(self.motion(clip), [frame])[0]
 
+    def bound_in(self, pose: str) -> RiggedHuman:
+        """The same human with a named pose as its bind pose, such as the t-pose that engines retarget from."""
+        rotations = named_pose(pose)
+        mesh = self.posed(still(pose, rotations, self.body))
+        body = self.body.posed(rotations, pose)
+        skin = dataclasses.replace(self.skin, joints=self.rig.heads(body))
+        mesh = mesh.replace(normals=welded_vertex_normals(mesh.vertices, mesh.faces))
+        return RiggedHuman(mesh, dataclasses.replace(self.fit, body=body), self.rig, skin)
+
 
 def rig_human(
     mesh: Mesh,
@@ -78,12 +94,14 @@ def rig_human(
     """Give a human a skeleton and skin weights.
 
     mesh: any humanoid, +Y up, facing +Z, any unit. rig: one of `RIGS`. start: the body it grew from, see `fit_body`.
-    tell: is told how much of the work is done, 0..1, and may end it by an exception.
+    tell: called with how much of the work is done, 0..1, and may end it by an exception.
     """
     skeleton = load_rig(rig)
+    check_mesh(mesh)
+    _check_outline(mesh)
     found = fit_body(mesh, start, fit, None if tell is None else lambda share: tell(FITTING * share))
     weight_joints, weights = transfer_weights(mesh, found.body, skeleton, transfer)
-    skin = Skin(skeleton.joint_names, skeleton.parents, skeleton.heads(found.body), weight_joints, weights)
+    skin = SkinBinding(skeleton.joint_names, skeleton.parents, skeleton.heads(found.body), weight_joints, weights)
     human = RiggedHuman(mesh, found, skeleton, skin)
     skin = _relaxed(human, relaxation or RelaxationSettings())
     if tell is not None:
@@ -91,7 +109,25 @@ def rig_human(
     return dataclasses.replace(human, skin=skin)
 
 
-def _relaxed(human: RiggedHuman, settings: RelaxationSettings) -> Skin:
+def _check_outline(mesh: Mesh) -> None:
+    """Refuse what cannot be a standing human by its box and its top, before the long work."""
+    used = mesh.vertices[mesh.faces.flatten()].detach()
+    wide, tall, deep = (used.amax(0) - used.amin(0)).tolist()
+    if not (MOST_WIDE * tall >= wide and FLATTEST * tall <= deep <= tall):
+        raise InputError(
+            f"mesh: expected a standing human, +Y up and facing +Z, got one {wide:.3g} wide, {tall:.3g} tall and"
+            f" {deep:.3g} deep"
+        )
+    top = used[used[:, 1] > float(used[:, 1].max()) - HEAD * tall]
+    crown = float(top[:, 0].max() - top[:, 0].min())
+    if crown > WIDEST_HEAD * wide:
+        raise InputError(
+            f"mesh: expected a standing human, +Y up and facing +Z, got one whose top is {crown / wide:.0%} as wide as"
+            " the whole"
+        )
+
+
+def _relaxed(human: RiggedHuman, settings: RelaxationSettings) -> SkinBinding:
     """The human's skin, smoothed where the settings' poses would tear it."""
     body = human.body
     clips = [still(pose, named_pose(pose), body) for pose in settings.poses]

@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float, Int64
 from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
-from humannorm.body.skin import Skin
-from humannorm.body.skinning import limit_influences
+from humannorm.body.linear_blend_skinning import limit_influences
+from humannorm.body.skin_binding import SkinBinding
 from humannorm.checks import check_range
 from humannorm.mesh import Mesh, unique_edges, weld
 
@@ -45,11 +45,11 @@ class RelaxationSettings:
 
 def relaxed_skin(
     mesh: Mesh,
-    skin: Skin,
+    skin: SkinBinding,
     frames: Sequence[Float[Tensor, "J 4 4"]],
     folds: Bool[Tensor, " V"],
     settings: RelaxationSettings,
-) -> Skin:
+) -> SkinBinding:
     """The skin with weights that stretch no edge beyond the limit in any frame, as far as the rounds allow.
 
     frames: matrices that carry the bind pose into poses. folds: vertices whose edges may stretch. Vertices at one place
@@ -79,7 +79,11 @@ def relaxed_skin(
 
 
 def _stretch(
-    skin: Skin, vertices: Tensor, edges: Int64[Tensor, "E 2"], length: Float[Tensor, " E"], frames: Sequence[Tensor]
+    skin: SkinBinding,
+    vertices: Tensor,
+    edges: Int64[Tensor, "E 2"],
+    length: Float[Tensor, " E"],
+    frames: Sequence[Tensor],
 ) -> Float[Tensor, " E"]:
     """The most that any of the frames stretches each edge."""
     used, ends = torch.unique(edges, return_inverse=True)
@@ -111,7 +115,7 @@ def _around(torn: Int64[Tensor, "T 2"], average: csr_array, rings: int) -> Bool[
     return torch.from_numpy(marked > 0)
 
 
-def _smoothed(skin: Skin, average: csr_array, rows: Int64[Tensor, " R"], sweeps: int) -> Skin:
+def _smoothed(skin: SkinBinding, average: csr_array, rows: Int64[Tensor, " R"], sweeps: int) -> SkinBinding:
     """The skin with the weights of some vertices averaged with their neighbours', as often as there are sweeps."""
     chosen = average[rows.numpy()]
     needed = np.unique(np.concatenate([chosen.indices, rows.numpy()]))

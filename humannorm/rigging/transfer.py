@@ -18,13 +18,13 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from humannorm.body import Body
+from humannorm.body.linear_blend_skinning import limit_influences
 from humannorm.body.rigs import Rig
-from humannorm.body.skinning import limit_influences
 from humannorm.export.flattening import Flattening
 from humannorm.export.topology import Array
 from humannorm.mesh import Mesh, face_normals, vertex_normals, weld
 
-__all__ = ["TransferSettings", "transfer_weights"]
+__all__ = ["TransferSettings", "smoothed_weights", "transfer_weights"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def transfer_weights(
     copied, distance = _copied_weights(vertices, vertex_normals(vertices, faces), body, rig, settings)
     trust = (1 + (distance / height / settings.trusted) ** 2) ** -2
     trust = np.maximum(trust, settings.least_trust)
-    dense = _smoothed(copied, trust, vertices.numpy(), faces.numpy(), settings.smoothing * height)
+    dense = smoothed_weights(copied, trust, vertices.numpy(), faces.numpy(), settings.smoothing * height)
     joints, weights = limit_influences(torch.from_numpy(dense).float())
     return joints[inverse], weights[inverse]
 
@@ -109,7 +109,7 @@ def _barycentric(points: Float[Tensor, "N 3"], corners: Float[Tensor, "N 3 3"]) 
     return inside / inside.sum(1, keepdim=True)
 
 
-def _smoothed(copied: Array, trust: Array, vertices: Array, faces: Array, length: float) -> Array:
+def smoothed_weights(copied: Array, trust: Array, vertices: Array, faces: Array, length: float) -> Array:
     """The weights w that make the sum over the surface of trust |w - copied|^2 + length^2 |grad w|^2 least.
 
     Linear finite elements with bounded positive cotangents, so that weights stay in 0..1 and keep their sum.

@@ -2,7 +2,7 @@
 
 Both are unlit and the same from every side: a colour in 0..1 for each surface point. A field draws itself into the
 pictures of its mesh, so that the optimiser knows nothing of its kind. Two more blend: what is learned with the painted
-skin of a protected template, and what an edit learns with what it leaves as it was.
+skin of a held template, and what an edit learns with what it leaves as it was.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_range, check_tensor
-from humannorm.geometry.hash_grid import FEATURES, Engine, GridLayout, HashGridEncoding
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.fields.hash_grid import Engine, GridLayout
+from humannorm.fields.hash_network import HashNetwork
 from humannorm.geometry.holding import share_at
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import Pass, RenderedPasses, render
 from humannorm.rendering.textures import sample_texture
+from humannorm.texture.template_skin import TemplateSkin
 
 __all__ = [
     "ColorField",
@@ -40,9 +42,7 @@ __all__ = [
     "make_color_field",
 ]
 
-SKIN_REACH = 0.025  # world units from a template at which a surface no longer wears its skin
-SKIN_FADE = 0.015  # ... over which it loses it
-CHUNK = 1 << 18  # points at a time, where all of a surface is asked
+CHUNK = 1 << 18  # points at a time, where all of a surface is evaluated
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class UvColorSettings:
 
 @dataclass(frozen=True)
 class TemplateColorSettings:
-    """Learned colours, and over them the painted skin of a template where it is protected."""
+    """Learned colours, and over them the painted skin of a template where it is held."""
 
     learned: HashColorSettings | UvColorSettings
     vertices: int  # of the template, those on seams once for each side
@@ -76,7 +76,7 @@ class TemplateColorSettings:
 
 @dataclass(frozen=True)
 class HeldColorSettings:
-    """An edit by parts: what is learned, what is kept, and the grid that says where."""
+    """An edit by regions: what is learned, what is kept, and the grid that says where."""
 
     learned: HashColorSettings | UvColorSettings
     kept: ColorFieldSettings
@@ -101,7 +101,7 @@ class ColorField(nn.Module):
         return torch.cat([self(part) for part in points.split(CHUNK)]) if len(points) else torch.zeros_like(points)
 
     def pictures(self, mesh: Mesh, cameras: Cameras, size: int, passes: Sequence[Pass] = ("color",)) -> RenderedPasses:
-        """Square pictures of the mesh with this field as its colour, on white; asked at visible points only."""
+        """Square pictures of the mesh with this field as its colour, on white; evaluated at visible points only."""
         return render(mesh, cameras, (size, size), passes, field=self)
 
     def fast_parameters(self) -> list[nn.Parameter]:
@@ -109,21 +109,16 @@ class ColorField(nn.Module):
         raise NotImplementedError
 
 
-class HashColorField(ColorField):
+class HashColorField(HashNetwork, ColorField):
     """c(x) = sigmoid(W2 relu(W1 encode(x))), the published texture (reference section 3 of the paper's code)."""
 
     def __init__(self, settings: HashColorSettings, generator: torch.Generator, engine: Engine = "warp") -> None:
-        super().__init__()
+        super().__init__(settings.layout, settings.hidden, 3, generator, engine=engine)
         self.settings: HashColorSettings = settings
-        self.encoding = HashGridEncoding(settings.layout, generator, engine)
-        self.hidden = _linear(FEATURES * settings.layout.levels, settings.hidden, generator)
-        self.output = _linear(settings.hidden, 3, generator)
 
     def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         check_tensor("points", points, "N 3")
-        features = self.encoding((points + 1.0) / 2.0)
-        colors: Tensor = torch.sigmoid(self.output(torch.relu(self.hidden(features))))
-        return colors
+        return torch.sigmoid(self.network(points))
 
     def fast_parameters(self) -> list[nn.Parameter]:
         return list(self.encoding.tables)
@@ -163,17 +158,17 @@ class UvColorField(ColorField):
 
 
 class TemplateColorField(ColorField):
-    """c(x) = (1 - a) l(x) + a p(x): learned colours l, and on a protected template's surface its own painted skin p.
+    """c(x) = (1 - a) l(x) + a p(x): learned colours l, and on a held template's surface its own painted skin p.
 
     a is the picture's opacity at the closest place of the template, fading with the distance from it and to where
-    nothing is protected. Where a is 1 no gradient reaches the colours.
+    nothing is held. Where a is 1 no gradient reaches the colours.
     """
 
     vertices: Float[Tensor, "V 3"]
     faces: Int64[Tensor, "F 3"]
     uvs: Float[Tensor, "V 2"]
     picture: UInt8[Tensor, "S S 4"]  # sRGB and opacity, row 0 at the top
-    share: Float[Tensor, "Z Y X"]  # how far places are protected, at the vertices of a regular grid over the box
+    share: Float[Tensor, "Z Y X"]  # how far places are held, at the vertices of a regular grid over the box
 
     def __init__(self, settings: TemplateColorSettings, learned: ColorField, device: torch.device | str) -> None:
         super().__init__()
@@ -184,7 +179,7 @@ class TemplateColorField(ColorField):
         self.register_buffer("uvs", torch.zeros(settings.vertices, 2, device=device))
         self.register_buffer("picture", torch.zeros(settings.size, settings.size, 4, dtype=torch.uint8, device=device))
         self.register_buffer("share", torch.zeros((settings.cells,) * 3, device=device))
-        self._distance: SignedDistance | None = None
+        self._worn: TemplateSkin | None = None  # once all is in place
 
     @staticmethod
     def over(
@@ -217,14 +212,11 @@ class TemplateColorField(ColorField):
 
     def _skin(self, points: Tensor) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
         """Colour and opacity of the template at its places closest to the points."""
-        if self._distance is None:
-            self._distance = SignedDistance(self.vertices, self.faces, inside_out="flip")
-        closest = self._distance.closest(points)
-        corners = self.uvs[self.faces[closest.face.long()]]
-        uv = (corners * closest.barycentric.to(corners)[..., None]).sum(1)
-        found = sample_texture(self.picture.to(points) / 255.0, uv[None, None])[0, 0]
-        away = (closest.point - points).norm(dim=1)
-        return found[:, :3], found[:, 3] * ((SKIN_REACH - away) / SKIN_FADE).clamp(0, 1)
+        if self._worn is None:
+            picture = self.picture.to(points) / 255.0
+            template = Mesh(self.vertices, self.faces, uvs=self.uvs, texture=picture[..., :3])
+            self._worn = TemplateSkin(template, picture[..., 3])
+        return self._worn(points)
 
     def fast_parameters(self) -> list[nn.Parameter]:
         return self.learned.fast_parameters()
@@ -250,13 +242,6 @@ class HeldColorField(ColorField):
 
     def fast_parameters(self) -> list[nn.Parameter]:
         return self.learned.fast_parameters()
-
-
-def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A layer without bias, Xavier-uniform as tiny-cuda-nn starts it."""
-    layer = nn.Linear(inputs, outputs, bias=False, device=generator.device)
-    nn.init.xavier_uniform_(layer.weight, generator=generator)
-    return layer
 
 
 def make_color_field(settings: ColorFieldSettings, mesh: Mesh, generator: torch.Generator) -> ColorField:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.cameras import CAMERA_PLANS, Cameras, sample_cameras
+from humannorm.cameras import Cameras, sample_cameras
 from humannorm.guidance import Denoiser, portions, sds_at_pictures
-from humannorm.guidance.targets import TargetCache, make_targets, with_targets
-from humannorm.optimisation import GuardedAdamW, OptimiserRun, StageTimes
+from humannorm.guidance.targets import TargetCache, renew_targets
+from humannorm.optimisation import Callback, GuardedAdamW, OptimiserProgress, OptimiserRun
 from humannorm.prompts import Prompts
 from humannorm.texture.fields import ColorField
 from humannorm.texture.fine import fine_loss
@@ -23,28 +20,10 @@ from humannorm.texture.saturation import mean_chroma
 from humannorm.texture.settings import TextureSettings
 from humannorm.texture.state import LOSS_NAMES, TextureState, copy_field, save_state
 
-__all__ = ["PaintProgress", "color_prompts", "paint"]
+__all__ = ["color_prompts", "paint"]
 
 # networks: perceptual features too; render: the field at visible points too; gradient: back to the field's parameters.
 STAGES = ("networks", "render", "gradient", "update")
-
-
-@dataclass(frozen=True, eq=False)
-class PaintProgress:
-    """What the callback sees after every step. Returning False from the callback ends the run there."""
-
-    step: int  # steps done
-    steps: int
-    stage: str  # "coarse" or "fine"
-    losses: dict[str, float]  # by `LOSS_NAMES`
-    picture: Float[Tensor, "H W 3"]  # first view of the step, 0..1
-    target: Float[Tensor, "H W 3"] | None  # of that view, in fine steps
-    times: StageTimes
-    rejected: str | None  # why this step's update was not taken
-    seconds_left: float
-
-
-Callback = Callable[[PaintProgress], bool | None]
 
 
 def paint(
@@ -63,7 +42,7 @@ def paint(
 
     guide: the normal-aligned model with its ControlNet. perceptual: see `make_perceptual`. generator: a CPU generator,
     the source of every draw. checkpoint: a file that is kept up to date, see `save_state`. Targets of another prompt or
-    size than asked for are made anew.
+    size than requested are made anew.
 
     The callback's False ends the run after its step, with the checkpoint written. An exception (KeyboardInterrupt, the
     host's interruption) leaves at once; the checkpoint is then of the last whole step. In both cases a run resumed from
@@ -74,12 +53,11 @@ def paint(
 
 
 def color_prompts(prompt: str, settings: TextureSettings, negative: str = "") -> Prompts:
-    """The texts for the colour model. A model's own camera plan frames whole bodies, as the full-body plan does."""
-    plan = settings.plan.name if settings.plan.name in CAMERA_PLANS else "full_body"
-    return Prompts(prompt, "color", plan=plan, rule=settings.text_rule, negative=negative)
+    """The texts for the colour model."""
+    return Prompts(prompt, "color", plan=settings.text_plan, rule=settings.text_rule, negative=negative)
 
 
-class _Run(OptimiserRun[TextureState, PaintProgress]):
+class _Run(OptimiserRun[TextureState]):
     """The moving parts of one call of `paint`."""
 
     def __init__(
@@ -125,9 +103,10 @@ class _Run(OptimiserRun[TextureState, PaintProgress]):
             moments=self.optimizer.moments(),
             gradient_scale=self.optimizer.scale,
             history=self.stacked_history,
+            plan=self.settings.plan,
         )
 
-    def advance(self) -> PaintProgress:
+    def advance(self) -> OptimiserProgress:
         """One step of the optimiser. What it changes, it changes at its end."""
         coarse = self.step < self.settings.coarse_steps
         losses = dict.fromkeys(LOSS_NAMES, 0.0)
@@ -154,13 +133,14 @@ class _Run(OptimiserRun[TextureState, PaintProgress]):
             self.optimizer.scale = 0.0  # the fine loss has a scale of its own
         with self.completing(losses) as rejected:
             self.targets = targets
-        return PaintProgress(
+        return OptimiserProgress(
             step=self.step,
             steps=self.settings.steps,
             stage="coarse" if coarse else "fine",
             losses=losses,
             picture=picture[0].detach(),
             target=target,
+            faces=self.start.mesh.num_faces,
             times=self.times,
             rejected=rejected,
             seconds_left=self.seconds_left,
@@ -168,7 +148,7 @@ class _Run(OptimiserRun[TextureState, PaintProgress]):
 
     def _coarse_cameras(self) -> Cameras:
         settings = self.settings
-        iteration = self.step * settings.plan_pace
+        iteration = settings.plan_iteration(self.step)
         return sample_cameras(settings.plan, iteration, settings.views, self.generator).to(self.device)
 
     def _chosen_targets(self) -> list[int]:
@@ -199,32 +179,28 @@ class _Run(OptimiserRun[TextureState, PaintProgress]):
 
     def _fine_gradient(
         self, picture: Tensor, normal: Tensor, cameras: Cameras, index: list[int], losses: dict[str, float]
-    ) -> tuple[Tensor, Tensor, TargetCache | None]:
+    ) -> tuple[Tensor, Tensor | None, TargetCache | None]:
         """Equation 10 at the pictures, the first target's image, and the targets with those made that were due."""
         settings = self.settings
         (low, high), fine_step = settings.fine_t_range, self.step - settings.coarse_steps
         due = self.step % settings.refresh_every == 0
-        targets = self.targets
-        missing = [place for place, at in enumerate(index) if due or targets is None or int(targets.step[at]) < 0]
-        if missing:
-            made = make_targets(
-                self.guide,
-                picture.detach()[missing],
-                self._condition(normal[missing], cameras.select(missing)),
-                t_range=(low(fine_step), high(fine_step)),
-                stride=settings.target_stride,
-                generator=self.generator,
-            )
-            if not made.is_finite:
-                return torch.full_like(picture, torch.nan), made.images[0], targets  # not kept; the step is rejected
-            targets = with_targets(
-                targets,
-                [index[place] for place in missing],
-                made,
-                prompt=self.prompts.prompt,
-                count=len(self.start.cameras),
-                step=self.step,
-            )
+        old = self.targets
+        targets, is_finite = renew_targets(
+            old,
+            self.guide,
+            picture,
+            index,
+            [place for place, at in enumerate(index) if due or old is None or int(old.step[at]) < 0],
+            lambda places: self._condition(normal[places], cameras.select(places)),
+            prompt=self.prompts.prompt,
+            count=len(self.start.cameras),
+            step=self.step,
+            t_range=(low(fine_step), high(fine_step)),
+            stride=settings.target_stride,
+            generator=self.generator,
+        )
+        if not is_finite:
+            return torch.full_like(picture, torch.nan), None, targets
         assert targets is not None
         gradient = torch.zeros_like(picture)
         for at in portions(len(picture), self.guide):

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from humannorm.cameras import TEXTURE_CAMERA_PLANS, CameraPlan
+from humannorm.cameras import TEXTURE_CAMERA_PLANS
 from humannorm.checks import check_choice, check_range
-from humannorm.geometry.hash_grid import GridLayout
-from humannorm.prompts import TextRule
+from humannorm.fields.hash_grid import GridLayout
+from humannorm.optimiser_settings import OptimiserSettings
 from humannorm.schedules import Schedule, constant, ramp
 from humannorm.texture.fields import ColorFieldSettings, HashColorSettings
 
@@ -22,38 +22,26 @@ __all__ = [
     "PRESETS",
     "FineLoss",
     "TextureSettings",
-    "coarse_part",
+    "coarse_only",
     "edit_settings",
-    "fine_part",
+    "fine_only",
     "preset",
-    "shortened",
 ]
 
 FineLoss = Literal["published", "paper"]
 FINE_LOSSES: tuple[FineLoss, ...] = ("published", "paper")
 
 
-@dataclass(frozen=True)
-class TextureSettings:
-    """One run of the texture stage: coarse steps (equation 9), then fine ones (equation 10)."""
+@dataclass(frozen=True, kw_only=True)
+class TextureSettings(OptimiserSettings):
+    """One run of the texture stage: coarse steps (equation 9), then fine ones (equation 10). `steps` counts both."""
 
     coarse_steps: int
-    steps: int  # coarse and fine together
     encoding_rate: float  # AdamW's learning rate of hash table or texels
     network_rate: float  # AdamW's learning rate of the small network
-    betas: tuple[float, float]
-    epsilon: float
-    weight_decay: float
-
-    plan: CameraPlan  # whose cameras are drawn in the coarse steps
-    plan_pace: float  # iterations of the plan's own schedule per step
-    text_rule: TextRule  # where the texts name the body part
-    views: int  # cameras per step
-    render_size: int  # pixels; the guide resizes to its own resolution
 
     field: ColorFieldSettings
 
-    guidance_scale: float  # classifier-free guidance, uncond + s * (cond - uncond)
     control_scale: float  # of the normal ControlNet's residuals
     coarse_t_range: tuple[float, Schedule]  # lower and upper end, fractions of the noise schedule
 
@@ -65,15 +53,9 @@ class TextureSettings:
     fidelity_weight: float  # of the pixels' L1 ("published") or of the latents' squares ("paper")
     perceptual_weight: float  # lambda_p
 
-    max_gradient_growth: float = 100.0  # a step whose gradient norm exceeds this many running means is rejected
-    max_rejections: int = 8  # steps rejected in a row before the run stops
-
     def __post_init__(self) -> None:
-        check_range("steps", self.steps, 1, 1_000_000)
+        super().__post_init__()
         check_range("coarse_steps", self.coarse_steps, 0, self.steps)
-        check_range("views", self.views, 1, 64)
-        check_range("render_size", self.render_size, 16, 4096)
-        check_range("guidance_scale", self.guidance_scale, 0.0, 1000.0)
         check_range("control_scale", self.control_scale, 0.0, 10.0)
         check_choice("fine_loss", self.fine_loss, FINE_LOSSES)
         check_range("fine_views", self.fine_views, 1, 10_000)
@@ -85,6 +67,14 @@ class TextureSettings:
         check_range("refresh_every", self.refresh_every, 1, 1_000_000)
         for name in ("fidelity_weight", "perceptual_weight"):
             check_range(name, getattr(self, name), 0.0, 1e6)
+
+    def with_steps(self, steps: int) -> TextureSettings:
+        """As `OptimiserSettings.with_steps`; the coarse steps keep their share, and a run of two stages both."""
+        coarse = round(self.coarse_steps * steps / self.steps)
+        if self.coarse_steps and steps > 1:
+            coarse = max(coarse, 1)
+        whole = OptimiserSettings.with_steps(replace(self, coarse_steps=0), steps)
+        return replace(whole, coarse_steps=coarse)
 
 
 # The published configuration to the letter, [C] throughout, but for `PAPER_DEPARTURES`.
@@ -126,7 +116,7 @@ PAPER_DEPARTURES: Mapping[str, str] = {
     "bad gradients": "a step with NaN or exploding gradients is rejected; the published code set NaN to zero",
 }
 
-# The published course in a fifth of the steps for SD1.5-class weights on a graphics card (ours, not yet tuned on one):
+# The published run in a fifth of the steps for SD1.5-class weights on a graphics card (ours, not yet tuned on one):
 # four coarse views a step in place of one, half the targets, parts named in the texts as the weights were trained.
 STANDARD = replace(PAPER, coarse_steps=400, steps=2000, views=4, plan_pace=5.0, text_rule="paper", fine_views=60)
 
@@ -156,7 +146,7 @@ QUICK = TextureSettings(
     target_stride=90,
     refresh_every=4,
     fidelity_weight=1.0,
-    perceptual_weight=0.0,  # for time: it asks the encoder at every step
+    perceptual_weight=0.0,  # for time: it runs the encoder at every step
 )
 
 PRESETS: Mapping[str, TextureSettings] = {"paper": PAPER, "standard": STANDARD, "quick": QUICK}
@@ -168,30 +158,13 @@ def preset(name: str) -> TextureSettings:
     return PRESETS[name]
 
 
-def shortened(settings: TextureSettings, steps: int) -> TextureSettings:
-    """The same course in another number of steps: coarse part and schedules are stretched or pressed with it."""
-    factor = steps / settings.steps
-    low, high = settings.coarse_t_range
-    coarse = round(settings.coarse_steps * factor)
-    if settings.coarse_steps and steps > 1:
-        coarse = max(coarse, 1)  # a course of two stages keeps both
-    return replace(
-        settings,
-        steps=steps,
-        coarse_steps=coarse,
-        plan_pace=settings.plan_pace / factor,
-        coarse_t_range=(low, high.scaled_time(factor)),
-        fine_t_range=(settings.fine_t_range[0].scaled_time(factor), settings.fine_t_range[1].scaled_time(factor)),
-    )
-
-
-def fine_part(settings: TextureSettings) -> TextureSettings:
-    """The course's fine steps alone, for a field that has its colours already."""
+def fine_only(settings: TextureSettings) -> TextureSettings:
+    """The run's fine steps alone, for a field that has its colours already."""
     return replace(settings, coarse_steps=0, steps=settings.steps - settings.coarse_steps)
 
 
 def edit_settings(settings: TextureSettings, strength: float = 0.5) -> TextureSettings:
-    """A course for a finished painting under another prompt: coarse steps from moderate noise down.
+    """A schedule for a finished painting under another prompt: coarse steps from moderate noise down.
 
     strength: where the noise begins, a fraction of the schedule.
     """
@@ -200,6 +173,6 @@ def edit_settings(settings: TextureSettings, strength: float = 0.5) -> TextureSe
     return replace(settings, coarse_t_range=(low, constant(strength)))
 
 
-def coarse_part(settings: TextureSettings) -> TextureSettings:
-    """The course's coarse steps alone; going on with the whole course gives what one unbroken run gives."""
+def coarse_only(settings: TextureSettings) -> TextureSettings:
+    """The run's coarse steps alone; going on with the whole run gives what one unbroken run gives."""
     return replace(settings, steps=settings.coarse_steps)

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.cameras import Cameras, target_cameras
-from humannorm.checks import InputError
+from humannorm.cameras import TEXTURE_CAMERA_PLANS, CameraPlan, Cameras, target_cameras
+from humannorm.checks import InputError, reading
 from humannorm.geometry.holding import Hold
 from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh
-from humannorm.optimisation import read_state_file, tensors_below, write_state_file
+from humannorm.optimisation import load_optimiser_state, save_optimiser_state, tensors_below
 from humannorm.texture.fields import (
     ColorField,
     ColorFieldSettings,
@@ -28,8 +28,8 @@ from humannorm.texture.fields import (
     color_settings_to_dict,
     make_color_field,
 )
-from humannorm.texture.placing import Placement, place
 from humannorm.texture.settings import TextureSettings
+from humannorm.working_box import Placement, place
 
 __all__ = ["LOSS_NAMES", "TextureState", "copy_field", "load_state", "save_state", "start_state"]
 
@@ -52,6 +52,7 @@ class TextureState:
     moments: dict[str, Tensor] | None = None  # of AdamW: `<parameter>.<moment>`; None before the first step
     gradient_scale: float = 0.0  # running mean of the gradient norm, 0 before the first step of a stage
     history: Float[Tensor, "S L"] | None = None  # of every step so far, columns `LOSS_NAMES`
+    plan: CameraPlan = TEXTURE_CAMERA_PLANS["full_body"]  # whose cameras paint: what none of them sees is filled in
 
     def on(self, mesh: Mesh) -> TextureState:
         """The same colours on another surface, in any frame: no step done, nothing remembered."""
@@ -60,7 +61,7 @@ class TextureState:
             surface = self.mesh
         elif _has_texels(self.field.settings):
             raise InputError("texture: expected colours in space (a hash field), got a texture of another mesh")
-        return TextureState(surface, placement, copy_field(self.field, surface), self.cameras)
+        return TextureState(surface, placement, copy_field(self.field, surface), self.cameras, plan=self.plan)
 
     def edited(self, hold: Hold | None) -> TextureState:
         """The finished painting as the start of an edit: no step done, nothing remembered, `hold` kept in its colours.
@@ -77,7 +78,7 @@ class TextureState:
             assert isinstance(kept, TemplateColorField)
             kept.learned.load_state_dict(field.state_dict())
             field = kept
-        return TextureState(self.mesh, self.placement, field, self.cameras)
+        return TextureState(self.mesh, self.placement, field, self.cameras, plan=self.plan)
 
 
 def _placed(mesh: Mesh) -> tuple[Mesh, Placement]:
@@ -85,7 +86,7 @@ def _placed(mesh: Mesh) -> tuple[Mesh, Placement]:
 
 
 def _learned(field: ColorField) -> ColorField:
-    """What the last course led: the field beneath a template's skin and what an edit held."""
+    """What the last run led: the field beneath a template's skin and what an edit held."""
     return field.learned if isinstance(field, HeldColorField | TemplateColorField) else field
 
 
@@ -110,7 +111,7 @@ def start_state(mesh: Mesh, settings: TextureSettings, generator: torch.Generato
     placed, placement = _placed(mesh)
     field = make_color_field(settings.field, placed, generator)
     cameras = target_cameras(settings.plan, settings.fine_views, generator)
-    return TextureState(placed, placement, field, cameras.to(placed.device))
+    return TextureState(placed, placement, field, cameras.to(placed.device), plan=settings.plan)
 
 
 def copy_field(field: ColorField, mesh: Mesh) -> ColorField:
@@ -127,32 +128,32 @@ def save_state(state: TextureState, path: str | Path, generator: torch.Generator
     generator: its state is kept too, so that a resumed run draws what the unbroken one would have drawn.
     """
     tensors = {f"field.{name}": value for name, value in state.field.state_dict().items()}
-    tensors |= {f"moments.{name}": value for name, value in (state.moments or {}).items()}
     tensors |= {f"mesh.{name}": value for name in _MESH_PARTS if (value := getattr(state.mesh, name)) is not None}
     tensors |= {f"cameras.{name}": getattr(state.cameras, name) for name in _CAMERA_PARTS}
     if state.targets is not None:
         tensors |= {f"targets.{name}": value for name, value in state.targets.tensors.items()}
-    if state.history is not None:
-        tensors["history"] = state.history
-    if generator is not None:
-        tensors["generator"] = generator.get_state()
     numbers = {
-        "format": FORMAT,
         "field": color_settings_to_dict(state.field.settings),
         "placement": dataclasses.asdict(state.placement),
         "cameras": {"part": state.cameras.part, "near": state.cameras.near, "far": state.cameras.far},
         "step": state.step,
         "prompt": None if state.targets is None else state.targets.prompt,
         "gradient_scale": state.gradient_scale,
+        "plan": state.plan.to_dict(),
     }
-    write_state_file(path, tensors, numbers)
+    save_optimiser_state(path, FORMAT, state, tensors, numbers, generator)
 
 
 def load_state(
     path: str | Path, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> TextureState:
     """Read what `save_state` wrote; the generator is set to where it was, if the file knows."""
-    tensors, numbers = read_state_file(path, "texture", FORMAT, device)
+    with reading(path, "a texture state"):
+        return _load_state(path, generator, device)
+
+
+def _load_state(path: str | Path, generator: torch.Generator | None, device: torch.device | str) -> TextureState:
+    tensors, numbers, carried = load_optimiser_state(path, "texture", FORMAT, generator, device)
     mesh = Mesh(**tensors_below("mesh.", tensors))
     field = make_color_field(color_settings_from_dict(numbers["field"]), mesh, torch.Generator(device))
     field.load_state_dict(tensors_below("field.", tensors))
@@ -161,17 +162,14 @@ def load_state(
         **tensors_below("cameras.", tensors), part=tuple(named["part"]), near=named["near"], far=named["far"]
     )
     targets = tensors_below("targets.", tensors)
-    if generator is not None and "generator" in tensors:
-        generator.set_state(tensors["generator"].cpu())
+    if "plan" in numbers:  # not in older files
+        carried["plan"] = CameraPlan.from_dict(numbers["plan"])
     placement = numbers["placement"]
     return TextureState(
         mesh=mesh,
         placement=Placement(tuple(placement["centre"]), placement["scale"]),
         field=field,
         cameras=cameras,
-        step=numbers["step"],
         targets=TargetCache(prompt=numbers["prompt"], **targets) if targets else None,
-        moments=tensors_below("moments.", tensors) or None,
-        gradient_scale=numbers["gradient_scale"],
-        history=tensors.get("history"),
+        **carried,
     )

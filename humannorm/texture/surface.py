@@ -13,9 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from humannorm.cameras import CameraPlan
 from humannorm.checks import check_same_device, check_tensor
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, unique_edges, weld
 from humannorm.texture.fields import ColorField
 from humannorm.texture.state import TextureState
@@ -68,15 +67,15 @@ class SurfaceColors:
 
 
 @torch.no_grad()
-def surface_colors(state: TextureState, plan: CameraPlan, size: int = 512) -> SurfaceColors:
-    """The colours of a texture state, filled in where no camera of the plan sees the surface."""
-    seen = visible_vertices(state.mesh, plan_cameras(plan), size)
+def surface_colors(state: TextureState, size: int = 512) -> SurfaceColors:
+    """The colours of a texture state, filled in where no camera of its plan sees the surface."""
+    seen = visible_vertices(state.mesh, plan_cameras(state.plan), size)
     colors = state.field.at(state.mesh.vertices)
     return SurfaceColors(state.mesh, state.field, seen, fill_unseen(state.mesh, colors, seen))
 
 
 def user_field(state: TextureState, colors: SurfaceColors) -> Callable[[Tensor], Tensor]:
-    """The colours as a field over the user's own frame, which `painted_mesh` is in: what `export_mesh` asks."""
+    """The colours as a field over the user's own frame, which `painted_mesh` is in: what `export_mesh` reads."""
     return lambda points: colors(state.placement.to_world(points))
 
 

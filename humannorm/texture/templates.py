@@ -1,14 +1,36 @@
-"""Protected parts of a template body in their own skin: painted faces and hands beside what a network paints."""
+"""Held regions of a template body in their own skin: painted faces and hands beside what a network paints."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+
+from jaxtyping import Float
+from torch import Tensor
 
 from humannorm.geometry.holding import Hold, template_in_skin
 from humannorm.texture.fields import TemplateColorField
 from humannorm.texture.state import TextureState
+from humannorm.texture.template_skin import TemplateSkin
 
-__all__ = ["with_painted_template"]
+__all__ = ["held_skin", "with_painted_template"]
+
+
+def held_skin(hold: Hold | None, tone: str) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+    """What the sculpting held of a template body, in that body's skin: colours at points and how far they stay.
+
+    tone: one of `SKIN_TONES`. None where nothing was held, or something else than a template body.
+    """
+    found = None if hold is None else template_in_skin(hold, tone)
+    if hold is None or found is None:
+        return None
+    skin = TemplateSkin(*found)
+
+    def held(points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
+        colors, opacity = skin(points)
+        return colors, opacity * hold.share_at(points)
+
+    return held
 
 
 def with_painted_template(state: TextureState, hold: Hold | None, tone: str) -> TextureState:

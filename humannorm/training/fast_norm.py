@@ -42,7 +42,9 @@ class _GroupNorm(torch.autograd.Function):
     ) -> Float[Tensor, "B C H W"]:  # fmt: skip
         ctx.sizes = (*values.shape[:2], values.shape[2] * values.shape[3], groups)
         with torch.autocast("cpu", enabled=False):
-            out, mean, inverse = torch.native_group_norm(values, weight.float(), bias.float(), *ctx.sizes, eps)
+            out, mean, inverse = torch.native_group_norm(  # type: ignore[call-arg]
+                values, weight.float(), bias.float(), *ctx.sizes, eps
+            )
         ctx.save_for_backward(values, weight, mean, inverse)
         return out
 

@@ -26,10 +26,10 @@ def join_datasets(sources: Sequence[Path], folder: Path) -> int:
     """
     if not sources:
         raise InputError("sources: expected at least one dataset, got none")
-    told = [read_description(source) for source in sources]
+    descriptions = [read_description(source) for source in sources]
     sizes = [_size(source) for source in sources]
-    for source, description, size in zip(sources, told, sizes, strict=True):
-        if description["camera_plan"] != told[0]["camera_plan"]:
+    for source, description, size in zip(sources, descriptions, sizes, strict=True):
+        if description["camera_plan"] != descriptions[0]["camera_plan"]:
             raise InputError(f"{source}: expected the camera plan of {sources[0]}, got another")
         if size != sizes[0]:
             raise InputError(f"{source}: expected pictures of {sizes[0]} pixels as in {sources[0]}, got {size}")
@@ -46,7 +46,7 @@ def join_datasets(sources: Sequence[Path], folder: Path) -> int:
                 _link(source / f"{kind}_{name}.npy", folder / f"{kind}_{number:05d}.npy")
             _write_lines(lines, folder / f"shots_{number:05d}.jsonl", index)
             number += 1
-    joined = {"source": "joined", "settings": told, "camera_plan": told[0]["camera_plan"]}
+    joined = {"source": "joined", "settings": descriptions, "camera_plan": descriptions[0]["camera_plan"]}
     (folder / "dataset.json").write_text(json.dumps(joined, indent=2) + "\n", encoding="utf-8")
     return count_shots(folder)
 

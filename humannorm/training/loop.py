@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from humannorm.checks import InputError, check_choice
+from humannorm.processor import has_native_bf16
 from humannorm.training.config import LoopConfig
 from humannorm.training.ema import Ema
 from humannorm.training.fast_norm import speed_up_norms
@@ -67,7 +68,7 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
     if not trained:
         raise InputError("task: expected parameters that require a gradient, got none")
     optimizer = build_optimizer(task, config)
-    task.to(accelerator.device, memory_format=torch.channels_last)
+    task.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if accelerator.device.type == "cpu":
         speed_up_norms(task)
     ema = Ema(task, config.ema_decay)
@@ -166,9 +167,10 @@ def autocast_precision(precision: str, device: str) -> str:
     """What "auto" means where the training runs: bf16 if the GPU or the CPU has instructions for it, else "no"."""
     if precision != "auto":
         return precision
-    if device != "cpu" and torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "no"
+    used = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if has_native_bf16(used):
+        return "bf16"
+    return "fp16" if used == "cuda" else "no"
 
 
 def step_generator(seed: int, step: int, stream: int) -> torch.Generator:

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+__all__ = ["ADAM_RMS", "Muon", "hidden_matrices", "orthogonalised"]
+
 ADAM_RMS = 0.2
 """Root mean square of an AdamW step before the learning rate, as measured by Liu et al. (section 2.2)."""
 

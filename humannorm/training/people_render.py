@@ -18,6 +18,8 @@ from torch import Tensor
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_range, check_tensor
 
+__all__ = ["Material", "Pictures", "Surface", "TextureSet", "draw_pictures", "smooth_normals"]
+
 SUPERSAMPLING = 2
 MIP_LEVELS = 6
 BUMP_STRENGTH = 1.6

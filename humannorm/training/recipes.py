@@ -21,7 +21,7 @@ import torch
 
 from humannorm.cameras import CameraPlan
 from humannorm.checks import InputError, check_choice, check_range
-from humannorm.guidance.diffusers_guide import Autoguidance, DiffusersGuide
+from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
 from humannorm.guidance.folders import load_component, load_tokenizer, model_folder, read_config
 from humannorm.models import write_card
 from humannorm.training.attributes import AttributeTask
@@ -249,7 +249,7 @@ def train_small(
     shards, held_out = Shards(data), Shards(data, split="held_out")
     begun = None
     if start is not None:
-        begun = DiffusersGuide.load(start, dtype=torch.float32, control=True, autoguidance=Autoguidance())
+        begun = DiffusersDenoiser.load(start, dtype=torch.float32, control=True, autoguidance=Autoguidance())
     grows = begun is not None and begun.channels < config.vae.latent_channels
     with _seeded(config.vae_loop.seed):
         if begun is not None and grows:
@@ -330,12 +330,17 @@ def encode(
 
     state = PartialState(cpu=device == "cpu")
     vae.to(state.device)
-    half = autocast_precision("auto", device) == "bf16"
-    with torch.autocast(state.device.type, torch.bfloat16, enabled=half):
+    with _native_half(device):
         workers = {"worker": state.process_index, "workers": state.num_processes}
         encode_shards(vae, data, cache, kinds=kinds, size=size, minutes=minutes, **workers)
     vae.to("cpu")
     state.wait_for_everyone()
+
+
+def _native_half(device: str) -> torch.autocast:
+    """bf16 where the device computes it natively."""
+    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    return torch.autocast(kind, torch.bfloat16, enabled=autocast_precision("auto", device) == "bf16")
 
 
 def downscale(vae: Any) -> int:
@@ -345,7 +350,7 @@ def downscale(vae: Any) -> int:
 
 def export_half(folder: str | Path, out: str | Path, plan: CameraPlan, *, weak_unet: Any) -> Path:
     """Write a trained small model as it is bundled: float16 safetensors in diffusers layout, and its card."""
-    guide = DiffusersGuide.load(folder, dtype=torch.float16, control=True)
+    guide = DiffusersDenoiser.load(folder, dtype=torch.float16, control=True)
     guide.weak_unet = torch.nn.Module.to(weak_unet, dtype=torch.float16)  # diffusers' own `to` warns of casts
     out = Path(out)
     save_folder(
@@ -371,7 +376,7 @@ def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _grow(guide: DiffusersGuide, channels: int) -> None:
+def _grow(guide: DiffusersDenoiser, channels: int) -> None:
     """More latent channels for all networks of a small model, in place; it still draws what it drew."""
     guide.vae = with_detail(guide.vae, channels)
     guide.unet, guide.controlnet = with_latents(guide.unet, channels), with_latents(guide.controlnet, channels)
@@ -384,7 +389,8 @@ def _normalised(out: Path, shards: Shards, kept: int) -> Any:
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(out / "vae" / "model").eval()
-    mean, std = latent_statistics(vae, shards)
+    with _native_half("cpu"):
+        mean, std = latent_statistics(vae, shards)
     mean[:kept], std[:kept] = 0.0, 1.0 / vae.config.scaling_factor
     normalise_latents(vae, mean, std)
     return vae

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import CameraPlan, sample_cameras
-from humannorm.checks import InputError, check_choice, check_range
+from humannorm.checks import InputError, check_choice, check_range, reading
 from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
 from humannorm.mesh_io import load_mesh
 from humannorm.training.dataset import (
@@ -33,8 +33,8 @@ from humannorm.training.dataset import (
     split_of,
     write_shards,
 )
-from humannorm.training.people import BODY_HEIGHT
 from humannorm.training.people_render import Material, Surface, TextureSet
+from humannorm.working_box import BODY_HEIGHT
 
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
 PLAIN_GREY = 0.7
@@ -81,18 +81,22 @@ def find_scans(folder: Path) -> list[Scan]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in MESH_SUFFIXES)
     if not paths:
         raise InputError(f"{folder}: expected meshes ({', '.join(MESH_SUFFIXES)}), found none")
-    listed = _read_captions(folder / "captions.json")
+    with reading(folder / "captions.json", "captions by file name"):
+        listed = _read_captions(folder / "captions.json")
     scans, missing = [], []
     for path in paths:
         entry = listed.get(path.name)
         beside = path.with_suffix(".txt")
         if entry is None and beside.is_file():
-            entry = beside.read_text(encoding="utf-8")
+            with reading(beside, "a caption as UTF-8 text"):
+                entry = beside.read_text(encoding="utf-8-sig")
         caption = str(entry.get("caption", "") if isinstance(entry, dict) else entry or "").strip()
-        front = entry.get("front") if isinstance(entry, dict) else None
+        with reading(folder / "captions.json", f"degrees for the front of {path.name}"):
+            front = entry.get("front") if isinstance(entry, dict) else None
+            front = None if front is None else float(front)
         if not caption:
             missing.append(path.name)
-        scans.append(Scan(path, " ".join(caption.split()), None if front is None else float(front)))
+        scans.append(Scan(path, " ".join(caption.split()), front))
     if missing:
         raise InputError(f"{folder}: expected a caption for each mesh, found none for {', '.join(missing)}")
     return scans

@@ -20,8 +20,10 @@ from torch import Tensor
 
 from humannorm.checks import InputError, check_choice
 
+__all__ = ["HEAD_SHARE", "KINDS", "Shards", "at_size", "head_corner", "uppermost"]
+
 KINDS = ("normal", "depth", "color")
-"""What a network can be asked for: camera-space normals, inverse depth, colour."""
+"""What a network can draw: camera-space normals, inverse depth, colour."""
 
 CUT_PARTS = ("head",)
 """Parts that half-size pictures show at their own scale, cut out, since shrunk faces would have no features left."""

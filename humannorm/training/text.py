@@ -18,6 +18,17 @@ from humannorm.prompts import MODALITY_SUFFIXES, PART_SUFFIXES, VIEW_SUFFIXES
 from humannorm.training.captions import training_caption
 from humannorm.training.config import TextConfig
 
+__all__ = [
+    "MOVING_POSES",
+    "OTHER_POSE",
+    "build_text_encoder",
+    "draw_prompt",
+    "fixed_prompt",
+    "tokenize",
+    "train_tokenizer",
+    "with_any_pose",
+]
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 END_OF_WORD = "</w>"
 

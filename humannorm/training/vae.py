@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.checks import check_range
 from humannorm.images import contact_sheet, from_network, save_png, to_network
 from humannorm.training.config import VaeConfig
 from humannorm.training.detail import DetailEncoder
@@ -41,25 +40,6 @@ def build_vae(config: VaeConfig, resolution: int) -> Any:
         sample_size=resolution,
         scaling_factor=config.scaling_factor,
     )
-
-
-def deepened(vae: Any, layers_per_block: int) -> Any:
-    """A copy of the VAE with more ResNet blocks a level, which add nothing yet: same latents, same pictures.
-
-    The new blocks' second convolutions are zero. Trained with `decoder_only`, a finished model's decoder gets deeper
-    while the latents that its denoisers have learnt stay. (diffusers gives encoder and decoder one depth.)
-    """
-    from diffusers import AutoencoderKL
-
-    check_range("layers_per_block", layers_per_block, vae.config.layers_per_block, 8)
-    deeper = AutoencoderKL.from_config({**vae.config, "layers_per_block": layers_per_block})
-    state = vae.state_dict()
-    new = [name for name in deeper.load_state_dict(state, strict=False).missing_keys if ".conv2." in name]
-    parameters = dict(deeper.named_parameters())
-    with torch.no_grad():
-        for name in new:
-            parameters[name].zero_()
-    return deeper.to(vae.device, vae.dtype)
 
 
 class VaeTask(Task):
@@ -227,7 +207,7 @@ def psnr_inside(
 
 @torch.no_grad()
 def latent_statistics(
-    vae: Any, shards: Shards, *, samples: int = 600, seed: int = 0
+    vae: Any, shards: Shards, *, samples: int = 240, seed: int = 0
 ) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:
     """Mean and standard deviation of each latent channel over the silhouettes of all kinds."""
     generator = torch.Generator().manual_seed(seed)

@@ -12,6 +12,22 @@ from typing import Any
 
 from humannorm.warp_runtime import wp
 
+__all__ = [
+    "AMBIENT",
+    "DIFFUSE",
+    "EMPTY",
+    "LIGHT",
+    "Materials",
+    "Surface",
+    "add_face_normals",
+    "draw",
+    "launch",
+    "normalize_all",
+    "project",
+    "shade",
+    "texel",
+]
+
 wp.set_module_options({"enable_backward": False})
 
 DEPTH_STEPS = wp.constant(16777216.0)  # depth steps per world unit in the z-buffer's keys
@@ -30,7 +46,7 @@ class Surface:
 
     positions: wp.array(dtype=wp.vec3)
     normals: wp.array(dtype=wp.vec3)
-    colors: wp.array(dtype=wp.vec3)  # per vertex, read where a material asks for it
+    colors: wp.array(dtype=wp.vec3)  # per vertex, read where a material needs it
     faces: wp.array(dtype=wp.vec3i)
     uvs: wp.array(dtype=wp.vec2)
     uv_faces: wp.array(dtype=wp.vec3i)

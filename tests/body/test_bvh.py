@@ -105,7 +105,7 @@ def test_wrong_frame_up_axis_or_skeleton():
     motion = parse_bvh(FILE)
     with pytest.raises(InputError, match="frame: expected 0 to 1, got 2"):
         rotations_for(motion, ("hips",), frame=2)
-    with pytest.raises(InputError, match="up: expected one of y, z, got 'x'"):
-        parse_bvh(FILE, up="x")
+    with pytest.raises(InputError, match="up: expected one of y, z, x, -y, -z, -x, got 'w'"):
+        parse_bvh(FILE, up="w")
     with pytest.raises(InputError, match="motion: expected joints such as 'tail', got hips, knee, spine"):
         rotations_for(motion, ("tail",))

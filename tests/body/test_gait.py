@@ -9,8 +9,8 @@ from torch import Tensor
 from humannorm.body import Body, BodyShape, load_body
 from humannorm.body.clips import Clip, clip_transforms, still
 from humannorm.body.gait import GAITS, make_gait
+from humannorm.body.linear_blend_skinning import linear_blend_skinning
 from humannorm.body.skeleton import transform_points
-from humannorm.body.skinning import linear_blend_skinning
 from humannorm.checks import InputError
 
 SHAPES = {

@@ -8,9 +8,18 @@ import torch
 from humannorm.body import Body, load_body, named_pose
 from humannorm.body.bvh import parse_bvh
 from humannorm.body.clips import clip_transforms
-from humannorm.body.retarget import CMU, MIXAMO, clip_of_bvh, retarget
+from humannorm.body.retarget import clip_of_bvh, retarget
 from humannorm.body.skeleton import transform_points
 from humannorm.checks import InputError
+
+LIMBS = {
+    "Shoulder": "clavicle", "Arm": "upperarm01", "ForeArm": "lowerarm01", "Hand": "wrist",
+    "UpLeg": "upperleg01", "Leg": "lowerleg01", "Foot": "foot", "HandMiddle1": "finger3-1",
+}  # fmt: skip
+SIDED = {f"{s}{n}": f"{ours}.{s[0]}" for s in ("Left", "Right") for n, ours in LIMBS.items()}
+ENDS = {"Neck": "neck01", "Head": "head", **SIDED}
+MIXAMO = {"Hips": "root", "Spine": "spine04", "Spine1": "spine02", "Spine2": "spine01", **ENDS}
+CMU = {"Hips": "root", "LowerBack": "spine04", "Spine": "spine03", "Spine1": "spine01", **ENDS}
 
 
 def bvh_of(body: Body, table: dict[str, str], pose: str, turned: dict[str, str], prefix: str = "") -> str:
@@ -102,5 +111,5 @@ def test_makehumans_own_files_are_taken_to_the_letter(tmp_path, adult):
 def test_unknown_names_are_refused(adult):
     text = "HIERARCHY ROOT a { OFFSET 0 0 0 CHANNELS 3 Xrotation Yrotation Zrotation End Site { OFFSET 0 1 0 } } "
     motion = parse_bvh(text + "MOTION Frames: 1 Frame Time: 0.1\n0 0 0\n")
-    with pytest.raises(InputError, match="motion: expected the joint names of MakeHuman, Mixamo or CMU, got a"):
+    with pytest.raises(InputError, match="motion: expected joints for root, upperarm01.L, lowerarm01.L, got none in a"):
         retarget(motion, adult)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from humannorm.body import BodyShape, load_body
+from humannorm.body.linear_blend_skinning import check_weights
 from humannorm.body.rigs import RIGS, load_rig
 from humannorm.body.skeleton import check_parents
-from humannorm.body.skinning import check_weights
 from humannorm.checks import InputError
 
 COUNTS = {"makehuman": 163, "game_engine": 53, "mixamo": 52}

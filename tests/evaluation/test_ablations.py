@@ -43,6 +43,7 @@ def test_what_they_are_left_with() -> None:
     assert not any(ABLATIONS["no_depth"].change(PAPER).depth_weight(at) for at in (0, 3000, 15000))
 
 
+@pytest.mark.slow
 def test_one_command_runs_them(tiny_sd, tmp_path, monkeypatch, capsys) -> None:
     small = dataclasses.replace(
         QUICK,

@@ -21,7 +21,7 @@ from humannorm.evaluation.collect import (
     shuffled_tiles,
 )
 from humannorm.evaluation.gallery import Gallery
-from humannorm.guidance import DiffusersGuide
+from humannorm.guidance import DiffusersDenoiser
 from humannorm.training.shards import Shards
 
 SIZE = 64
@@ -59,7 +59,7 @@ def people_folder(tmp_path_factory):
 
 @pytest.fixture
 def guide(tiny_sd):
-    return DiffusersGuide.load(tiny_sd("v_prediction"), control=True)
+    return DiffusersDenoiser.load(tiny_sd("v_prediction"), control=True)
 
 
 def test_renders_split_by_person_and_never_show_the_training_set(people_folder, tmp_path):
@@ -75,6 +75,7 @@ def test_renders_split_by_person_and_never_show_the_training_set(people_folder, 
         assert torch.equal(gallery.image(picture.id), gallery.image(picture.pair))  # the same shot
 
 
+@pytest.mark.slow
 def test_samples_fill_every_cell_and_hang_on_the_seed(people_folder, tmp_path, guide):
     people = Shards(people_folder, split="held_out")
     images = {}
@@ -113,7 +114,7 @@ def test_controls_are_the_renders_in_pieces(people_folder, tmp_path, generator):
 
 
 def test_no_colours_without_a_controlnet(people_folder, tmp_path, tiny_sd):
-    guide = DiffusersGuide.load(tiny_sd("v_prediction"), control=False)
+    guide = DiffusersDenoiser.load(tiny_sd("v_prediction"), control=False)
     people = Shards(people_folder, split="held_out")
     gallery = Gallery(tmp_path)
     with pytest.raises(InputError, match="--models: expected a controlnet"):

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from humannorm.body import BodyShape, load_body
-from humannorm.body.skins import skin_picture
+from humannorm.body.painted_skin import skin_picture
 from humannorm.checks import InputError
 from humannorm.cli import main
 from humannorm.evaluation.gallery import Gallery, Judgements, find_judge, run_judges
-from humannorm.evaluation.painted import add_human, asked_colours, human_figures, human_table
+from humannorm.evaluation.painted import add_human, human_figures, human_table, requested_colours
 from humannorm.evaluation.sculpted import AZIMUTHS
 from humannorm.mesh import Mesh
 from humannorm.pipeline import prompt_of
@@ -36,7 +36,7 @@ PLACES = {11: (0.57, 0.24), 12: (0.43, 0.24), 23: (0.535, 0.47), 24: (0.465, 0.4
     ],
 )
 def test_the_asked_colours_are_those_before_the_garments(prompt: str, expected: dict[str, str]) -> None:
-    assert asked_colours(prompt) == expected
+    assert requested_colours(prompt) == expected
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_figures_tell_colours_pieces_and_sides(human: Mesh, tmp_path: Path) -> N
     assert "| one | 12 | 1 | yes | no | red, red | green, blue |" in text
     assert "1 of 2 garments" in text and "1 of 1 are seen as a person" in text
     few = human_figures(gallery, said(gallery, "one", missed=3), "one", human, "a man")
-    assert few.found == 9 and not few.is_human and few.asked == {}
+    assert few.found == 9 and not few.is_human and few.requested == {}
 
 
 def test_stray_pieces_and_holes_are_told(human: Mesh, tmp_path: Path) -> None:

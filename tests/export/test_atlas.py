@@ -10,14 +10,14 @@ import trimesh
 from humannorm.checks import InputError
 from humannorm.export import unwrap
 from humannorm.export.atlas import overlap
-from humannorm.export.baking import find_texels
 from humannorm.export.flattening import Flattening, conformal_map, rigid_map
 from humannorm.export.packing import covered_cells
 from humannorm.export.topology import face_neighbours, face_patches, split_vertices
 from humannorm.mesh import Mesh, connected_components
+from humannorm.rendering.texels import find_texels
 
 
-@pytest.fixture(scope="module", params=["sphere", "torus", "body"])
+@pytest.fixture(scope="module", params=["sphere", "torus", pytest.param("body", marks=pytest.mark.slow)])
 def unwrapped(request):
     mesh = request.getfixturevalue(request.param)
     return mesh, unwrap(mesh, 512, 2.0)

@@ -10,12 +10,12 @@ import trimesh
 
 from humannorm.cameras import turntable
 from humannorm.checks import InputError
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export import ExportSettings, bake, color_vertices, decimate, to_metres, vertex_tangents
-from humannorm.export.baking import fill_outside, find_texels
 from humannorm.export.tangents import from_tangent_space, to_tangent_space
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, vertex_normals
 from humannorm.rendering import render
+from humannorm.rendering.texels import fill_outside, find_texels
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -27,6 +27,7 @@ def baked_body(body, colorful):
     return bake(body, ExportSettings(texture_size=1024), colorful)
 
 
+@pytest.mark.slow
 def test_no_seam_shows_from_twelve_sides_at_512(body, colorful, baked_body):
     for azimuths in range(3):
         cameras = turntable(12).select(torch.arange(4 * azimuths, 4 * azimuths + 4))
@@ -89,6 +90,7 @@ def test_tangent_space_and_back(generator):
     torch.testing.assert_close(agree, torch.ones(50), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_texture_and_vertex_colours_are_baked_as_the_field_is(sphere, colorful):
     by_field = bake(sphere, ExportSettings(texture_size=256), colorful)
     by_vertex = bake(sphere.replace(colors=colorful(sphere.vertices)), ExportSettings(texture_size=256))

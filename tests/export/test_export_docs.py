@@ -12,6 +12,7 @@ from humannorm.mesh_io import load_mesh
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 
 
+@pytest.mark.slow
 def test_the_program_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert program is not None

@@ -23,6 +23,7 @@ SIZE = 600  # pixels
 AZIMUTH = 30.0
 
 
+@pytest.mark.slow
 def test_the_figure_in_a_browser_is_the_one_that_we_draw(tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:

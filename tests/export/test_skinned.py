@@ -14,7 +14,7 @@ import trimesh
 from humannorm.body import load_body
 from humannorm.body.rigs import load_rig
 from humannorm.body.skeleton import axis_angle_to_matrix
-from humannorm.body.skin import JointMotion, Skin
+from humannorm.body.skin_binding import JointMotion, SkinBinding
 from humannorm.checks import InputError
 from humannorm.export import BakedMesh, ExportSettings, bake, write_glb
 from humannorm.export.skinned import read_skinned_glb, surface_of_glb, write_skinned_glb
@@ -27,9 +27,9 @@ v.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1]))).then(r => cons
 
 
 @pytest.fixture(scope="module")
-def skin() -> Skin:
+def skin() -> SkinBinding:
     body, rig = load_body(pose="a-pose"), load_rig("mixamo")
-    return Skin(rig.joint_names, rig.parents, rig.heads(body), rig.weight_joints, rig.weights)
+    return SkinBinding(rig.joint_names, rig.parents, rig.heads(body), rig.weight_joints, rig.weights)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def surface() -> Mesh:
 
 
 @pytest.fixture(scope="module")
-def motions(skin: Skin) -> list[JointMotion]:
+def motions(skin: SkinBinding) -> list[JointMotion]:
     """Two clips; the first turns one arm once round, so that quaternions change their sign on the way."""
     rotations = torch.eye(3).repeat(13, len(skin.parents), 1, 1)
     turns = torch.zeros(13, 3)
@@ -103,7 +103,7 @@ def test_a_textured_file_keeps_what_it_holds(tmp_path, surface, motions):
     assert torch.equal(plain.vertices, baked.mesh.vertices) and torch.equal(plain.faces, baked.mesh.faces)
     count = len(plain.vertices)
     one = torch.tensor([[1.0, 0, 0, 0]]).repeat(count, 1)
-    skin = Skin(("root",), (-1,), torch.zeros(1, 3), torch.zeros(count, 4, dtype=torch.int64), one)
+    skin = SkinBinding(("root",), (-1,), torch.zeros(1, 3), torch.zeros(count, 4, dtype=torch.int64), one)
     before = json.loads(json.dumps(document.document))
     path = write_skinned_glb(tmp_path / "human.glb", document, skin)
     from humannorm.export.gltf import GlbBuilder
@@ -120,7 +120,7 @@ def test_a_textured_file_keeps_what_it_holds(tmp_path, surface, motions):
 
 def test_hostile_inputs(tmp_path, surface, skin, motions):
     with pytest.raises(InputError, match=f"skin: expected weights for {len(surface.vertices)} vertices, got 3"):
-        few = Skin(skin.joint_names, skin.parents, skin.joints, skin.weight_joints[:3], skin.weights[:3])
+        few = SkinBinding(skin.joint_names, skin.parents, skin.joints, skin.weight_joints[:3], skin.weights[:3])
         write_skinned_glb(tmp_path / "a.glb", surface, few)
     with pytest.raises(InputError, match="motions: expected a name of its own for each"):
         write_skinned_glb(tmp_path / "a.glb", surface, skin, [motions[0], motions[0]])

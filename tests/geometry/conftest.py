@@ -1,4 +1,4 @@
-"""A guide to sculpt with whose belief is known, and a short course."""
+"""A guide to sculpt with whose belief is known, and a short run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from humannorm.cameras import CAMERA_PLANS, Crop, orbit
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.fields import HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
-from humannorm.geometry.hash_grid import GridLayout
 from humannorm.geometry.settings import QUICK, GeometrySettings
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import render
@@ -20,17 +20,14 @@ from humannorm.schedules import Schedule, constant, ramp, step
 SIZE = 48
 
 
-@pytest.fixture
-def fixed_distance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cameras all around, but so that a sphere looks the same to each."""
-    plan = dataclasses.replace(
-        CAMERA_PLANS["full_body"],
-        distance=(3.0, 3.0),
-        fov_y=(45.0, 45.0),
-        elevation=(0.0, 0.0),
-        crops=(Crop("full", 1.0, 0.0),),
-    )
-    monkeypatch.setitem(CAMERA_PLANS, "full_body", plan)  # type: ignore[arg-type]
+SAME_FROM_ALL_SIDES = dataclasses.replace(
+    CAMERA_PLANS["full_body"],
+    distance=(3.0, 3.0),
+    fov_y=(45.0, 45.0),
+    elevation=(0.0, 0.0),
+    crops=(Crop("full", 1.0, 0.0),),
+)
+"""Cameras all around, but so that a sphere looks the same to each."""
 
 
 @pytest.fixture
@@ -48,10 +45,11 @@ def believes_in_mesh(believes_in: Any) -> Callable[[Mesh], Any]:
 
 @pytest.fixture
 def small_settings() -> GeometrySettings:
-    """A short course with every term in it."""
+    """A short run with every term in it."""
     return dataclasses.replace(
         QUICK,
         steps=12,
+        plan=SAME_FROM_ALL_SIDES,
         targets=None,
         learning_rate=ramp(0, 2e-3, 12, 1e-3),
         views=2,

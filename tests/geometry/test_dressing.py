@@ -1,90 +1,121 @@
-"""What a start wears: united with it, and kept against any field."""
+"""A dressed start: what it is, and that it is kept against any field."""
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
+import pytest
 import torch
+from torch import Tensor
 
-from humannorm.body import load_body
-from humannorm.body.parts import following_vertices
-from humannorm.body.worn import Worn, solids_of
-from humannorm.geometry.dressing import dressed, kept_of_start, united
-from humannorm.geometry.holding import WORN, hold_parts
-from humannorm.geometry.settings import preset, shortened
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.body import Body, Outfit, load_body, outfit_of_words
+from humannorm.checks import InputError
+from humannorm.fields.hash_grid import GridLayout
+from humannorm.geometry.dressing import dressed, kept_of_start
+from humannorm.geometry.fields import HashFieldSettings
+from humannorm.geometry.fitting import FitSettings
+from humannorm.geometry.holding import WORN, Hold, hold_all_but_labels
+from humannorm.geometry.settings import preset
 from humannorm.geometry.start import StartMesh, prepare_start
-from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
-from humannorm.mesh import Mesh, connected_components, is_watertight
+from humannorm.geometry.state import GeometryState, extract_mesh, load_state, save_state, start_state
+from humannorm.labels import label_number
+from humannorm.schedules import constant
+
+SMALL = dataclasses.replace(
+    preset("quick").with_steps(4),
+    field=HashFieldSettings(GridLayout(levels=6, log2_table=13, base=8, growth=1.5), hidden=16),
+    fit=FitSettings(steps=30, points=2048, pool=10_000),
+    active_levels=constant(6),
+    resolution=constant(48),
+)
 
 
-def ball(centre: tuple[float, float, float], radius: float) -> Mesh:
-    import trimesh
-
-    sphere = trimesh.creation.icosphere(subdivisions=4, radius=radius)
-    return Mesh(torch.tensor(sphere.vertices).float() + torch.tensor(centre), torch.tensor(sphere.faces).long())
+@pytest.fixture(scope="module")
+def body() -> Body:
+    return load_body().in_working_box()
 
 
-def test_a_union_has_the_closed_form_distance_and_nothing_inside():
-    left, right = ball((-0.15, 0.0, 0.0), 0.3), ball((0.15, 0.0, 0.0), 0.3)
-    start = dressed(StartMesh(left, SignedDistance(left.vertices, left.faces), ()), [right])
-    pieces = connected_components(start.mesh.faces, start.mesh.num_vertices)[start.mesh.faces[:, 0]]
-    assert is_watertight(start.mesh.faces) and len(pieces.unique()) == 1
-    points = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
-    centres = torch.tensor([[-0.15, 0.0, 0.0], [0.15, 0.0, 0.0]])
-    exact = (torch.cdist(points, centres) - 0.3).amin(1)
-    outside = exact > 0.01
-    torch.testing.assert_close(start.signed_distance(points)[outside], exact[outside], atol=2e-3, rtol=0)
-    assert bool(((start.signed_distance(points) < 0) == (exact < 0))[exact.abs() > 2e-3].all())
+@pytest.fixture(scope="module")
+def bare(body: Body) -> StartMesh:
+    return prepare_start(body.to_mesh(normalized=False))
 
 
-def test_a_start_without_solids_stays_as_it_is():
-    start = prepare_start(load_body().to_mesh())
-    assert dressed(start, ()) is start
+@pytest.fixture(scope="module")
+def start(body: Body, bare: StartMesh) -> StartMesh:
+    return dressed(bare, body, outfit_of_words("long hair, a blue skirt and glasses"), resolution=128)
 
 
-def test_what_is_worn_stays_whatever_the_field_says_and_survives_a_file(tmp_path):
-    body = load_body().in_working_box()
-    solids = solids_of(body, Worn("long", 0.5, 0.05))
-    undressed = prepare_start(body.to_mesh(normalized=False))
-    worn = united(solids)
-    hold = hold_parts(undressed.mesh, body, ["hands", "face"], worn)
-    points = worn.vertices - 0.05 * torch.nn.functional.normalize(worn.vertices - worn.vertices.mean(0), dim=1)
-    points = points[hold.worn_distance(points) < -WORN - 0.005]
-    assert len(points) > 1000
+@pytest.fixture(scope="module")
+def hold(body: Body, bare: StartMesh, start: StartMesh) -> Hold:
+    found = kept_of_start(bare, start, inside=lambda: body, regions=("hands", "face"), keep_outfit=True)
+    assert found is not None
+    return found
 
-    def nothing_anywhere(places):
-        return torch.ones(len(places))
 
-    assert bool((hold.applied(nothing_anywhere)(points) < 0).all())
-    face_and_hair = worn.vertices[hold.share_at(worn.vertices) > 0.9]
-    assert len(face_and_hair) > 50, "hair at the face is kept to the full"
-    assert float(hold.applied(nothing_anywhere)(face_and_hair).max()) < 0.1 + 1e-3
+def test_a_start_without_an_outfit_stays_as_it_is(body: Body, bare: StartMesh) -> None:
+    assert dressed(bare, body, Outfit()) is bare
 
-    settings = shortened(preset("quick"), 4)
-    state, _ = start_state(dressed(undressed, solids), settings, torch.Generator().manual_seed(0))
-    state = type(state)(**{**vars(state), "hold": hold})
+
+def test_it_says_what_it_wears_and_what_it_does_not(start: StartMesh) -> None:
+    assert any("blue skirt" in sentence for sentence in start.repairs)
+    assert any("glasses" in sentence for sentence in start.repairs)
+    assert start.labelled is not None and start.labelled.mesh is start.mesh
+
+
+def test_what_is_worn_moves_little_whatever_the_field_says(start: StartMesh, hold: Hold) -> None:
+    def field(value: float) -> tuple[Tensor, Tensor]:
+        points = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0)) * 1.8 - 0.9
+        distance, kept = (
+            start.signed_distance(points),
+            hold.applied(lambda places: torch.full_like(places[:, 0], value)),
+        )
+        free = hold.share_at(points) == 0
+        return (distance[free] < 0) != (kept(points)[free] < 0), distance[free]
+
+    for value in (1.0, -1.0):  # nothing anywhere, everything everywhere
+        wrong, distance = field(value)
+        assert float(distance[wrong].abs().max()) <= WORN + 1e-4 and not bool(wrong[distance.abs() > WORN + 1e-4].any())
+
+
+def test_it_survives_a_file_and_is_its_own_surface_until_something_is_done(
+    start: StartMesh, hold: Hold, tmp_path: Path
+) -> None:
+    state, _ = start_state(start, SMALL, torch.Generator().manual_seed(0))
+    state = dataclasses.replace(state, hold=hold)
     save_state(state, tmp_path / "state.safetensors")
     again = load_state(tmp_path / "state.safetensors")
-    assert again.hold is not None and again.hold.worn is not None
-    assert torch.equal(extract_mesh(again, 128).mesh.vertices, extract_mesh(state, 128).mesh.vertices)
-    torch.testing.assert_close(again.hold.applied(nothing_anywhere)(points), hold.applied(nothing_anywhere)(points))
+    assert start.labelled is not None and again.labelled is not None and again.hold is not None
+    assert again.hold.worn is again.labelled.mesh  # written once
+    surface = extract_mesh(again)
+    assert torch.equal(surface.mesh.vertices, start.mesh.vertices)
+    assert surface.labels is not None and torch.equal(surface.labels, start.labelled.labels)
+    points = start.mesh.vertices[::50]
+    expected = hold.applied(lambda places: places[:, 0])(points)
+    torch.testing.assert_close(again.hold.applied(lambda places: places[:, 0])(points), expected)
 
 
-def test_only_what_is_worn_can_be_kept():
-    body = load_body().in_working_box()
-    worn = united(solids_of(body, Worn(hem=0.5)))
-    hold = hold_parts(body.to_mesh(normalized=False), body, (), worn)
-    assert not bool(hold.share.any()) and hold.resolution == 0
+def test_labels_go_with_a_sculpture(start: StartMesh) -> None:
+    state, _ = start_state(start, SMALL, torch.Generator().manual_seed(0))
+    sculpted: GeometryState = dataclasses.replace(state, untouched=False, step=1)
+    surface = extract_mesh(sculpted)
+    assert start.labelled is not None and surface.labels is not None
+    assert surface.labels.shape == (surface.mesh.num_faces,)
+    assert set(surface.labels.unique().tolist()) == set(start.labelled.labels.unique().tolist())
 
 
-def test_bare_shins_stay_bare_under_a_guide_that_knows_trousers():
-    body = load_body().in_working_box()
-    undressed = prepare_start(body.to_mesh(normalized=False))
-    solids = solids_of(body, Worn(legs=0.42))
-    shins = body.vertices[following_vertices(body, "lowerleg02")]
-    wide = {
-        bare: kept_of_start(
-            undressed, solids, inside=lambda: body, parts=("hands",), keep_worn=True, bare=bare
-        ).applied(lambda places: undressed.signed_distance(places) - 0.04)(shins)
-        for bare in (True, False)
-    }
-    assert float(wide[True].abs().median()) < 1e-3 and float(wide[False].median()) < -0.039
+def test_only_what_is_worn_can_be_kept(body: Body, bare: StartMesh, start: StartMesh) -> None:
+    hold = kept_of_start(bare, start, inside=lambda: body, keep_outfit=True)
+    assert hold is not None and not bool(hold.share.any()) and hold.resolution == 0
+    assert kept_of_start(bare, bare, inside=lambda: body, keep_outfit=True) is None
+
+
+def test_an_edit_of_a_part_changes_its_labels_alone(start: StartMesh) -> None:
+    assert start.labelled is not None
+    mesh, labels = start.mesh, start.labelled.labels
+    hold = hold_all_but_labels(mesh, labels, ["bottom"])
+    share = hold.share_at(mesh.vertices[mesh.faces].mean(1))
+    bottom = labels == label_number("bottom")
+    assert float(share[bottom].mean()) < 0.15 and float(share[~bottom].mean()) > 0.95
+    with pytest.raises(InputError, match="part"):
+        hold_all_but_labels(mesh, labels, ["nose"])

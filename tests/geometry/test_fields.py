@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from humannorm.checks import InputError
+from humannorm.fields.hash_grid import GridLayout, HashGridEncoding, encode_reference
 from humannorm.geometry.fields import (
     DenseFieldSettings,
     DenseGridField,
@@ -16,7 +17,6 @@ from humannorm.geometry.fields import (
     field_settings_to_dict,
     make_field,
 )
-from humannorm.geometry.hash_grid import GridLayout, HashGridEncoding, encode_reference
 
 SMALL = GridLayout(levels=6, log2_table=9, base=4, growth=1.6)
 

@@ -1,4 +1,4 @@
-"""Held parts stay where they are whatever the guidance wants; the rest is free."""
+"""Held regions stay where they are whatever the guidance wants; the rest is free."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 import trimesh
 
 from humannorm.body import BodyShape, load_body
-from humannorm.body.parts import BODY_PARTS, part_vertices, share_of_parts
+from humannorm.body.regions import BODY_REGIONS, region_vertices, share_of_regions
 from humannorm.checks import InputError
-from humannorm.geometry.holding import Hold, RememberedHold, edit_settings, hold_all_but, hold_parts
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.geometry.holding import Hold, RememberedHold, edit_settings, hold_all_but, hold_regions
 from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import QUICK, GeometrySettings
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import Mesh, is_watertight, vertex_normals
@@ -28,7 +28,6 @@ def ball(radius: float) -> Mesh:
     return Mesh(torch.tensor(shape.vertices, dtype=torch.float32), torch.tensor(shape.faces, dtype=torch.int64))
 
 
-@pytest.mark.usefixtures("fixed_distance")
 def test_the_held_half_of_a_ball_stays_while_the_free_half_grows(
     small_settings: GeometrySettings, believes_in_mesh: Any, tmp_path: Path
 ) -> None:
@@ -62,39 +61,40 @@ def test_the_held_half_of_a_ball_stays_while_the_free_half_grows(
 
 def test_parts_cover_the_body_and_sit_where_they_should() -> None:
     body = load_body()
-    masks = {part: part_vertices(body, [part]) for part in BODY_PARTS}
-    assert bool(part_vertices(body, [part for part in BODY_PARTS if part != "face"]).all())
-    disjoint = sum(mask.int() for part, mask in masks.items() if part != "face")
+    masks = {region: region_vertices(body, [region]) for region in BODY_REGIONS}
+    assert bool(region_vertices(body, [region for region in BODY_REGIONS if region != "face"]).all())
+    disjoint = sum(mask.int() for region, mask in masks.items() if region != "face")
     assert int(disjoint.max()) == 1
-    heights = {part: body.vertices[mask, 1].mean() / body.height_m for part, mask in masks.items()}
+    heights = {region: body.vertices[mask, 1].mean() / body.height_m for region, mask in masks.items()}
     assert heights["shoes"] < heights["bottom"] < heights["top"] < heights["head"]
     assert not bool((masks["face"] & ~masks["head"]).any()) and masks["face"].sum() < 0.9 * masks["head"].sum()
     assert float(body.vertices[masks["face"], 2].mean()) > float(body.vertices[masks["head"], 2].mean())
     assert float(body.vertices[masks["hands"], 0].abs().min()) > 0.2
-    with pytest.raises(InputError, match="part: expected one of head, face, top"):
-        part_vertices(body, ["elbow"])
-    with pytest.raises(InputError, match="parts: expected at least one"):
-        share_of_parts(body.vertices, body, [])
+    with pytest.raises(InputError, match="region: expected one of head, face, top"):
+        region_vertices(body, ["elbow"])
+    with pytest.raises(InputError, match="regions: expected at least one"):
+        share_of_regions(body.vertices, body, [])
 
 
 @pytest.mark.parametrize("pose", ["a-pose", "fight"])
-def test_protected_hands_are_the_templates_own(pose: str) -> None:
+def test_held_hands_are_the_templates_own(pose: str) -> None:
     """A field that has forgotten the hands altogether, with the template's held."""
     body = load_body(pose=pose).in_working_box()
     template = body.to_mesh(normalized=False)
-    hold = hold_parts(template, body, ["hands"])
+    hold = hold_regions(template, body, ["hands"])
     wrong = hold.applied(lambda points: points.norm(dim=1) - 0.1)
-    hands = part_vertices(body, ["hands"])
+    hands = region_vertices(body, ["hands"])
     tips = body.vertices[hands]
     normal = torch.nn.functional.normalize(torch.randn(len(tips), 3, generator=torch.Generator().manual_seed(0)), dim=1)
     near = tips + 0.004 * normal
     exact = SignedDistance(template.vertices, template.faces)(near)
     # Half a per cent of the height is asked for.
     assert float((wrong(near) - exact).abs().max()) < 0.005 * 1.8
-    trunk = body.vertices[part_vertices(body, ["head"])]
+    trunk = body.vertices[region_vertices(body, ["head"])]
     assert float(hold.share_at(trunk).max()) == 0
 
 
+@pytest.mark.slow
 def test_fingers_are_found_again_in_the_finished_surface_whatever_the_lattice_lost(
     small_settings: GeometrySettings,
 ) -> None:
@@ -102,8 +102,8 @@ def test_fingers_are_found_again_in_the_finished_surface_whatever_the_lattice_lo
     body = load_body().in_working_box()
     start = prepare_start(body.to_mesh(normalized=False))
     state, _ = start_state(start, small_settings, torch.Generator().manual_seed(0))
-    held = dataclasses.replace(state, hold=hold_parts(start.mesh, body, ["hands"]))
-    hands = body.vertices[part_vertices(body, ["hands"])]
+    held = dataclasses.replace(state, hold=hold_regions(start.mesh, body, ["hands"]))
+    hands = body.vertices[region_vertices(body, ["hands"])]
     lost, found = (
         (SignedDistance(mesh.vertices, mesh.faces, inside_out="flip").closest(hands).point - hands).norm(dim=1)
         for mesh in (extract_mesh(state).mesh, extract_mesh(held).mesh)
@@ -119,9 +119,9 @@ def test_fingers_are_found_again_in_the_finished_surface_whatever_the_lattice_lo
 def test_an_edit_of_the_top_leaves_shoes_and_head_alone() -> None:
     body = load_body().in_working_box()
     hold = hold_all_but(body.to_mesh(normalized=False), body, ["top"])
-    shares = {part: hold.share_at(body.vertices[part_vertices(body, [part])]) for part in BODY_PARTS}
-    for part in ("shoes", "head", "hands"):
-        assert float(shares[part].median()) == pytest.approx(1, abs=1e-4)
+    shares = {region: hold.share_at(body.vertices[region_vertices(body, [region])]) for region in BODY_REGIONS}
+    for region in ("shoes", "head", "hands"):
+        assert float(shares[region].median()) == pytest.approx(1, abs=1e-4)
     assert float(shares["top"].median()) == pytest.approx(0, abs=1e-4)
     beside = torch.tensor([[0.0, float(body.joint("spine02")[1]), 0.35]])  # a coat may grow in front of the chest
     assert float(hold.share_at(beside)) < 0.05
@@ -139,9 +139,9 @@ def test_edits_run_at_the_detail_they_find() -> None:
 def test_a_guide_that_takes_the_arms_away_leaves_their_core_between_body_and_hands(pose: str) -> None:
     body = load_body(BodyShape(weight=0.1), pose).in_working_box()
     mesh = body.to_mesh(normalized=False)
-    hold = hold_parts(mesh, body, ["hands"])
+    hold = hold_regions(mesh, body, ["hands"])
     trunk = (
-        part_vertices(body, ["hands"])
+        region_vertices(body, ["hands"])
         | torch.tensor([name.startswith(("upperarm", "lowerarm", "wrist")) for name in body.joint_names])[
             body.weight_joints[:, 0]
         ]
@@ -157,19 +157,19 @@ def test_a_guide_that_takes_the_arms_away_leaves_their_core_between_body_and_han
     assert len(deep) > 200
     lost, kept = field(deep), hold.applied(field)(deep)
     assert float((lost > 0).float().mean()) > 0.5 and float(kept.max()) < 0
-    far = mesh.vertices[part_vertices(body, ["shoes"])]
+    far = mesh.vertices[region_vertices(body, ["shoes"])]
     assert torch.equal(hold.applied(field)(far), field(far))  # elsewhere nothing is added
-    assert hold_parts(mesh, body, ["face"]).core is None
+    assert hold_regions(mesh, body, ["face"]).core is None
     elbow = body.joint("lowerarm01.L")
-    assert float((hold.kept_points() - elbow).norm(dim=1).min()) < 0.06  # the lattice is told where the core runs
+    assert float((hold.kept_points() - elbow).norm(dim=1).min()) < 0.06  # the lattice learns where the core runs
 
 
-def test_remembered_protection_is_the_protection_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_hold_is_the_hold_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Values and gradients at all points and at some, over two tensors of points; distances are asked for once each."""
     body = load_body().in_working_box()
     mesh = body.to_mesh(normalized=False)
     skirt = Mesh(mesh.vertices * 1.2, mesh.faces)
-    hold = hold_parts(mesh, body, ["hands"], worn=skirt)
+    hold = hold_regions(mesh, body, ["hands"], worn=skirt)
     generator = torch.Generator().manual_seed(0)
     asked: list[int] = []
     distance = SignedDistance.__call__

@@ -19,7 +19,6 @@ from humannorm.geometry.band import (
     crossing_points,
     dense_band,
     evaluate,
-    find_band,
     is_torn,
     settle_band,
 )
@@ -32,6 +31,12 @@ Triangle = tuple[tuple[int, int], ...]
 
 def sphere(radius: float, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Callable[[Tensor], Tensor]:
     return lambda points: (points - points.new_tensor(centre)).norm(dim=1) - radius
+
+
+def whole_band(lattice: Lattice, field: Callable[[Tensor], Tensor]) -> tuple[Band, Tensor]:
+    """The band around all of a surface, found without a hint: from a coarse dense grid on."""
+    coarse, sdf = settle_band(dense_band(Lattice(min(48, lattice.resolution))), field)
+    return band_at_points(lattice, crossing_points(coarse, sdf), field)
 
 
 def canonical(triangle: list[tuple[int, int]]) -> Triangle:
@@ -66,6 +71,7 @@ def naive_triangulations(band: Band, sdf: Tensor) -> list[list[set[Triangle]]]:
     return answers
 
 
+@pytest.mark.slow
 def test_equals_a_loop_over_tetrahedra_on_random_fields(generator: torch.Generator) -> None:
     band = dense_band(Lattice(10))
     for _ in range(4):
@@ -96,7 +102,7 @@ def test_random_fields_give_closed_surfaces_inside_the_box(generator: torch.Gene
 def test_sphere_converges_to_its_closed_form() -> None:
     errors = []
     for resolution in (32, 64, 128):
-        band, sdf = find_band(Lattice(resolution), sphere(0.7))
+        band, sdf = whole_band(Lattice(resolution), sphere(0.7))
         vertices, faces = marching_tetrahedra(band, sdf)
         assert is_watertight(faces)
         assert float((vertices.norm(dim=1) - 0.7).abs().max()) < band.lattice.cell_size**2 / 0.7
@@ -121,7 +127,7 @@ def bumpy(points: Tensor) -> Tensor:
 def test_narrow_band_cuts_the_same_triangles_as_the_dense_grid() -> None:
     lattice = Lattice(48)
     dense = dense_band(lattice)
-    narrow, sdf = find_band(lattice, bumpy)
+    narrow, sdf = whole_band(lattice, bumpy)
     assert narrow.num_vertices < dense.num_vertices / 2
     assert torch.equal(triangles_in_space(narrow, sdf), triangles_in_space(dense, evaluate(bumpy, dense.positions)))
 
@@ -130,23 +136,23 @@ def test_band_grows_from_one_point_around_the_whole_surface() -> None:
     lattice = Lattice(48)
     band, sdf = band_at_points(lattice, torch.tensor([[0.0, 0.0, 0.55]]), sphere(0.55))
     assert is_watertight(marching_topology(band, sdf).faces)
-    whole, whole_sdf = find_band(lattice, sphere(0.55))
+    whole, whole_sdf = whole_band(lattice, sphere(0.55))
     assert torch.equal(triangles_in_space(band, sdf), triangles_in_space(whole, whole_sdf))
 
 
 def test_band_follows_a_moving_surface() -> None:
-    band, _ = find_band(Lattice(32), sphere(0.4))
+    band, _ = whole_band(Lattice(32), sphere(0.4))
     for shift in (0.02, 0.1, 0.3):
         field = sphere(0.4, (shift, -shift / 2, 0.0))
         moved, sdf = settle_band(band, field)
         assert is_watertight(marching_topology(moved, sdf).faces)
-        fresh, fresh_sdf = find_band(Lattice(32), field)
+        fresh, fresh_sdf = whole_band(Lattice(32), field)
         assert torch.equal(triangles_in_space(moved, sdf), triangles_in_space(fresh, fresh_sdf))
         band = moved
 
 
 def test_torn_surface_is_noticed() -> None:
-    band, sdf = find_band(Lattice(32), sphere(0.5))
+    band, sdf = whole_band(Lattice(32), sphere(0.5))
     assert not is_torn(band, sdf)
     half = band_from_keys(band.lattice, band.keys[: band.num_vertices // 2])
     values = evaluate(sphere(0.5), half.positions)
@@ -158,21 +164,21 @@ def test_every_piece_is_found_and_counted() -> None:
     def two(points: Tensor) -> Tensor:
         return torch.minimum(sphere(0.2, (0.5, 0.0, 0.0))(points), sphere(0.1, (-0.6, 0.3, 0.2))(points))
 
-    band, sdf = find_band(Lattice(128), two)
+    band, sdf = whole_band(Lattice(128), two)
     vertices, faces = marching_tetrahedra(band, sdf)
     assert is_watertight(faces)
     assert int(connected_components(faces, len(vertices)).max()) == 1
 
 
 def test_surface_beyond_the_box_is_closed_at_its_walls() -> None:
-    band, sdf = find_band(Lattice(40), box_field(sphere(0.4, (0.9, 0.0, 0.0))))
+    band, sdf = whole_band(Lattice(40), box_field(sphere(0.4, (0.9, 0.0, 0.0))))
     vertices, faces = marching_tetrahedra(band, sdf)
     assert is_watertight(faces)
     assert float(vertices.abs().max()) <= 1.0 + 1e-5
 
 
 def test_crossing_points_lie_on_the_surface() -> None:
-    band, sdf = find_band(Lattice(64), sphere(0.5))
+    band, sdf = whole_band(Lattice(64), sphere(0.5))
     assert float((crossing_points(band, sdf).norm(dim=1) - 0.5).abs().max()) < 0.01
 
 
@@ -206,7 +212,7 @@ def test_a_margin_bounds_the_gradients_of_normals() -> None:
 
 
 def test_moved_positions_move_the_surface() -> None:
-    band, sdf = find_band(Lattice(32), sphere(0.5))
+    band, sdf = whole_band(Lattice(32), sphere(0.5))
     still, faces = marching_tetrahedra(band, sdf)
     moved, same_faces = marching_tetrahedra(band, sdf, band.positions + torch.tensor([0.1, 0.0, -0.2]))
     torch.testing.assert_close(moved, still + torch.tensor([0.1, 0.0, -0.2]))
@@ -215,7 +221,7 @@ def test_moved_positions_move_the_surface() -> None:
 
 def test_hostile_inputs(as_user: None) -> None:
     with pytest.raises(InputError, match="field: expected a surface"):
-        find_band(Lattice(16), lambda points: points.norm(dim=1) + 1.0)
+        whole_band(Lattice(16), lambda points: points.norm(dim=1) + 1.0)
     band = dense_band(Lattice(8))
     with pytest.raises(InputError, match=r"sdf: expected float tensor \[\d+\], got float32 \[3\]"):
         marching_topology(band, torch.zeros(3))

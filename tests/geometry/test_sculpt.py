@@ -15,15 +15,13 @@ import trimesh
 
 from humannorm.checks import InputError
 from humannorm.geometry.losses import progressive_sdf_loss, record_sdf
-from humannorm.geometry.sculpt import SculptProgress, sculpt
-from humannorm.geometry.settings import PAPER, PRESETS, GeometrySettings, TargetSettings, preset, shortened
+from humannorm.geometry.sculpt import sculpt
+from humannorm.geometry.settings import PAPER, PRESETS, GeometrySettings, TargetSettings, preset
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import LOSS_NAMES, GeometryState, extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import Mesh, is_watertight, mesh_volume
-from humannorm.optimisation import RunError
+from humannorm.optimisation import OptimiserProgress, RunError
 from humannorm.schedules import constant, ramp
-
-pytestmark = pytest.mark.usefixtures("fixed_distance")
 
 
 def ball(radius: float) -> Mesh:
@@ -55,11 +53,12 @@ def tensors(state: GeometryState) -> dict[str, torch.Tensor]:
 
 
 TARGETS = TargetSettings(views=4, refresh_every=5, level=ramp(0, 0.9, 12, 0.5), stride=30, weight=2000.0)
-"""All four are renewed once in a short course."""
+"""All four are renewed once in a short run."""
 
 both_ways = pytest.mark.parametrize("targets", [None, TARGETS], ids=["sds", "targets"])
 
 
+@pytest.mark.slow
 @both_ways
 def test_the_surface_becomes_what_the_guide_believes_in(
     small_settings: GeometrySettings, believes_in_mesh: Any, targets: TargetSettings | None
@@ -82,6 +81,7 @@ def test_the_surface_becomes_what_the_guide_believes_in(
     assert end.history is not None and end.history.shape == (50, len(LOSS_NAMES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("deformable", "targets"), [(False, None), (True, None), (False, TARGETS)])
 def test_resumed_run_ends_in_the_same_bytes(
     small_settings: GeometrySettings,
@@ -99,7 +99,7 @@ def test_resumed_run_ends_in_the_same_bytes(
     file = tmp_path / "state.safetensors"
     seen: list[int] = []
 
-    def stop_at_seven(progress: SculptProgress) -> bool:
+    def stop_at_seven(progress: OptimiserProgress) -> bool:
         seen.append(progress.step)
         return progress.step < 7
 
@@ -123,6 +123,7 @@ def test_resumed_run_ends_in_the_same_bytes(
     assert is_watertight(extract_mesh(unbroken).mesh.faces)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 10, 15])  # requests: two a step until step 8; step 4 records and changes levels
 def test_interruption_within_a_step_loses_that_step_only(
     small_settings: GeometrySettings, believes_in_mesh: Any, sick: Any, tmp_path: Path, at: int
@@ -133,7 +134,7 @@ def test_interruption_within_a_step_loses_that_step_only(
         fresh(small_settings), "a ball", small_settings, normal=guide, depth=guide,
         generator=torch.Generator().manual_seed(1),
     )  # fmt: skip
-    guide.asked = 0
+    guide.calls = 0
     ill = sick(guide, at, interrupt=True)
     with pytest.raises(KeyboardInterrupt):
         sculpt(
@@ -195,7 +196,7 @@ def test_the_input_state_is_left_alone(small_settings: GeometrySettings, believe
 
 def test_schedules_are_followed(small_settings: GeometrySettings, believes_in_mesh: Any) -> None:
     guide = believes_in_mesh(ball(0.6))
-    steps: list[SculptProgress] = []
+    steps: list[OptimiserProgress] = []
     end = sculpt(
         fresh(small_settings), "a ball", small_settings, normal=guide, depth=guide,
         generator=torch.Generator().manual_seed(1), callback=lambda progress: steps.append(progress),
@@ -205,9 +206,10 @@ def test_schedules_are_followed(small_settings: GeometrySettings, believes_in_me
     assert end.active_levels == 5
     assert end.band.lattice.resolution == 32
     assert steps[-1].seconds_left == 0
-    assert steps[0].normal_map.shape == (48, 48, 3)
+    assert steps[0].picture.shape == (48, 48, 3)
 
 
+@pytest.mark.slow
 def test_depth_network_is_let_go(small_settings: GeometrySettings, believes_in_mesh: Any) -> None:
     guide = believes_in_mesh(ball(0.6))
     alive: list[bool] = []
@@ -218,7 +220,7 @@ def test_depth_network_is_let_go(small_settings: GeometrySettings, believes_in_m
         loaded.append(weakref.ref(network))
         return network
 
-    def look(progress: SculptProgress) -> None:
+    def look(progress: OptimiserProgress) -> None:
         gc.collect()
         alive.append(bool(loaded) and loaded[0]() is not None)
 
@@ -288,8 +290,8 @@ def test_published_schedules() -> None:
     assert PAPER.depth_t_range[1](6000) == pytest.approx(0.58, abs=0.01)
 
 
-def test_shortened_course_keeps_its_shape() -> None:
-    short = shortened(PAPER, 1500)
+def test_shortened_run_keeps_its_shape() -> None:
+    short = PAPER.with_steps(1500)
     for at in (0, 120, 299, 301, 460, 700, 1400):
         assert short.active_levels(at) == PAPER.active_levels(10 * at)
         assert short.resolution(at) == PAPER.resolution(10 * at)

@@ -9,14 +9,15 @@ import torch
 import trimesh
 
 from humannorm.checks import InputError
-from humannorm.geometry.band import box_field, find_band
+from humannorm.fields.hash_grid import GridLayout
+from humannorm.geometry.band import box_field, dense_band, settle_band
 from humannorm.geometry.fields import DenseFieldSettings, FieldSettings, HashFieldSettings, SdfField, make_field
 from humannorm.geometry.fitting import FitSettings, fit_field
-from humannorm.geometry.hash_grid import GridLayout
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.marching import marching_tetrahedra
-from humannorm.geometry.start import BODY_HEIGHT, prepare_start, sample_surface
+from humannorm.geometry.start import prepare_start, sample_surface
 from humannorm.mesh import Mesh, is_watertight, mesh_volume
+from humannorm.working_box import BODY_HEIGHT
 
 SMALL = HashFieldSettings(GridLayout(levels=8, log2_table=15, base=8, growth=1.4), hidden=32)
 
@@ -79,7 +80,7 @@ def test_overlapping_pieces_become_one_surface_and_specks_go() -> None:
         "2 pieces",
         "placed",
     ]
-    band, sdf = find_band(Lattice(64), start.signed_distance)
+    band, sdf = settle_band(dense_band(Lattice(64)), start.signed_distance)
     vertices, faces = marching_tetrahedra(band, sdf)
     assert is_watertight(faces)
     size = 0.5 * BODY_HEIGHT / 1.6
@@ -126,7 +127,7 @@ def test_fields_fit_a_start_mesh(
     assert report.mean_error < 0.003
     assert report.p99_error < 0.012
     assert report.wrong_side == 0
-    band, sdf = find_band(Lattice(48), box_field(lambda points: field(points, active_levels)))
+    band, sdf = settle_band(dense_band(Lattice(48)), box_field(lambda points: field(points, active_levels)))
     vertices, faces = marching_tetrahedra(band, sdf)
     assert is_watertight(faces)
     exact = float(mesh_volume(start.mesh.vertices, start.mesh.faces))

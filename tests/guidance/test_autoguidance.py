@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from humannorm.checks import InputError
-from humannorm.guidance import Autoguidance, DiffusersGuide
+from humannorm.guidance import Autoguidance, DiffusersDenoiser
 
 PROMPTS = ["a young man in a red t-shirt, front view", "a woman"]
 
@@ -23,7 +23,7 @@ def noised(generator):
 
 def only(guide, unet):
     """The same model with another UNet and no weak one."""
-    return DiffusersGuide(
+    return DiffusersDenoiser(
         unet=unet,
         scheduler_config=guide.scheduler_config,
         text_encoder=guide.text_encoder,
@@ -36,7 +36,7 @@ def only(guide, unet):
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 @pytest.mark.parametrize("controlled", [False, True])
 def test_is_the_sum_of_both_guidances(folder, noised, scale, controlled, generator):
-    guide = DiffusersGuide.load(folder, control=True, autoguidance=Autoguidance(free=2.5, controlled=1.5))
+    guide = DiffusersDenoiser.load(folder, control=True, autoguidance=Autoguidance(free=2.5, controlled=1.5))
     control = torch.rand(2, 64, 64, 3, generator=generator) if controlled else None
 
     def estimate(unet, prompts, control):
@@ -52,7 +52,7 @@ def test_is_the_sum_of_both_guidances(folder, noised, scale, controlled, generat
 
 
 def test_a_weak_network_as_good_as_the_other_changes_nothing(folder, noised):
-    guide = DiffusersGuide.load(folder, autoguidance=Autoguidance())
+    guide = DiffusersDenoiser.load(folder, autoguidance=Autoguidance())
     guide.weak_unet = guide.unet
     condition = guide.condition(PROMPTS, guidance_scale=4.0)
     expected = only(guide, guide.unet).denoise(*noised, condition)
@@ -62,9 +62,9 @@ def test_a_weak_network_as_good_as_the_other_changes_nothing(folder, noised):
 def test_without_it_leaves_the_weak_network_on_the_disk(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "model")
     (tmp_path / "model" / "weak_unet" / "diffusion_pytorch_model.safetensors").unlink()
-    assert DiffusersGuide.load(tmp_path / "model").weak_unet is None
+    assert DiffusersDenoiser.load(tmp_path / "model").weak_unet is None
     with pytest.raises(InputError, match=r"weak_unet: expected diffusion_pytorch_model\.safetensors"):
-        DiffusersGuide.load(tmp_path / "model", autoguidance=Autoguidance())
+        DiffusersDenoiser.load(tmp_path / "model", autoguidance=Autoguidance())
 
 
 @pytest.mark.parametrize("weight", [0.0, float("nan")])

@@ -7,14 +7,14 @@ import torch
 from diffusers import DDPMScheduler
 
 from humannorm.checks import InputError
-from humannorm.guidance import Denoiser, DiffusersGuide, diffusers_guide, to_denoised
+from humannorm.guidance import Denoiser, DiffusersDenoiser, diffusers_denoiser, to_denoised
 
 PROMPTS = ["a man, front view", "a woman, back view"]
 
 
 @pytest.fixture(scope="module")
 def guide(tiny_sd):
-    return DiffusersGuide.load(tiny_sd("v_prediction"), control=True)
+    return DiffusersDenoiser.load(tiny_sd("v_prediction"), control=True)
 
 
 def latents(seed=0, batch=2):
@@ -52,7 +52,7 @@ def test_unknown_prediction_type():
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_denoise_agrees_with_diffusers_own_scheduler(tiny_sd, prediction_type):
-    guide = DiffusersGuide.load(tiny_sd(prediction_type))
+    guide = DiffusersDenoiser.load(tiny_sd(prediction_type))
     scheduler = DDPMScheduler.from_config(guide.scheduler_config)
     condition = guide.condition(PROMPTS, guidance_scale=1.0)
     timestep = torch.tensor([300.0])
@@ -96,7 +96,7 @@ def test_controlnet_acts_and_scale_zero_switches_it_off(guide):
 
 
 def test_control_without_a_controlnet(tiny_sd):
-    guide = DiffusersGuide.load(tiny_sd("epsilon"))
+    guide = DiffusersDenoiser.load(tiny_sd("epsilon"))
     with pytest.raises(InputError, match="control=True"):
         guide.condition(PROMPTS, guidance_scale=1.0, control=torch.zeros(2, 64, 64, 3))
 
@@ -125,8 +125,8 @@ def test_words_never_seen_and_long_prompts_pass(guide):
 
 
 def test_half_precision_networks_answer_in_the_precision_of_the_latents(tiny_sd):
-    guide = DiffusersGuide.load(tiny_sd("v_prediction"), dtype=torch.bfloat16)
-    full = DiffusersGuide.load(tiny_sd("v_prediction"))
+    guide = DiffusersDenoiser.load(tiny_sd("v_prediction"), dtype=torch.bfloat16)
+    full = DiffusersDenoiser.load(tiny_sd("v_prediction"))
     sigma = torch.tensor([2.0, 2.0])
     rough = guide.denoise(latents(), sigma, guide.condition(PROMPTS, guidance_scale=1.0))
     exact = full.denoise(latents(), sigma, full.condition(PROMPTS, guidance_scale=1.0))
@@ -135,7 +135,7 @@ def test_half_precision_networks_answer_in_the_precision_of_the_latents(tiny_sd)
 
 
 def test_a_text_is_encoded_once_and_alike_in_any_company(tiny_sd, monkeypatch):
-    guide = DiffusersGuide.load(tiny_sd("v_prediction"))
+    guide = DiffusersDenoiser.load(tiny_sd("v_prediction"))
     asked = []
     encode = guide.encode_prompts
     monkeypatch.setattr(guide, "encode_prompts", lambda prompts: asked.append(list(prompts)) or encode(prompts))
@@ -148,9 +148,13 @@ def test_a_text_is_encoded_once_and_alike_in_any_company(tiny_sd, monkeypatch):
 
 
 def test_old_texts_make_room(tiny_sd, monkeypatch):
-    monkeypatch.setattr(diffusers_guide, "TEXTS_KEPT", 2)
-    guide = DiffusersGuide.load(tiny_sd("v_prediction"))
+    monkeypatch.setattr(diffusers_denoiser, "TEXTS_KEPT", 2)
+    guide = DiffusersDenoiser.load(tiny_sd("v_prediction"))
+    asked, encode = [], guide.encode_prompts
+    monkeypatch.setattr(guide, "encode_prompts", lambda prompts: asked.append(*prompts) or encode(prompts))
     first = guide.condition(["a man", "a woman"], guidance_scale=4.0, negative="a child")
-    again = guide.condition(["a man"], guidance_scale=4.0)
-    assert len(guide._texts) == 2
+    guide.condition(["a woman"], guidance_scale=4.0, negative="a child")
+    assert asked == ["a man", "a woman", "a child"]  # the two last are kept
+    again = guide.condition(["a man"], guidance_scale=4.0, negative="a child")
+    assert asked[3:] == ["a man"]  # the first had to go
     assert torch.equal(first.positive[:1], again.positive)

@@ -9,7 +9,7 @@ import torch
 
 from humannorm.checks import InputError
 from humannorm.guidance import (
-    DiffusersGuide,
+    DiffusersDenoiser,
     multistep_target,
     portions,
     sds_at_pictures,
@@ -22,7 +22,7 @@ from humannorm.guidance.samplers import sample_latents
 from humannorm.training.diffusion import SCHEDULE
 
 
-class Knows:
+class Oracle:
     """A denoiser that always believes in the same clean latents; `seen` keeps what it was asked."""
 
     def __init__(self, guide, truth):
@@ -47,12 +47,12 @@ class Knows:
 
 @pytest.fixture(scope="module")
 def guide(tiny_sd):
-    return DiffusersGuide.load(tiny_sd("epsilon"))
+    return DiffusersDenoiser.load(tiny_sd("epsilon"))
 
 
 @pytest.fixture
-def knows(guide):
-    return Knows(guide, torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(7)))
+def oracle(guide):
+    return Oracle(guide, torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(7)))
 
 
 def test_gradient_is_the_published_formula(guide):
@@ -74,15 +74,15 @@ def test_gradient_is_the_published_formula(guide):
     assert result.timestep.tolist() == [300.0, 300.0]
 
 
-def test_descending_the_gradient_reaches_what_the_network_believes(knows):
+def test_descending_the_gradient_reaches_what_the_network_believes(oracle):
     z = torch.zeros((1, 4, 8, 8), requires_grad=True)
     optimizer = torch.optim.SGD([z], lr=0.5)
     generator = torch.Generator().manual_seed(0)
     for _ in range(100):
         optimizer.zero_grad()
-        sds_loss(z, sds_gradient(knows, z, None, generator=generator).gradient).backward()
+        sds_loss(z, sds_gradient(oracle, z, None, generator=generator).gradient).backward()
         optimizer.step()
-    torch.testing.assert_close(z.detach(), knows.truth, atol=1e-3, rtol=0)
+    torch.testing.assert_close(z.detach(), oracle.truth, atol=1e-3, rtol=0)
 
 
 def test_loss_hands_on_the_gradient_divided_by_the_batch():
@@ -97,43 +97,43 @@ def test_weight_is_one_minus_alphabar():
     torch.testing.assert_close(sds_weight(sigma), 1 - 1 / (1 + sigma**2))
 
 
-def test_timesteps_are_drawn_from_the_range_and_the_seed_decides(knows):
+def test_timesteps_are_drawn_from_the_range_and_the_seed_decides(oracle):
     z = torch.zeros((2, 4, 8, 8))
     generator = torch.Generator().manual_seed(0)
-    drawn = [sds_gradient(knows, z, None, t_range=(0.02, 0.03), generator=generator) for _ in range(200)]
+    drawn = [sds_gradient(oracle, z, None, t_range=(0.02, 0.03), generator=generator) for _ in range(200)]
     seen = {int(result.timestep[0]) for result in drawn}
     assert seen == set(range(20, 31))  # both ends included
     assert all(result.timestep[0] == result.timestep[1] for result in drawn)
-    again = sds_gradient(knows, z, None, t_range=(0.02, 0.03), generator=torch.Generator().manual_seed(0))
+    again = sds_gradient(oracle, z, None, t_range=(0.02, 0.03), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(again.gradient, drawn[0].gradient, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("t_range", [(-0.1, 0.5), (0.6, 0.5), (0.0, 1.1)])
-def test_impossible_ranges(knows, t_range):
+def test_impossible_ranges(oracle, t_range):
     with pytest.raises(InputError, match="t_range"):
-        timestep_bounds(knows, t_range)
+        timestep_bounds(oracle, t_range)
 
 
-def test_multistep_walks_down_in_the_published_number_of_steps(knows):
+def test_multistep_walks_down_in_the_published_number_of_steps(oracle):
     z = torch.zeros((2, 4, 8, 8))
-    target = multistep_target(knows, z, None, t_range=(0.5, 0.5), generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(target, knows.truth.expand_as(target), atol=1e-5, rtol=0)
-    sigmas = [float(sigma[0]) for _, sigma in knows.seen]
+    target = multistep_target(oracle, z, None, t_range=(0.5, 0.5), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(target, oracle.truth.expand_as(target), atol=1e-5, rtol=0)
+    sigmas = [float(sigma[0]) for _, sigma in oracle.seen]
     assert len(sigmas) == 21
-    assert sigmas[0] == pytest.approx(float(knows.sigma(torch.tensor([500.0]))))
+    assert sigmas[0] == pytest.approx(float(oracle.sigma(torch.tensor([500.0]))))
     assert all(later < earlier for earlier, later in pairwise(sigmas))
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm"])
-def test_samplers_end_at_what_the_network_believes(knows, sampler):
+def test_samplers_end_at_what_the_network_believes(oracle, sampler):
     noise = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(0))
     steps = []
     options = {"scheduler_config": SCHEDULE, "steps": 8, "sampler": sampler}
-    z = sample_latents(knows, None, noise, **options, progress=lambda step, of: steps.append((step, of)))
-    torch.testing.assert_close(z, knows.truth.expand_as(z), atol=2e-2, rtol=0)
+    z = sample_latents(oracle, None, noise, **options, progress=lambda step, of: steps.append((step, of)))
+    torch.testing.assert_close(z, oracle.truth.expand_as(z), atol=2e-2, rtol=0)
     assert steps == [(index, 8) for index in range(1, 9)]
     # The first question is pure noise at the schedule's end.
-    x, sigma = knows.seen[0]
+    x, sigma = oracle.seen[0]
     assert float(sigma[0]) == pytest.approx(14.61, rel=1e-2)
     torch.testing.assert_close(x / (1 + sigma[0] ** 2).sqrt(), noise)
 
@@ -160,7 +160,7 @@ def test_unknown_sampler(guide):
         sample_latents(guide, None, torch.zeros(1, 4, 8, 8), scheduler_config=SCHEDULE, sampler="euler")
 
 
-class KnowsPictures(Knows):
+class PictureOracle(Oracle):
     """The same with the real encoder, of any stated resolution."""
 
     def __init__(self, guide, truth, resolution):
@@ -177,13 +177,13 @@ def test_large_pictures_are_looked_at_one_by_one_and_small_ones_together(guide):
     truth = torch.zeros_like(guide.encode_images(pictures[:1]))
     found = {}
     for resolution, expected in ((64, [5]), (256, [4, 1]), (512, [1] * 5), (1024, [1] * 5)):
-        knows = KnowsPictures(guide, truth, resolution)
+        oracle = PictureOracle(guide, truth, resolution)
         asked = []
         gradient, size = sds_at_pictures(
-            knows, pictures, asked.extend, t_range=(0.5, 0.5), generator=torch.Generator().manual_seed(0)
+            oracle, pictures, asked.extend, t_range=(0.5, 0.5), generator=torch.Generator().manual_seed(0)
         )
-        assert knows.encoded == expected and asked == list(range(5))
-        assert [len(group) for group in portions(5, knows)] == expected
+        assert oracle.encoded == expected and asked == list(range(5))
+        assert [len(group) for group in portions(5, oracle)] == expected
         found[resolution] = gradient, size
     # What the network believes does not hang on the noise here, so all agree; and with the gradient of the sum.
     leaf = pictures.clone().requires_grad_()

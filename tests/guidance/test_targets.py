@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import torch
 
-from humannorm.guidance import DiffusersGuide, sds_weight
+from humannorm.guidance import DiffusersDenoiser, sds_weight
 from humannorm.guidance.targets import Target, TargetCache, make_targets, with_targets
 from humannorm.images import to_network
 
@@ -17,7 +17,7 @@ def make_target(generator: torch.Generator, count: int = 2, size: int = 48) -> T
 
 
 def test_target_is_the_ddim_walk_from_the_noised_render(tiny_sd, generator):
-    guide = DiffusersGuide.load(tiny_sd("epsilon"), control=True)
+    guide = DiffusersDenoiser.load(tiny_sd("epsilon"), control=True)
     size = guide.resolution
     pictures, normals = torch.rand(2, 1, size, size, 3, generator=generator).unbind()
     condition = guide.condition(["a man"], guidance_scale=3.0, control=normals)
@@ -41,7 +41,7 @@ def test_target_is_the_ddim_walk_from_the_noised_render(tiny_sd, generator):
 
 
 def test_targets_come_in_the_renders_size(tiny_sd, generator):
-    guide = DiffusersGuide.load(tiny_sd("epsilon"), control=True)
+    guide = DiffusersDenoiser.load(tiny_sd("epsilon"), control=True)
     pictures = torch.rand(1, 40, 40, 3, generator=generator)
     condition = guide.condition(["a man"], guidance_scale=1.0, control=pictures)
     target = make_targets(guide, pictures, condition, t_range=(0.1, 0.1), stride=100, generator=generator)

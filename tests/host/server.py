@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 300
-RUN_SECONDS = 600
+START_SECONDS = 900
+RUN_SECONDS = 1500
 
 Graph = dict[str, dict[str, Any]]
 
@@ -29,7 +29,7 @@ class Host:
         self.base, self.url = base, f"http://127.0.0.1:{port}"
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=60) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=300) as answer:
             return json.loads(answer.read())
 
     def post(self, path: str, body: Any = None) -> Any:
@@ -37,7 +37,7 @@ class Host:
         data = json.dumps(body or {}).encode()
         request = urllib.request.Request(f"{self.url}{path}", data, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 text = answer.read()
         except urllib.error.HTTPError as error:
             text = error.read()

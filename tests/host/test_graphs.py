@@ -58,7 +58,7 @@ def test_help_translations_and_templates_are_served(host):
             assert page.status == 200 and b"## Inputs" in page.read()
     assert host.get("/i18n")["zh"]["nodeDefs"]["HumanNormBody"]["display_name"]
     listed = host.get("/workflow_templates")["humannorm-test-pack"]
-    assert set(listed) == {path.stem for path in (Path(__file__).parents[2] / "workflows").glob("*.json")}
+    assert set(listed) == {path.stem for path in (Path(__file__).parents[2] / "example_workflows").glob("*.json")}
 
 
 def test_every_stage_gives_its_files(host, human):
@@ -296,6 +296,23 @@ def hostile() -> dict[str, tuple[graphs.Graph, str]]:
         "no control net": (
             changed(base, paint__guidance=["bare_guidance", 0]),
             "expected one with the normal ControlNet",
+        ),
+        "a size of nothing": (changed(base, normals__size=8), "size: expected 0 or 32 to 512 pixels a side"),
+        "a size of hours": (changed(base, depths__size=2048), "size: expected 0 or 32 to 512 pixels a side"),
+        "a guide that sees nothing": (
+            changed(base, normal_guidance__resolution=8),
+            "resolution: expected 0 or 32 to 512 pixels a side",
+        ),
+        "oblong maps": (
+            changed(
+                base | {"oblong": node("EmptyImage", width=96, height=64, batch_size=2, color=0)},
+                aligned__normal_maps=["oblong", 0],
+            ),
+            "normal_maps: expected square pictures, got 96 x 64",
+        ),
+        "pictures for normals": (
+            changed(base, sculpt__normal_guidance=["image_guidance", 0]),
+            "normal_guidance: expected prompts of kind normal, got kind image",
         ),
         "missing file": ({"load": node("HumanNormLoadState", file="nothing.safetensors")}, "which is in neither"),
         "file outside": ({"load": node("HumanNormLoadState", file="../../etc/passwd")}, "expected a place inside"),

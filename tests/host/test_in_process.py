@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import resource
 import signal
 import types
@@ -22,7 +23,18 @@ TEXT = "an old woman in a long green coat"
 
 @pytest.fixture(scope="module")
 def rooms(pack):
-    names = ("payloads", "host_denoiser", "host_models", "host_mesh", "files", "long_work", "mesh", "views")
+    names = (
+        "payloads",
+        "host_denoiser",
+        "host_models",
+        "host_mesh",
+        "files",
+        "long_work",
+        "mesh",
+        "views",
+        "scales",
+        "samplers",
+    )
     return types.SimpleNamespace(**{name: importlib.import_module(f"humannorm_pack.nodes.{name}") for name in names})
 
 
@@ -72,7 +84,7 @@ def test_control_pictures_and_a_cfg_function_act_on_the_gradient(rooms, payload)
     assert not torch.allclose(plain, followed)
 
     patched = payload.model.clone()
-    patched.set_model_sampler_cfg_function(lambda told: told["uncond"])
+    patched.set_model_sampler_cfg_function(lambda arguments: arguments["uncond"])
     unguided = gradient(rooms, dataclasses.replace(payload, model=patched))
     assert not torch.allclose(plain, unguided)
     no_guidance = gradient(rooms, dataclasses.replace(payload, cfg=0.0))
@@ -116,7 +128,7 @@ def test_what_is_no_native_mesh_is_refused_by_name(rooms):
 
     with pytest.raises(InputError, match=r"expected ComfyUI's native MESH .* got .*ForeignMesh"):
         rooms.host_mesh.from_host(ForeignMesh())
-    empty = rooms.host_mesh._mesh_class()(vertices=torch.zeros(1, 0, 3), faces=torch.zeros(1, 0, 3, dtype=torch.long))
+    empty = rooms.host_mesh.mesh_class()(vertices=torch.zeros(1, 0, 3), faces=torch.zeros(1, 0, 3, dtype=torch.long))
     with pytest.raises(InputError, match="mesh: expected vertices and faces, got 0 and 0"):
         rooms.host_mesh.from_host(empty)
 
@@ -179,16 +191,116 @@ def test_unfinished_files_are_named_by_what_the_node_depends_on(rooms):
 def test_a_result_is_the_last_preview_of_its_node(rooms, monkeypatch):
     import comfy.utils
 
+    reported = []
+    monkeypatch.setattr(
+        comfy.utils, "PROGRESS_BAR_HOOK", lambda *given, **named: reported.append((*given, *named.values()))
+    )
+    views = torch.stack([torch.full((64, 64, 3), level) for level in (0.0, 0.25, 0.5, 1.0)])
+    rooms.long_work.show_result(views)
+    ((value, total, (kind, picture, _), *_),) = reported
+    assert (value, total, kind) == (1, 1, "JPEG")
+    greys = [picture.getpixel((x * picture.width // 4, y * picture.height // 4))[0] for y in (1, 3) for x in (1, 3)]
+    assert greys == pytest.approx([0, 64, 128, 255], abs=1)
+
+
+def test_a_result_fills_its_preview(rooms, monkeypatch):
+    """Somebody slim in wide pictures: cut to them, side by side."""
+    import comfy.utils
+
     told = []
     monkeypatch.setattr(
         comfy.utils, "PROGRESS_BAR_HOOK", lambda *given, **named: told.append((*given, *named.values()))
     )
-    views = torch.stack([torch.full((64, 64, 3), level) for level in (0.0, 0.25, 0.5, 1.0)])
+    views = torch.zeros(4, 200, 200, 3)
+    views[:, 20:180, 80:120] = 1.0
     rooms.long_work.show_result(views)
-    ((value, total, (kind, picture, _), *_),) = told
-    assert (value, total, kind) == (1, 1, "JPEG")
-    greys = [picture.getpixel((x * picture.width // 4, y * picture.height // 4))[0] for y in (1, 3) for x in (1, 3)]
-    assert greys == pytest.approx([0, 64, 128, 255], abs=1)
+    picture = told[0][2][1]
+    assert picture.width > picture.height
+    white = sum(1 for pixel in picture.convert("L").getdata() if pixel > 250)
+    assert white > 0.5 * picture.width * picture.height
+
+
+def test_what_is_left_of_a_run_is_told_at_its_end(rooms, monkeypatch):
+    told = []
+    monkeypatch.setattr(rooms.long_work, "say", lambda node_id, text: told.append(text))
+    for finished in (True, False):
+        progress = rooms.long_work.Progress("7", 10, "Sculpting")
+        progress.update(3)
+        progress.close(finished)
+    assert told[0].startswith("Sculpting: done in ")
+    assert told[1] == "Sculpting: stopped at step 3 of 10; queue it again to go on"
+
+
+def test_a_viewers_camera_sees_what_the_viewer_does(rooms):
+    """A point projects where three.js would put it."""
+    info = {
+        "position": {"x": 2.0, "y": 1.5, "z": 1.0},
+        "target": {"x": 0.1, "y": 0.9, "z": -0.2},
+        "zoom": 1.5,
+        "fov": 35.0,
+        "cameraType": "perspective",
+    }
+    cameras = rooms.views.viewer_camera(info)
+    eye, target = torch.tensor([2.0, 1.5, 1.0]), torch.tensor([0.1, 0.9, -0.2])
+    torch.testing.assert_close(cameras.position()[0], eye, atol=1e-5, rtol=0)
+    forward = torch.nn.functional.normalize(target - eye, dim=0)
+    right = torch.nn.functional.normalize(torch.linalg.cross(forward, torch.tensor([0.0, 1.0, 0.0])), dim=0)
+    up = torch.linalg.cross(right, forward)
+    point = torch.tensor([0.3, 1.2, 0.1])
+    away = point - eye
+    focal = 1.5 / math.tan(math.radians(35.0) / 2)
+    wanted = torch.stack([focal * (away @ right), focal * (away @ up)]) / (away @ forward)
+    clip = cameras.clip_from_world(point[None])[0, 0]
+    torch.testing.assert_close(clip[:2] / clip[3], wanted, atol=1e-4, rtol=0)
+    with pytest.raises(InputError, match="camera_info: expected a perspective camera"):
+        rooms.views.viewer_camera({**info, "cameraType": "orthographic"})
+
+
+def test_a_mesh_stands_where_a_viewer_has_put_it(rooms):
+    mesh = load_body().to_mesh()
+    half = 2**-0.5
+    turned = [
+        {
+            "position": {"x": 1.0, "y": 2.0, "z": 3.0},
+            "quaternion": {"x": 0.0, "y": half, "z": 0.0, "w": half},  # a quarter turn about y: z goes to x
+            "scale": {"x": 2.0, "y": 2.0, "z": 2.0},
+        }
+    ]
+    x, y, z = mesh.vertices.unbind(1)
+    wanted = torch.stack([2 * z + 1, 2 * y + 2, -2 * x + 3], 1)
+    torch.testing.assert_close(rooms.views.as_in_viewer(mesh, turned).vertices, wanted, atol=1e-5, rtol=0)
+    assert rooms.views.as_in_viewer(mesh, []) is mesh
+
+
+def test_views_of_one_person_are_equally_bright_in_depth(rooms):
+    ramp = torch.linspace(0, 1, 64)[None, :, None, None].expand(1, 64, 64, 3)
+    views = torch.cat([ramp, 0.5 * ramp, torch.full_like(ramp, 0.1)])
+    equal = rooms.samplers.nearest_to_white(views)
+    torch.testing.assert_close(equal[1], equal[0], atol=1e-5, rtol=0)
+    assert float(equal[0].max()) == 1 and torch.equal(equal[2], views[2])
+
+
+def test_the_scale_follows_the_model(rooms, payload):
+    foreign = types.SimpleNamespace(model=types.SimpleNamespace())
+    assert rooms.scales.distilling_scale(payload.model, "normal") == 6.0
+    assert rooms.scales.distilling_scale(payload.model, "color") == 3.0
+    assert rooms.scales.distilling_scale(foreign, "normal") == 50.0
+    assert rooms.scales.distilling_scale(foreign, "color") == 7.5
+    assert rooms.scales.drawing_scale(foreign, "depth") == 7.5
+    assert "bundled" in rooms.scales.told(payload.model, 6.0, 0.0)
+    assert rooms.scales.told(payload.model, 6.0, 9.0) == "cfg 9"
+
+
+def test_the_bundled_model_is_not_saved_as_a_checkpoint_that_nobody_can_load(rooms, payload):
+    with pytest.raises(InputError, match="model: expected one of a size that ComfyUI's own loaders know"):
+        payload.model.model.state_dict_for_saving(payload.model.model.diffusion_model.state_dict())
+
+
+def test_a_model_of_another_kind_is_told_by_its_card(rooms, pack):
+    models = importlib.import_module("humannorm_pack.nodes.models").HumanNormBundledModels.execute().args[:3]
+    assert [rooms.payloads.model_facts(model).kind for model in models] == ["normal", "depth", "image"]
+    assert rooms.payloads.wrong_card(models[1], "depth") == []
+    assert rooms.payloads.wrong_card(models[1], "normal") == ["the bundled depth model draws normals here"]
 
 
 @torch.no_grad()
@@ -217,8 +329,32 @@ def test_levels_that_are_no_whole_multiples_of_the_finest_are_built(rooms, tmp_p
         hosted(latents, time, context=text), unet(latents, time, text).sample, rtol=1e-3, atol=1e-4
     )
     net = rooms.host_models.build_control_net(tmp_path).control_model
-    told = net(x=latents, hint=picture, timesteps=time, context=text)
+    residuals = net(x=latents, hint=picture, timesteps=time, context=text)
     down, middle = control(latents, time, text, controlnet_cond=picture, return_dict=False)
-    torch.testing.assert_close(told["middle"][0], middle, rtol=1e-3, atol=1e-3)
-    for ours, theirs in zip(told["output"], down, strict=True):
+    torch.testing.assert_close(residuals["middle"][0], middle, rtol=1e-3, atol=1e-3)
+    for ours, theirs in zip(residuals["output"], down, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_of_eight_latent_channels_is_the_same_on_the_host(rooms, tmp_path):
+    from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
+    from humannorm.training.detail import with_detail
+    from humannorm.training.widening import with_latents
+
+    bundled = DiffusersDenoiser.load("bundled")
+    torch.manual_seed(0)
+    wide = with_detail(bundled.vae, 8).eval()
+    torch.nn.init.normal_(wide.decoder.conv_out.weight, std=0.05)  # so that the fresh half is seen
+    wide.save_pretrained(tmp_path / "vae")
+    with_latents(bundled.unet, 8).save_pretrained(tmp_path / "unet")
+    (tmp_path / "scheduler").symlink_to(bundled_folder() / "scheduler")
+    vae, model = rooms.host_models.build_vae(tmp_path), rooms.host_models.build_model(tmp_path)
+    assert vae.latent_channels == model.get_model_object("latent_format").latent_channels == 8
+    latents = torch.randn(1, 8, 8, 8)
+    with torch.inference_mode():
+        ours = wide.decode(latents).sample
+        theirs = vae.first_stage_model.float().decode(latents)
+        torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
+        images = torch.rand(1, 3, 32, 32)
+        ours, theirs = wide.encode(images).latent_dist.mode(), vae.first_stage_model.encode(images)
+        torch.testing.assert_close(theirs[:, :8], ours, rtol=1e-3, atol=1e-3)

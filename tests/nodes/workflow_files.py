@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "LOAD_3D"}
+DYNAMIC = "COMFY_DYNAMICCOMBO_V3"  # a list whose choice brings widgets of its own, here those of the first choice
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "LOAD_3D", DYNAMIC}
 NOTES = {"MarkdownNote", "Note"}  # nodes of the canvas alone
+REROUTE = "Reroute"  # another of them: a corner of a wire
 MUTED, BYPASSED = 2, 4
 # What only a browser can make (Load 3D takes pictures of its viewer): output number -> what API graphs have for it.
-BROWSER_ONLY: dict[str, dict[int, Any]] = {"Load3D": {2: "3d/person.glb"}}
+BROWSER_ONLY: dict[str, dict[int, Any]] = {}
 
 Node = dict[str, Any]
 
@@ -31,46 +33,98 @@ def widgets(known: Node) -> list[tuple[str, Node | None]]:
     """Name of each place in `widgets_values` and its input (None: the place after a seed)."""
     places: list[tuple[str, Node | None]] = []
     for entry in known["inputs"]:
-        if entry["type"] in WIDGET_TYPES:
+        if entry["type"].split(",")[0] in WIDGET_TYPES:
             places.append((entry["id"], entry))
             if entry.get("control_after_generate"):
                 places.append((f"{entry['id']} after generate", None))
     return places
 
 
+def flat(workflow: dict[str, Any]) -> tuple[dict[str, Node], dict[str, dict[str, Any]]]:
+    """All nodes that do something, and all links, of a workflow with the graphs inside of its nodes unfolded.
+
+    Ids are those of API graphs: `5`, and `5:2` for node 2 of the graph in node 5. A link's origin is a node of the
+    first kind, behind graphs and corners; links: id -> origin and slot.
+    """
+    definitions = {entry["id"]: entry for entry in workflow.get("definitions", {}).get("subgraphs", [])}
+    nodes: dict[str, Node] = {}
+    origins: dict[str, tuple[str, int]] = {}  # of links, by their own id in their graph
+    given: dict[str, dict[str, Any]] = {}
+
+    def unfold(graph: dict[str, Any], before: str) -> None:
+        for link in graph["links"]:
+            link_id, origin, slot, target, place, _ = link if isinstance(link, list) else link.values()
+            origins[f"{before}{link_id}"] = (f"{before}{origin}", slot)
+            if target == -20:
+                given.setdefault(before, {})[str(place)] = f"{before}{link_id}"
+        for node in graph["nodes"]:
+            name = f"{before}{node['id']}"
+            if node["type"] in definitions:
+                unfold(definitions[node["type"]], f"{name}:")
+                nodes[name] = node
+            else:
+                nodes[name] = node
+
+    unfold(workflow, "")
+
+    def behind(name: str, link_id: int | None) -> tuple[str, int] | None:
+        """What a link to a node comes from."""
+        graph = name.rpartition(":")[0]
+        return None if link_id is None else source(f"{graph}:{link_id}" if graph else str(link_id))
+
+    def source(link: str) -> tuple[str, int] | None:
+        """Node and slot that a link comes from at last."""
+        origin, slot = origins[link]
+        before = origin.rpartition(":")[0]
+        if origin.endswith(":-10"):  # an input of the graph: what is linked to the node that stands for it
+            entry = nodes[before]["inputs"][slot]
+            return behind(before, entry["link"])
+        node = nodes[origin]
+        if node["type"] in definitions:
+            return source(given[f"{origin}:"][str(slot)])
+        passes = node["type"] == REROUTE or node["mode"] == BYPASSED
+        if passes:  # the first input of the output's type, or its only one
+            kind = node["outputs"][slot]["type"]
+            entry = next(each for each in node["inputs"] if each["type"] in (kind, "*"))
+            return behind(origin, entry["link"])
+        return origin, slot
+
+    resolved = {link: {"from": source(link)} for link in origins}
+    return {name: node for name, node in nodes.items() if node["type"] not in definitions}, resolved
+
+
 def to_api(workflow: dict[str, Any], known: dict[str, Node]) -> dict[str, Any]:
     """The graph in API format, as the canvas would send it."""
-    by_id = {node["id"]: node for node in workflow["nodes"]}
-    links = {link[0]: link for link in workflow["links"]}
+    nodes, links = flat(workflow)
 
-    def source(link_id: int | None) -> Any:
+    def value_of(name: str, link_id: int | None) -> Any:
         if link_id is None:
             return None
-        _, origin, slot, *_ = links[link_id]
-        node = by_id[origin]
-        if node["mode"] == BYPASSED:  # passes the first input of the output's type on
-            kind = node["outputs"][slot]["type"]
-            passed = next(entry for entry in node["inputs"] if entry["type"] == kind)
-            return source(passed["link"])
-        if node["type"] in BROWSER_ONLY:
-            return BROWSER_ONLY[node["type"]][slot]
-        return [str(origin), slot]
+        before = name.rpartition(":")[0]
+        found = links[f"{before}:{link_id}" if before else str(link_id)]["from"]
+        if found is None:
+            return None
+        origin, slot = found
+        if nodes[origin]["type"] in BROWSER_ONLY:
+            return BROWSER_ONLY[nodes[origin]["type"]][slot]
+        return [origin, slot]
 
     graph = {}
-    for node in workflow["nodes"]:
-        if node["type"] in NOTES or node["type"] in BROWSER_ONLY or node["mode"] in (MUTED, BYPASSED):
+    for name, node in nodes.items():
+        silent = NOTES | {REROUTE} | set(BROWSER_ONLY)
+        if node["type"] in silent or node["mode"] in (MUTED, BYPASSED):
             continue
         places = widgets(known[node["type"]])
         inputs = {
-            name: value
-            for (name, entry), value in zip(places, node["widgets_values"], strict=True)
+            place: value
+            for (place, entry), value in zip(places, node["widgets_values"], strict=True)
             if entry is not None
         }
         for entry in node["inputs"]:
-            value = source(entry["link"])
+            value = value_of(name, entry["link"])
             if value is not None:
                 inputs[entry["name"]] = value
-        graph[str(node["id"])] = {
+        graph[name] = {
             "class_type": node["type"],
             "inputs": inputs,
             "_meta": {"title": node.get("title", known[node["type"]]["display_name"])},

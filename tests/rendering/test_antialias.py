@@ -164,6 +164,7 @@ def test_specks_smaller_than_a_pixel_cover_their_area(size: float) -> None:
     torch.testing.assert_close(masks[0], masks[1], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradcheck_of_the_reference(generator: torch.Generator) -> None:
     points = torch.tensor([[-0.9, -0.71], [0.83, -0.6], [0.42, 0.77], [-0.52, 0.6]], dtype=torch.float64)
     w = 1 + torch.rand(4, 1, dtype=torch.float64, generator=generator)

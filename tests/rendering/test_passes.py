@@ -398,3 +398,21 @@ def test_a_mesh_without_area_renders_as_nothing() -> None:
     assert all_values(rendered).abs().max() == 0
     gradient = torch.autograd.grad(all_values(rendered).sum(), mesh.vertices)[0]
     assert torch.isfinite(gradient).all()
+
+
+def test_labels_are_those_of_the_faces_that_are_seen_and_never_blended() -> None:
+    vertices = torch.tensor([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
+    mesh = Mesh(vertices, torch.tensor([[0, 1, 2], [0, 2, 3]]))
+    labels = torch.tensor([3, 7])
+    drawn = render(mesh, orbit([0.0, 180.0], distance=4.0), (65, 65), ("label", "mask"), labels=labels)
+    assert drawn.label is not None and drawn.mask is not None
+    assert set(drawn.label.unique().tolist()) == {0, 3, 7}
+    assert drawn.label[0, 40, 40] == 3 and drawn.label[0, 24, 24] == 7  # below and above the diagonal
+    assert drawn.label[1, 40, 24] == 3  # seen from behind
+    whole = (drawn.mask == 1) & (drawn.label == 0)
+    assert not bool(whole.any())
+    alone = render(mesh, orbit([0.0], distance=4.0), (65, 65), ("label",), labels=labels)
+    assert alone.mask is None and torch.equal(alone.label[0], drawn.label[0])
+    for wrong in (None, torch.tensor([1])):
+        with pytest.raises(InputError, match="label"):
+            render(mesh, orbit([0.0]), (8, 8), ("label",), labels=wrong)

@@ -135,6 +135,7 @@ def naive_depth(corners: list[list[int]], depth: list[float], x: int, y: int) ->
     return a + weight_b * (b - a) + weight_c * (c - a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resolution", [(64, 64), (37, 91), (1, 50), (50, 1), (150, 200)])
 def test_warp_equals_the_reference_on_any_soup(resolution: tuple[int, int], generator: torch.Generator) -> None:
     clip, faces = soup(200, generator)
@@ -296,6 +297,7 @@ def test_a_batch_is_its_views(generator: torch.Generator) -> None:
         assert torch.equal(together.barycentric[view], alone.barycentric[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resolution", [(1, 1), (8192, 8192), (1, 8192), (8192, 3)])
 def test_smallest_and_largest_targets(resolution: tuple[int, int]) -> None:
     corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
@@ -335,6 +337,7 @@ def test_gradient_of_the_reference() -> None:
     assert torch.autograd.gradcheck(barycentric, (clip,), eps=1e-7, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_of_warp_is_that_of_the_reference(generator: torch.Generator) -> None:
     vertices, faces = sphere(3)
     clips = torch.stack([perspective(vertices + torch.tensor([0.0, 0.1, -z])) for z in (2.5, 0.8)])

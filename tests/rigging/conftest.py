@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from humannorm.body import Body, BodyShape, load_body
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.band import band_at_points
 from humannorm.geometry.lattice import Lattice
 from humannorm.geometry.marching import marching_tetrahedra
-from humannorm.geometry.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, connected_components
 from humannorm.rigging import RiggedHuman, rig_human
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from humannorm.body.skin import Skin
+from humannorm.body.skin_binding import SkinBinding
 from humannorm.mesh import Mesh, unique_edges
 from humannorm.rigging import RelaxationSettings, relaxed_skin
 
@@ -26,14 +26,14 @@ def sheet(cells: int) -> Mesh:
     return Mesh(torch.stack([x.flatten(), y.flatten(), torch.zeros((cells + 1) ** 2)], 1), faces)
 
 
-def two_halves(mesh: Mesh) -> Skin:
+def two_halves(mesh: Mesh) -> SkinBinding:
     right = (mesh.vertices[:, 0] > 0.5).float()
     weights = torch.stack([1 - right, right, torch.zeros_like(right), torch.zeros_like(right)], 1)
     joints = torch.tensor([0, 1, 0, 0]).expand(len(right), 4).clone()
     order = weights.argsort(dim=1, descending=True, stable=True)
     names = ("left", "right", "unused 1", "unused 2", "unused 3", "unused 4")
     places = torch.tensor([[0.0, 0, 0]] + [[1.0, 0, 0]] * 5)
-    return Skin(names, (-1, 0, 0, 0, 0, 0), places, joints.gather(1, order), weights.gather(1, order))
+    return SkinBinding(names, (-1, 0, 0, 0, 0, 0), places, joints.gather(1, order), weights.gather(1, order))
 
 
 def apart() -> list[Tensor]:
@@ -42,7 +42,7 @@ def apart() -> list[Tensor]:
     return [frame]
 
 
-def worst_stretch(mesh: Mesh, skin: Skin) -> float:
+def worst_stretch(mesh: Mesh, skin: SkinBinding) -> float:
     edges = unique_edges(mesh.faces)
     before, after = (
         (vertices[edges[:, 0]] - vertices[edges[:, 1]]).norm(dim=1)
@@ -51,6 +51,7 @@ def worst_stretch(mesh: Mesh, skin: Skin) -> float:
     return float((after / before).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", [20, 80, 240])
 def test_no_edge_is_left_torn_at_any_fineness(cells: int) -> None:
     mesh = sheet(cells)

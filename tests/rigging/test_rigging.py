@@ -9,16 +9,16 @@ from torch import Tensor
 from humannorm.body import Body, load_body, named_pose
 from humannorm.body.clips import Clip, clip_transforms, still
 from humannorm.body.gait import make_gait
+from humannorm.body.linear_blend_skinning import check_weights, linear_blend_skinning
 from humannorm.body.rigs import load_rig
 from humannorm.body.skeleton import local_rotations
-from humannorm.body.skin import Skin
-from humannorm.body.skinning import check_weights, linear_blend_skinning
+from humannorm.body.skin_binding import SkinBinding
 from humannorm.checks import InputError
-from humannorm.geometry.signed_distance import SignedDistance
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, unique_edges
 from humannorm.rigging import BodyFitSettings, RiggedHuman, fit_body, rig_human, transfer_weights
 from humannorm.rigging.human import near_folds
-from humannorm.rigging.transfer import _smoothed
+from humannorm.rigging.transfer import smoothed_weights
 
 HEIGHT = 1.8
 
@@ -33,6 +33,7 @@ def test_the_body_is_found_under_the_clothes(rigged: RiggedHuman, model: Body) -
     assert rigged.fit.outside < 0.02
 
 
+@pytest.mark.slow
 def test_the_fit_follows_a_figure_into_its_own_frame_and_units(dressed: Mesh, rigged: RiggedHuman) -> None:
     shift = torch.tensor([3.0, -1.0, 0.5])
     elsewhere = fit_body(Mesh(100 * dressed.vertices + shift, dressed.faces))
@@ -41,8 +42,9 @@ def test_the_fit_follows_a_figure_into_its_own_frame_and_units(dressed: Mesh, ri
     assert elsewhere.median_depth == pytest.approx(rigged.fit.median_depth, abs=3e-3)
 
 
+@pytest.mark.slow
 def test_another_stated_pose(model: Body) -> None:
-    """A figure in the run pose, its start told as such."""
+    """A figure in the run pose, its start passed along."""
     running = model.posed(named_pose("run"), "run").in_working_box()
     fit = fit_body(running.to_mesh(normalized=False), load_body(pose="run").in_working_box())
     assert float((fit.body.vertices - running.vertices).norm(dim=1).mean()) < 0.01 * HEIGHT
@@ -146,7 +148,7 @@ def test_smoothing_keeps_sums_and_fills_what_is_not_trusted() -> None:
     ends = torch.cat([x, x])
     copied[ends < 0.1], copied[ends > 0.9] = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     trust = torch.where((ends < 0.1) | (ends > 0.9), 1.0, 1e-9)
-    smooth = torch.from_numpy(_smoothed(copied.numpy(), trust.numpy(), vertices.numpy(), faces.numpy(), 0.01))
+    smooth = torch.from_numpy(smoothed_weights(copied.numpy(), trust.numpy(), vertices.numpy(), faces.numpy(), 0.01))
     torch.testing.assert_close(smooth.sum(1), torch.ones(2 * count, dtype=torch.float64), atol=1e-9, rtol=0)
     slope = (smooth[13:28, 1] - smooth[12:27, 1]) * (count - 1)
     torch.testing.assert_close(slope, torch.full_like(slope, 1.25), atol=0.15, rtol=0)
@@ -157,12 +159,34 @@ def test_other_rigs_move_alike(rigged: RiggedHuman, name: str) -> None:
     """The same walk on another skeleton: the surface is nearly where MakeHuman's own joints put it."""
     rig = load_rig(name)
     joints, weights = transfer_weights(rigged.mesh, rigged.body, rig)
-    skin = Skin(rig.joint_names, rig.parents, rig.heads(rigged.body), joints, weights)
+    skin = SkinBinding(rig.joint_names, rig.parents, rig.heads(rigged.body), joints, weights)
     other = RiggedHuman(rigged.mesh, rigged.fit, rig, skin)
     clip = make_gait("walk", rigged.body).in_place()
     for frame in (0, 10):
         away = (other.posed(clip, frame).vertices - rigged.posed(clip, frame).vertices).norm(dim=1)
         assert float(away.median()) < 0.01 * HEIGHT and float(away.quantile(0.99)) < 0.05 * HEIGHT
+
+
+def test_a_human_bound_in_another_pose_moves_as_before(rigged: RiggedHuman) -> None:
+    """Its joints are those of the posed body, and its film is that of the first binding but for blending twice."""
+    bound = rigged.bound_in("t-pose")
+    span = bound.mesh.vertices.amax(0) - bound.mesh.vertices.amin(0)
+    assert float(span[0]) > 0.9 * float(span[1])  # arms outstretched
+    wrists = [bound.skin.joint_names.index(name) for name in bound.skin.joint_names if name.startswith("wrist")]
+    assert float((bound.skin.joints[wrists] - bound.rig.heads(bound.body)[wrists]).abs().max()) == 0
+    clip = make_gait("walk", rigged.body).in_place()
+    away = (bound.posed(clip, 5).vertices - rigged.posed(clip, 5).vertices).norm(dim=1)
+    assert float(away.median()) < 0.01 * HEIGHT and float(away.quantile(0.95)) < 0.04 * HEIGHT
+
+
+def test_what_cannot_be_a_standing_human_is_refused(dressed: Mesh) -> None:
+    lying = Mesh(dressed.vertices[:, [0, 2, 1]], dressed.faces[:, [0, 2, 1]])
+    with pytest.raises(InputError, match="mesh: expected a standing human, .* tall"):
+        rig_human(lying)
+    x, y, z = dressed.vertices.unbind(1)
+    column = Mesh(torch.stack([0.3 * torch.sign(x), y, 0.3 * torch.sign(z)], 1), dressed.faces)
+    with pytest.raises(InputError, match="mesh: expected a standing human, .* whose top is"):
+        rig_human(column)
 
 
 def test_bad_input_is_refused(dressed: Mesh) -> None:

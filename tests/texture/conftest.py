@@ -1,4 +1,4 @@
-"""A ball to paint, a guide whose belief is known, and a short course."""
+"""A ball to paint, a guide whose belief is known, and a short run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import trimesh
 from torch import Tensor
 
 from humannorm.cameras import TEXTURE_CAMERA_PLANS
-from humannorm.geometry.hash_grid import GridLayout
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.mesh import Mesh
 from humannorm.texture.fields import HashColorSettings
 from humannorm.texture.settings import QUICK, TextureSettings

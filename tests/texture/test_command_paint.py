@@ -20,6 +20,7 @@ def statue(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_paint_writes_what_it_names(
     statue: Path, tiny_sd: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

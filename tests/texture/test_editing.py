@@ -1,4 +1,4 @@
-"""An edit by parts: what is held keeps its colours whatever the guidance wants; the rest is free."""
+"""An edit by regions: what is held keeps its colours whatever the guidance wants; the rest is free."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from humannorm.body import load_body
-from humannorm.body.parts import BODY_PARTS, part_vertices
+from humannorm.body.regions import BODY_REGIONS, region_vertices
 from humannorm.checks import InputError
 from humannorm.geometry.holding import Hold, hold_all_but
 from humannorm.mesh import Mesh
@@ -103,19 +103,19 @@ def test_colours_go_over_to_a_changed_surface_but_a_texture_does_not(
             each.on(larger)
 
 
-@pytest.mark.parametrize("part", [part for part in BODY_PARTS if part != "face"])
-def test_every_part_of_a_dressed_body_can_be_the_only_one_to_change(part: str, small_settings: TextureSettings) -> None:
-    """No vertex that follows another part may lose more than the border's blend."""
+@pytest.mark.parametrize("region", [region for region in BODY_REGIONS if region != "face"])
+def test_every_region_of_a_dressed_body_can_change_alone(region: str, small_settings: TextureSettings) -> None:
+    """No vertex that follows another region may lose more than the border's blend."""
     body = load_body().in_working_box()
     mesh = body.to_mesh(normalized=False)
     state = start_state(mesh, small_settings, torch.Generator().manual_seed(0))
-    edited = state.edited(hold_all_but(mesh, body, [part]))
+    edited = state.edited(hold_all_but(mesh, body, [region]))
     assert isinstance(edited.field, HeldColorField)
     with torch.no_grad():
         for parameter in edited.field.learned.parameters():
             parameter.add_(1.0)  # the learned colours go anywhere
     change = (colors(edited, mesh.vertices) - colors(state, mesh.vertices)).abs().amax(1)
-    own = part_vertices(body, [part])
+    own = region_vertices(body, [region])
     distance = torch.from_numpy(cKDTree(mesh.vertices[own].numpy()).query(mesh.vertices.numpy())[0])
     # The border is 0.09 units wide, and a cell of the grid of shares has a diagonal of 0.074.
     assert float(change[distance > 0.17].max()) < 1e-3  # a quarter of a step of 8 bits

@@ -8,7 +8,7 @@ import torch
 from humannorm.body import load_body
 from humannorm.cameras import orbit
 from humannorm.checks import InputError
-from humannorm.geometry.hash_grid import GridLayout
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.mesh import Mesh
 from humannorm.texture.fields import (
     HashColorField,

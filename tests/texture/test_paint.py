@@ -12,13 +12,13 @@ import torch
 
 from humannorm.cameras import orbit
 from humannorm.checks import InputError
-from humannorm.guidance import DiffusersGuide, sds_gradient
+from humannorm.guidance import DiffusersDenoiser, sds_gradient
 from humannorm.mesh import Mesh
-from humannorm.optimisation import RunError
+from humannorm.optimisation import OptimiserProgress, RunError
 from humannorm.texture.fields import UvColorSettings
-from humannorm.texture.paint import PaintProgress, paint
+from humannorm.texture.paint import paint
 from humannorm.texture.perceptual import make_perceptual
-from humannorm.texture.settings import PAPER, PRESETS, QUICK, TextureSettings, coarse_part, fine_part, preset, shortened
+from humannorm.texture.settings import PAPER, PRESETS, QUICK, TextureSettings, coarse_only, fine_only, preset
 from humannorm.texture.state import LOSS_NAMES, TextureState, load_state, save_state, start_state
 
 RED, BLUE = (0.9, 0.1, 0.1), (0.1, 0.1, 0.9)
@@ -68,7 +68,7 @@ def test_the_surface_takes_the_colours_the_guide_believes_in(
 
 def test_first_step_is_equation_9(ball: Mesh, small_settings: TextureSettings, tiny_sd: Any) -> None:
     """The table's gradient, taken from AdamW's first moment, against the equation put together here."""
-    guide = DiffusersGuide.load(tiny_sd("v_prediction"), control=True)
+    guide = DiffusersDenoiser.load(tiny_sd("v_prediction"), control=True)
     settings = dataclasses.replace(small_settings, views=1, render_size=guide.resolution)
     start = fresh(ball, settings)
     end = paint(
@@ -120,10 +120,11 @@ def test_condition_is_the_normal_map_and_the_text_of_the_same_camera(
     assert bool((middle[:, 2] > 0.8).all())  # the ball faces every camera
 
 
+@pytest.mark.slow
 def test_resumed_run_ends_in_the_same_bytes(
     ball: Mesh, small_settings: TextureSettings, tiny_sd: Any, tmp_path: Path
 ) -> None:
-    guide = DiffusersGuide.load(tiny_sd("epsilon"), control=True)
+    guide = DiffusersDenoiser.load(tiny_sd("epsilon"), control=True)
     perceptual = make_perceptual("vae", guide)
     settings = dataclasses.replace(small_settings, target_stride=250)
     common: dict[str, Any] = {"guide": guide, "perceptual": perceptual}
@@ -140,7 +141,7 @@ def test_resumed_run_ends_in_the_same_bytes(
         assert_same(unbroken, paint(state, "a ball", settings, generator=generator, **common))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4.safetensors", "9.safetensors"]
     first = paint(
-        fresh(ball, settings), "a ball", coarse_part(settings), generator=(g := torch.Generator().manual_seed(1)),
+        fresh(ball, settings), "a ball", coarse_only(settings), generator=(g := torch.Generator().manual_seed(1)),
         **common,
     )  # fmt: skip
     assert first.step == settings.coarse_steps
@@ -208,7 +209,7 @@ def test_state_handed_in_is_left_alone_and_targets_follow_the_prompt(
 ) -> None:
     start = fresh(ball, small_settings)
     before = {name: value.clone() for name, value in start.field.state_dict().items()}
-    seen: list[PaintProgress] = []
+    seen: list[OptimiserProgress] = []
     common: dict[str, Any] = {"perceptual": pixel_distance, "generator": torch.Generator().manual_seed(1)}
     end = paint(
         start, "a ball", small_settings, guide=believes_in_color(RED, BLUE),
@@ -258,12 +259,12 @@ def test_published_numbers() -> None:
         preset("fast")
 
 
-def test_shortened_course_keeps_its_shape() -> None:
-    short = shortened(PAPER, 1000)
+def test_shortened_run_keeps_its_shape() -> None:
+    short = PAPER.with_steps(1000)
     assert (short.coarse_steps, short.steps, short.plan_pace) == (200, 1000, 10.0)
-    assert coarse_part(short).steps == 200 and coarse_part(short).plan_pace == short.plan_pace
-    assert fine_part(short).steps == 800 and fine_part(short).coarse_steps == 0
-    assert [shortened(QUICK, steps).coarse_steps for steps in (1, 2, 5)] == [0, 1, 1]  # both stages, if there is room
+    assert coarse_only(short).steps == 200 and coarse_only(short).plan_pace == short.plan_pace
+    assert fine_only(short).steps == 800 and fine_only(short).coarse_steps == 0
+    assert [QUICK.with_steps(steps).coarse_steps for steps in (1, 2, 5)] == [0, 1, 1]  # both stages, if there is room
 
 
 def test_bad_input_is_refused_before_any_work(

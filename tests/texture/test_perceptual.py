@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from humannorm.checks import InputError
-from humannorm.guidance import DiffusersGuide
+from humannorm.guidance import DiffusersDenoiser
 from humannorm.texture.perceptual import (
     IMAGENET_MEAN,
     VGG16_BLOCKS,
@@ -78,7 +78,7 @@ def test_vgg_distance_has_a_gradient_and_is_zero_between_equals(vgg_weights, gen
 
 
 def test_vae_features_are_the_encoders_own_in_its_own_range(tiny_sd, generator):
-    guide = DiffusersGuide.load(tiny_sd("epsilon"))
+    guide = DiffusersDenoiser.load(tiny_sd("epsilon"))
     images = torch.rand(2, 32, 32, 3, generator=generator)
     features = VaeFeatures(guide.vae)(images)
     first = guide.vae.encoder.conv_in(images.permute(0, 3, 1, 2) * 2 - 1)

@@ -1,4 +1,4 @@
-"""A protected template's painted skin over learned colours."""
+"""A held template's painted skin over learned colours."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from humannorm.body import Body, BodyShape, load_body
-from humannorm.body.parts import part_vertices
-from humannorm.body.skins import skin_picture
+from humannorm.body.painted_skin import skin_picture
+from humannorm.body.regions import region_vertices
 from humannorm.checks import InputError
-from humannorm.geometry.holding import Hold, hold_all_but, hold_parts
+from humannorm.geometry.holding import Hold, hold_all_but, hold_regions
 from humannorm.mesh import Mesh
 from humannorm.texture.fields import HeldColorField, TemplateColorField, UvColorSettings
 from humannorm.texture.paint import paint
@@ -31,7 +31,7 @@ def _body() -> Body:
 
 @pytest.fixture(name="hold", scope="module")
 def _hold(body: Body) -> Hold:
-    return hold_parts(body.to_mesh(normalized=False), body, ["face", "hands"])
+    return hold_regions(body.to_mesh(normalized=False), body, ["face", "hands"])
 
 
 @pytest.fixture(name="state")
@@ -46,9 +46,9 @@ def colors(state: TextureState) -> torch.Tensor:
 
 
 def inner_face(body: Body) -> torch.Tensor:
-    """Vertices around nose and eyes: well inside of what is protected and of what is painted."""
+    """Vertices around nose and eyes: well inside of what is held and of what is painted."""
     middle = torch.stack([body.joint("eye.L"), body.joint("eye.R")]).mean(0)
-    return part_vertices(body, ["face"]) & ((body.vertices - middle).norm(dim=1) < 0.06)
+    return region_vertices(body, ["face"]) & ((body.vertices - middle).norm(dim=1) < 0.06)
 
 
 def test_the_template_wears_its_picture_and_the_rest_the_learned_colours(body: Body, state: TextureState) -> None:
@@ -58,7 +58,7 @@ def test_the_template_wears_its_picture_and_the_rest_the_learned_colours(body: B
     picture = torch.zeros(len(body.vertices), 3)
     picture[body.uv_vertices] = skin_picture(body.shape, "dark")[texels[:, 1], texels[:, 0]]
     assert float((found - picture)[face].abs().mean()) < 0.04  # half a texel off: lashes and lips
-    trunk = part_vertices(body, ["top"]) & (body.vertices[:, 0].abs() < 0.2)
+    trunk = region_vertices(body, ["top"]) & (body.vertices[:, 0].abs() < 0.2)
     assert float((found[trunk] - 0.5).abs().max()) < 1e-2  # a fresh field is grey
 
 
@@ -75,7 +75,7 @@ def test_painting_changes_everything_else(
         generator=torch.Generator().manual_seed(0),
     )
     assert float((colors(done) - before)[inner_face(body)].abs().max()) < 5e-3  # a step of 8 bits
-    trunk = part_vertices(body, ["top"]) & (body.vertices[:, 0].abs() < 0.2)
+    trunk = region_vertices(body, ["top"]) & (body.vertices[:, 0].abs() < 0.2)
     assert float((colors(done) - before)[trunk, 2].median()) > 0.1
 
 
@@ -112,7 +112,7 @@ def test_another_start_than_a_template_is_left_to_the_networks(
     start = start_state(mesh, small_settings, torch.Generator().manual_seed(0))
     assert with_painted_template(start, None, "fair") is start
     turned = Mesh(mesh.vertices, mesh.faces.roll(1, 0))
-    other = hold_parts(turned, body, ["face"])
+    other = hold_regions(turned, body, ["face"])
     assert hold.shape == body.shape and other.shape is None
     assert with_painted_template(start, other, "fair") is start
 

@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from humannorm.texture.settings import PRESETS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "texture.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_program_runs(tiny_sd: Any) -> None:
     program = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert program is not None

@@ -11,7 +11,7 @@ import trimesh
 
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, orbit
 from humannorm.checks import InputError
-from humannorm.geometry.hash_grid import GridLayout
+from humannorm.fields.hash_grid import GridLayout
 from humannorm.mesh import Mesh
 from humannorm.texture.fields import HashColorField, HashColorSettings
 from humannorm.texture.state import start_state
@@ -142,9 +142,9 @@ def test_a_users_mesh_comes_back_in_its_own_frame(ball, small_settings, generato
     mesh = Mesh(ball.vertices * 120 + torch.tensor([5.0, 90.0, 0.0]), ball.faces)  # centimetres, standing on the floor
     state = start_state(mesh, small_settings, generator)
     assert float(state.mesh.vertices.abs().max()) == pytest.approx(0.9, abs=1e-3)
-    painted = painted_mesh(state, surface_colors(state, small_settings.plan, 64))
+    painted = painted_mesh(state, surface_colors(state, 64))
     torch.testing.assert_close(painted.vertices, mesh.vertices, rtol=1e-4, atol=1e-3)
-    asked = user_field(state, surface_colors(state, small_settings.plan, 64))(mesh.vertices)
+    asked = user_field(state, surface_colors(state, 64))(mesh.vertices)
     assert painted.colors is not None
     torch.testing.assert_close(asked, painted.colors, rtol=0, atol=1e-3)
     assert float((painted.colors - 0.5).abs().max()) < 0.01

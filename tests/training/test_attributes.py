@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from humannorm.training.attributes import UNKNOWN, AttributeClasses, AttributeTask
@@ -34,12 +35,13 @@ def test_targets_name_the_shot(people_shards, tmp_path):
     assert classes.names["kind"][values["kind"]] == "depth"
     assert classes.names["view"][values["view"]] == shots[0]["view"]
     scan = {**shots[0], "attributes": None}
-    told = dict(zip(classes.names, classes.targets(scan, "color"), strict=True))
-    assert told["kind"] != UNKNOWN
+    labels = dict(zip(classes.names, classes.targets(scan, "color"), strict=True))
+    assert labels["kind"] != UNKNOWN
     for name in shots[0]["attributes"] or {}:
-        assert told[name] == UNKNOWN
+        assert labels[name] == UNKNOWN
 
 
+@pytest.mark.slow
 def test_it_learns_the_kind_and_writes_an_encoder(people_shards, tmp_path):
     from transformers import CLIPTextModel
 

@@ -152,6 +152,7 @@ def test_an_empty_shard_is_refused(tmp_path: Path):
         write_shard(tmp_path, 0, [])
 
 
+@pytest.mark.slow
 @needs_assets
 def test_one_seed_gives_the_same_bytes(tmp_path: Path):
     settings = DatasetSettings(size=64, people=2, shots_per_person=3, people_per_shard=1, seed=5)
@@ -165,6 +166,7 @@ def test_one_seed_gives_the_same_bytes(tmp_path: Path):
     assert record["caption"] == describe(Attributes.from_dict(record["attributes"]))
 
 
+@pytest.mark.slow
 @needs_assets
 def test_the_command_takes_parts_poses_and_sides(tmp_path: Path):
     words = ["dataset", "people", "--people", "2", "--shots", "3", "--size", "32", "--seed", "3"]
@@ -176,6 +178,7 @@ def test_the_command_takes_parts_poses_and_sides(tmp_path: Path):
         assert shot["attributes"]["pose"] in ("standing", "in T-pose")
 
 
+@pytest.mark.slow
 @needs_assets
 def test_parts_that_a_pose_moves_away_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     words = ["dataset", "people", "--people", "1", "--shots", "1", "--size", "32", "--out", str(tmp_path / "out")]

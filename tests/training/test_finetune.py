@@ -19,7 +19,7 @@ from humannorm.cameras import CAMERA_PLANS
 from humannorm.checks import InputError
 from humannorm.cli import main
 from humannorm.commands.train import part_shares
-from humannorm.guidance import Autoguidance, DiffusersGuide
+from humannorm.guidance import Autoguidance, DiffusersDenoiser
 from humannorm.images import load_png
 from humannorm.models import camera_plan
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
@@ -77,7 +77,7 @@ def test_padding_leaves_uncontrolled_samples_alone():
 
 
 def test_controlled_samples_have_parts_and_normal_maps_of_their_own(tiny_sd, people_shards, tmp_path, generator):
-    guide, folder = DiffusersGuide.load(tiny_sd("v_prediction")), people_shards(shards=2)
+    guide, folder = DiffusersDenoiser.load(tiny_sd("v_prediction")), people_shards(shards=2)
     encode_shards(guide.vae, folder, tmp_path / "latents")
     shards = LatentShards(folder, tmp_path / "latents", control=True)
     config = DiffusionConfig(controlled=0.5, parts=(("full", 1.0),), controlled_parts=(("head", 1.0),))
@@ -101,6 +101,7 @@ def test_controlled_samples_have_parts_and_normal_maps_of_their_own(tiny_sd, peo
     assert all(any(torch.equal(latent, known) for known in anything) for latent in batch["latents"][6:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["normal", "aligned"])
 def test_fine_tuning_changes_what_it_should_and_keeps_the_rest(tiny_sd, people_shards, tmp_path, recipe):
     base = tiny_sd("epsilon")
@@ -114,13 +115,14 @@ def test_fine_tuning_changes_what_it_should_and_keeps_the_rest(tiny_sd, people_s
         before, after = load_file(path), load_file(folder / component / path.name)
         changed = any(not torch.equal(before[name], after[name]) for name in before)
         assert changed == (component == {"normal": "unet", "aligned": "controlnet"}[recipe])
-    guide = DiffusersGuide.load(folder, control=recipe == "aligned")
+    guide = DiffusersDenoiser.load(folder, control=recipe == "aligned")
     assert guide.prediction_type == "epsilon"
     assert len(losses(tmp_path / "run")) == 3
     assert load_png(tmp_path / "run" / "sheets" / "step_000003.png").shape[-1] == 3
     assert (tmp_path / "run" / "loss.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_diffusers_pipeline_opens_the_result(tiny_sd, people_shards, tmp_path):
     from diffusers import StableDiffusionPipeline
 
@@ -134,6 +136,7 @@ def test_diffusers_pipeline_opens_the_result(tiny_sd, people_shards, tmp_path):
     assert images.shape == (1, 64, 64, 3)
 
 
+@pytest.mark.slow
 def test_lora_trains_adapters_only(tiny_sd, people_shards, tmp_path):
     pytest.importorskip("peft")
     config = FineTuneConfig(loop=LOOP, lora_rank=2)
@@ -145,6 +148,7 @@ def test_lora_trains_adapters_only(tiny_sd, people_shards, tmp_path):
         fine_tune("aligned", tiny_sd("epsilon"), tmp_path, tmp_path, config)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_losses(tiny_sd, people_shards, tmp_path):
     data, base = people_shards(shards=1, size=64), tiny_sd("v_prediction")
     words = ["train", "normal", "--base", str(base), "--data", str(data), "--device", "cpu", "--precision", "no"]
@@ -179,6 +183,7 @@ def losses_so_far(folder):
     return [line for line in text.splitlines() if line.endswith("}") and '"loss"' in line]
 
 
+@pytest.mark.slow
 def test_small_model_from_nothing(people_shards, tmp_path):
     config = SmallModelConfig(
         vae=VaeConfig(channels=(8, 8, 8), crop=32),
@@ -202,7 +207,7 @@ def test_small_model_from_nothing(people_shards, tmp_path):
     whole = tmp_path / "run" / "fine" / "model" / "unet" / "diffusion_pytorch_model.safetensors"
     half = folder / "unet" / "diffusion_pytorch_model.safetensors"
     assert half.stat().st_size < 0.6 * whole.stat().st_size
-    guide = DiffusersGuide.load(folder, control=True, autoguidance=Autoguidance())
+    guide = DiffusersDenoiser.load(folder, control=True, autoguidance=Autoguidance())
     assert (guide.resolution, guide.downscale, guide.prediction_type) == (64, 4, "v_prediction")
     assert guide.weak_unet.config.block_out_channels == [16, 16]
     assert (folder / "tokenizer" / "vocab.json").is_file()
@@ -222,7 +227,7 @@ def test_small_model_from_nothing(people_shards, tmp_path):
         assert all(torch.equal(first[key], second[key]) for key in first)
     # More latent channels: the old ones stay, and what is drawn with them; at a rate of 0 the new ones stay unread.
     more = replace(again, vae=replace(config.vae, latent_channels=6))
-    grown = DiffusersGuide.load(train_small(data, tmp_path / "more", more, start=folder, device="cpu"), control=True)
+    grown = DiffusersDenoiser.load(train_small(data, tmp_path / "more", more, start=folder, device="cpu"), control=True)
     assert guide.channels == 4 and grown.channels == grown.vae.config.latent_channels == 6
     images = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(grown.encode_images(images)[:, :4], guide.encode_images(images), rtol=1e-2, atol=1e-2)

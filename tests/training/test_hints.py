@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from humannorm.checks import InputError
-from humannorm.guidance.diffusers_guide import DiffusersGuide
+from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.training.assets import default_assets_dir, unpacked_dir
 from humannorm.training.captions import COLOURS
 from humannorm.training.config import DiffusionConfig
@@ -86,7 +86,7 @@ def hinted_shards(people_shards):
     return folder
 
 
-def task_of(guide: DiffusersGuide, shards: LatentShards, controlnet: object, **settings: float) -> DenoiserTask:
+def task_of(guide: DiffusersDenoiser, shards: LatentShards, controlnet: object, **settings: float) -> DenoiserTask:
     return DenoiserTask(
         unet=guide.unet,
         text_encoder=guide.text_encoder,
@@ -103,7 +103,7 @@ def task_of(guide: DiffusersGuide, shards: LatentShards, controlnet: object, **s
 def test_a_network_of_six_channels_learns_normals_and_colours_from_starts_and_bodies(
     tiny_sd, hinted_shards, tmp_path, generator
 ):
-    guide = DiffusersGuide.load(tiny_sd("v_prediction"), control=True)
+    guide = DiffusersDenoiser.load(tiny_sd("v_prediction"), control=True)
     encode_shards(guide.vae, hinted_shards, tmp_path / "latents")
     shards = LatentShards(hinted_shards, tmp_path / "latents", control=True, hints=True)
     six = with_hint_channels(guide.controlnet, 6).requires_grad_(True)
@@ -123,7 +123,7 @@ def test_a_network_of_six_channels_learns_normals_and_colours_from_starts_and_bo
 
 
 def test_a_guide_takes_normals_alone_for_a_network_that_can_be_told_colours(tiny_sd, generator):
-    guide = DiffusersGuide.load(tiny_sd("v_prediction"), control=True)
+    guide = DiffusersDenoiser.load(tiny_sd("v_prediction"), control=True)
     guide.controlnet = with_hint_channels(guide.controlnet, 6)
     normals = torch.rand(1, 32, 32, 3, generator=generator)
     told = guide.condition(["a ball"], guidance_scale=2.0, control=normals).control

@@ -43,9 +43,9 @@ def test_holds_every_picture_of_its_sources_in_their_order(sources, tmp_path, sp
 
 def test_takes_the_camera_plan_along_and_tells_the_sources(sources, tmp_path):
     join_datasets(sources, tmp_path / "all")
-    told = json.loads((tmp_path / "all" / "dataset.json").read_text(encoding="utf-8"))
-    assert told["camera_plan"] == SMALL_MODEL_PLAN.to_dict()
-    assert told["settings"] == [json.loads((source / "dataset.json").read_text()) for source in sources]
+    description = json.loads((tmp_path / "all" / "dataset.json").read_text(encoding="utf-8"))
+    assert description["camera_plan"] == SMALL_MODEL_PLAN.to_dict()
+    assert description["settings"] == [json.loads((source / "dataset.json").read_text()) for source in sources]
 
 
 def test_the_sources_stay_as_they_are(sources, tmp_path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.supported_models
+import folder_paths
 import torch
 
 
@@ -63,4 +66,56 @@ class SmallSDXL(_Maker):
         return (comfy.model_patcher.ModelPatcher(model, comfy.model_management.get_torch_device(), device),)
 
 
-NODE_CLASS_MAPPINGS = {"HostileEmptyMesh": EmptyMesh, "HostileForeignMesh": ForeignMesh, "HostileSDXL": SmallSDXL}
+class FileInMemory(_Maker):
+    """FILE_3D as newer hosts hand it on, with bytes in memory: a box, or whatever a file of the input folder has."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("FILE_3D",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"path": ("STRING", {"default": ""}), "format": ("STRING", {"default": "stl"})}}
+
+    def make(self, path: str, format: str) -> tuple[Any]:
+        content = Path(folder_paths.get_input_directory(), path).read_bytes() if path else _box(format)
+        return (SimpleNamespace(format=format, get_source=lambda: io.BytesIO(content), get_bytes=lambda: content),)
+
+
+def _box(format: str) -> bytes:
+    import trimesh
+
+    content = trimesh.creation.box((1, 2, 0.5)).export(file_type=format)
+    return content.encode() if isinstance(content, str) else content
+
+
+class TwoMeshes(_Maker):
+    """A native MESH that is a batch of two."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("MESH",)
+
+    def make(self) -> tuple[Any]:
+        (mesh,) = EmptyMesh().make()
+        mesh.vertices = torch.rand(2, 6, 3)
+        mesh.faces = torch.tensor([[[0, 1, 2], [3, 4, 5]]]).repeat(2, 1, 1)
+        return (mesh,)
+
+
+class Quad(_Maker):
+    """A native MESH of two triangles."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("MESH",)
+
+    def make(self) -> tuple[Any]:
+        (mesh,) = EmptyMesh().make()
+        mesh.vertices = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]])
+        mesh.faces = torch.tensor([[[0, 1, 2], [0, 2, 3]]])
+        return (mesh,)
+
+
+NODE_CLASS_MAPPINGS = {
+    "HostileEmptyMesh": EmptyMesh,
+    "HostileForeignMesh": ForeignMesh,
+    "HostileSDXL": SmallSDXL,
+    "HostileFile": FileInMemory,
+    "HostileTwoMeshes": TwoMeshes,
+    "HostileQuad": Quad,
+}

@@ -1,0 +1,174 @@
+"""What a body wears: pieces in plain words, each with the cut that the wardrobe or a hull makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from humannorm.body.shape import BodyShape
+from humannorm.checks import check_choice
+from humannorm.colours import colour_value, hair_colour_value
+from humannorm.labels import LABELS
+
+__all__ = ["CUTS", "HEAD_HULLS", "Cut", "Outfit", "Piece", "Tube", "completed", "in_order"]
+
+HEAD_HULLS = ("cap", "hood", "bun")
+
+
+@dataclass(frozen=True)
+class Tube:
+    """A skirt, or legs of shorts, as a hull of the body below it (`body.hulls`): of what the wardrobe does not have."""
+
+    end: float  # 0 at the hips, 1 at the ankles
+    flare: float = 0.0  # how much wider than the hips its hem is, world units to each side
+    legs: bool = False  # around each leg
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a kind of piece is made on a woman and on a man: of garments of `body.wardrobe`, and of hulls."""
+
+    label: str
+    woman: tuple[str, ...] = ()
+    man: tuple[str, ...] = ()
+    tube: Tube | None = None
+    solid: str = ""  # hair or a covering of the head as a hull: one of HEAD_HULLS
+    depth: int = 0  # of pieces with one label: what has more is worn over what has less
+
+    def garments(self, sex: float) -> tuple[str, ...]:
+        """Names in the wardrobe, for a body of this sex (0 male, 1 female)."""
+        return self.woman if sex > 0.5 else self.man
+
+
+def _both(label: str, *garments: str, tube: Tube | None = None, depth: int = 0) -> Cut:
+    return Cut(label, garments, garments, tube, depth=depth)
+
+
+CUTS: Mapping[str, Cut] = {
+    "t-shirt": Cut("top", ("t-shirt-1",), ("t-shirt-2",)),
+    "loose t-shirt": _both("top", "t-shirt-3"),
+    "crop top": _both("top", "crop-top"),
+    "blouse": _both("top", "blouse", depth=1),
+    "shirt": _both("top", "shirt", depth=1),
+    "sweater": _both("top", "sweater", depth=2),
+    "jacket": _both("outer", "jacket", depth=3),
+    "suit jacket": _both("outer", "suit-jacket", depth=3),
+    "coat": _both("outer", "sweater", tube=Tube(0.66, 0.05), depth=4),
+    "short coat": _both("outer", "sweater", tube=Tube(0.36, 0.03), depth=4),
+    "robe": _both("outer", "sweater", tube=Tube(0.93, 0.07), depth=4),
+    "jeans": Cut("bottom", ("jeans-1",), ("jeans-2",), depth=1),
+    "wide jeans": _both("bottom", "jeans-2", depth=1),
+    "trousers": _both("bottom", "trousers", depth=1),
+    "shorts": _both("bottom", "shorts", depth=2),
+    "hot pants": _both("bottom", tube=Tube(0.26, legs=True), depth=2),
+    "bermudas": _both("bottom", tube=Tube(0.5, legs=True), depth=2),
+    "leggings": _both("bottom", "leggings"),
+    "skirt": _both("bottom", "skirt", depth=2),
+    "mini skirt": _both("bottom", tube=Tube(0.32, 0.05), depth=2),
+    "wide skirt": _both("bottom", tube=Tube(0.52, 0.09), depth=2),
+    "long skirt": _both("bottom", tube=Tube(0.9, 0.09), depth=2),
+    "dress": Cut("dress", ("t-shirt-1",), ("t-shirt-2",), Tube(0.52, 0.07)),
+    "short dress": Cut("dress", ("t-shirt-1",), ("t-shirt-2",), Tube(0.36, 0.06)),
+    "long dress": Cut("dress", ("t-shirt-1",), ("t-shirt-2",), Tube(0.9, 0.09)),
+    "gown": Cut("dress", ("blouse",), ("blouse",), Tube(0.95, 0.13)),
+    "shoes": _both("shoes", "shoes-1"),
+    "sturdy shoes": _both("shoes", "shoes-2"),
+    "sneakers": _both("shoes", "sneakers"),
+    "hat": _both("hat", "hat-1"),
+    "cocked hat": _both("hat", "hat-2"),
+    "close cap": Cut("hat", solid="cap"),
+    "hood": Cut("hat", solid="hood"),
+    "short hair": _both("hair", "short-2"),
+    "tousled hair": _both("hair", "short-3"),
+    "full short hair": _both("hair", "short-1"),
+    "cropped hair": _both("hair", "short-4"),
+    "afro": _both("hair", "afro"),
+    "bob": _both("hair", "bob-2"),
+    "wavy bob": _both("hair", "bob-1"),
+    "braid": _both("hair", "braid"),
+    "long hair": _both("hair", "long"),
+    "ponytail": _both("hair", "ponytail"),
+    "bun": Cut("hair", ("short-2",), ("short-2",), solid="bun"),
+}
+"""All kinds of pieces by name. Ends and flares are ours."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One thing that is worn."""
+
+    cut: str  # one of CUTS
+    label: str  # of `LABELS`: usually the cut's own
+    colours: tuple[str, ...] = ()  # names that `colours.colour_value` knows, the main one first; empty: not said
+    pattern: str = ""  # such as "striped"
+    said: str = ""  # the prompt's word for it; empty: chosen, not asked for
+
+    def __post_init__(self) -> None:
+        check_choice("cut", self.cut, tuple(CUTS))
+        check_choice("label", self.label, LABELS)
+        for name in self.colours:
+            hair_colour_value(name) if self.label == "hair" else colour_value(name)
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, [" and ".join(self.colours), self.pattern, self.said or self.cut]))
+
+    def colour(self) -> tuple[float, float, float] | None:
+        """sRGB 0..1 of the main colour; None where none is said."""
+        if not self.colours:
+            return None
+        return (hair_colour_value if self.label == "hair" else colour_value)(self.colours[0])
+
+
+@dataclass(frozen=True)
+class Outfit:
+    """What a body wears, inner pieces before outer ones; bare where nothing covers it."""
+
+    pieces: tuple[Piece, ...] = ()
+    told: tuple[str, ...] = ()  # sentences for the user: what the words of the prompt could not be made into
+    bald: bool = False  # the prompt wants no hair
+    barefoot: bool = False  # the prompt wants no shoes
+    colours_said: tuple[str, ...] = ()  # of no piece: "dressed in black"
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.pieces)) or "nothing"
+
+    def of(self, *labels: str) -> tuple[Piece, ...]:
+        """The pieces with one of these labels."""
+        return tuple(piece for piece in self.pieces if piece.label in labels)
+
+    def colours(self) -> dict[str, tuple[float, float, float]]:
+        """sRGB 0..1 of each label whose colour is known; of several pieces of a label the outermost one's."""
+        return {piece.label: value for piece in self.pieces if (value := piece.colour()) is not None}
+
+
+def completed(outfit: Outfit, shape: BodyShape) -> Outfit:
+    """The outfit with plain pieces that suit for what a person wears and the prompt does not name.
+
+    A top and a bottom, unless a dress is both; shoes and hair, unless the prompt wants none. They take the colours that
+    are said of everything ("dressed in black").
+    """
+    chosen: list[Piece] = []
+    cuts = {piece.cut for piece in outfit.pieces}
+    formal, skirted = bool(cuts & {"suit jacket", "shirt"}), any("skirt" in cut for cut in cuts)
+
+    def add(cut: str, label: str, colour: str) -> None:
+        chosen.append(Piece(cut, label, outfit.colours_said or (colour,)))
+
+    if not outfit.of("top", "dress"):
+        add("blouse" if skirted else "shirt" if formal else "t-shirt", "top", "white" if skirted or formal else "grey")
+    if not outfit.of("bottom", "dress"):
+        add(*("trousers", "bottom", "black") if formal else ("jeans", "bottom", "navy"))
+    if not outfit.of("shoes") and not outfit.barefoot:
+        smart = formal or skirted or "trousers" in cuts or bool(outfit.of("dress"))
+        add(*("shoes", "shoes", "black") if smart else ("sneakers", "shoes", "white"))
+    if not outfit.of("hair") and not outfit.bald and "hood" not in cuts:
+        colour = "grey" if shape.age > 0.88 else "dark brown"
+        chosen.append(Piece("bob" if shape.sex > 0.5 else "short hair", "hair", (colour,)))
+    return dataclasses.replace(outfit, pieces=in_order((*outfit.pieces, *chosen)))
+
+
+def in_order(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    """Inner pieces before outer ones: shoes, legwear, bottoms, tops, dresses, what is worn over them, hair, hats."""
+    ranks = ("shoes", "legwear", "bottom", "top", "dress", "outer", "hair", "hat")
+    return tuple(sorted(pieces, key=lambda piece: (ranks.index(piece.label), CUTS[piece.cut].depth)))

@@ -1,0 +1,330 @@
+"""The one assembly: the first state of a sculpture and of a painting, an edit's, and the human as a file.
+
+Command, library and nodes begin, edit and export through these functions and nowhere else, so that one request gives
+one first state, to the byte, whichever door it comes through.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from humannorm.body import Body, Outfit
+from humannorm.body.painted_skin import mean_tone, skin_picture
+from humannorm.checks import InputError
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.export import BakedMesh, ExportSettings, unwrapped, write_glb
+from humannorm.export.baking import colors_at, locate
+from humannorm.geometry import holding
+from humannorm.geometry import state as geometry_state
+from humannorm.geometry.dressing import dressed, kept_of_start
+from humannorm.geometry.fitting import FitReport, FitSettings
+from humannorm.geometry.holding import Hold, hold_all_but, hold_all_but_labels
+from humannorm.geometry.outfits import LabelledSurface
+from humannorm.geometry.settings import GeometrySettings
+from humannorm.geometry.start import StartMesh, prepare_start, start_height
+from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
+from humannorm.guidance import Denoiser
+from humannorm.labels import LABELS, LABELS_OF_PARTS, SKIN, label_number
+from humannorm.mesh import Mesh
+from humannorm.request import HumanJob, StartSettings
+from humannorm.rigging import fit_body
+from humannorm.texture import settings as texture_settings
+from humannorm.texture import state as texture_state
+from humannorm.texture.fields import UvColorField
+from humannorm.texture.multiview import MultiviewPainting, MultiviewProgress, MultiviewSettings, paint_synchronised
+from humannorm.texture.settings import TextureSettings
+from humannorm.texture.state import TextureState
+from humannorm.texture.surface import SurfaceColors, painted_mesh, surface_colors, user_field
+from humannorm.texture.templates import held_skin, with_painted_template
+from humannorm.working_box import place
+
+__all__ = [
+    "PaintedSurface",
+    "SculptureStart",
+    "as_it_is",
+    "asked_colors",
+    "begin_painting",
+    "begin_sculpture",
+    "body_in",
+    "edit_painting",
+    "edit_sculpture",
+    "held_for_edit",
+    "own_colors",
+    "paint_all_views",
+    "paint_any_mesh",
+    "painted_surface",
+    "place_start",
+    "textured_mesh",
+    "worth_baking",
+    "write_sculpture",
+]
+
+
+ROUGH_FIT = FitSettings(steps=20, pool=20_000)
+
+
+@dataclass(frozen=True, eq=False)
+class SculptureStart:
+    """The first state of a sculpture, and how it came about."""
+
+    state: GeometryState
+    fit: FitReport
+    surface: StartMesh  # that the field was fitted to, with all that the body wears
+
+
+def place_start(mesh: Mesh, body: Body | None = None, device: torch.device | str = "cpu") -> StartMesh:
+    """A start mesh, repaired and placed in the working box; `InputError` where it cannot be a start.
+
+    body: that the mesh is the surface of, in the working box; its pose says how tall the mesh stands.
+    """
+    return prepare_start(Mesh(mesh.vertices, mesh.faces).to(device), start_height(body))
+
+
+def begin_sculpture(
+    start: StartMesh,
+    settings: GeometrySettings,
+    keeping: StartSettings,
+    generator: torch.Generator,
+    *,
+    body: Body | None = None,
+    outfit: Outfit | None = None,
+) -> SculptureStart:
+    """A field fitted to the start and to what its body wears, with what is held of both.
+
+    start: undressed, as `place_start` gives it. body: of the start, in the working box; without one nothing is worn,
+    and what is held is found by fitting a body. outfit: that the body wears; None: nothing.
+    """
+    surface = start if body is None or outfit is None else dressed(start, body, outfit)
+    if surface.labelled is not None and not keeping.sculpted:
+        settings = dataclasses.replace(settings, fit=ROUGH_FIT)  # nobody looks at the field before an edit
+    state, fit = geometry_state.start_state(surface, settings, generator)
+    hold = kept_of_start(
+        start,
+        surface,
+        inside=lambda: body_in(start.mesh) if body is None else body,
+        regions=keeping.held,
+        keep_outfit=keeping.keeps_outfit,
+    )
+    return SculptureStart(dataclasses.replace(state, hold=hold), fit, surface)
+
+
+def as_it_is(state: GeometryState, job: HumanJob) -> bool:
+    """Whether a sculpture is finished before its first step: a dressed start that the preset leaves as it is."""
+    return state.untouched and not job.settings.start.sculpted
+
+
+def begin_painting(
+    mesh: Mesh, settings: TextureSettings, seed: int, *, hold: Hold | None = None, skin: str = ""
+) -> TextureState:
+    """A fresh grey field on any mesh; what the sculpting held of a template body wears painted skin.
+
+    skin: one of `SKIN_TONES`; empty: the networks paint what is held.
+    """
+    state = texture_state.start_state(mesh, settings, torch.Generator(mesh.device).manual_seed(seed))
+    return with_painted_template(state, hold, skin) if skin else state
+
+
+def paint_all_views(
+    sculpted: Mesh,
+    prompt: str,
+    settings: MultiviewSettings,
+    export: ExportSettings,
+    guide: Denoiser,
+    *,
+    seed: int,
+    hold: Hold | None = None,
+    skin: str = "",
+    labelled: LabelledSurface | None = None,
+    palette: Float[Tensor, "L 3"] | None = None,
+    callback: Callable[[MultiviewProgress], bool | None] | None = None,
+    checkpoint: Path | None = None,
+) -> MultiviewPainting:
+    """Paint a sculpture by sampling all its views together, on the very atlas that is exported.
+
+    sculpted: in the working box. prompt: as the network hears it. hold, skin: as in `begin_painting`. labelled: what
+    the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. checkpoint: gone
+    on with where it is there.
+    """
+    low = unwrapped(sculpted, export)
+    held = held_skin(hold, skin) if skin else None
+    if held is not None and labelled is not None:
+        held = _where_skin(held, labelled)
+    return paint_synchronised(
+        low,
+        prompt,
+        settings,
+        guide,
+        seed=seed,
+        labels_at=None if labelled is None else labelled.labels_at,
+        palette=None if labelled is None else palette,
+        held=held,
+        callback=callback,
+        checkpoint=checkpoint,
+        resume=True,
+    )
+
+
+def asked_colors(outfit: Outfit, body: Body | None, skin: str) -> Float[Tensor, "L 3"] | None:
+    """sRGB 0..1 by label (`labels.LABELS`) of what the outfit names in a colour, and of the body's skin in its tone.
+
+    NaN where no colour is known; None where none is.
+    """
+    named = dict(outfit.colours())
+    if body is not None and skin:
+        named["skin"] = tuple(mean_tone(skin_picture(body.shape, skin)).tolist())
+    if not named:
+        return None
+    palette = torch.full((len(LABELS), 3), torch.nan)
+    for label, color in named.items():
+        palette[label_number(label)] = torch.tensor(color)
+    return palette
+
+
+def _where_skin(
+    held: Callable[[Tensor], tuple[Tensor, Tensor]], labelled: LabelledSurface
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """What is held, but for hair, collars and cuffs that lie close to it."""
+
+    def bare(points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
+        colors, share = held(points)
+        return colors, share * (labelled.labels_at(points) == SKIN)
+
+    return bare
+
+
+def paint_any_mesh(
+    mesh: Mesh,
+    prompt: str,
+    settings: MultiviewSettings,
+    guide: Denoiser,
+    *,
+    seed: int,
+    negative: str = "",
+    own_layout: bool = False,
+    from_colors: bool = False,
+    given: Mapping[int, Float[Tensor, "H W 3"]] | None = None,
+    callback: Callable[[MultiviewProgress], bool | None] | None = None,
+    checkpoint: Path | None = None,
+) -> MultiviewPainting:
+    """Paint any mesh, of a person or not, by sampling all its views together.
+
+    mesh: in any frame, +Y up, +Z to the front. own_layout: on the texture coordinates that it brings, which must not
+    overlap; else on a new atlas. from_colors: the walk enters at `settings.walk.level` from the colours that the mesh
+    has; else it begins at pure noise. given: finished pictures of views of `ring_cameras`. checkpoint: gone on with
+    where it is there.
+    """
+    if own_layout and mesh.uvs is None:
+        raise InputError("mesh: expected texture coordinates to paint in its own layout, got a mesh without")
+    surface = mesh if own_layout else unwrapped(mesh, ExportSettings(texture_size=settings.texture_size))
+    return paint_synchronised(
+        surface,
+        prompt,
+        settings,
+        guide,
+        seed=seed,
+        negative=negative,
+        entry=own_colors(mesh) if from_colors else None,
+        given=given,
+        callback=callback,
+        checkpoint=checkpoint,
+        resume=True,
+    )
+
+
+def own_colors(mesh: Mesh) -> Callable[[Tensor], Tensor]:
+    """The colours of a mesh that has some, at points on or near it in the working box."""
+    if mesh.colors is None and (mesh.texture is None or mesh.uvs is None):
+        raise InputError("mesh: expected a texture with its coordinates, or vertex colours, to begin from, got neither")
+    placed, _ = place(mesh)
+    distance = SignedDistance(placed.vertices, placed.faces, inside_out="flip")
+    return lambda points: colors_at(placed, None, locate(distance, points)).clamp(0, 1)
+
+
+def textured_mesh(state: TextureState) -> Mesh:
+    """A painting that is a texture on the mesh's own coordinates, in the user's frame."""
+    field = state.field
+    assert isinstance(field, UvColorField)
+    vertices = state.placement.to_user(state.mesh.vertices)
+    return state.mesh.replace(vertices=vertices, texture=field.texture().detach())
+
+
+def body_in(mesh: Mesh, stated: Body | None = None) -> Body:
+    """The body inside of a figure in the working box: the stated one where the figure grew from it, refined."""
+    return fit_body(mesh, stated).body
+
+
+def held_for_edit(
+    mesh: Mesh,
+    regions: Sequence[str],
+    *,
+    body: Body | None = None,
+    colors: Float[Tensor, "V 3"] | None = None,
+    labelled: LabelledSurface | None = None,
+) -> Hold | None:
+    """All that an edit of these regions of the body must not touch; None where everything may change.
+
+    mesh: in the working box. body: that the figure grew from. colors: of a painted mesh's vertices, sRGB 0..1.
+    labelled: the dressed start that it grew from; clothes are then told by their labels, to their very hems.
+    """
+    if regions and labelled is not None and all(region in LABELS_OF_PARTS for region in regions):
+        return hold_all_but_labels(mesh, labelled.labels_of(mesh), regions)
+    return hold_all_but(mesh, body_in(mesh, body), regions, colors) if regions else None
+
+
+def edit_sculpture(
+    finished: GeometryState, hold: Hold | None, settings: GeometrySettings, strength: float = 0.5
+) -> tuple[GeometryState, GeometrySettings]:
+    """The first state of an edit of a finished sculpture, and the settings that it goes on with.
+
+    strength: to which share of the noise schedule the changes begin.
+    """
+    if finished.untouched and finished.labelled is not None:  # its field was fitted roughly, for nobody's use
+        start = finished.labelled
+        surface = StartMesh(start.mesh, start.distance, (), start)
+        fitted, _ = geometry_state.start_state(surface, settings, torch.Generator().manual_seed(0))
+        finished = dataclasses.replace(fitted, hold=finished.hold)
+    levels, resolution = finished.active_levels, finished.band.lattice.resolution
+    return finished.edited(hold), holding.edit_settings(settings, levels, resolution, strength)
+
+
+def edit_painting(
+    finished: TextureState, hold: Hold | None, settings: TextureSettings, strength: float = 0.5
+) -> tuple[TextureState, TextureSettings]:
+    """The first state of an edit of a finished painting, and the settings that it goes on with; as `edit_sculpture`."""
+    return finished.edited(hold), texture_settings.edit_settings(settings, strength)
+
+
+def write_sculpture(path: Path, state: GeometryState) -> ExtractedMesh:
+    """The state's surface as a GLB, whole and unpainted, in the working box."""
+    surface = extract_mesh(state)
+    write_glb(path, BakedMesh(surface.mesh), overwrite=True)
+    return surface
+
+
+@dataclass(frozen=True, eq=False)
+class PaintedSurface:
+    """A painting as an exporter takes it."""
+
+    mesh: Mesh  # in the user's frame, with the colours at its vertices
+    field: Callable[[Tensor], Tensor]  # the colours in that frame
+    colors: SurfaceColors  # of the surface in the working box
+
+
+def painted_surface(state: TextureState) -> PaintedSurface:
+    """The surface with its colours, filled in where none of the painting's cameras saw it."""
+    colors = surface_colors(state)
+    return PaintedSurface(painted_mesh(state, colors), user_field(state, colors), colors)
+
+
+def worth_baking(settings: ExportSettings, mesh: Mesh) -> ExportSettings:
+    """The settings without a normal map where no faces are taken away that it could give back."""
+    if mesh.num_faces > settings.faces:
+        return settings
+    return dataclasses.replace(settings, normal_map=False)

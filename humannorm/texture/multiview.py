@@ -1,0 +1,434 @@
+"""Painting a surface by sampling all its views at once (`guidance.synchronised`), agreeing on its texels.
+
+The mesh brings the texture coordinates that it is exported with: what the views agree on is the finished texture, and
+nothing is baked twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan, Cameras, Crop, Part, orbit
+from humannorm.checks import InputError, check_choice, check_range, check_tensor
+from humannorm.guidance.denoiser import Denoiser
+from humannorm.guidance.synchronised import (
+    SynchronisedProgress,
+    SynchronisedSettings,
+    begin_walk,
+    load_walk,
+    sample_together,
+)
+from humannorm.mesh import Mesh
+from humannorm.optimisation import StageTimes
+from humannorm.prompts import Prompts, TextRule
+from humannorm.rendering import render
+from humannorm.texture.agreement import (
+    ColorAgreement,
+    FusingSettings,
+    HeldColors,
+    LabelsAt,
+    disagreement_of,
+    label_leak,
+    texel_surface,
+)
+from humannorm.texture.fields import UvColorField, UvColorSettings
+from humannorm.texture.state import TextureState
+from humannorm.working_box import place
+
+__all__ = [
+    "CONTROLS",
+    "MULTIVIEW_PRESETS",
+    "MultiviewPainting",
+    "MultiviewProgress",
+    "MultiviewSettings",
+    "Ring",
+    "body_rings",
+    "paint_synchronised",
+    "plain_rings",
+    "ring_cameras",
+]
+
+Control = Literal["normal", "depth"]
+CONTROLS: tuple[Control, ...] = ("normal", "depth")
+UNASKED = 0.5  # grey of a label for which no colour was asked, in what the walk begins from
+GIVEN_WEIGHT = 25.0  # of a view that stays as it is, beside 1 of a sampled one
+LEAST_LOGIT = 1e-4  # colours are kept this far from 0 and 1 in a texture state's sigmoid
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Evenly spaced views of one body part, or of the whole of something else."""
+
+    views: int
+    part: Part = "full"
+    elevation: float = 0.0  # degrees
+    first: float = 0.0  # azimuth of the first view, degrees
+    crop: Crop | None = None  # None: the plan's crop of the part
+
+    def __post_init__(self) -> None:
+        check_range("views", self.views, 1, 360)
+        check_range("elevation", self.elevation, -89.0, 89.0)
+
+
+def body_rings(full: int = 8, upper: int = 8, lower: int = 8, head: int = 8) -> tuple[Ring, ...]:
+    """Rings around a person and around its parts; a count of 0 leaves one out."""
+    counts: tuple[tuple[Part, int], ...] = (("full", full), ("upper", upper), ("lower", lower), ("head", head))
+    return tuple(Ring(count, part) for part, count in counts if count)
+
+
+def plain_rings(views: int = 8, elevations: Sequence[float] = (-20.0, 0.0, 30.0)) -> tuple[Ring, ...]:
+    """Rings of elevation around a thing that is no person; each is turned by half a step against the one before."""
+    return tuple(
+        Ring(views, "full", elevation, first=(number % 2) * 180.0 / views)
+        for number, elevation in enumerate(elevations)
+    )
+
+
+@dataclass(frozen=True)
+class MultiviewSettings:
+    """One synchronised painting."""
+
+    walk: SynchronisedSettings = field(default_factory=SynchronisedSettings)
+    fusing: FusingSettings = field(default_factory=FusingSettings)
+    rings: tuple[Ring, ...] = field(default_factory=body_rings)
+    plan: CameraPlan = field(
+        default_factory=lambda: TEXTURE_CAMERA_PLANS["full_body"]
+    )  # distance, field of view, crops
+    text_rule: TextRule = "paper"
+    guidance_scale: float = 3.0  # classifier-free guidance, as seen to suit the bundled model
+    control_scale: float = 1.0  # of the ControlNet's residuals
+    control: Control = "normal"  # what the ControlNet is shown of the surface
+    texture_size: int = 1024  # texels a side
+    final_power: float = 6.0  # of the cosine in the last bake (TexPainter)
+
+    def __post_init__(self) -> None:
+        if not self.rings:
+            raise InputError("rings: expected at least one ring of views, got none")
+        check_choice("control", self.control, CONTROLS)
+        check_range("guidance_scale", self.guidance_scale, 0.0, 1000.0)
+        check_range("control_scale", self.control_scale, 0.0, 10.0)
+        check_range("texture_size", self.texture_size, 16, 8192)
+        check_range("final_power", self.final_power, 0.0, 32.0)
+
+
+# The bundled small model on a CPU: as many levels as still change something, entered where hue is fixed by label and
+# folds, shading and edges are the model's (seen at 0.6 and 0.7: at 0.7 the trunk's colour ran into long hair).
+QUICK = MultiviewSettings(walk=SynchronisedSettings(steps=6, level=0.6))
+
+# SD1.5-class weights on a graphics card (ours, not yet tuned on one): SyncMVD's 30 steps entered at three quarters,
+# published guidance, one view at a time beside its unconditional twin.
+STANDARD = MultiviewSettings(
+    walk=SynchronisedSettings(steps=20, level=0.75, batch=4),
+    rings=body_rings(8, 4, 4, 4),
+    guidance_scale=7.5,
+    texture_size=2048,
+)
+
+MULTIVIEW_PRESETS: Mapping[str, MultiviewSettings] = {"quick": QUICK, "standard": STANDARD}
+
+
+@dataclass(frozen=True, eq=False)
+class MultiviewProgress:
+    """What the callback sees after every batch of views. Returning False from the callback ends the run there."""
+
+    step: int  # levels done
+    steps: int
+    picture: Float[Tensor, "H W 3"]  # of the first view, as it was last agreed on
+    seconds_left: float
+    walk: SynchronisedProgress
+
+
+@dataclass(frozen=True, eq=False)
+class MultiviewPainting:
+    """A finished painting, or the last agreement of one that the callback ended."""
+
+    state: TextureState  # a texture on the mesh's own coordinates
+    texture: Float[Tensor, "S S 3"]
+    pictures: Float[Tensor, "B H W 3"]  # the views that it was made of
+    cameras: Cameras
+    figures: Mapping[str, float]
+    """`disagreement_first`, `disagreement_last`: CIELAB, before the first agreement and in the last views. `leak`,
+    where there are labels. `forwards`: network evaluations. Seconds: `networks`, `vae`, `fusing`, `preparing`."""
+
+    @property
+    def mesh(self) -> Mesh:
+        """In the user's own frame, with its texture."""
+        mesh, placement = self.state.mesh, self.state.placement
+        return mesh.replace(vertices=placement.to_user(mesh.vertices), texture=self.texture)
+
+
+Callback = Callable[[MultiviewProgress], bool | None]
+
+
+def ring_cameras(settings: MultiviewSettings) -> Cameras:
+    """All views, ring after ring, at the middle of the plan's distances and fields of view."""
+    plan = settings.plan
+    distance, fov_y = sum(plan.distance) / 2, sum(plan.fov_y) / 2
+    turns = []
+    for ring in settings.rings:
+        crop = ring.crop or next((crop for crop in plan.crops if crop.part == ring.part), None)
+        if crop is None:
+            raise InputError(f"rings: expected parts of the plan {plan.name}, got {ring.part}")
+        turn = orbit(
+            [ring.first + 360.0 * number / ring.views for number in range(ring.views)],
+            elevation=ring.elevation,
+            distance=distance,
+            fov_y=fov_y,
+            part=ring.part,
+            zoom=crop.zoom,
+        )
+        target = torch.tensor([[crop.target_x, crop.target_y, crop.target_z]])
+        turns.append(dataclasses.replace(turn, target=target.repeat(ring.views, 1)))
+    return Cameras.concatenate(turns)
+
+
+@torch.no_grad()
+def paint_synchronised(
+    mesh: Mesh,
+    prompt: str,
+    settings: MultiviewSettings,
+    guide: Denoiser,
+    *,
+    seed: int = 0,
+    negative: str = "",
+    labels_at: LabelsAt | None = None,
+    palette: Float[Tensor, "L 3"] | None = None,
+    entry: Callable[[Tensor], Tensor] | None = None,
+    held: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+    given: Mapping[int, Float[Tensor, "H W 3"]] | None = None,
+    callback: Callback | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> MultiviewPainting:
+    """Paint an unwrapped mesh of any size from a sentence, from all sides at once.
+
+    guide: with the ControlNet that `settings.control` is for. labels_at: what the surface is at points of it. palette:
+    the colours, sRGB, asked for each label, NaN for one without; with it, or with `entry` (colours at points), the walk
+    enters at `settings.walk.level`, else it begins at pure noise and takes more levels at the same pace. held: colours
+    at points and how far, 0..1, they stay as they are. given: finished pictures of some of the views of
+    `ring_cameras`, by number. All points are in the working box.
+
+    checkpoint: a file that is kept up to date, level by level; with `resume` the run goes on from it if it is there,
+    and ends in the same bytes on a CPU. It must have been asked for the same.
+    """
+    painter = _Painter(mesh, prompt, settings, guide, seed, negative, labels_at, palette, entry, held, given)
+    return painter.run(callback, checkpoint, resume)
+
+
+class _Painter:
+    """One call of `paint_synchronised`."""
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        prompt: str,
+        settings: MultiviewSettings,
+        guide: Denoiser,
+        seed: int,
+        negative: str,
+        labels_at: LabelsAt | None,
+        palette: Tensor | None,
+        entry: Callable[[Tensor], Tensor] | None,
+        held: Callable[[Tensor], tuple[Tensor, Tensor]] | None,
+        given: Mapping[int, Tensor] | None,
+    ) -> None:
+        if mesh.uvs is None:
+            raise InputError("mesh: expected texture coordinates (`humannorm.export.unwrapped` makes some), got none")
+        begin = time.monotonic()
+        self.guide, self.seed, self.palette, self.given = guide, seed, palette, dict(given or {})
+        self.prompts = color_prompts(prompt, settings.plan, settings.text_rule, negative)
+        self.placed, self.placement = place(Mesh(mesh.vertices.detach().float(), mesh.faces, mesh.normals, mesh.uvs))
+        self.cameras = ring_cameras(settings).to(mesh.device)
+        self._check_given()
+        self.surface = texel_surface(self.placed, settings.texture_size, labels_at)
+        points = self.surface.points
+        self.entry = _entry_colors(points.points, points.labels, palette, entry)
+        if self.entry is None:
+            settings = dataclasses.replace(settings, walk=settings.walk.from_noise())
+        self.settings = settings
+        self.held = None if held is None else HeldColors(*held(points.points))
+        weights = torch.ones(len(self.cameras), device=mesh.device)
+        weights[list(self.given)] = GIVEN_WEIGHT
+        on_latents = settings.walk.agree_on == "latents"
+        self.agreement = ColorAgreement.of(
+            self.surface,
+            self.cameras,
+            latent_side(guide) if on_latents else guide.resolution,
+            settings.fusing,
+            held=self.held,
+            view_weights=weights,
+            asked=palette,
+        )
+        self.preparing = time.monotonic() - begin
+
+    def run(self, callback: Callback | None, checkpoint: Path | None, resume: bool) -> MultiviewPainting:
+        settings, generator = self.settings, torch.Generator().manual_seed(self.seed)
+        request = self._request()
+        begin = time.monotonic()
+        control = self._control()
+        entry = None if self.entry is None else self._shown(self.agreement.with_held(self.entry))
+        if resume and checkpoint is not None and checkpoint.exists():
+            walk = load_walk(checkpoint, generator, request, self.placed.device)
+        else:
+            walk = begin_walk(self.guide, settings.walk, generator, count=len(self.cameras), entry=entry)
+        self.preparing += time.monotonic() - begin
+        times: StageTimes | None = None
+        picture = torch.ones(self.guide.resolution, self.guide.resolution, 3) if entry is None else entry[0]
+
+        def tell(progress: SynchronisedProgress) -> bool | None:
+            nonlocal picture, times
+            times = progress.times
+            if progress.pictures is not None:
+                picture = progress.pictures[0]
+            if callback is None:
+                return None
+            return callback(MultiviewProgress(progress.step, progress.steps, picture, progress.seconds_left, progress))
+
+        if walk.step < settings.walk.steps:
+            walk = sample_together(
+                self.guide,
+                lambda views: self._condition(views, control),
+                self.agreement,
+                walk,
+                settings.walk,
+                generator=generator,
+                given=self.given,
+                callback=tell,
+                checkpoint=checkpoint,
+                request=request,
+            )
+        return self._finished(walk.clean(self.guide, settings.walk), times)
+
+    def _check_given(self) -> None:
+        for number, picture in self.given.items():
+            if not 0 <= number < len(self.cameras):
+                raise InputError(f"given: expected numbers of views, 0 to {len(self.cameras) - 1}, got {number}")
+            check_tensor(f"given[{number}]", picture, "H W 3", finite=True)
+
+    def _control(self) -> Float[Tensor, "B S S 3"]:
+        """What the ControlNet is shown."""
+        kind, size = self.settings.control, self.guide.resolution
+        passes = render(self.placed, self.cameras, (size, size), (kind,))
+        picture = passes.normal if kind == "normal" else passes.depth
+        assert picture is not None
+        return picture
+
+    def _condition(self, views: Sequence[int], control: Tensor) -> Any:
+        return self.guide.condition(
+            self.prompts.for_cameras(self.cameras.select(views)),
+            guidance_scale=self.settings.guidance_scale,
+            negative=self.prompts.negative,
+            control=control[list(views)],
+            control_scale=self.settings.control_scale,
+        )
+
+    def _shown(self, colors: Float[Tensor, "N 3"]) -> Float[Tensor, "B S S 3"]:
+        """The texels' colours in all views, on white as the networks know it."""
+        size = self.guide.resolution
+        texture = self.surface.texture(colors)
+        picture = render(self.placed.replace(texture=texture), self.cameras, (size, size), ("color",)).color
+        assert picture is not None
+        return picture
+
+    def _finished(self, pictures: Float[Tensor, "B S S 3"], times: StageTimes | None) -> MultiviewPainting:
+        settings, agreement = self.settings, self.agreement
+        for number, picture in self.given.items():
+            pictures[number] = picture_of_size(picture, pictures.shape[1])
+        begin = time.monotonic()
+        if settings.walk.agree_on == "latents":
+            agreement = ColorAgreement.of(
+                self.surface, self.cameras, pictures.shape[1], settings.fusing, held=self.held, asked=self.palette
+            )
+        colors = agreement.fused(pictures, settings.final_power).clamp(0, 1)
+        last = disagreement_of(agreement.views, pictures)
+        fusing = time.monotonic() - begin
+        texture = self.surface.texture(colors)
+        seconds = (
+            times.seconds if times is not None else dict.fromkeys(("networks", "decode", "encode", "agreement"), 0.0)
+        )
+        passes = 1 if settings.guidance_scale == 1 else 2
+        figures = {
+            "disagreement_first": (self.agreement.disagreement or [last])[0],
+            "disagreement_last": last,
+            "forwards": float(passes * settings.walk.steps * (len(self.cameras) - len(self.given))),
+            "networks": seconds["networks"],
+            "vae": seconds["decode"] + seconds["encode"],
+            "fusing": seconds["agreement"] + fusing,
+            "preparing": self.preparing,
+        }
+        if self.palette is not None:
+            figures["leak"] = label_leak(colors, self.surface.points.labels, self.palette.to(colors))
+        field = uv_field(texture, self.placed)
+        state = TextureState(self.placed, self.placement, field, self.cameras, step=settings.walk.steps)
+        return MultiviewPainting(state, texture, pictures, self.cameras, figures)
+
+    def _request(self) -> dict[str, Any]:
+        """What a resumed run must have been asked for."""
+        digest = hashlib.sha256(repr((self.settings, self.seed, sorted(self.given))).encode())
+        tensors = [self.placed.vertices, self.placed.faces, self.placed.uvs, self.surface.points.labels, self.entry]
+        if self.held is not None:
+            tensors += [self.held.colors, self.held.share]
+        for tensor in [*tensors, *(self.given[number] for number in sorted(self.given))]:
+            if tensor is not None:
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return {"prompt": self.prompts.prompt, "negative": self.prompts.negative, "digest": digest.hexdigest()}
+
+
+def color_prompts(prompt: str, plan: CameraPlan, rule: TextRule, negative: str = "") -> Prompts:
+    """The texts for the colour model. A model's own camera plan frames whole bodies, as the full-body plan does."""
+    name = plan.name if plan.name in CAMERA_PLANS else "full_body"
+    return Prompts(prompt, "color", plan=name, rule=rule, negative=negative)
+
+
+def uv_field(texture: Float[Tensor, "S S 3"], mesh: Mesh) -> UvColorField:
+    """A texture as a colour field of a painting's state."""
+    field = UvColorField(UvColorSettings(len(texture)), mesh, torch.Generator(mesh.device))
+    field.load_state_dict({"logits": torch.logit(texture.clamp(LEAST_LOGIT, 1 - LEAST_LOGIT))})
+    return field
+
+
+def latent_side(guide: Denoiser) -> int:
+    """Latents along a picture's side."""
+    size = guide.resolution
+    with torch.no_grad():
+        return guide.encode_images(torch.full((1, size, size, 3), 0.5)).shape[-1]
+
+
+def picture_of_size(picture: Float[Tensor, "H W 3"], size: int) -> Float[Tensor, "S S 3"]:
+    """Bilinear, with the blur that a reduction needs."""
+    if picture.shape[:2] == (size, size):
+        return picture
+    resized = torch.nn.functional.interpolate(
+        picture.permute(2, 0, 1)[None], (size, size), mode="bilinear", antialias=True
+    )
+    return resized[0].permute(1, 2, 0)
+
+
+def _entry_colors(
+    points: Float[Tensor, "N 3"],
+    labels: Tensor,
+    palette: Tensor | None,
+    entry: Callable[[Tensor], Tensor] | None,
+) -> Float[Tensor, "N 3"] | None:
+    """What the walk begins from: the entry's colours, else those asked for each label, grey where none was."""
+    if entry is not None:
+        colors = entry(points)
+        check_tensor("entry", colors, f"{len(points)} 3", finite=True)
+        return colors
+    if palette is None:
+        return None
+    check_tensor("palette", palette, "L 3")
+    most = int(labels.max())
+    if most >= len(palette):
+        raise InputError(f"palette: expected a colour for each of the labels 0 to {most}, got {len(palette)} colours")
+    return palette.to(points).nan_to_num(UNASKED)[labels.long()]

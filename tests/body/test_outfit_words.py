@@ -1,0 +1,208 @@
+"""What a prompt says of clothes and hair: words, colours bound to their piece, negation, and what is told."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from humannorm.body import Outfit, completed, outfit_of_words, shape_of_words
+from humannorm.body.outfit import CUTS, Piece
+from humannorm.checks import InputError
+
+
+def worn(prompt: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Label -> cut and colours."""
+    return {piece.label: (piece.cut, piece.colours) for piece in outfit_of_words(prompt).pieces}
+
+
+def test_the_example_of_the_readme() -> None:
+    assert worn("a young woman with long brown hair, wearing a red t-shirt, blue jeans and white shoes") == {
+        "hair": ("long hair", ("brown",)),
+        "top": ("t-shirt", ("red",)),
+        "bottom": ("jeans", ("blue",)),
+        "shoes": ("shoes", ("white",)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "cut"),
+    [
+        ("sneakers", "sneakers"),
+        ("trainers", "sneakers"),
+        ("running shoes", "sneakers"),
+        ("boots", "sturdy shoes"),
+        ("loafers", "shoes"),
+        ("a hoodie", "sweater"),
+        ("a cardigan", "sweater"),
+        ("a pullover", "sweater"),
+        ("a blouse", "blouse"),
+        ("a tee", "t-shirt"),
+        ("a tshirt", "t-shirt"),
+        ("a button-down shirt", "shirt"),
+        ("a flannel", "shirt"),
+        ("a sports bra", "crop top"),
+        ("leggings", "leggings"),
+        ("tights", "leggings"),
+        ("slacks", "trousers"),
+        ("cargo pants", "trousers"),
+        ("chinos", "trousers"),
+        ("hot pants", "hot pants"),
+        ("bermudas", "bermudas"),
+        ("a mini skirt", "mini skirt"),
+        ("a pencil skirt", "skirt"),
+        ("a kilt", "wide skirt"),
+        ("a beanie", "close cap"),
+        ("a fedora", "hat"),
+        ("a hijab", "hood"),
+        ("a leather jacket", "jacket"),
+        ("a blazer", "suit jacket"),
+        ("a trench coat", "coat"),
+        ("a lab coat", "short coat"),
+        ("an evening gown", "gown"),
+        ("a sundress", "dress"),
+        ("a kimono", "robe"),
+        ("pigtails", "ponytail"),
+        ("a buzz cut", "cropped hair"),
+        ("a pixie cut", "tousled hair"),
+        ("shoulder-length hair", "bob"),
+        ("curly hair", "afro"),
+        ("a topknot", "bun"),
+        ("waist-length hair", "long hair"),
+    ],
+)
+def test_everyday_words(words: str, cut: str) -> None:
+    assert cut in [piece.cut for piece in outfit_of_words(f"a person wearing {words}").pieces]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a blouse that is white and a skirt that is red", {"top": ("white",), "bottom": ("red",)}),
+        ("shoes black, trousers blue", {"shoes": ("black",), "bottom": ("blue",)}),
+        ("a woman in jeans, red shoes", {"bottom": (), "shoes": ("red",)}),
+        ("a man wearing a t-shirt in red, blue jeans", {"top": ("red",), "bottom": ("blue",)}),
+        ("a red and black striped t-shirt with navy trousers", {"top": ("red", "black"), "bottom": ("navy",)}),
+        ("t-shirt red and jeans blue", {"top": ("red",), "bottom": ("blue",)}),
+        ("a woman, skirt: yellow, blouse: purple", {"bottom": ("yellow",), "top": ("purple",)}),
+        ("a woman in a white, flowing dress", {"dress": ("white",)}),
+        ("her t-shirt is green and her trousers are brown", {"top": ("green",), "bottom": ("brown",)}),
+        ("blue eyes, wearing jeans", {"bottom": ()}),
+        ("a woman with blue eyes and red lips in a black dress", {"dress": ("black",)}),
+        ("a man with dark brown skin in a white shirt", {"top": ("white",)}),
+        ("dark blue jeans and an olive green cardigan", {"bottom": ("navy",), "top": ("olive",)}),
+        ("a redhead in a green gown", {"hair": ("red",), "dress": ("green",)}),
+        ("a woman whose hair is black, in a skirt", {"hair": ("black",), "bottom": ()}),
+        ("a woman with black hair tied in a ponytail", {"hair": ("black",)}),
+        ("a woman with black long hair and blue shorts", {"hair": ("black",), "bottom": ("blue",)}),
+        ("a man wearing blue and white sneakers, grey joggers", {"shoes": ("blue", "white"), "bottom": ("grey",)}),
+        ("a red dress on a green background", {"dress": ("red",)}),
+    ],
+)
+def test_colours_are_bound_to_their_piece_in_any_order(prompt: str, expected: dict[str, tuple[str, ...]]) -> None:
+    assert {label: colours for label, (_, colours) in worn(prompt).items()} == expected
+
+
+def test_patterns_are_kept() -> None:
+    (shirt,) = outfit_of_words("a man in a red and black checked shirt").pieces
+    assert (shirt.pattern, str(shirt)) == ("checked", "red and black checked shirt")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "left"),
+    [
+        ("a woman without long hair, not wearing a skirt", set()),
+        ("a knight in armour, no dress", set()),
+        ("a man with no hat and no shoes, in jeans", {"bottom"}),
+        ("a man without a hat or a coat, wearing a shirt", {"top"}),
+        ("a man without hat and coat, wearing a shirt", {"top"}),
+        ("a woman in trousers instead of a skirt", {"bottom"}),
+        ("no dress, but a blouse and jeans", {"top", "bottom"}),
+        ("a woman who isn't wearing a hat, with a ponytail", {"hair"}),
+        ("a woman in a dress, not in red", {"dress"}),
+    ],
+)
+def test_negated_pieces_are_taken_back(prompt: str, left: set[str]) -> None:
+    assert set(worn(prompt)) == left
+
+
+def test_a_skirt_that_is_not_worn_leaves_trousers_and_hair_that_is_not_long_is_there() -> None:
+    prompt = "a woman without long hair, not wearing a skirt"
+    whole = completed(outfit_of_words(prompt), shape_of_words(prompt))
+    assert not whole.bald and whole.of("bottom")[0].cut == "jeans" and whole.of("hair")[0].cut == "bob"
+
+
+def test_several_pieces_of_a_kind_lie_over_each_other() -> None:
+    pieces = [(piece.cut, piece.label) for piece in outfit_of_words("a sweater over a white shirt").pieces]
+    assert pieces == [("shirt", "top"), ("sweater", "outer")]
+    pieces = [(piece.cut, piece.label) for piece in outfit_of_words("a skirt over black leggings").pieces]
+    assert pieces == [("leggings", "legwear"), ("skirt", "bottom")]
+    suit = outfit_of_words("a man in a black suit, white shirt")
+    assert suit.colours()["outer"] == suit.colours()["bottom"] != suit.colours()["top"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("a man wearing a flurble and jeans", "flurble"),
+        ("a knight in armour", "armour"),
+        ("a woman in a skirt, with glasses", "glasses"),
+        ("a man in boots", "boots as sturdy shoes"),
+        ("eine Frau mit roten Haaren", "no clothes or hair"),
+        ("a naked man", "always dressed"),
+    ],
+)
+def test_what_cannot_be_made_is_told(prompt: str, said: str) -> None:
+    assert said in " ".join(outfit_of_words(prompt).told)
+
+
+def test_nothing_is_told_where_all_is_understood() -> None:
+    assert outfit_of_words("a tall man with short hair, wearing a red shirt, black trousers and shoes").told == ()
+    assert outfit_of_words("").told == ()
+
+
+def test_what_is_not_named_is_plain_and_what_is_named_stays() -> None:
+    prompt = "a man in a red t-shirt"
+    named = outfit_of_words(prompt)
+    whole = completed(named, shape_of_words(prompt))
+    assert set(named.pieces) < set(whole.pieces)
+    assert [piece.label for piece in whole.pieces] == ["shoes", "bottom", "top", "hair"]
+    assert all(piece.colours for piece in whole.pieces)
+    dressed = completed(outfit_of_words("a woman in a dress"), shape_of_words("a woman"))
+    assert not dressed.of("top", "bottom") and dressed.of("dress")
+
+
+def test_bald_and_barefoot_are_respected_and_black_is_of_everything() -> None:
+    prompt = "a bald man, barefoot, dressed in black"
+    whole = completed(outfit_of_words(prompt), shape_of_words(prompt))
+    assert [piece.label for piece in whole.pieces] == ["bottom", "top"]
+    assert {piece.colours for piece in whole.pieces} == {("black",)}
+
+
+def test_a_hijab_hides_the_hair() -> None:
+    whole = completed(outfit_of_words("a woman in a blue hijab"), shape_of_words("a woman"))
+    assert not whole.of("hair") and whole.of("hat")[0].colours == ("blue",)
+
+
+def test_reading_is_stable_under_case_and_punctuation() -> None:
+    prompt = "A YOUNG WOMAN with LONG hair; wearing: a Red T-Shirt!"
+    assert worn(prompt) == worn(prompt.lower())
+
+
+@pytest.mark.parametrize(
+    "prompt", ["\x00\U0001f600" * 50, "and and , , with no not", "a" * 5000, "the in of is that red"]
+)
+def test_hostile_prompts_are_read_as_nothing(prompt: str) -> None:
+    assert outfit_of_words(prompt).pieces == ()
+
+
+def test_pieces_refuse_what_does_not_exist() -> None:
+    for wrong in ({"cut": "mohawk"}, {"label": "nose"}, {"colours": ("rainbow",)}):
+        with pytest.raises(InputError):
+            dataclasses.replace(Piece("t-shirt", "top"), **wrong)
+
+
+def test_an_outfit_can_be_read() -> None:
+    assert str(outfit_of_words("a red t-shirt and blue jeans")) == "blue jeans, red t-shirt"
+    assert str(Outfit()) == "nothing"
+    assert all(cut.label for cut in CUTS.values())

@@ -1,0 +1,36 @@
+"""README's Python examples run as printed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from humannorm.evaluation.pictures import normal_alpha
+from humannorm.images import load_png
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def example(name: str) -> str:
+    """The program between README's marker of that name and the next end."""
+    found = re.search(
+        rf"<!-- {name} -->\n```python\n(.*?)```\n<!-- end -->", README.read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert found is not None, f"README.md: no Python example marked {name}"
+    return found[1]
+
+
+@pytest.mark.slow
+def test_two_pictures_of_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example("python-picture"), str(README), "exec"), {})
+    front, back = load_png("front.png"), load_png("back.png")
+    assert front.shape == back.shape == (128, 128, 3)
+    for picture in (front, back):
+        covered = normal_alpha(picture) > 0.5
+        assert 0.04 < float(covered.float().mean()) < 0.5  # a person, not a full or an empty picture
+        rows = covered.any(1).nonzero()
+        assert int(rows[-1] - rows[0]) > 80  # from head to foot
+    assert (front - back).abs().max() > 0.1
