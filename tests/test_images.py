@@ -87,3 +87,22 @@ def test_bad_pictures_are_refused(tmp_path):
 def test_lab_of_known_colours(color, lab):
     found = lab_from_srgb(torch.tensor([color], dtype=torch.float64))[0]
     assert found.tolist() == pytest.approx(lab, abs=0.05)
+
+
+def test_grey_pictures_of_16_bits_keep_their_scale(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    Image.fromarray(np.array([[0, 16384, 65535]], np.uint16)).save(tmp_path / "grey.png")
+    assert load_png(tmp_path / "grey.png")[0, :, 0].tolist() == pytest.approx([0, 0.25, 1], abs=1e-4)
+
+
+def test_broken_parts_of_a_png_are_one_sentence(tmp_path):
+    save_png(tmp_path / "a.png", torch.rand(8, 8, 3))
+    whole = (tmp_path / "a.png").read_bytes()
+    for at in range(8, len(whole) - 8):
+        (tmp_path / "b.png").write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        try:
+            load_png(tmp_path / "b.png")
+        except InputError as error:
+            assert str(error).startswith(str(tmp_path / "b.png"))

@@ -10,10 +10,10 @@ import torch
 from humannorm.body import completed, load_body, outfit_of_words, shape_of_words
 from humannorm.cameras import orbit
 from humannorm.geometry.outfits import dress
-from humannorm.geometry.pictures import shaded_views
 from humannorm.images import contact_sheet, save_png
 from humannorm.labels import label_picture
 from humannorm.rendering import render
+from humannorm.rendering.shaded import shaded_views
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "outfits.png"
 PROMPTS = Path(__file__).with_name("outfit_prompts.txt")  # a prompt a line, with @pose behind it if it does not stand

@@ -221,10 +221,10 @@ def write_shards(folder: Path, subjects: int, per_shard: int, shots: Callable[[r
 
 def describe_dataset(folder: Path, source: str, settings: Any, plan: CameraPlan) -> None:
     """Write `dataset.json`, or check that the one there says the same: no dataset is mixed from two recipes."""
-    described = asdict(settings)
-    if not described.get("hints", True):  # as folders without hints have always been described
-        del described["hints"]
-    description = {"source": source, "settings": described, "camera_plan": plan.to_dict()}
+    settled = asdict(settings)
+    if not settled.get("hints", True):  # as folders without hints have always been described
+        del settled["hints"]
+    description = {"source": source, "settings": settled, "camera_plan": plan.to_dict()}
     text = json.dumps(description, indent=2) + "\n"
     path = folder / "dataset.json"
     folder.mkdir(parents=True, exist_ok=True)

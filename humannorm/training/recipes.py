@@ -330,12 +330,17 @@ def encode(
 
     state = PartialState(cpu=device == "cpu")
     vae.to(state.device)
-    half = autocast_precision("auto", device) == "bf16"
-    with torch.autocast(state.device.type, torch.bfloat16, enabled=half):
+    with _native_half(device):
         workers = {"worker": state.process_index, "workers": state.num_processes}
         encode_shards(vae, data, cache, kinds=kinds, size=size, minutes=minutes, **workers)
     vae.to("cpu")
     state.wait_for_everyone()
+
+
+def _native_half(device: str) -> torch.autocast:
+    """bf16 where the device computes it natively."""
+    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    return torch.autocast(kind, torch.bfloat16, enabled=autocast_precision("auto", device) == "bf16")
 
 
 def downscale(vae: Any) -> int:
@@ -384,7 +389,8 @@ def _normalised(out: Path, shards: Shards, kept: int) -> Any:
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(out / "vae" / "model").eval()
-    mean, std = latent_statistics(vae, shards)
+    with _native_half("cpu"):
+        mean, std = latent_statistics(vae, shards)
     mean[:kept], std[:kept] = 0.0, 1.0 / vae.config.scaling_factor
     normalise_latents(vae, mean, std)
     return vae

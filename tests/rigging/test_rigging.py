@@ -203,3 +203,19 @@ def test_bad_input_is_refused(dressed: Mesh) -> None:
         fit_body(flat)
     with pytest.raises(InputError, match="steps: expected 0 to"):
         BodyFitSettings(steps=-1)
+
+
+@pytest.mark.parametrize("gap", [0.002, 0.02, 0.05])
+def test_a_piece_beside_a_fingertip_follows_it_as_one(gap: float) -> None:
+    """A small ball before a finger, of a human with arms aside: its weights are those of the fingertip."""
+    body = load_body(pose="t-pose")
+    tip = int(body.vertices[:, 0].argmax())
+    corners = torch.nn.functional.normalize(torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]), dim=1)
+    ball = body.vertices[tip] + torch.tensor([gap + 0.02, 0, 0]) + 0.02 * corners
+    faces = torch.tensor([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]]) + len(body.vertices)
+    mesh = Mesh(torch.cat([body.vertices, ball]), torch.cat([body.faces, faces]))
+    rig = load_rig("makehuman")
+    joints, weights = transfer_weights(mesh, body, rig)
+    assert bool((joints[-4:] == joints[-1]).all()) and bool((weights[-4:] == weights[-1]).all())
+    heaviest = rig.joint_names[int(joints[-1, 0])]
+    assert heaviest.startswith("finger") and heaviest.endswith(".L")
