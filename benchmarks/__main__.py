@@ -9,6 +9,7 @@ import os
 ROUNDS = 7
 BENCHMARKS = {
     "rendering": "differentiable normal maps of a 100k-face human, and memory at 400k faces",
+    "fusing": "pictures of 32 views on a human's texels and back",
     "signed_distance": "signed distances to a 100k-face human",
     "geometry": "hash grid, surface extraction, narrow bands up to resolution 512, fits of a field",
     "paper": "steps of the paper preset with random networks of SD1.5's size (minutes each on a CPU)",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -63,7 +63,7 @@ def check_choice(name: str, value: object, choices: Collection[object]) -> None:
 
 
 @contextmanager
-def reading(path: str | Path, what: str) -> Iterator[None]:
+def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
     """For the reader of a file: every fault inside becomes an `InputError` that begins with its name.
 
     what: what the file should be, such as "a whole GLB file". Broken files lead readers into errors of every kind

@@ -5,7 +5,7 @@ Labels are integers; pictures of them are nearest, never blended. The numbers st
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int, Int64
@@ -13,7 +13,16 @@ from torch import Tensor
 
 from humannorm.checks import InputError, check_choice, check_tensor
 
-__all__ = ["BACKGROUND", "LABELS", "LABELS_OF_PARTS", "SKIN", "label_number", "label_picture", "labels_named"]
+__all__ = [
+    "BACKGROUND",
+    "LABELS",
+    "LABELS_OF_PARTS",
+    "SKIN",
+    "label_number",
+    "label_picture",
+    "labels_in_order",
+    "labels_named",
+]
 
 LABELS = ("background", "skin", "hair", "top", "bottom", "shoes", "hat", "outer", "dress", "legwear")
 """Names by number. "outer" is what is worn over a top (a jacket, a coat), "dress" what is top and bottom in one,
@@ -56,6 +65,11 @@ def label_number(name: str) -> int:
 def labels_named(names: Collection[str]) -> Int64[Tensor, " K"]:
     """The numbers of some labels, ascending."""
     return torch.tensor(sorted(label_number(name) for name in names), dtype=torch.int64)
+
+
+def labels_in_order(names: Sequence[str]) -> Int64[Tensor, " K"]:
+    """The numbers of labels in the order that they are named in, as a file may have its own."""
+    return torch.tensor([label_number(name) for name in names], dtype=torch.int64)
 
 
 def label_picture(labels: Int[Tensor, "..."]) -> Float[Tensor, "... 3"]:

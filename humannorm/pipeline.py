@@ -199,7 +199,8 @@ class _Run:
             state = load_state(checkpoint, generator, self.device)
         else:
             keeping, outfit = job.settings.start, job.outfit
-            state = begin_sculpture(self.start, settings, keeping, generator, body=job.body, outfit=outfit).state
+            begun = begin_sculpture(self.start, settings, keeping, generator, body=job.body, outfit=outfit)
+            state = begun.state
         if as_it_is(state, job):
             save_state(state, checkpoint, generator)
         elif state.step < settings.steps:
@@ -337,9 +338,12 @@ class _Run:
 
         self.callback(Progress("export", 0, 100, "maps"))
         mesh, request = textured_mesh(state), self.job.request
-        sculpted = extract_mesh(load_sculpted(self.work / "sculpt.safetensors", device=self.device)).mesh
+        sculpture = load_sculpted(self.work / "sculpt.safetensors", device=self.device)
+        sculpted = extract_mesh(sculpture).mesh
         settings = worth_baking(self.job.settings.export, sculpted)
         baked = with_maps(mesh, settings, sculpted if settings.normal_map else None)
+        if sculpture.labelled is not None:
+            baked = dataclasses.replace(baked, labels=sculpture.labelled.labels_at(state.mesh.vertices))
         extras = {"prompt": request.prompt, "seed": str(request.seed)}
         write_baked(self.out / "human.glb", baked, extras=extras, overwrite=True)
         self.callback(Progress("export", 100, 100, "done"))

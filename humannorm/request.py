@@ -45,6 +45,7 @@ __all__ = [
     "preset",
     "settings_of",
     "start_figure",
+    "told_of",
 ]
 
 PRESETS = ("quick", "standard", "paper")
@@ -217,6 +218,15 @@ def outfit_for(prompt: str, body: Body | None, start: StartSettings) -> Outfit:
         return Outfit()
     outfit = outfit_of_words(prompt)
     return completed(outfit, body.shape) if start.completes else outfit
+
+
+def told_of(job: HumanJob) -> tuple[str, ...]:
+    """Sentences for the user: what of the prompt's clothes and hair could not be read or made as it is said."""
+    from humannorm.geometry.outfits import told_of_pose
+
+    if job.body is None or not job.settings.start.dressed:
+        return ()
+    return (*job.outfit.told, *told_of_pose(job.body.pose, job.outfit))
 
 
 def network_prompt(prompt: str, models: str | Path, body: Body | None = None) -> str:

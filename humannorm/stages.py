@@ -7,7 +7,7 @@ one first state, to the byte, whichever door it comes through.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,18 +17,21 @@ from torch import Tensor
 
 from humannorm.body import Body, Outfit
 from humannorm.body.painted_skin import mean_tone, skin_picture
+from humannorm.checks import InputError
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export import BakedMesh, ExportSettings, unwrapped, write_glb
+from humannorm.export.baking import colors_at, locate
 from humannorm.geometry import holding
 from humannorm.geometry import state as geometry_state
 from humannorm.geometry.dressing import dressed, kept_of_start
 from humannorm.geometry.fitting import FitReport, FitSettings
-from humannorm.geometry.holding import Hold, hold_all_but
+from humannorm.geometry.holding import Hold, hold_all_but, hold_all_but_labels
 from humannorm.geometry.outfits import LabelledSurface
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh, prepare_start, start_height
 from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
 from humannorm.guidance import Denoiser
-from humannorm.labels import LABELS, label_number
+from humannorm.labels import LABELS, LABELS_OF_PARTS, SKIN, label_number
 from humannorm.mesh import Mesh
 from humannorm.request import HumanJob, StartSettings
 from humannorm.rigging import fit_body
@@ -40,6 +43,7 @@ from humannorm.texture.settings import TextureSettings
 from humannorm.texture.state import TextureState
 from humannorm.texture.surface import SurfaceColors, painted_mesh, surface_colors, user_field
 from humannorm.texture.templates import held_skin, with_painted_template
+from humannorm.working_box import place
 
 __all__ = [
     "PaintedSurface",
@@ -52,7 +56,9 @@ __all__ = [
     "edit_painting",
     "edit_sculpture",
     "held_for_edit",
+    "own_colors",
     "paint_all_views",
+    "paint_any_mesh",
     "painted_surface",
     "place_start",
     "textured_mesh",
@@ -148,6 +154,8 @@ def paint_all_views(
     """
     low = unwrapped(sculpted, export)
     held = held_skin(hold, skin) if skin else None
+    if held is not None and labelled is not None:
+        held = _where_skin(held, labelled)
     return paint_synchronised(
         low,
         prompt,
@@ -179,6 +187,66 @@ def asked_colors(outfit: Outfit, body: Body | None, skin: str) -> Float[Tensor, 
     return palette
 
 
+def _where_skin(
+    held: Callable[[Tensor], tuple[Tensor, Tensor]], labelled: LabelledSurface
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """What is held, but for hair, collars and cuffs that lie close to it."""
+
+    def bare(points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
+        colors, share = held(points)
+        return colors, share * (labelled.labels_at(points) == SKIN)
+
+    return bare
+
+
+def paint_any_mesh(
+    mesh: Mesh,
+    prompt: str,
+    settings: MultiviewSettings,
+    guide: Denoiser,
+    *,
+    seed: int,
+    negative: str = "",
+    own_layout: bool = False,
+    from_colors: bool = False,
+    given: Mapping[int, Float[Tensor, "H W 3"]] | None = None,
+    callback: Callable[[MultiviewProgress], bool | None] | None = None,
+    checkpoint: Path | None = None,
+) -> MultiviewPainting:
+    """Paint any mesh, of a person or not, by sampling all its views together.
+
+    mesh: in any frame, +Y up, +Z to the front. own_layout: on the texture coordinates that it brings, which must not
+    overlap; else on a new atlas. from_colors: the walk enters at `settings.walk.level` from the colours that the mesh
+    has; else it begins at pure noise. given: finished pictures of views of `ring_cameras`. checkpoint: gone on with
+    where it is there.
+    """
+    if own_layout and mesh.uvs is None:
+        raise InputError("mesh: expected texture coordinates to paint in its own layout, got a mesh without")
+    surface = mesh if own_layout else unwrapped(mesh, ExportSettings(texture_size=settings.texture_size))
+    return paint_synchronised(
+        surface,
+        prompt,
+        settings,
+        guide,
+        seed=seed,
+        negative=negative,
+        entry=own_colors(mesh) if from_colors else None,
+        given=given,
+        callback=callback,
+        checkpoint=checkpoint,
+        resume=True,
+    )
+
+
+def own_colors(mesh: Mesh) -> Callable[[Tensor], Tensor]:
+    """The colours of a mesh that has some, at points on or near it in the working box."""
+    if mesh.colors is None and (mesh.texture is None or mesh.uvs is None):
+        raise InputError("mesh: expected a texture with its coordinates, or vertex colours, to begin from, got neither")
+    placed, _ = place(mesh)
+    distance = SignedDistance(placed.vertices, placed.faces, inside_out="flip")
+    return lambda points: colors_at(placed, None, locate(distance, points)).clamp(0, 1)
+
+
 def textured_mesh(state: TextureState) -> Mesh:
     """A painting that is a texture on the mesh's own coordinates, in the user's frame."""
     field = state.field
@@ -193,12 +261,20 @@ def body_in(mesh: Mesh, stated: Body | None = None) -> Body:
 
 
 def held_for_edit(
-    mesh: Mesh, regions: Sequence[str], *, body: Body | None = None, colors: Float[Tensor, "V 3"] | None = None
+    mesh: Mesh,
+    regions: Sequence[str],
+    *,
+    body: Body | None = None,
+    colors: Float[Tensor, "V 3"] | None = None,
+    labelled: LabelledSurface | None = None,
 ) -> Hold | None:
     """All that an edit of these regions of the body must not touch; None where everything may change.
 
     mesh: in the working box. body: that the figure grew from. colors: of a painted mesh's vertices, sRGB 0..1.
+    labelled: the dressed start that it grew from; clothes are then told by their labels, to their very hems.
     """
+    if regions and labelled is not None and all(region in LABELS_OF_PARTS for region in regions):
+        return hold_all_but_labels(mesh, labelled.labels_of(mesh), regions)
     return hold_all_but(mesh, body_in(mesh, body), regions, colors) if regions else None
 
 

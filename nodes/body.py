@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from humannorm.body import POSES, BodyShape, load_body
+from humannorm.body import POSES, BodyShape, completed, load_body, outfit_of_words
+from humannorm.geometry.outfits import dress
 from humannorm.mesh import welded_vertex_normals
 
 from .host_denoiser import ordinary_tensors
@@ -52,10 +53,17 @@ class HumanNormBody(io.ComfyNode):
                     default="a-pose",
                     tooltip="Sculpting wants a pose with limbs clear of each other: a-pose.",
                 ),
+                io.String.Input(
+                    "wears",
+                    default="",
+                    optional=True,
+                    tooltip="Mesh and preview show the body in the clothes and hair that these words name, with plain"
+                    " ones for what they leave out. Empty: the mannequin. Geometry Start has words of its own.",
+                ),
             ],
             outputs=[
                 Body.Output("body", display_name="body", tooltip="Shape, skeleton, skin weights and pose."),
-                io.Mesh.Output("mesh", display_name="mesh", tooltip="The surface, 1.8 units tall, with UVs."),
+                io.Mesh.Output("mesh", display_name="mesh", tooltip="The surface, 1.8 units tall; bare, with UVs."),
                 io.Image.Output("preview", display_name="preview", tooltip="Normal maps: front, left, back, right."),
             ],
         )
@@ -70,12 +78,17 @@ class HumanNormBody(io.ComfyNode):
         height: float,
         proportions: float,
         pose: str,
+        wears: str = "",
     ) -> io.NodeOutput:
         with ordinary_tensors():
             # The slider's lowest age is rounded up from two thirds.
             youngest = BodyShape().age
             shape = BodyShape(sex, youngest if age <= ADULT else age, weight, muscle, height, proportions)
             body = load_body(shape, pose)
-            mesh = body.to_mesh(uvs=True)
+            if wears.strip():
+                outfit = completed(outfit_of_words(wears), shape)
+                mesh = shown = dress(body.in_working_box(), outfit).surface.mesh
+            else:
+                mesh, shown = body.to_mesh(uvs=True), body.to_mesh()
             mesh = mesh.replace(normals=welded_vertex_normals(mesh.vertices, mesh.faces))
-            return io.NodeOutput(body, to_host(mesh), four_sides(body.to_mesh()).normal)
+            return io.NodeOutput(body, to_host(mesh), four_sides(shown).normal)

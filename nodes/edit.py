@@ -124,7 +124,8 @@ class HumanNormEdit(io.ComfyNode):
         with ordinary_tensors():
             old = _shown(geometry, texture)
             body = None if start_body is None else start_body.in_working_box()
-            hold = held_for_edit(old.mesh, chosen, body=body, colors=old.colors())
+            labelled = None if geometry is None else geometry.labelled
+            hold = held_for_edit(old.mesh, chosen, body=body, colors=old.colors(), labelled=labelled)
             unfinished = None
             if geometry is not None and normal_guidance is not None:
                 sculptors = {"normal": normal_guidance} | ({} if depth_guidance is None else {"depth": depth_guidance})

@@ -11,7 +11,8 @@ from comfy_api.latest import io
 from humannorm.export import FORMATS, BakedMesh, ExportSettings, bake_for, write_baked
 from humannorm.geometry.state import GeometryState
 from humannorm.mesh import Mesh
-from humannorm.stages import painted_surface
+from humannorm.stages import painted_surface, textured_mesh
+from humannorm.texture.fields import UvColorField
 from humannorm.texture.state import TextureState
 
 from .files import next_output_file, refused, relative_to_output, shown_file
@@ -121,6 +122,8 @@ def _subject(
     texture: TextureState | None, geometry: GeometryState | None, mesh: Any | None
 ) -> tuple[Mesh | BakedMesh, Any]:
     """The surface to write and, for a painting, its colours as a field in the same frame."""
+    if texture is not None and isinstance(texture.field, UvColorField):
+        return textured_mesh(texture), None
     if texture is not None:
         painted = painted_surface(texture)
         return painted.mesh, painted.field

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import body, edit, export, geometry, guidance, mesh, models, prompts, render, rig, samplers, state, texture
+from . import (
+    body,
+    edit,
+    export,
+    geometry,
+    guidance,
+    mesh,
+    models,
+    multiview,
+    prompts,
+    render,
+    rig,
+    samplers,
+    state,
+    texture,
+)
 
 __all__ = ["NODES"]
 
@@ -33,6 +48,7 @@ NODES: list[type[io.ComfyNode]] = [
     rig.HumanNormPose,
     rig.HumanNormAnimate,
     edit.HumanNormEdit,
+    multiview.HumanNormMultiviewPainter,
 ]
 
 

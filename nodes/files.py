@@ -46,14 +46,14 @@ def shown_file(path: Path) -> dict[str, str]:
     return {"filename": path.name, "subfolder": relative_to_output(path).rpartition("/")[0], "type": "output"}
 
 
-def existing_file(name: str, suffixes: Sequence[str]) -> Path:
-    """A file of the output folder, else of the input folder: a name in one of them, or a whole path into one.
+def existing_file(name: str, suffixes: Sequence[str], home: str = "output") -> Path:
+    """A file of the output and the input folder, `home` first: a name in one of them, or a whole path into one.
 
     The host's own notation works: `3d/box.glb [input]`, `[output]` or `[temp]` behind a name, and backslashes.
     """
     if not name.strip():
         raise InputError(f"file: expected a {', '.join(suffixes)} file of the output or input folder, got nothing")
-    wanted, roots = _places(name)
+    wanted, roots = _places(name, home)
     inside = False
     for root in roots:
         folder = Path(root).resolve()
@@ -68,35 +68,40 @@ def existing_file(name: str, suffixes: Sequence[str]) -> Path:
     raise InputError(f"file: expected a file of the output or input folder, got {name!r}, which is in neither")
 
 
-def pickable_files(suffixes: Sequence[str]) -> list[str]:
-    """Files for a widget's list, in the host's notation: of the input folder, then the newest of the output folder."""
+def pickable_files(suffixes: Sequence[str], home: str = "output") -> list[str]:
+    """Files for a widget's list, the newest first, of the output and the input folder. Those that are not `home` have
+    the host's note behind their name."""
     listed: list[str] = []
-    for root, note in ((folder_paths.get_input_directory(), ""), (folder_paths.get_output_directory(), " [output]")):
+    for kind, root in _roots(home).items():
         folder = Path(root)
         places = [folder.glob("*"), *((folder / name).rglob("*") for name in PICKED_FOLDERS)]
         files = [path for place in places for path in place if path.suffix.lower() in suffixes and path.is_file()]
         files.sort(key=lambda path: -path.stat().st_mtime)
         names = [path.relative_to(folder).as_posix() for path in files[:MOST_PICKED]]
-        listed += [f"{name}{note}" for name in (names if note else sorted(names))]
+        listed += names if kind == home else [f"{name} [{kind}]" for name in names]
     return listed
 
 
-def _places(name: str) -> tuple[str, list[str]]:
+def _roots(home: str) -> dict[str, str]:
+    """The folders that names are looked up in, the first one first."""
+    roots = {"output": folder_paths.get_output_directory(), "input": folder_paths.get_input_directory()}
+    return {home: roots[home], **roots}
+
+
+def _places(name: str, home: str) -> tuple[str, list[str]]:
     """A name without the host's notation, with forward slashes, and the folders to look in."""
-    roots = {
-        "output": folder_paths.get_output_directory(),
-        "input": folder_paths.get_input_directory(),
-        "temp": folder_paths.get_temp_directory(),
-    }
+    roots = _roots(home)
     noted = re.fullmatch(r"(.*?)\s*\[(output|input|temp)\]\s*", name)
     plain = (noted.group(1) if noted else name).strip().replace("\\", "/")
-    return plain, [roots[noted.group(2)]] if noted else [roots["output"], roots["input"]]
+    if noted is None:
+        return plain, list(roots.values())
+    return plain, [{**roots, "temp": folder_paths.get_temp_directory()}[noted.group(2)]]
 
 
-def file_fingerprint(name: str, suffixes: Sequence[str]) -> str:
+def file_fingerprint(name: str, suffixes: Sequence[str], home: str = "output") -> str:
     """What the host's cache goes by: another file of the same name is read again."""
     try:
-        status = existing_file(name, suffixes).stat()
+        status = existing_file(name, suffixes, home).stat()
     except InputError:
         return name
     return f"{name} {status.st_mtime_ns} {status.st_size}"

@@ -91,6 +91,9 @@ def _build_unet(folder: Path, component: str) -> Any:
         model_params=comfy.utils.calculate_parameters(weights), weight_dtype=comfy.utils.weight_dtype(weights)
     )
     described = _SmallConfig(settings)
+    if config["in_channels"] != described.latent_format.latent_channels:
+        described.latent_format.latent_channels = config["in_channels"]
+        described.latent_format.latent_rgb_factors = None  # the host previews by these, which are of four channels
     described.sampling_settings = {
         "beta_schedule": "linear",  # the host's name for diffusers' scaled_linear
         "linear_start": scheduler["beta_start"],
@@ -178,6 +181,7 @@ def build_vae(folder: Path) -> Any:
     _set_norm_groups(vae.first_stage_model, config["norm_num_groups"])
     downscale = vae_downscale(config)
     vae.downscale_ratio = vae.upscale_ratio = downscale
+    vae.latent_channels = config["latent_channels"]
     vae.memory_used_decode = lambda shape, dtype: (
         2178 * shape[2] * shape[3] * downscale**2 * comfy.model_management.dtype_size(dtype)
     )

@@ -37,7 +37,7 @@ class HumanNormLoadMesh(io.ComfyNode):
             inputs=[
                 picked_file_input(
                     MANNEQUIN,
-                    pickable_files(MESH_SUFFIXES),
+                    pickable_files(MESH_SUFFIXES, "input"),
                     "A file of the input or output folder. A wire brings a 3D file, such as model_3d of Load 3D, or a"
                     " path, such as its mesh_path. The mannequin comes with the pack.",
                     files=True,
@@ -51,7 +51,7 @@ class HumanNormLoadMesh(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: Any) -> str:
-        return file_fingerprint(file, MESH_SUFFIXES) if isinstance(file, str) else ""
+        return file_fingerprint(file, MESH_SUFFIXES, "input") if isinstance(file, str) else ""
 
     @classmethod
     def execute(cls, file: Any) -> io.NodeOutput:
@@ -62,7 +62,7 @@ class HumanNormLoadMesh(io.ComfyNode):
                 mesh = load_body().to_mesh(uvs=True)
                 baked = BakedMesh(mesh.replace(normals=welded_vertex_normals(mesh.vertices, mesh.faces)))
             else:
-                baked = load_baked(existing_file(file, MESH_SUFFIXES))
+                baked = load_baked(existing_file(file, MESH_SUFFIXES, "input"))
             about = description_of(baked)
             say(cls.hidden.unique_id, about)
             return io.NodeOutput(baked_to_host(baked), about)

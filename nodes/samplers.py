@@ -27,6 +27,7 @@ from .views import chosen_views, pictures_from
 __all__ = ["HumanNormDepthSampler", "HumanNormNormalAlignedSampler", "HumanNormNormalSampler"]
 
 # Between the background's black and the darkest colour of a normal map, whose largest channel is at least 0.5.
+NEAREST_SHARE, DARK = 0.995, 0.2  # quantile of a depth map that is its nearest point; too dull to be a person
 MOST_AT_ONCE = 16  # pictures of the model's own size in one batch
 MASK_THRESHOLD, MASK_SOFTNESS = 0.25, 0.1
 
@@ -142,6 +143,14 @@ def _payload(cls: Any, model: Any, prompts: PromptSet, vae: Any, chosen: Samplin
     return GuidancePayload(model, prompts, vae, scale, chosen.size or native_resolution(model, vae))
 
 
+def nearest_to_white(images: Tensor) -> Tensor:
+    """Depth maps [B, H, W, 3] with 1 at the nearest point of every view, as the encoding has it: a network draws some
+    views duller than others. What is all dark stays dark."""
+    brightest = images[..., :3].amax(-1).flatten(1).quantile(NEAREST_SHARE, dim=1)
+    gain = torch.where(brightest > DARK, 1 / brightest.clamp_min(DARK), torch.ones_like(brightest))
+    return (images * gain[:, None, None, None]).clamp(0, 1)
+
+
 class _MapSampler(io.ComfyNode):
     """Draws maps of one kind from texts alone."""
 
@@ -153,6 +162,8 @@ class _MapSampler(io.ComfyNode):
         _check_kind(cls.KIND, model, prompts)
         payload = _payload(cls, model, prompts, vae, chosen)
         images, latent = _draw(payload, chosen_views(views).sides, part, chosen)
+        if cls.KIND == "depth":
+            images = nearest_to_white(images)
         brightest = images[..., :3].amax(-1)
         mask = ((brightest - (MASK_THRESHOLD - MASK_SOFTNESS)) / (2 * MASK_SOFTNESS)).clamp(0, 1)
         return io.NodeOutput(images, mask, latent)

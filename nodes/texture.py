@@ -265,7 +265,7 @@ def run_painting(
     features: VggFeatures | None = None,
 ) -> TextureState:
     """The painting after the settings' coarse steps, fine steps or both, see `run_optimiser`."""
-    _check_guide(guidance)
+    check_guide(guidance)
     stage = "coarse" if settings.coarse_steps else "fine"
 
     def begin(state: TextureState, generator: torch.Generator) -> TextureState:
@@ -297,7 +297,7 @@ def run_painting(
     return state
 
 
-def _check_guide(guidance: GuidancePayload) -> None:
+def check_guide(guidance: GuidancePayload) -> None:
     kind = guidance.prompts.prompts.modality
     if kind != "color":
         raise InputError(f"guidance: expected prompts of kind image, got kind {kind_of(kind)}")

@@ -50,6 +50,7 @@ def test_kinds_come_on_their_background(guide, kind, border):
         assert (images.amax(-1) - images.amin(-1)).mean() < 0.1  # grey
 
 
+@pytest.mark.slow
 def test_colour_follows_the_normal_map(guide):
     plan = models.camera_plan("bundled")
     full = next(crop for crop in plan.crops if crop.part == "full")

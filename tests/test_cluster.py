@@ -57,6 +57,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_two_workers_make_what_one_machine_makes(
     address: str, tiny_sd: Callable[[str], Path], tiny_human: HumanSettings, tmp_path: Path
 ) -> None:

@@ -32,6 +32,7 @@ def tiny_presets(tiny_human: HumanSettings, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(texture_settings.PRESETS, "quick", tiny_human.texture)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_presets")
 def test_many_prompts_one_of_which_fails(
     tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -59,6 +60,7 @@ def test_many_prompts_one_of_which_fails(
     assert (made / "run.json").read_bytes() == before  # what was finished is left alone
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_presets")
 def test_the_program_of_the_page_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = Path(__file__).parents[1] / "docs" / "pipeline.md"
@@ -84,6 +86,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_in_the_same_bytes(
     tiny_sd: Callable[[str], Path], tiny_human: HumanSettings, tmp_path: Path
 ) -> None:

@@ -55,11 +55,11 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "rigging": frozenset({"rendering", "distance", "body", "export"}),
     # The assembly.
     "request": frozenset({"models", "body", "geometry", "texture", "export"}),
-    "stages": frozenset({"body", "guidance", "geometry", "texture", "export", "rigging", "request"}),
+    "stages": frozenset({"distance", "guidance", "body", "geometry", "texture", "export", "rigging", "request"}),
     "pipeline": frozenset({"guidance", "geometry", "texture", "export", "request", "stages"}),
     "cluster": frozenset({"guidance", "request", "pipeline"}),
     # Beside the road: how models are made, and how good they and the results are.
-    "training": frozenset({"models", "guidance"}),
+    "training": frozenset({"models", "body", "guidance"}),
     "evaluation": frozenset({"rendering", "distance", "guidance", "geometry", "training"}),
     # The doors.
     "cli": frozenset(),  # finds its verbs by name

@@ -64,6 +64,7 @@ def test_kernel_modules_are_the_only_ones_the_type_checker_skips():
     assert {module for table in skipped for module in table} == kernels
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_package(tmp_path):
     pytest.importorskip("setuptools", minversion="77")
     source = tmp_path / "source"

@@ -21,7 +21,8 @@ from humannorm.mesh_io import load_mesh
 from humannorm.models import camera_plan
 from humannorm.pipeline import SAME_BYTES, STAGES, Progress, is_finished, make_human
 from humannorm.request import HumanJob, HumanRequest, HumanSettings, job_of, preset
-from humannorm.texture.settings import QUICK as PAINT
+from humannorm.texture.multiview import MULTIVIEW_PRESETS
+from humannorm.texture.settings import PAPER as PAPER_PAINTING
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,7 @@ def test_the_page_holds_the_very_file_and_asks_for_nothing_else(finished: Path) 
     assert not re.search(r"https?:|\bsrc=|\bhref=|@[A-Z]+@", page)
 
 
+@pytest.mark.slow
 def test_stopped_in_every_stage_it_ends_in_the_same_bytes(
     finished: Path, job: HumanJob, guides: StageGuides, tmp_path: Path
 ) -> None:
@@ -118,9 +120,10 @@ def test_bad_input_is_refused_before_anything_is_written(job: HumanJob, guides: 
 def test_presets_are_those_of_the_stages() -> None:
     quick = preset("quick")
     own = camera_plan("bundled")  # the bundled model's own cameras
-    assert own is not None and own.name != PAINT.plan.name
+    assert own is not None and own.name != PAPER_PAINTING.plan.name
     assert quick.geometry == dataclasses.replace(SCULPT, plan=own) and quick.export.height_m == 1.75
-    assert quick.texture == dataclasses.replace(PAINT, plan=own)
+    assert quick.texture == dataclasses.replace(MULTIVIEW_PRESETS["quick"], plan=own)
+    assert preset("paper").texture == dataclasses.replace(PAPER_PAINTING, plan=own)
     with pytest.raises(InputError, match="preset: expected one of quick, standard, paper"):
         preset("slow")
 

@@ -28,7 +28,7 @@ from humannorm.body.linear_blend_skinning import limit_influences
 from humannorm.body.shape import ANCHORS, NEUTRAL, to_anny
 from humannorm.body.wardrobe import DATA, GARMENTS, OFFSET_STEP, WEIGHT_STEP
 from humannorm.training.assets import default_assets_dir
-from humannorm.training.garments import Piece, Wardrobe, connected_parts, load_rgba, tintable
+from humannorm.training.clothes import Piece, Wardrobe, connected_parts, load_rgba, tintable
 
 DECIMETRES = 10.0  # of the proxies, a metre of ours
 BASIS_SIZE = 48

@@ -68,7 +68,8 @@ VIEWERS = "() => window.app.graph._nodes.filter(node => node.type === 'Preview3D
 # Corners of the 3D picture (WebGL, or a copy of it) nearest to the middle of the window.
 VIEWER_BOX = """() => {
   const far = box => Math.hypot((box.left + box.right - innerWidth) / 2, (box.top + box.bottom - innerHeight) / 2);
-  const boxes = [...document.querySelectorAll('canvas')].filter(canvas => canvas.id !== 'graph-canvas' && !/minimap/.test(canvas.className))
+  const boxes = [...document.querySelectorAll('canvas')]
+    .filter(canvas => canvas.id !== 'graph-canvas' && !/minimap/.test(canvas.className))
     .map(canvas => canvas.getBoundingClientRect()).filter(box => box.width > 50).sort((a, b) => far(a) - far(b));
   return boxes.length ? [boxes[0].left, boxes[0].top, boxes[0].right, boxes[0].bottom] : null;
 }"""
@@ -129,6 +130,7 @@ def check(page: Any, name: str, args: argparse.Namespace) -> list[str]:
     page.evaluate(FIT)
     page.wait_for_timeout(1500)
     page.screenshot(path=args.out / f"{name}_dropped.png")
+    faults += check_prompt(page, name)
     faults += check_upload(page)
     if not args.no_run:
         if args.steps:
@@ -145,6 +147,20 @@ def check(page: Any, name: str, args: argparse.Namespace) -> list[str]:
     (args.out / f"{name}_console.txt").write_text("\n".join(errors), encoding="utf-8")
     page.close()
     return faults + [f"console: {error[:300]}" for error in ours]
+
+
+def check_prompt(page: Any, name: str) -> list[str]:
+    """Does the canvas send the graph that the twin in API format has, with the graphs inside of nodes unfolded?"""
+    twin = json.loads((ROOT / "tests" / "nodes" / "api" / f"{name}.json").read_text("utf-8"))
+    sent = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    if set(sent) != set(twin):
+        return [f"prompt: nodes {sorted(set(sent) ^ set(twin))} are not in both"]
+    return [
+        f"prompt: {node_id}.{place} is {sent[node_id]['inputs'].get(place)!r}, expected {value!r}"
+        for node_id, node in twin.items()
+        for place, value in node["inputs"].items()
+        if sent[node_id]["inputs"].get(place) != value
+    ]
 
 
 def check_upload(page: Any) -> list[str]:

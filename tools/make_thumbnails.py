@@ -22,8 +22,8 @@ API = ROOT / "tests" / "nodes" / "api"
 SIDE, MOST = 512, 4  # pixels, pictures in it
 # Nodes whose pictures say best what a workflow is for, best first.
 SHOWN = (
-    "HumanNormTextureRefiner", "PreviewImage", "HumanNormAnimate", "HumanNormEdit", "HumanNormTextureOptimizer",
-    "HumanNormGeometryOptimizer",
+    "HumanNormMultiviewPainter", "HumanNormTextureRefiner", "PreviewImage", "HumanNormAnimate", "HumanNormEdit",
+    "HumanNormTextureOptimizer", "HumanNormGeometryOptimizer",
 )  # fmt: skip
 
 

@@ -68,6 +68,14 @@ Runs as it is, on a mannequin. For yours: **upload a file** in *Load Mesh*.
 - a 3D file or MESH of any other node goes into *own_mesh*
 - height_m 0 in the exporter keeps your mesh's place and size
 """,
+    "paint_any_mesh": """\
+## Paint any mesh from all sides at once
+Runs as it is, on a mannequin. All views are sampled together and agree on one texture.
+- your mesh: **upload a file** in *Load Mesh*, or wire a MESH or 3D file into *own_mesh*
+- no person? framing *plain*, and *part_rule* published in the prompts
+- *level* below 1 begins from the colours that the mesh has
+- a picture of yours into *finished* is projected and stays
+""",
     "paint_generated_mesh": """\
 ## Paint what another generator made
 Wire any MESH or 3D file (Hunyuan3D, Trellis 2, ...) into **Your mesh here**.
@@ -611,6 +619,24 @@ def paint_my_mesh(flow: Workflow) -> None:
     painted_row(flow, guide["image"], flow.right(), flow.right() + 130, file, keep=False, own_mesh=(mesh, 0))
 
 
+def paint_any_mesh(flow: Workflow) -> None:
+    flow.opening("1 Your mesh")
+    mesh = flow.add("HumanNormLoadMesh", pictures=70)
+    who = person(flow, "an old woman in a long green coat, standing")
+    flow.group("2 Model and words", "models", 300)
+    models = bundled(flow)
+    flow.column(300)
+    guide = guides(flow, words(flow, "image"), models, who)
+    flow.group("3 Painted from all sides", "work", 340)
+    painted = flow.add("HumanNormMultiviewPainter", guidance=guide["image"], own_mesh=(mesh, 0), pictures=340)
+    flow.group("4 The result", "results", 340)
+    file = {"faces": 50_000, "texture_size": 1024, "filename_prefix": "humannorm/painted_any"}
+    saved = flow.add("HumanNormMeshExporter", texture=(painted, 1), **file)
+    flow.add("PreviewImage", title="The texture", images=(painted, 3), pictures=300)
+    flow.column(500)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=420)
+
+
 def paint_generated_mesh(flow: Workflow) -> None:
     flow.opening("1 Another generator's mesh")
     mesh = flow.add("HumanNormLoadMesh", title="Your mesh here", pictures=70)
@@ -869,8 +895,8 @@ def edit_clothes(flow: Workflow) -> None:
 
 
 WORKFLOW_BUILDERS = (
-    text_to_human, text_to_human_sd15, normal_maps_2d, paint_my_mesh, paint_generated_mesh, remix, remix_mesh, edit,
-    edit_clothes, pose_and_animate, sculpt_in_a_pose,
+    text_to_human, text_to_human_sd15, normal_maps_2d, paint_my_mesh, paint_any_mesh, paint_generated_mesh, remix,
+    remix_mesh, edit, edit_clothes, pose_and_animate, sculpt_in_a_pose,
 )  # fmt: skip
 
 

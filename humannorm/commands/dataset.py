@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     people.add_argument(
         "--front-within", type=float, default=180.0, metavar="DEGREES", help="no shot from further round than this"
     )
+    people.add_argument(
+        "--hints", action="store_true", help="also normals without folds, labels and underclothes, for a ControlNet"
+    )
     _add_plan(people)
     _add_assets(people)
     add_seed(people)
@@ -74,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
             parts=_words(args.parts),
             poses=_words(args.poses),
             front_within=args.front_within,
+            hints=args.hints,
         )
         assets = args.assets or default_assets_dir()
         count = write_people(args.out, assets, settings, plan, _reporter("people"))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from humannorm.evaluation.painted import HumanFigures
     from humannorm.evaluation.sculpted import MeshFigures
     from humannorm.geometry.sculpt import GuideSource
+    from humannorm.guidance import DiffusersDenoiser
     from humannorm.mesh import Mesh
 
 __all__ = ["add_arguments", "run"]
@@ -69,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "humans", help="finished people: a person from all sides, one face, the requested colours"
     )
     humans.add_argument("humans", nargs="+", type=Path, metavar="DIR", help="folders of `generate`")
+    humans.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of shards with pictures of people, for fid64 against them"
+    )
     _add_judge(humans, required=True)
     add_out(humans)
 
@@ -99,13 +103,26 @@ def run(args: argparse.Namespace) -> int:
     return verbs[args.what](args)
 
 
+def _guide_of(args: argparse.Namespace) -> DiffusersDenoiser:
+    """The model that is judged."""
+    from humannorm.guidance import DiffusersDenoiser
+    from humannorm.processor import network_dtype
+
+    device = pick_device(args.device)
+    return DiffusersDenoiser.load(
+        args.models,
+        device=device,
+        dtype=network_dtype(args.precision, device),
+        control=not args.normals_only,
+        autoguidance=autoguidance_of(args),
+    )
+
+
 def run_samples(args: argparse.Namespace) -> int:
     from humannorm.checks import check_range
     from humannorm.evaluation.collect import SampleSettings, add_controls, add_reconstructions, add_renders, add_samples
     from humannorm.evaluation.figures import figures_of, table, to_plain
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
-    from humannorm.guidance import DiffusersDenoiser
-    from humannorm.processor import network_dtype
     from humannorm.training.shards import Shards
 
     check_range("--count", args.count, 1, 10_000)
@@ -122,16 +139,7 @@ def run_samples(args: argparse.Namespace) -> int:
         seed=args.seed,
         kinds=kinds,
     )
-    guide = None
-    if not args.renders_only:
-        device = pick_device(args.device)
-        guide = DiffusersDenoiser.load(
-            args.models,
-            device=device,
-            dtype=network_dtype(args.precision, device),
-            control=not args.normals_only,
-            autoguidance=autoguidance_of(args),
-        )
+    guide = None if args.renders_only else _guide_of(args)
 
     def report(message: str) -> None:
         sys.stderr.write(message + "\n")
@@ -210,9 +218,11 @@ def _save_judged(
 
 def run_humans(args: argparse.Namespace) -> int:
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
-    from humannorm.evaluation.painted import add_human, human_figures, human_table
+    from humannorm.evaluation.likeness import add_likeness, likeness, likeness_table
+    from humannorm.evaluation.painted import add_human, human_figures, human_table, painting_figures, painting_table
     from humannorm.mesh_io import load_mesh
     from humannorm.pipeline import prompt_of
+    from humannorm.training.shards import Shards
 
     judge = find_judge(args.judge)
     prompts = {folder.name: prompt_of(folder) for folder in args.humans}
@@ -220,11 +230,17 @@ def run_humans(args: argparse.Namespace) -> int:
     gallery = Gallery(args.out / "pictures")
     for name, mesh in meshes.items():
         add_human(gallery, name, mesh)
+    shown = Gallery(gallery.folder, list(gallery.pictures))
+    if args.data is not None:
+        add_likeness(gallery, meshes, Shards(args.data, split="held_out"))
     gallery.save()
     judged = run_judges(gallery.folder, judge)
     figures = [human_figures(gallery, judged, name, mesh, prompts[name]) for name, mesh in meshes.items()]
-    text = human_table(figures)
-    _save_judged(args.out, "sheet_humans.png", gallery, figures, text)
+    painted = {folder.name: painting_figures(folder) for folder in args.humans}
+    text = human_table(figures) + painting_table(painted)
+    if args.data is not None:
+        text += "\n\n" + likeness_table(likeness(gallery, judged))
+    _save_judged(args.out, "sheet_humans.png", shown, figures, text)
     print(text)
     return 0
 

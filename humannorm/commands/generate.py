@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from humannorm.checks import InputError
     from humannorm.guidance import find_guides
-    from humannorm.request import job_of
+    from humannorm.request import job_of, told_of
 
     if (args.prompt is None) == (args.prompts is None):
         given = "both" if args.prompt is not None else "neither"
@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     for number, prompt in enumerate(prompts, start=1):
         folder = args.out if args.prompts is None else args.out / f"{number:03d}_{slug(prompt)}"
         jobs[folder] = job_of(request_of(args, prompt))
+        for sentence in told_of(jobs[folder]):
+            print(f"{folder.name}: {sentence}", file=sys.stderr)
     unfinished = without_finished(jobs, args.resume)
     if args.ray is not None:
         errors = run_on_ray(args, unfinished, device)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from humannorm.commands import paint_views
 from humannorm.commands.options import (
     BODY,
     STATE,
@@ -24,6 +25,8 @@ from humannorm.commands.options import (
 from humannorm.commands.progress import ProgressLine
 
 if TYPE_CHECKING:
+    import torch
+
     from humannorm.guidance import DiffusersDenoiser
     from humannorm.mesh import Mesh
     from humannorm.optimisation import OptimiserProgress
@@ -51,45 +54,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fine-loss", choices=("published", "paper"), help="equation 10 on pixels, or on latents (the preset's)"
     )
     parser.add_argument("--uv", type=int, metavar="SIZE", help="paint a texture of SIZE texels on the mesh's own UVs")
+    paint_views.add_arguments(parser)
     add_standing(parser)
     add_edit(parser)
     add_run_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if paint_views.is_meant(args):
+        return paint_views.run(args)
     import torch
 
     from humannorm.guidance import find_guides
     from humannorm.processor import waiting_policy
     from humannorm.request import network_prompt
-    from humannorm.stages import begin_painting, edit_painting, held_for_edit, painted_surface
-    from humannorm.texture.fields import UvColorSettings
+    from humannorm.stages import painted_surface
     from humannorm.texture.paint import paint
     from humannorm.texture.perceptual import make_perceptual
     from humannorm.texture.settings import coarse_only
     from humannorm.texture.state import load_state, save_state
 
     begin = time.monotonic()
-    device = pick_device(args.device)
-    regions = chosen_regions(args, "only")["only"]
-    settings = chosen_settings(args)
-    if args.fine_loss is not None:
-        settings = dataclasses.replace(settings, fine_loss=args.fine_loss)
-    if args.uv is not None:
-        settings = dataclasses.replace(settings, field=UvColorSettings(args.uv))
-    generator, resumed = torch.Generator().manual_seed(args.seed), state_to_resume(args)
+    device, generator = pick_device(args.device), torch.Generator().manual_seed(args.seed)
+    state, settings = first_state(args, painter_settings(args), device, generator)
     prompt = network_prompt(args.prompt, args.models)
-    if args.edit is not None:
-        begun = load_state(args.edit, device=device).on(load_subject(args.mesh, args).to(device))
-        hold = held_for_edit(begun.mesh, regions, colors=begun.field.at(begun.mesh.vertices))
-        state, settings = edit_painting(begun, hold, settings)
-        print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
-    elif resumed is None:
-        subject = body_with_uvs() if args.mesh == BODY and args.uv is not None else load_subject(args.mesh, args)
-        state = begin_painting(subject.to(device), settings, args.seed)
-    else:
-        state = load_state(resumed, generator, device)
-        print(f"going on after step {state.step}")
     guides = find_guides(args.models, device, kinds=("color",), precision=args.precision)
     guide = guides.aligned()
     perceptual = make_perceptual(args.perceptual, guide, args.vgg16)
@@ -118,12 +106,9 @@ def run(args: argparse.Namespace) -> int:
 
     coarse = load_state(coarse_file, device=device) if coarse_file.exists() else None
     painted = painted_surface(state)
-    files = write_pictures(out, state, coarse, painted.colors, settings)
-    files += write_mesh(out, painted)
+    files = write_pictures(out, state, coarse, painted.colors, settings) + write_mesh(out, painted)
     facts = {
-        "prompt": args.prompt,
-        "preset": args.preset,
-        "seed": args.seed,
+        **{name: getattr(args, name) for name in ("prompt", "preset", "seed")},
         "precision": guides.precision,
         "threads": torch.get_num_threads(),
         "waiting": waiting_policy(),
@@ -137,6 +122,37 @@ def run(args: argparse.Namespace) -> int:
     (out / "paint.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     print(f"{', '.join(map(str, files))}; {facts['seconds']} s in all")
     return 0
+
+
+def painter_settings(args: argparse.Namespace) -> TextureSettings:
+    """The preset's settings with what the options change in them."""
+    from humannorm.texture.fields import UvColorSettings
+
+    settings = chosen_settings(args)
+    if args.fine_loss is not None:
+        settings = dataclasses.replace(settings, fine_loss=args.fine_loss)
+    return settings if args.uv is None else dataclasses.replace(settings, field=UvColorSettings(args.uv))
+
+
+def first_state(
+    args: argparse.Namespace, settings: TextureSettings, device: torch.device, generator: torch.Generator
+) -> tuple[TextureState, TextureSettings]:
+    """What the painting goes on from: an edited or resumed state, or a fresh one; with the settings for it."""
+    from humannorm.stages import begin_painting, edit_painting, held_for_edit
+    from humannorm.texture.state import load_state
+
+    regions, resumed = chosen_regions(args, "only")["only"], state_to_resume(args)
+    if args.edit is not None:
+        begun = load_state(args.edit, device=device).on(load_subject(args.mesh, args).to(device))
+        hold = held_for_edit(begun.mesh, regions, colors=begun.field.at(begun.mesh.vertices))
+        print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
+        return edit_painting(begun, hold, settings)
+    if resumed is not None:
+        state = load_state(resumed, generator, device)
+        print(f"going on after step {state.step}")
+        return state, settings
+    subject = body_with_uvs() if args.mesh == BODY and args.uv is not None else load_subject(args.mesh, args)
+    return begin_painting(subject.to(device), settings, args.seed), settings
 
 
 def warn_of_standing(name: str, mesh: Mesh) -> None:

@@ -141,7 +141,8 @@ def first_state(
     if args.edit is not None:
         finished = load_state(args.edit, device=device)
         before = extract_mesh(finished).mesh
-        state, settings = edit_sculpture(finished, held_for_edit(before, regions, body=job.body), settings)
+        hold = held_for_edit(before, regions, body=job.body, labelled=finished.labelled)
+        state, settings = edit_sculpture(finished, hold, settings)
         print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
         return state, before, settings
     start = place_start(job.start, job.body, device)

@@ -68,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="`small`: of its VAE (default 4); those that --base has stay as they are, the others carry more detail",
     )
+    parser.add_argument(
+        "--controlled-normals",
+        type=float,
+        metavar="SHARE",
+        help="`small`: share of what has a hint that is normals, for six hint channels; takes data with `--hints`",
+    )
     parser.add_argument("--vae-steps", type=int, help="`small`: steps of its VAE stage")
     parser.add_argument("--text-steps", type=int, help="`small`: steps of its text encoder on attributes")
     parser.add_argument("--coarse-steps", type=int, help="`small`: steps of its stage at half resolution")
@@ -92,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
     ):
         if getattr(args, name) is not None:
             check_range("--" + name.replace("_", "-"), getattr(args, name), 1, 10**9)
+    if args.controlled_normals is not None:
+        check_range("--controlled-normals", args.controlled_normals, 0.0, 1.0)
     if args.minutes is not None:
         check_range("--minutes", args.minutes, 0.0, 1e6)
     changes = _given(
@@ -117,7 +125,11 @@ def run(args: argparse.Namespace) -> int:
             text_loop=replace(small.text_loop, **shared, **_given(steps=args.text_steps)),
             coarse_loop=replace(small.coarse_loop, **shared, **_given(steps=args.coarse_steps)),
             fine_loop=replace(small.fine_loop, **changes),
-            diffusion=replace(small.diffusion, **drawn, **_given(controlled_parts=args.controlled_parts)),
+            diffusion=replace(
+                small.diffusion,
+                **drawn,
+                **_given(controlled_parts=args.controlled_parts, controlled_normals=args.controlled_normals),
+            ),
             weak_coarse_loop=replace(small.weak_coarse_loop, **weak),
             weak_fine_loop=replace(small.weak_fine_loop, **weak),
             weak_diffusion=replace(small.weak_diffusion, **drawn),

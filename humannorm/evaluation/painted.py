@@ -5,9 +5,11 @@ The judges see the colours as they are in the file, without light, on white.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,7 +23,15 @@ from humannorm.mesh import Mesh, connected_components, face_areas, is_watertight
 from humannorm.rendering import render
 from humannorm.training.captions import COLOURS, SYNONYMS
 
-__all__ = ["HumanFigures", "add_human", "human_figures", "human_table", "requested_colours"]
+__all__ = [
+    "HumanFigures",
+    "add_human",
+    "human_figures",
+    "human_table",
+    "painting_figures",
+    "painting_table",
+    "requested_colours",
+]
 
 _WHOLE = ("suit", "dress", "overall", "jumpsuit", "coat")  # worn above and below
 _TOPS = ("t-shirt", "blouse", "sweater", "crop top", "jacket", "suit jacket")  # of the wardrobe
@@ -125,3 +135,25 @@ def human_table(figures: list[HumanFigures]) -> str:
         f"\n\n{human} of {len(figures)} are seen as a person from at least {ENOUGH} sides with a face in front alone. "
         f"{right} of {requested} garments are worn in the colour that was requested."
     )
+
+
+def painting_figures(folder: Path) -> dict[str, float]:
+    """What a run's record says of a painting by all views at once: `disagreement_last` and, with labels, `leak`."""
+    try:
+        stages = json.loads((folder / "run.json").read_text(encoding="utf-8"))["stages"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{folder}: expected a finished run of `generate`, got another folder ({error})") from error
+    said = stages.get("paint", {})
+    return {name: float(said[name]) for name in ("disagreement_last", "leak") if name in said}
+
+
+def painting_table(painted: Mapping[str, Mapping[str, float]]) -> str:
+    """Markdown, a row for a human that was painted so; empty where none was."""
+    rows = {name: figures for name, figures in painted.items() if figures}
+    if not rows:
+        return ""
+    lines = ["", "", "| human | disagreement of the last views, CIELAB | leak between labels |", "|---|---|---|"]
+    for name, figures in rows.items():
+        leak = f"{100 * figures['leak']:.1f} %" if "leak" in figures else "-"
+        lines.append(f"| {name} | {figures['disagreement_last']:.1f} | {leak} |")
+    return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from humannorm.checks import InputError
@@ -67,3 +67,5 @@ class BakedMesh:
     """Ambient occlusion, 1 open and 0 hidden, linear."""
     material: Material = dataclasses.field(default_factory=Material)
     """The rest of its look."""
+    labels: Int64[Tensor, " V"] | None = None
+    """Numbers of `humannorm.labels`: what each vertex is of (a GLB keeps them as the attribute _LABEL)."""

@@ -9,17 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
-from humannorm.checks import InputError
+from humannorm.checks import InputError, check_tensor
 from humannorm.export.baked import BakedMesh, Material
 from humannorm.export.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbBuilder
 from humannorm.export.topology import Array
 from humannorm.files import check_target, write_files
 from humannorm.images import encode_image
+from humannorm.labels import LABELS, labels_in_order
 from humannorm.mesh import Mesh, check_mesh, is_watertight, weld, welded_vertex_normals
 
-__all__ = ["add_mesh", "write_glb", "write_obj", "write_ply"]
+__all__ = ["LABEL_NAMES", "add_mesh", "vertex_labels_of_glb", "write_glb", "write_obj", "write_ply"]
+
+LABEL_NAMES = "humannorm_labels"  # of a mesh's extras: names by number of its attribute _LABEL
 
 Location = str | os.PathLike[str]
 
@@ -51,6 +55,20 @@ def write_glb(
     return target
 
 
+def vertex_labels_of_glb(path: Location) -> Int64[Tensor, " V"] | None:
+    """Labels of the vertices of the first mesh of a GLB that `write_glb` wrote; None where it has none."""
+    builder = GlbBuilder.parse(Path(path).read_bytes(), str(path))
+    mesh = builder.document["meshes"][0]
+    number = mesh["primitives"][0]["attributes"].get("_LABEL")
+    if number is None or LABEL_NAMES not in mesh.get("extras", {}):
+        return None
+    names = mesh["extras"][LABEL_NAMES]
+    written = builder.accessor(number).astype(np.int64)
+    if not len(written) or written.min() < 0 or written.max() >= len(names):
+        raise InputError(f"{path}: expected labels 0 to {len(names) - 1}, got others")
+    return labels_in_order(names)[torch.from_numpy(written)]
+
+
 def add_mesh(builder: GlbBuilder, baked: BakedMesh, name: str, image_format: str = "png") -> int:
     """The mesh with its material and textures as a part of a larger document; its index."""
     mesh = baked.mesh
@@ -62,6 +80,11 @@ def add_mesh(builder: GlbBuilder, baked: BakedMesh, name: str, image_format: str
         attributes["TANGENT"] = builder.add_accessor(_array(baked.tangents), ARRAY_BUFFER)
     if mesh.colors is not None and mesh.texture is None:
         attributes["COLOR_0"] = builder.add_accessor(_linear(_array(mesh.colors)), ARRAY_BUFFER)
+    described: dict[str, Any] = {"name": name}
+    if baked.labels is not None:
+        check_tensor("labels", baked.labels, f"{mesh.num_vertices}", dtype="int")
+        attributes["_LABEL"] = builder.add_accessor(_array(baked.labels).astype(np.float32), ARRAY_BUFFER)
+        described["extras"] = {LABEL_NAMES: list(LABELS)}
     material = _material(builder, baked, name, image_format)
     faces = _array(mesh.faces).astype(np.uint32).ravel()
     primitive = {
@@ -69,7 +92,7 @@ def add_mesh(builder: GlbBuilder, baked: BakedMesh, name: str, image_format: str
         "indices": builder.add_accessor(faces, ELEMENT_ARRAY_BUFFER),
         "material": builder.add("materials", material),
     }
-    return builder.add("meshes", {"name": name, "primitives": [primitive]})
+    return builder.add("meshes", {**described, "primitives": [primitive]})
 
 
 def _material(builder: GlbBuilder, baked: BakedMesh, name: str, image_format: str) -> dict[str, Any]:

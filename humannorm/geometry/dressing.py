@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from humannorm.body import Body, Outfit
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.holding import Hold, hold_regions
-from humannorm.geometry.outfits import dress
+from humannorm.geometry.outfits import RESOLUTION, dress
 from humannorm.geometry.start import StartMesh
 
 __all__ = ["dressed", "kept_of_start"]
 
 
-def dressed(start: StartMesh, body: Body, outfit: Outfit) -> StartMesh:
+def dressed(start: StartMesh, body: Body, outfit: Outfit, resolution: int = RESOLUTION) -> StartMesh:
     """The start, the surface of a body in the working box, in an outfit; the start itself where that is empty."""
     if not outfit.pieces:
         return start
-    worn = dress(body, outfit)
+    worn = dress(body, outfit, resolution)
     surface = worn.surface.to(start.mesh.device)
     repairs = (*start.repairs, f"wears {outfit}", *outfit.told, *worn.told)
     return StartMesh(surface.mesh, SignedDistance(surface.mesh.vertices, surface.mesh.faces), repairs, surface)

@@ -21,11 +21,12 @@ from torch import Tensor
 from humannorm.body import Body, BodyShape, load_body
 from humannorm.body.painted_skin import skin_opacity, skin_picture
 from humannorm.body.regions import following_vertices, share_near, share_of_regions
-from humannorm.checks import check_range
+from humannorm.checks import check_choice, check_range
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.band import SignedField
 from humannorm.geometry.garment_extent import garment_vertices
 from humannorm.geometry.settings import GeometrySettings
+from humannorm.labels import LABELS_OF_PARTS, labels_named
 from humannorm.mesh import Mesh, vertex_normals
 from humannorm.schedules import constant
 from humannorm.working_box import BOX
@@ -36,6 +37,7 @@ __all__ = [
     "RememberedHold",
     "edit_settings",
     "hold_all_but",
+    "hold_all_but_labels",
     "hold_regions",
     "share_at",
     "template_in_skin",
@@ -186,6 +188,16 @@ def hold_regions(mesh: Mesh, body: Body, regions: Sequence[str], worn: Mesh | No
     hold = _held(mesh, share_of_regions(_grid(), body, regions, REACH))
     core = _near_arms(body).to(mesh.device) if "hands" in regions else None
     return replace(hold, resolution=FINGERS, core=core, shape=body.shape if own else None, worn=worn)
+
+
+def hold_all_but_labels(mesh: Mesh, labels: Int64[Tensor, " F"], names: Sequence[str]) -> Hold:
+    """Keep everything of a surface but the faces with labels of these parts (`labels.LABELS_OF_PARTS`)."""
+    for name in names:
+        check_choice("part", name, tuple(LABELS_OF_PARTS))
+    free = torch.isin(labels, labels_named([label for name in names for label in LABELS_OF_PARTS[name]]).to(labels))
+    chosen = torch.zeros(mesh.num_vertices, dtype=torch.bool)
+    chosen[mesh.faces[free].cpu()] = True
+    return _held(mesh, 1 - share_near(_grid(), mesh.vertices.detach().cpu(), chosen))
 
 
 def hold_all_but(mesh: Mesh, body: Body, regions: Sequence[str], colors: Float[Tensor, "V 3"] | None = None) -> Hold:

@@ -32,7 +32,7 @@ from humannorm.geometry.marching import marching_tetrahedra
 from humannorm.labels import SKIN, label_number
 from humannorm.mesh import Mesh, connected_components, face_areas, face_normals, unique_edges, vertex_normals
 
-__all__ = ["DressedBody", "dress", "rounded", "split_faces"]
+__all__ = ["RESOLUTION", "DressedBody", "dress", "rounded", "split_faces", "told_of_pose"]
 
 RESOLUTION = 448  # lattice cells a side, as `holding.FINGERS`: fingers stay apart
 HOLLOW = 0.3  # depth of the cone in an opening, in its radii
@@ -110,12 +110,14 @@ def dress(body: Body, outfit: Outfit, resolution: int = RESOLUTION) -> DressedBo
         layers += _layers_of(body, piece, _hem_of_legs(body, outfit))
     layers = [_tucked_under(layer, layers[place + 1 :]) for place, layer in enumerate(layers)]
     skin = _skin(body, hidden_under(garments, len(body.vertices)), layers)
-    told = []
-    shortened = [str(piece) for piece in outfit.pieces if _hangs(piece) and body.pose not in HANGING_POSES]
-    if shortened:
-        told.append(f"in the pose {body.pose} this is made knee-length and close: {', '.join(shortened)}")
     surface = _refined(_labelled_union([skin, _lips(body), *layers], resolution), skin, body)
-    return DressedBody(surface, outfit, tuple(told))
+    return DressedBody(surface, outfit, told_of_pose(body.pose, outfit))
+
+
+def told_of_pose(pose: str, outfit: Outfit) -> tuple[str, ...]:
+    """A sentence for the user where a pose would tear what hangs, and it is therefore made otherwise."""
+    shortened = [str(piece) for piece in outfit.pieces if _hangs(piece) and pose not in HANGING_POSES]
+    return (f"in the pose {pose} this is made knee-length and close: {', '.join(shortened)}",) if shortened else ()
 
 
 def _hangs(piece: Piece) -> bool:

@@ -58,7 +58,7 @@ class DiffusersCondition:
     positive: Float[Tensor, "B T D"]
     negative: Float[Tensor, "1 T D"]
     guidance_scale: float
-    control: Float[Tensor, "B 3 H W"] | None = None
+    control: Float[Tensor, "B C H W"] | None = None
     control_scale: float = 1.0
 
 
@@ -188,17 +188,24 @@ class DiffusersDenoiser:
         *,
         guidance_scale: float,
         negative: str = "",
-        control: Float[Tensor, "B H W 3"] | None = None,
+        control: Float[Tensor, "B H W C"] | None = None,
         control_scale: float = 1.0,
     ) -> DiffusersCondition:
         """See `Denoiser.condition`. `control` needs a guide loaded with `control=True`."""
         if control is not None and self.controlnet is None:
             raise InputError("control: expected a guide with a ControlNet (load with control=True), got one without")
         if control is not None:
-            check_tensor("control", control, f"{len(prompts)} H W 3")
-            control = control.permute(0, 3, 1, 2).to(self.device, self.dtype)
+            control = self._hint(control, len(prompts))
         positive = torch.cat([self._embedding(prompt) for prompt in prompts])
         return DiffusersCondition(positive, self._embedding(negative), guidance_scale, control, control_scale)
+
+    def _hint(self, control: Float[Tensor, "B H W C"], count: int) -> Float[Tensor, "B N H W"]:
+        """As the ControlNet takes it. Normals alone suit one that can also be told colours: those are absent then."""
+        channels = int(self.controlnet.config.conditioning_channels)  # type: ignore[union-attr]
+        if control.ndim == 4 and control.shape[-1] == 3 < channels:
+            control = torch.nn.functional.pad(control, (0, channels - 3))
+        check_tensor("control", control, f"{count} H W {channels}")
+        return control.permute(0, 3, 1, 2).to(self.device, self.dtype)
 
     def _embedding(self, prompt: str) -> Float[Tensor, "1 T D"]:
         """A prompt's embedding, kept for the next request. Each is made alone: the bytes hang on the prompt only."""
@@ -296,4 +303,6 @@ def resized(images: Float[Tensor, "B C H W"], size: int) -> Float[Tensor, "B C S
     """Bilinear, with the blur that a reduction needs; the image itself where the size is right."""
     if images.shape[-2:] == (size, size):
         return images
-    return torch.nn.functional.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    wide = images.float()  # a CPU resizes no bf16 with antialiasing
+    small = torch.nn.functional.interpolate(wide, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    return small.to(images.dtype)

@@ -213,9 +213,10 @@ def load_component(folder: Path, component: str, cls: Any, *, device: torch.devi
             f"{path}: expected a Stable Diffusion 1.5-class UNet, got one with added conditions"
             f" ({config['addition_embed_type']}), as SDXL has"
         )
-    if "ControlNet" in cls.__name__ and config.get("conditioning_channels", 3) != 3:
+    if "ControlNet" in cls.__name__ and config.get("conditioning_channels", 3) not in (3, 6):
         raise InputError(
-            f"{path}: expected a ControlNet that reads a normal map (conditioning_channels 3), got one that reads"
+            f"{path}: expected a ControlNet that reads a normal map (conditioning_channels 3) and perhaps"
+            " flat colours beside it (6), got one that reads"
             f" {config['conditioning_channels']} channels"
         )
     source, weights = component_weights(folder, component)

@@ -30,7 +30,7 @@ def sample_images(
     seeds: Sequence[int],
     guidance_scale: float = GUIDANCE_SCALES["normal"],
     negative: str = "",
-    control: Float[Tensor, "N H W 3"] | None = None,
+    control: Float[Tensor, "N H W C"] | None = None,
     steps: int = 20,
     sampler: str = "dpm",
     batch: int = 16,

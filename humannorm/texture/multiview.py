@@ -125,10 +125,9 @@ class MultiviewSettings:
 # folds, shading and edges are the model's (seen at 0.6 and 0.7: at 0.7 the trunk's colour ran into long hair).
 QUICK = MultiviewSettings(walk=SynchronisedSettings(steps=6, level=0.6))
 
-# SD1.5-class weights on a graphics card (ours, not yet tuned on one): SyncMVD's 30 steps entered at three quarters,
-# published guidance, one view at a time beside its unconditional twin.
+# SD1.5-class weights on a graphics card (ours, not yet tuned on one): published guidance, 20 levels from pure noise.
 STANDARD = MultiviewSettings(
-    walk=SynchronisedSettings(steps=20, level=0.75, batch=4),
+    walk=SynchronisedSettings(steps=15, level=0.75, batch=4),
     rings=body_rings(8, 4, 4, 4),
     guidance_scale=7.5,
     texture_size=2048,
@@ -157,8 +156,9 @@ class MultiviewPainting:
     pictures: Float[Tensor, "B H W 3"]  # the views that it was made of
     cameras: Cameras
     figures: Mapping[str, float]
-    """`disagreement_first`, `disagreement_last`: CIELAB, before the first agreement and in the last views. `leak`,
-    where there are labels. `forwards`: network evaluations. Seconds: `networks`, `vae`, `fusing`, `preparing`."""
+    """`disagreement_first`, `disagreement_last`: CIELAB, before the first agreement and in the last views. `leak`, of
+    what is not held, where there are labels. `forwards`: network evaluations. Seconds: `networks`, `vae`, `fusing`,
+    `preparing`."""
 
     @property
     def mesh(self) -> Mesh:
@@ -367,7 +367,8 @@ class _Painter:
             "preparing": self.preparing,
         }
         if self.palette is not None:
-            figures["leak"] = label_leak(colors, self.surface.points.labels, self.palette.to(colors))
+            painted = slice(None) if self.held is None else self.held.share < 0.5
+            figures["leak"] = label_leak(colors[painted], self.surface.points.labels[painted], self.palette.to(colors))
         field = uv_field(texture, self.placed)
         state = TextureState(self.placed, self.placement, field, self.cameras, step=settings.walk.steps)
         return MultiviewPainting(state, texture, pictures, self.cameras, figures)

@@ -133,16 +133,17 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "olive": ("olive", "olive green", "khaki green"),
     "red": ("red", "red", "bright red"),
     "pink": ("pink", "rose", "pink"),
-    "t-shirt": ("t-shirt", "tee", "tshirt", "shirt", "top"),
-    "blouse": ("blouse", "blouse", "shirt"),
-    "sweater": ("sweater", "jumper", "pullover", "hoodie"),
+    "t-shirt": ("t-shirt", "tee", "tshirt", "short-sleeved shirt", "top", "short-sleeved t-shirt"),
+    "blouse": ("blouse", "blouse", "shirt", "long-sleeved blouse"),
+    "shirt": ("shirt", "shirt", "long-sleeved shirt"),
+    "sweater": ("sweater", "jumper", "pullover", "hoodie", "long-sleeved sweater"),
     "crop top": ("crop top", "short top", "cropped t-shirt"),
     "jacket": ("jacket", "coat", "vest"),
     "suit jacket": ("suit jacket", "suit", "blazer", "tuxedo"),
     "jeans": ("jeans", "denim trousers", "denim", "jeans", "pants"),
-    "trousers": ("trousers", "pants", "slacks"),
-    "shorts": ("shorts", "short pants"),
-    "skirt": ("skirt", "skirt", "long skirt"),
+    "trousers": ("trousers", "pants", "slacks", "long trousers"),
+    "shorts": ("shorts", "short pants", "thigh-length shorts"),
+    "skirt": ("skirt", "skirt", "knee-length skirt"),
     "leggings": ("leggings", "tights", "sports leggings"),
     "sneakers": ("sneakers", "trainers", "sport shoes", "running shoes"),
     "shoes": ("shoes", "leather shoes", "shoes"),
@@ -165,9 +166,13 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "fair": ("fair skin", "white skin", "caucasian"),
 }
 
+FULL_SAID = 0.7
+"""Chance that a free rewording leaves nothing out, skin included: in published ablations short captions cost a model
+more than anything else. The others are short, as a user's own words may be."""
+
 SKIN_SAID = 0.45
-"""Chance that a rewording names the skin, which base captions never do. The bundled text encoder, taught with a fifth
-of that, did not learn it: heads go dark or fair by their noise."""
+"""Chance that a short rewording names the skin, which base captions never do. The bundled text encoder, taught with a
+fifth of that, did not learn it: heads go dark or fair by their noise."""
 
 # Words that change nothing in the picture: a user writes them, the model must not stumble.
 OPENINGS = (
@@ -204,8 +209,9 @@ _SYLLABLES = ("ka", "lo", "mi", "ran", "tes", "vor", "ell", "shu", "bri", "no", 
 def rephrase(attributes: Attributes, generator: np.random.Generator) -> str:
     """Another wording of `describe(attributes)`, drawn from the generator.
 
-    Each part of the sentence is kept with its own chance, words are replaced by synonyms, the order of the garments
-    and of the sentence's halves changes, and empty or invented words are thrown in. What is said stays true.
+    Most say everything; in the others each part of the sentence is kept with its own chance. Words are replaced by
+    synonyms, the order of the garments and of the sentence's halves changes, and empty or invented words are thrown in.
+    What is said stays true.
     """
 
     def chance(probability: float) -> bool:
@@ -215,7 +221,12 @@ def rephrase(attributes: Attributes, generator: np.random.Generator) -> str:
         choices = SYNONYMS.get(word, (word,))
         return choices[int(generator.integers(len(choices)))] if chance(0.6) else (word if word != "average" else "")
 
-    text = describe(attributes) if chance(0.25) else _loose_sentence(attributes, say, chance, generator)
+    full = chance(FULL_SAID)
+
+    def keep(probability: float) -> bool:
+        return full or chance(probability)
+
+    text = describe(attributes) if chance(0.25) else _sentence(attributes, say, chance, keep, generator)
     if chance(0.15):
         text = f"{OPENINGS[int(generator.integers(len(OPENINGS)))]} {text}"
     while chance(0.15):
@@ -227,10 +238,10 @@ def rephrase(attributes: Attributes, generator: np.random.Generator) -> str:
     return text
 
 
-def _loose_sentence(attributes: Attributes, say: Any, chance: Any, generator: np.random.Generator) -> str:
-    """A sentence or a list of keywords with some of the facts, in some order."""
-    person = _person_words(attributes, say, chance, generator)
-    hair = _hair_words(attributes, say) if chance(0.7) else ""
+def _sentence(attributes: Attributes, say: Any, chance: Any, keep: Any, generator: np.random.Generator) -> str:
+    """A sentence or a list of keywords with the facts that are kept, in some order."""
+    person = _person_words(attributes, say, keep, generator)
+    hair = _hair_words(attributes, say) if keep(0.7) else ""
     garments = [
         (attributes.top_colour, attributes.top, 0.85),
         (attributes.bottom_colour, attributes.bottom, 0.75),
@@ -239,10 +250,10 @@ def _loose_sentence(attributes: Attributes, say: Any, chance: Any, generator: np
     if attributes.hat is not None and attributes.hat_colour is not None:
         garments.append((attributes.hat_colour, attributes.hat, 0.8))
     worn = [
-        f"{say(colour) if chance(0.9) else ''} {say(item)}".strip() for colour, item, keep in garments if chance(keep)
+        f"{say(colour) if keep(0.9) else ''} {say(item)}".strip() for colour, item, share in garments if keep(share)
     ]
     generator.shuffle(worn)
-    pose = say(attributes.pose) if chance(0.6) else ""
+    pose = say(attributes.pose) if keep(0.6) else ""
     if chance(0.2):
         facts = [person, hair, *worn, pose]
         return ", ".join(fact for fact in facts if fact)
@@ -262,14 +273,14 @@ def _loose_sentence(attributes: Attributes, say: Any, chance: Any, generator: np
     return f"{text}, {pose}" if chance(0.8) else f"{subject} {pose}{text.removeprefix(subject)}"
 
 
-def _person_words(attributes: Attributes, say: Any, chance: Any, generator: np.random.Generator) -> str:
+def _person_words(attributes: Attributes, say: Any, keep: Any, generator: np.random.Generator) -> str:
     words = [
-        say(attributes.age) if chance(0.75) else "",
-        say(attributes.build) if chance(0.75) else "",
-        say(attributes.sex) if chance(0.95) else "person",
+        say(attributes.age) if keep(0.75) else "",
+        say(attributes.build) if keep(0.75) else "",
+        say(attributes.sex) if keep(0.95) else "person",
     ]
     text = " ".join(word for word in words if word)
-    if chance(SKIN_SAID):
+    if keep(SKIN_SAID):
         skin = str(generator.choice(SYNONYMS[attributes.skin]))
         if skin.endswith("skin") or skin.endswith("features"):
             return f"{text} with {skin}"

@@ -135,7 +135,10 @@ class DiffusionConfig:
     """What one in the head of a full body weighs more: a head is a fiftieth of the body's pixels, and tells its front
     from its back."""
     controlled: float = 0.0
-    """Share of the colour samples that are trained with the ControlNet; 1 in its own training."""
+    """Share of the samples that are trained with the ControlNet, colours if not told otherwise; 1 in its own
+    training."""
+    controlled_normals: float = 0.0
+    """Share of those that are normals and not colours, told apart by the prompt; only with hints of six channels."""
     noise_bias: float = 0.0
     """Timesteps are drawn with a density that grows as (t / T) to this power: 0 is uniform, more looks longer at high
     noise, where pose and outline are decided."""

@@ -2,7 +2,9 @@
 
 A folder holds `dataset.json` (how it was made) and shards. A shard K is five files: `color_K.npy` uint8 [N, S, S, 3]
 on white, `normal_K.npy` uint8 [N, S, S, 3] on black, `depth_K.npy` and `mask_K.npy` uint8 [N, S, S], and
-`shots_K.jsonl`, whose line i tells what picture i shows. The lines are put in place last: a shard with lines is whole.
+`shots_K.jsonl`, whose line i tells what picture i shows. With hints it is eight: `start_K.npy` and `body_K.npy` uint8
+[N, S, S, 3] are normals on black, `label_K.npy` uint8 [N, S, S] has numbers of `hints.LABELS`. The lines are put in
+place last: a shard with lines is whole.
 `shards.Shards` reads them.
 """
 
@@ -11,18 +13,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from humannorm.cameras import CameraPlan, Cameras, Crop, sample_cameras
 from humannorm.checks import InputError, check_choice, check_range
 from humannorm.schedules import constant
 from humannorm.training.captions import describe
-from humannorm.training.people_render import Pictures, Surface, draw_pictures
+from humannorm.training.people_render import Pictures, Surface, draw_pictures, draw_start
 
 __all__ = [
     "IMAGE_KINDS",
@@ -78,6 +81,8 @@ class DatasetSettings:
     """The only poses taken, in the captions' words; empty: all those of `people.POSES`."""
     front_within: float = 180.0
     """No shot is taken from further round than this from the front, degrees."""
+    hints: bool = False
+    """Also write what a ControlNet of six channels is told (`hints.HINT_KINDS`): two thirds more time."""
 
     def __post_init__(self) -> None:
         check_range("size", self.size, 8, 1024)
@@ -92,6 +97,8 @@ class Shots:
 
     pictures: Pictures
     records: list[dict[str, Any]]
+    hints: dict[str, UInt8[torch.Tensor, "B S S ..."]] = field(default_factory=dict)
+    """Maps of `hints.HINT_KINDS`, or none."""
 
 
 def split_of(person: int) -> str:
@@ -155,7 +162,7 @@ def people_shots(maker: Any, settings: DatasetSettings, person: int, plan: Camer
 
     generator = np.random.default_rng([settings.seed, person])
     drawn = draw_person(generator, settings.poses)
-    dressed = maker.dress(drawn)
+    dressed = maker.dress(drawn, underclothes=settings.hints)
     shots = torch.Generator().manual_seed(int(generator.integers(2**62)))
     usable = narrowed(plan, settings)
     if not dressed.parts_in_place:
@@ -170,7 +177,12 @@ def people_shots(maker: Any, settings: DatasetSettings, person: int, plan: Camer
         "attributes": drawn.attributes.to_dict(),
         "caption": describe(drawn.attributes),
     }
-    return shoot(dressed.surface, cameras, settings.size, facts)
+    shots_taken = shoot(dressed.surface, cameras, settings.size, facts)
+    if dressed.underclothes is None:
+        return shots_taken
+    start, label = draw_start(dressed.surface, cameras, settings.size)
+    body, _ = draw_start(dressed.underclothes, cameras, settings.size)
+    return replace(shots_taken, hints={"start": start, "label": label, "body": body})
 
 
 def write_people(
@@ -209,7 +221,10 @@ def write_shards(folder: Path, subjects: int, per_shard: int, shots: Callable[[r
 
 def describe_dataset(folder: Path, source: str, settings: Any, plan: CameraPlan) -> None:
     """Write `dataset.json`, or check that the one there says the same: no dataset is mixed from two recipes."""
-    description = {"source": source, "settings": asdict(settings), "camera_plan": plan.to_dict()}
+    settled = asdict(settings)
+    if not settled.get("hints", True):  # as folders without hints have always been described
+        del settled["hints"]
+    description = {"source": source, "settings": settled, "camera_plan": plan.to_dict()}
     text = json.dumps(description, indent=2) + "\n"
     path = folder / "dataset.json"
     folder.mkdir(parents=True, exist_ok=True)
@@ -233,8 +248,9 @@ def write_shard(folder: Path, shard: int, subjects: Iterable[Shots]) -> None:
     shots = list(subjects)
     if not shots:
         raise InputError(f"shard {shard}: expected at least one subject, got none")
-    for kind in IMAGE_KINDS:
-        images = torch.cat([getattr(shot.pictures, kind) for shot in shots]).cpu().numpy()
+    for kind in (*IMAGE_KINDS, *shots[0].hints):
+        maps = [shot.hints[kind] if kind in shot.hints else getattr(shot.pictures, kind) for shot in shots]
+        images = torch.cat(maps).cpu().numpy()
         partial = folder / f".{kind}_{shard:05d}.npy"
         with open(partial, "wb") as stream:
             np.save(stream, images)

@@ -23,6 +23,7 @@ from humannorm.guidance.folders import WEAK_UNET
 from humannorm.guidance.samplers import sample_images
 from humannorm.images import contact_sheet, save_png
 from humannorm.training.config import DiffusionConfig, TextConfig, UnetConfig
+from humannorm.training.hints import HINT_KINDS, draw_hint, flat_colours
 from humannorm.training.loop import Task
 from humannorm.training.shards import HEAD_SHARE, KINDS, Shards, at_size, uppermost
 from humannorm.training.text import draw_prompt, fixed_prompt, tokenize, with_any_pose
@@ -51,6 +52,9 @@ SCHEDULE = {
     "steps_offset": 1,
 }
 """Stable Diffusion 1.5's noise schedule, which ComfyUI takes for granted."""
+
+HINT_CHANNELS = 6
+"""Of a ControlNet that is told normals and flat colours; others are told normals alone."""
 
 VALIDATION_SEED = 1234
 
@@ -89,7 +93,8 @@ def build_controlnet(unet: Any, downscale: int) -> Any:
 class LatentShards(Shards):
     """Shards with their latents, as `encode_shards` wrote them; a shard without latents is not seen yet.
 
-    Latents are held in memory: they are small, and random reads from a disk are slow.
+    Latents are held in memory: they are small, and random reads from a disk are slow. With `control` there are the
+    normal maps, with `hints` also those of a ControlNet of six channels (`hints.HINT_KINDS`).
     """
 
     def __init__(
@@ -100,10 +105,12 @@ class LatentShards(Shards):
         kinds: Sequence[str] = KINDS,
         split: str = "train",
         control: bool,
+        hints: bool = False,
     ) -> None:
         self.cache = Path(cache)
         self.kinds = tuple(kinds)
-        super().__init__(folder, split=split, maps=("mask", "normal") if control else ("mask",))
+        control_maps = ("normal", *(HINT_KINDS if hints else ())) if control else ()
+        super().__init__(folder, split=split, maps=("mask", *control_maps))
 
     def ready(self, name: str) -> bool:
         return all((self.cache / f"latent_{kind}_{name}.npy").is_file() for kind in self.kinds)
@@ -152,6 +159,11 @@ class DenoiserTask(Task):
             raise InputError(
                 "pure_noise: expected 0 for a model that does not predict v, which says nothing of noise alone"
             )
+        if config.controlled_normals and self.hint_channels != HINT_CHANNELS:
+            raise InputError(
+                f"controlled_normals: expected 0 for a ControlNet of {self.hint_channels} hint channels, whose hint is "
+                f"the finished normal map; only one of {HINT_CHANNELS} is told the start's"
+            )
         alphabar = DDPMScheduler.from_config(scheduler_config).alphas_cumprod
         self.register_buffer("alphabar", alphabar.clone(), persistent=False)
         self.shards, self.held_out, self.config = shards, held_out, config
@@ -165,7 +177,8 @@ class DenoiserTask(Task):
         kinds = [
             names[i] for i in torch.multinomial(shares, batch_size, replacement=True, generator=generator).tolist()
         ]
-        kinds[:controlled] = ["color"] * controlled
+        as_normals = round(controlled * self.config.controlled_normals)
+        kinds[:controlled] = ["normal"] * as_normals + ["color"] * (controlled - as_normals)
         indices = shards.draw(controlled, generator, self.config.controlled_parts or self.config.parts)
         indices += shards.draw(batch_size - controlled, generator, self.config.parts)
         latents = torch.stack([shards.latent(index, kind) for index, kind in zip(indices, kinds, strict=True)])
@@ -187,18 +200,40 @@ class DenoiserTask(Task):
             "pure_noise": torch.rand(batch_size, generator=generator) < self.config.pure_noise,
         }
         if controlled:
-            batch["hint"] = self.hints(shards, indices[:controlled], whole[:controlled])
+            batch["hint"] = self.hints(shards, indices[:controlled], whole[:controlled], kinds[:controlled], words)
         return batch
 
     def hints(
-        self, shards: LatentShards, indices: Sequence[int], masks: Float[Tensor, "B R R"]
-    ) -> Float[Tensor, "B 3 H W"]:
-        """Normal maps 0..1 for the ControlNet, at the resolution that the shards' latents were made from."""
-        maps = torch.stack([shards.image(index, "normal") for index in indices]).permute(0, 3, 1, 2)
+        self,
+        shards: LatentShards,
+        indices: Sequence[int],
+        masks: Float[Tensor, "B R R"],
+        kinds: Sequence[str],
+        generator: np.random.Generator | None = None,
+    ) -> Float[Tensor, "B C H W"]:
+        """What the ControlNet is told, at the resolution that the shards' latents were made from.
+
+        Normal maps 0..1, and for a network of six channels flat colours (`hints.draw_hint` says whose and when; without
+        a generator the start's, with its colours).
+        """
+        if self.hint_channels == HINT_CHANNELS:
+            drawn = [("start", True) if generator is None else draw_hint(kind, generator) for kind in kinds]
+            labels = torch.stack([shards.labels(index) for index in indices])
+            told = [shards.shot(index)["attributes"] for index in indices]
+            present = torch.tensor([colours for _, colours in drawn])[:, None, None, None]
+            maps = torch.stack([shards.image(index, source) for index, (source, _) in zip(indices, drawn, strict=True)])
+            maps = torch.cat([maps.permute(0, 3, 1, 2), flat_colours(labels, told) * present], 1)
+        else:
+            maps = torch.stack([shards.image(index, "normal") for index in indices]).permute(0, 3, 1, 2)
         size = shards.latent(indices[0], shards.kinds[0]).shape[-1] * self.downscale
         if size == maps.shape[-1]:
             return maps
         return at_size(maps, masks, [shards.shot(index)["part"] for index in indices], size)
+
+    @property
+    def hint_channels(self) -> int:
+        """Of the ControlNet; 0 without one."""
+        return 0 if self.controlnet is None else int(self.controlnet.config.conditioning_channels)
 
     def tokenize(self, prompts: Sequence[str]) -> Int[Tensor, "B T"]:
         """Token ids, padded and cut to the text encoder's length."""
@@ -254,9 +289,10 @@ class DenoiserTask(Task):
         for kind in [kind for kind, _ in self.config.kinds]:
             prompts = [fixed_prompt(self.held_out.shot(index), kind) for index in indices]
             controls: list[Tensor | None] = [None]
-            if self.config.controlled and kind == "color":
+            if self.config.controlled and (kind == "color" or (kind == "normal" and self.config.controlled_normals)):
                 masks = torch.stack([self.held_out.mask(index) for index in indices])
-                controls.append(self.hints(self.held_out, indices, masks).permute(0, 2, 3, 1))
+                hints = self.hints(self.held_out, indices, masks, [kind] * len(indices))
+                controls.append(hints.permute(0, 2, 3, 1))
                 controls = controls[-1:] if self.config.controlled == 1 else controls
             for control in controls:
                 pictures += sample_images(
@@ -266,8 +302,8 @@ class DenoiserTask(Task):
                     control=control,
                     steps=self.config.sheet_denoising_steps,
                 )
-                if control is not None:
-                    pictures += list(control)
+                if control is not None:  # of six channels the colours, which the normals are easy to imagine under
+                    pictures += list(control[..., -3:])
                 named = [f"{self.held_out.shot(i)['part']} {self.held_out.shot(i)['view']}" for i in indices]
                 labels += [f"{kind} {text}" for text in named]
                 labels += named if control is not None else []

@@ -12,6 +12,7 @@ import numpy as np
 
 from humannorm.checks import InputError
 from humannorm.training.dataset import IMAGE_KINDS, count_shots, read_description
+from humannorm.training.hints import HINT_KINDS
 
 __all__ = ["join_datasets"]
 
@@ -35,11 +36,13 @@ def join_datasets(sources: Sequence[Path], folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise InputError(f"{folder}: expected a new or empty folder, got files in it")
+    kinds = [*IMAGE_KINDS]  # and hints, where all sources have them
+    kinds += [kind for kind in HINT_KINDS if all(any(source.glob(f"{kind}_*.npy")) for source in sources)]
     number = 0
     for index, source in enumerate(sources):
         for lines in sorted(source.glob("shots_*.jsonl")):
             name = lines.stem.removeprefix("shots_")
-            for kind in IMAGE_KINDS:
+            for kind in kinds:
                 _link(source / f"{kind}_{name}.npy", folder / f"{kind}_{number:05d}.npy")
             _write_lines(lines, folder / f"shots_{number:05d}.jsonl", index)
             number += 1

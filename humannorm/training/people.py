@@ -7,7 +7,7 @@ and body faces under cloth are not drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float, Int
 from humannorm.checks import InputError, check_choice
 from humannorm.training.assets import CC0_SKINS, load_poses, unpacked_dir
 from humannorm.training.captions import COLOURS, HAIR_COLOURS, Attributes
+from humannorm.training.clothes import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe
+from humannorm.training.hints import LABELS
 from humannorm.training.people_body import (
     SKIN_VERTICES,
     BodyModel,
@@ -27,10 +29,12 @@ from humannorm.training.people_body import (
     strongest,
 )
 from humannorm.training.people_render import Material, Surface, smooth_normals
-from humannorm.training.wardrobe import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe
 from humannorm.working_box import BODY_HEIGHT
 
 __all__ = ["OUT_OF_PLACE", "POSES", "PeopleMaker", "Person", "draw_person"]
+
+UNDERCLOTHES = {"top": "crop-top", "bottom": "shorts"}
+"""What a body wears that is to be dressed: nobody is ever drawn with less."""
 
 OUT_OF_PLACE = 0.09
 """World units that a pose may move the head against a neutral body's before head and upper crops would miss it."""
@@ -102,97 +106,117 @@ class Person:
                 raise InputError(f"{slot}: every person wears one, got {key!r}")
 
 
+class _Dice:
+    """Draws of all kinds from one generator."""
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self.generator = generator
+
+    def uniform(self, low: float, high: float) -> float:
+        return float(self.generator.uniform(low, high))
+
+    def pick(self, weights: Mapping[str, float]) -> str:
+        chances = np.asarray(list(weights.values()), dtype=float)
+        return list(weights)[int(self.generator.choice(len(chances), p=chances / chances.sum()))]
+
+    def below(self, count: int) -> int:
+        return int(self.generator.integers(count))
+
+    def colour(self, slot: str) -> str:
+        names = _USUAL_COLOURS[slot] if self.generator.random() < 0.5 else tuple(COLOURS)
+        return names[self.below(len(names))]
+
+    def shade(self, rgb: tuple[int, int, int]) -> tuple[float, float, float]:
+        """A colour near to a named one."""
+        wobble = self.generator.normal(0.0, 2.5, size=3) + self.generator.normal(0.0, 6.0)
+        r, g, b = np.clip((np.asarray(rgb) + wobble) / 255.0, 0.03, 0.97).tolist()
+        return r, g, b
+
+    def phenotype(self, sex: str, age: str, build: str, race: str) -> Phenotype:
+        weight, muscle, _ = _BUILDS[build]
+        return Phenotype(
+            gender=self.uniform(0.9, 1.0) if sex == "woman" else self.uniform(0.0, 0.1),
+            age=self.uniform(*_AGES[age][:2]),
+            muscle=self.uniform(*muscle),
+            weight=self.uniform(*weight),
+            height=self.uniform(0.4, 0.6),
+            proportions=self.uniform(0.5, 0.9),
+            cupsize=self.uniform(0.3, 0.7),
+            firmness=self.uniform(0.4, 0.8),
+            race=race,
+        )
+
+    def clothes(self, sex: str) -> tuple[dict[str, str], str | None, str | None]:
+        """Keys of the wardrobe: of top, bottom and shoes by slot, of hair, and of a hat."""
+        top = self.pick({wear.key: 1 for wear in WARDROBE if wear.slot == "top" and sex in wear.sexes})
+        bottom = self.pick(_BOTTOM_CHANCES[sex])
+        shoes = self.pick({wear.key: 1 for wear in WARDROBE if wear.slot == "shoes"})
+        hair_key = self.pick(_HAIR_CHANCES[sex])
+        hair = None if hair_key == "bald" else hair_key
+        may_wear_hat = hair is None or hair.startswith("short")
+        wears_hat = may_wear_hat and self.generator.random() < 0.15
+        hat = self.pick({"hat-1": 1, "hat-2": 1}) if wears_hat else None
+        return {"top": top, "bottom": bottom, "shoes": shoes}, hair, hat
+
+    def hair_colour(self, age: str, race: str) -> str:
+        if age == "old":
+            return self.pick({"grey": 5, "white": 3, "black": 1, "brown": 1})
+        black = 4 if race == "caucasian" else 9
+        return self.pick({"black": black, "dark brown": 3, "brown": 3, "blond": 4, "red": 3, "grey": 0.5})
+
+    def pose(self, poses: Sequence[str]) -> tuple[str | None, str]:
+        """A pose and the word for it, one of `poses` if there are any."""
+        allowed = [chance if not poses or known in poses else 0.0 for _, known, chance in POSES]
+        pose, word, _ = POSES[int(self.generator.choice(len(POSES), p=np.asarray(allowed) / sum(allowed)))]
+        return pose, word
+
+
 def draw_person(generator: np.random.Generator, poses: Sequence[str] = ()) -> Person:
     """Draw one adult's looks, clothes and pose, one of `poses` (the captions' words) if there are any."""
     for requested in poses:
         check_choice("poses", requested, list(dict.fromkeys(known for _, known, _ in POSES)))
-
-    def uniform(low: float, high: float) -> float:
-        return float(generator.uniform(low, high))
-
-    def pick(weights: Mapping[str, float]) -> str:
-        chances = np.asarray(list(weights.values()), dtype=float)
-        return list(weights)[int(generator.choice(len(chances), p=chances / chances.sum()))]
-
-    sex = pick({"man": 1, "woman": 1})
-    age = pick({name: chance for name, (_, _, chance) in _AGES.items()})
-    build = pick({name: chance for name, (_, _, chance) in _BUILDS.items()})
-    race = pick({"african": 0.3, "asian": 0.3, "caucasian": 0.4})
-    weight, muscle, _ = _BUILDS[build]
-    phenotype = Phenotype(
-        gender=uniform(0.9, 1.0) if sex == "woman" else uniform(0.0, 0.1),
-        age=uniform(*_AGES[age][:2]),
-        muscle=uniform(*muscle),
-        weight=uniform(*weight),
-        height=uniform(0.4, 0.6),
-        proportions=uniform(0.5, 0.9),
-        cupsize=uniform(0.3, 0.7),
-        firmness=uniform(0.4, 0.8),
-        race=race,
-    )
-    skin = f"{'middleage' if age == 'middle-aged' else age}_{race}_{'female' if sex == 'woman' else 'male'}"
-
-    top = pick({wear.key: 1 for wear in WARDROBE if wear.slot == "top" and sex in wear.sexes})
-    bottom = pick(_BOTTOM_CHANCES[sex])
-    shoes = pick({wear.key: 1 for wear in WARDROBE if wear.slot == "shoes"})
-    hair_key = pick(_HAIR_CHANCES[sex])
-    hair = None if hair_key == "bald" else hair_key
-    may_wear_hat = hair is None or hair.startswith("short")
-    hat = pick({"hat-1": 1, "hat-2": 1}) if may_wear_hat and generator.random() < 0.15 else None
-    hair_chances = (
-        {"grey": 5, "white": 3, "black": 1, "brown": 1}
-        if age == "old"
-        else {"black": 4 if race == "caucasian" else 9, "dark brown": 3, "brown": 3, "blond": 4, "red": 3, "grey": 0.5}
-    )
-    hair_colour = pick(hair_chances)
-
-    def colour(slot: str) -> str:
-        names = _USUAL_COLOURS[slot] if generator.random() < 0.5 else tuple(COLOURS)
-        return names[int(generator.integers(len(names)))]
-
-    colours = {slot: colour(slot) for slot in ("top", "bottom", "shoes", "hat")}
-    allowed = [chance if not poses or known in poses else 0.0 for _, known, chance in POSES]
-    pose, pose_words, _ = POSES[int(generator.choice(len(POSES), p=np.asarray(allowed) / sum(allowed)))]
+    dice = _Dice(generator)
+    sex = dice.pick({"man": 1, "woman": 1})
+    age = dice.pick({name: chance for name, (_, _, chance) in _AGES.items()})
+    build = dice.pick({name: chance for name, (_, _, chance) in _BUILDS.items()})
+    race = dice.pick({"african": 0.3, "asian": 0.3, "caucasian": 0.4})
+    phenotype = dice.phenotype(sex, age, build, race)
+    worn, hair, hat = dice.clothes(sex)
+    hair_colour = dice.hair_colour(age, race)
+    colours = {slot: dice.colour(slot) for slot in ("top", "bottom", "shoes", "hat")}
+    pose, pose_word = dice.pose(poses)
     words = {wear.key: wear.word for wear in WARDROBE}
     attributes = Attributes(
         age=age,
         build=build,
         sex=sex,
         skin=_RACE_SKIN[race],
-        hair_style=words[hair] if hair is not None else "bald head",
-        hair_colour=hair_colour if hair is not None else None,
-        top=words[top],
+        hair_style="bald head" if hair is None else words[hair],
+        hair_colour=None if hair is None else hair_colour,
+        top=words[worn["top"]],
         top_colour=colours["top"],
-        bottom=words[bottom],
+        bottom=words[worn["bottom"]],
         bottom_colour=colours["bottom"],
-        shoes=words[shoes],
+        shoes=words[worn["shoes"]],
         shoes_colour=colours["shoes"],
-        hat=words[hat] if hat is not None else None,
-        hat_colour=colours["hat"] if hat is not None else None,
-        pose=pose_words,
+        hat=None if hat is None else words[hat],
+        hat_colour=None if hat is None else colours["hat"],
+        pose=pose_word,
     )
-
-    def shade(rgb: tuple[int, int, int]) -> tuple[float, float, float]:
-        wobble = generator.normal(0.0, 2.5, size=3) + generator.normal(0.0, 6.0)
-        r, g, b = np.clip((np.asarray(rgb) + wobble) / 255.0, 0.03, 0.97).tolist()
-        return r, g, b
-
     painted = [COLOURS[colours["top"]], COLOURS[colours["bottom"]], COLOURS[colours["shoes"]]]
     painted += [HAIR_COLOURS[hair_colour], COLOURS[colours["hat"]]]
     return Person(
         attributes=attributes,
         phenotype=phenotype,
-        skin=skin,
-        top=top,
-        bottom=bottom,
-        shoes=shoes,
+        skin=f"{'middleage' if age == 'middle-aged' else age}_{race}_{'female' if sex == 'woman' else 'male'}",
+        **worn,
         hair=hair,
         hat=hat,
         pose=pose,
-        eyes=int(generator.integers(_EYE_COUNT)),
-        brows=int(generator.integers(12)),
-        lashes=int(generator.integers(4)),
-        shades=tuple(shade(rgb) for rgb in painted),
+        eyes=dice.below(_EYE_COUNT),
+        brows=dice.below(12),
+        lashes=dice.below(4),
+        shades=tuple(dice.shade(rgb) for rgb in painted),
     )
 
 
@@ -202,6 +226,8 @@ class DressedPerson:
 
     surface: Surface
     parts_in_place: bool
+    underclothes: Surface | None = None
+    """The same body in a short top and shorts, barefoot and without hair, in the same place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +255,7 @@ class PeopleMaker:
         self._skin_weights = strongest(self._body.dense_weights[:SKIN_VERTICES])
         self._used = np.unique(self._body.faces)
 
-    def dress(self, person: Person) -> DressedPerson:
+    def dress(self, person: Person, *, underclothes: bool = False) -> DressedPerson:
         """Build the posed, dressed surface of a person, 1.8 units tall and centred, +Z front."""
         base, skeleton = self._body.shape(person.phenotype)
         transforms = pose_transforms(skeleton, self._poses[person.pose] if person.pose is not None else {})
@@ -243,13 +269,23 @@ class PeopleMaker:
         centre = np.array([rest_centre[0] + hips[0], (low[1] + high[1]) / 2.0, rest_centre[2] + hips[2]])
         head = (_bone_shift(skeleton, transforms, "head") - (centre - rest_centre)) * scale
         in_place = bool(np.abs(head).max() < OUT_OF_PLACE)
-        return DressedPerson(self._merge(layers, centre, scale), in_place)
+        plain = None
+        if underclothes:
+            worn = replace(person, top=UNDERCLOTHES["top"], bottom=UNDERCLOTHES["bottom"], hair=None, hat=None)
+            plain = self._merge(self._layers(worn, base, transforms, barefoot=True), centre, scale)
+        return DressedPerson(self._merge(layers, centre, scale), in_place, plain)
 
     def _layers(
-        self, person: Person, base: Float[np.ndarray, "19158 3"], transforms: Float[np.ndarray, "J 3 4"]
+        self,
+        person: Person,
+        base: Float[np.ndarray, "19158 3"],
+        transforms: Float[np.ndarray, "J 4 4"],
+        *,
+        barefoot: bool = False,
     ) -> list[_Layer]:
         wardrobe = self.wardrobe
-        worn = {slot: wardrobe.pieces[getattr(person, slot)] for slot in ("shoes", "bottom", "top")}
+        slots = ("bottom", "top") if barefoot else ("shoes", "bottom", "top")
+        worn = {slot: wardrobe.pieces[getattr(person, slot)] for slot in slots}
         top, bottom, shoes, hair, hat = person.shades
         colours = {"top": top, "bottom": bottom, "shoes": shoes}
         hem = float(worn["bottom"].fit(base)[:, 1].min())
@@ -260,6 +296,7 @@ class PeopleMaker:
                 color_texture=piece.color_texture,
                 normal_texture=piece.normal_texture,
                 depth_bias=DEPTH_BIAS[slot],
+                label=LABELS.index(slot),
             )
             layers.append(_piece_layer(piece, base, transforms, material, below=hem if slot == "shoes" else None))
         eyes = wardrobe.eyes[person.eyes]
@@ -283,6 +320,7 @@ class PeopleMaker:
                 color_texture=piece.color_texture,
                 normal_texture=piece.normal_texture,
                 depth_bias=DEPTH_BIAS["hat"],
+                label=LABELS.index("hat"),
             )
             layers.append(_piece_layer(piece, base, transforms, material))
         return layers
@@ -291,7 +329,7 @@ class PeopleMaker:
         self,
         person: Person,
         base: Float[np.ndarray, "19158 3"],
-        transforms: Float[np.ndarray, "J 3 4"],
+        transforms: Float[np.ndarray, "J 4 4"],
         worn: list[Piece],
     ) -> _Layer:
         """The body without the faces under cloth: quads of which all four vertices are covered."""
@@ -304,7 +342,7 @@ class PeopleMaker:
             uvs=self._body.uvs,
             uv_faces=self._body.uv_faces,
             drawn=~np.repeat(quad_hidden, 2),
-            material=Material(color_texture=self.wardrobe.skin(person.skin)),
+            material=Material(color_texture=self.wardrobe.skin(person.skin), label=LABELS.index("skin")),
         )
 
     def _merge(self, layers: list[_Layer], centre: Float[np.ndarray, " 3"], scale: float) -> Surface:
@@ -340,13 +378,14 @@ def _card_material(piece: Piece, tint: tuple[float, ...], slot: str, alpha: floa
         color_texture=piece.color_texture,
         alpha_threshold=alpha,
         depth_bias=DEPTH_BIAS[slot],
+        label=LABELS.index("eyes" if slot == "eyes" else "hair"),
     )
 
 
 def _piece_layer(
     piece: Piece,
     base: Float[np.ndarray, "19158 3"],
-    transforms: Float[np.ndarray, "J 3 4"],
+    transforms: Float[np.ndarray, "J 4 4"],
     material: Material,
     below: float | None = None,
 ) -> _Layer:
@@ -365,8 +404,8 @@ def _piece_layer(
     )
 
 
-def _bone_shift(skeleton: Skeleton, transforms: Float[np.ndarray, "J 3 4"], name: str) -> Float[np.ndarray, " 3"]:
+def _bone_shift(skeleton: Skeleton, transforms: Float[np.ndarray, "J 4 4"], name: str) -> Float[np.ndarray, " 3"]:
     """How far the pose moves a bone's head, decimetres."""
     bone = skeleton.names.index(name)
     head = skeleton.heads[bone]
-    return transforms[bone, :, :3] @ head + transforms[bone, :, 3] - head
+    return transforms[bone, :3, :3] @ head + transforms[bone, :3, 3] - head

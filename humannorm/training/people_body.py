@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from humannorm.body.linear_blend_skinning import limit_influences, linear_blend_skinning
+from humannorm.body.skeleton import forward_kinematics, quaternion_to_matrix
 from humannorm.checks import InputError
 
 __all__ = [
@@ -24,7 +26,6 @@ __all__ = [
     "Skeleton",
     "SkinWeights",
     "pose_transforms",
-    "rotation_of",
     "skin_vertices",
     "strongest",
 ]
@@ -126,47 +127,33 @@ def to_makehuman_axes(points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 
     return np.stack([points[:, 0], points[:, 2], -points[:, 1]], axis=1).astype(np.float32) * np.float32(10.0)
 
 
-def rotation_of(quaternion: Float[np.ndarray, " 4"]) -> Float[np.ndarray, "3 3"]:
-    """Rotation matrix of a quaternion (x, y, z, w)."""
-    x, y, z, w = quaternion / np.linalg.norm(quaternion)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+def pose_transforms(skeleton: Skeleton, pose: dict[str, list[float]]) -> Float[np.ndarray, "J 4 4"]:
+    """What carries each bone into a pose given as bone -> quaternion (x, y, z, w) in the world's axes at rest.
 
-
-def pose_transforms(skeleton: Skeleton, pose: dict[str, list[float]]) -> Float[np.ndarray, "J 3 4"]:
-    """Affine transform of each bone for a pose given as bone -> quaternion (x, y, z, w) in rest-pose world axes.
-
-    Forward kinematics G_b = G_parent T(head_b) R_b T(-head_b); bones the pose does not name keep their rest rotation.
+    Bones that the pose does not name keep their rest rotation.
     """
-    transforms = np.zeros((len(skeleton.names), 4, 4))
-    for bone, (name, parent) in enumerate(zip(skeleton.names, skeleton.parents, strict=True)):
-        local = np.eye(4)
+    rotations = torch.eye(3, dtype=torch.float64).repeat(len(skeleton.names), 1, 1)
+    for bone, name in enumerate(skeleton.names):
         if name in pose:
-            local[:3, :3] = rotation_of(np.asarray(pose[name]))
-            local[:3, 3] = skeleton.heads[bone] - local[:3, :3] @ skeleton.heads[bone]
-        transforms[bone] = local if parent < 0 else transforms[parent] @ local
-    return transforms[:, :3].astype(np.float32)
+            x, y, z, w = pose[name]
+            rotations[bone] = quaternion_to_matrix(torch.tensor([w, x, y, z], dtype=torch.float64))
+    heads = torch.from_numpy(skeleton.heads).double()
+    return forward_kinematics(rotations, heads, skeleton.parents).float().numpy()
 
 
 def strongest(dense: Float[np.ndarray, "V J"]) -> SkinWeights:
-    """Keep each vertex's strongest bones, clip negative shares (extrapolating references give some), renormalise."""
-    clipped = np.clip(dense, 0.0, None)
-    bones = np.argsort(-clipped, axis=1, kind="stable")[:, :INFLUENCES]
-    shares = np.take_along_axis(clipped, bones, axis=1)
-    return SkinWeights(bones, (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32))
+    """Keep each vertex's strongest bones; negative shares (extrapolating references give some) count as none."""
+    bones, shares = limit_influences(torch.from_numpy(dense).clamp_min(0.0), INFLUENCES)
+    return SkinWeights(bones.numpy(), shares.float().numpy())
 
 
 def skin_vertices(
-    vertices: Float[np.ndarray, "V 3"], weights: SkinWeights, transforms: Float[np.ndarray, "J 3 4"]
+    vertices: Float[np.ndarray, "V 3"], weights: SkinWeights, transforms: Float[np.ndarray, "J 4 4"]
 ) -> Float[np.ndarray, "V 3"]:
-    """Linear blend skinning: each vertex is moved by the share-weighted mean of its bones' transforms."""
-    blended = np.einsum("vk,vkij->vij", weights.shares, transforms[weights.bones], optimize=True)
-    return np.einsum("vij,vj->vi", blended[:, :, :3], vertices) + blended[:, :, 3]
+    """The vertices in a pose, by linear blend skinning."""
+    rest, carried = torch.from_numpy(vertices), torch.from_numpy(transforms)
+    bones, shares = torch.from_numpy(weights.bones), torch.from_numpy(weights.shares)
+    return linear_blend_skinning(rest, carried, bones, shares).numpy()
 
 
 def _dense_weights(

@@ -7,7 +7,7 @@ far 0, background 0), mask. See `warp_people` for why this is not `humannorm.ren
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,8 @@ class Material:
     """Fragments with less alpha are not drawn; 0 draws all without looking."""
     depth_bias: float = 0.0
     """World units by which this layer wins over others that lie nearer, so that no layer pokes through cloth."""
+    label: int = 0
+    """What the layer is, for label maps: a place in `hints.LABELS`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,15 +114,53 @@ def smooth_normals(positions: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -
 
 def draw_pictures(surface: Surface, cameras: Cameras, size: int, *, supersampling: int = SUPERSAMPLING) -> Pictures:
     """Render colour, normal, depth and mask of a surface from each camera at `size` x `size` pixels."""
+    return _shade(_rasterise(surface, cameras, size, supersampling))
+
+
+def draw_start(
+    surface: Surface, cameras: Cameras, size: int, *, supersampling: int = SUPERSAMPLING
+) -> tuple[UInt8[Tensor, "B S S 3"], UInt8[Tensor, "B S S"]]:
+    """The normal map of a surface without its layers' normal textures, and which layer's label each pixel shows.
+
+    A pixel that is more than half empty has label 0; of others the nearest sample's layer counts.
+    """
+    from humannorm.training import warp_people as kernels
+
+    plain = tuple(replace(material, normal_texture=-1) for material in surface.materials)
+    drawn = _rasterise(replace(surface, materials=plain), cameras, size, supersampling)
+    labels = torch.zeros((drawn.count, size, size), dtype=torch.int32, device=surface.positions.device)
+    inputs = [drawn.mesh, drawn.materials, drawn.keys, supersampling, kernels.wp.from_torch(labels)]
+    kernels.launch(kernels.label, (drawn.count, size, size), inputs, drawn.device)
+    return _shade(drawn).normal, labels.to(torch.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """A surface in the z-buffers of some cameras: warp's arrays, and what shading needs of the cameras."""
+
+    mesh: Any
+    materials: Any
+    screen: Any
+    keys: Any
+    device: Any
+    to_camera: Float[Tensor, "B 4 4"]
+    size: int
+    supersampling: int
+
+    @property
+    def count(self) -> int:
+        return len(self.to_camera)
+
+
+def _rasterise(surface: Surface, cameras: Cameras, size: int, supersampling: int) -> _Drawn:
     from humannorm.training import warp_people as kernels
 
     wp = kernels.wp
     check_range("size", size, 8, 4096)
     check_tensor("positions", surface.positions, "V 3", finite=True)
-    device_torch = surface.positions.device
-    device = wp.device_from_torch(device_torch)
+    device = wp.device_from_torch(surface.positions.device)
     count, fine = len(cameras), size * supersampling
-    cameras = cameras.to(device_torch)
+    cameras = cameras.to(surface.positions.device)
     to_camera = cameras.world_to_camera()
     if bool((surface.positions @ to_camera[:, 2, :3].T + to_camera[:, 2, 3] > -cameras.near).any()):
         raise InputError("surface: expected all vertices in front of every camera's near plane, some are behind it")
@@ -133,18 +173,26 @@ def draw_pictures(surface: Surface, cameras: Cameras, size: int, *, supersamplin
     inputs = [mesh.positions, clip_matrices, float(fine), float(fine), screen]
     kernels.launch(kernels.project, (count, len(surface.positions)), inputs, device)
     kernels.launch(kernels.draw, (count, len(surface.faces)), [mesh, materials, screen, keys], device)
+    return _Drawn(mesh, materials, screen, keys, device, to_camera.contiguous(), size, supersampling)
+
+
+def _shade(drawn: _Drawn) -> Pictures:
+    from humannorm.training import warp_people as kernels
+
+    wp, count, size = kernels.wp, drawn.count, drawn.size
+    device = drawn.to_camera.device
 
     def image(channels: int) -> Tensor:
-        return torch.empty((count, size, size) + ((channels,) if channels > 1 else ()), device=device_torch)
+        return torch.empty((count, size, size) + ((channels,) if channels > 1 else ()), device=device)
 
     color, normal, coverage, inverse_depth = image(3), image(3), image(1), image(1)
-    nearest = torch.zeros(count, device=device_torch)
-    farthest = torch.full((count,), torch.finfo(torch.float32).max, device=device_torch)
+    nearest = torch.zeros(count, device=device)
+    farthest = torch.full((count,), torch.finfo(torch.float32).max, device=device)
     outputs = [wp.from_torch(color, dtype=wp.vec3), wp.from_torch(normal, dtype=wp.vec3)]
     outputs += [wp.from_torch(tensor) for tensor in (coverage, inverse_depth, nearest, farthest)]
-    matrices = wp.from_torch(to_camera.contiguous(), dtype=wp.mat44)
-    inputs = [mesh, materials, matrices, screen, keys, supersampling, BUMP_STRENGTH, *outputs]
-    kernels.launch(kernels.shade, (count, size, size), inputs, device)
+    matrices = wp.from_torch(drawn.to_camera, dtype=wp.mat44)
+    inputs = [drawn.mesh, drawn.materials, matrices, drawn.screen, drawn.keys, drawn.supersampling, BUMP_STRENGTH]
+    kernels.launch(kernels.shade, (count, size, size), [*inputs, *outputs], drawn.device)
 
     span = (nearest - farthest).clamp_min(1e-12)[:, None, None]
     depth = (inverse_depth - coverage * farthest[:, None, None]).clamp_min(0.0) / span
@@ -190,6 +238,7 @@ def _to_kernel_structs(surface: Surface, kernels: Any) -> tuple[Any, Any]:
     paint.uses_vertex_colors = wp.from_torch(table([m.uses_vertex_colors for m in surface.materials], torch.int32))
     paint.alpha_threshold = wp.from_torch(table([m.alpha_threshold for m in surface.materials], torch.float32))
     paint.depth_bias = wp.from_torch(table([m.depth_bias for m in surface.materials], torch.float32))
+    paint.label = wp.from_torch(table([m.label for m in surface.materials], torch.int32))
     paint.texels = wp.from_torch(surface.textures.texels.to(device))
     paint.levels = wp.from_torch(surface.textures.levels.to(device), dtype=wp.vec3i)
     return mesh, paint

@@ -29,6 +29,7 @@ from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, U
 from humannorm.training.dataset import read_description
 from humannorm.training.detail import with_detail
 from humannorm.training.diffusion import (
+    HINT_CHANNELS,
     SCHEDULE,
     DenoiserTask,
     LatentShards,
@@ -47,7 +48,7 @@ from humannorm.training.vae import (
     latent_statistics,
     normalise_latents,
 )
-from humannorm.training.widening import with_latents
+from humannorm.training.widening import with_hint_channels, with_latents
 
 logger = logging.getLogger(__name__)
 
@@ -268,6 +269,9 @@ def train_small(
     with _seeded(config.coarse_loop.seed):
         unet = build_unet(config.unet, config.text, latent) if begun is None else begun.unet
         controlnet: Any = build_controlnet(unet, downscale(vae)) if begun is None else begun.controlnet
+        if config.diffusion.controlled_normals:
+            controlnet = with_hint_channels(controlnet, HINT_CHANNELS)
+    hints = int(controlnet.config.conditioning_channels) == HINT_CHANNELS
 
     def denoiser(
         name: str, unet: Any, controlnet: Any, loops: tuple[LoopConfig, LoopConfig], how: DiffusionConfig
@@ -288,8 +292,8 @@ def train_small(
                 tokenizer=tokenizer,
                 vae=vae,
                 scheduler_config={**SCHEDULE, "prediction_type": how.prediction_type},
-                shards=LatentShards(data, latents, control=controlnet is not None),
-                held_out=LatentShards(data, latents, control=controlnet is not None, split="held_out"),
+                shards=LatentShards(data, latents, control=controlnet is not None, hints=hints),
+                held_out=LatentShards(data, latents, control=controlnet is not None, hints=hints, split="held_out"),
                 config=how,
             )
             folder = train(task, clock.loop(name + stage, loop), out / (name + stage), device=device)
@@ -326,12 +330,17 @@ def encode(
 
     state = PartialState(cpu=device == "cpu")
     vae.to(state.device)
-    half = autocast_precision("auto", device) == "bf16"
-    with torch.autocast(state.device.type, torch.bfloat16, enabled=half):
+    with _native_half(device):
         workers = {"worker": state.process_index, "workers": state.num_processes}
         encode_shards(vae, data, cache, kinds=kinds, size=size, minutes=minutes, **workers)
     vae.to("cpu")
     state.wait_for_everyone()
+
+
+def _native_half(device: str) -> torch.autocast:
+    """bf16 where the device computes it natively."""
+    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    return torch.autocast(kind, torch.bfloat16, enabled=autocast_precision("auto", device) == "bf16")
 
 
 def downscale(vae: Any) -> int:
@@ -380,7 +389,8 @@ def _normalised(out: Path, shards: Shards, kept: int) -> Any:
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(out / "vae" / "model").eval()
-    mean, std = latent_statistics(vae, shards)
+    with _native_half("cpu"):
+        mean, std = latent_statistics(vae, shards)
     mean[:kept], std[:kept] = 0.0, 1.0 / vae.config.scaling_factor
     normalise_latents(vae, mean, std)
     return vae

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from humannorm.checks import InputError, check_choice
@@ -150,6 +150,11 @@ class Shards:
         shard, row = self.rows[index]
         pixels = torch.from_numpy(np.array(self.shards[shard].maps[kind][row])).float() / 255.0
         return pixels[..., None].expand(-1, -1, 3) if pixels.ndim == 2 else pixels
+
+    def labels(self, index: int) -> UInt8[Tensor, "R R"]:
+        """The index-th label map: places in `hints.LABELS`."""
+        shard, row = self.rows[index]
+        return torch.from_numpy(np.array(self.shards[shard].maps["label"][row]))
 
     def mask(self, index: int) -> Float[Tensor, "R R"]:
         """The index-th silhouette, 1 inside."""

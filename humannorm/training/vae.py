@@ -207,7 +207,7 @@ def psnr_inside(
 
 @torch.no_grad()
 def latent_statistics(
-    vae: Any, shards: Shards, *, samples: int = 600, seed: int = 0
+    vae: Any, shards: Shards, *, samples: int = 240, seed: int = 0
 ) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:
     """Mean and standard deviation of each latent channel over the silhouettes of all kinds."""
     generator = torch.Generator().manual_seed(seed)

@@ -55,7 +55,7 @@ class Surface:
 
 @wp.struct
 class Materials:
-    """Per material: textures (-1: none), tint, alpha threshold, depth bias; and the texels of all textures."""
+    """Per material: textures (-1: none), tint, alpha threshold, depth bias, label; and the texels of all textures."""
 
     color_texture: wp.array(dtype=wp.int32)
     normal_texture: wp.array(dtype=wp.int32)
@@ -63,6 +63,7 @@ class Materials:
     uses_vertex_colors: wp.array(dtype=wp.int32)
     alpha_threshold: wp.array(dtype=wp.float32)
     depth_bias: wp.array(dtype=wp.float32)
+    label: wp.array(dtype=wp.int32)
     texels: wp.array2d(dtype=wp.uint8)  # [N, 4] RGBA
     levels: wp.array2d(dtype=wp.vec3i)  # [texture, mip level]: first texel, width, height
 
@@ -326,6 +327,28 @@ def shade(
     normal[camera, row, column] = normal_sum * share
     coverage[camera, row, column] = covered * share
     inverse_depth[camera, row, column] = depth_sum * share
+
+
+@wp.kernel
+def label(
+    surface: Surface,
+    materials: Materials,
+    keys: wp.array3d(dtype=wp.uint64),
+    samples: wp.int32,
+    labels: wp.array3d(dtype=wp.int32),
+):
+    """The label of the nearest sample's layer where half of a pixel's samples or more are covered, else 0."""
+    camera, row, column = wp.tid()
+    nearest = EMPTY
+    covered = wp.int32(0)
+    for sub in range(samples * samples):
+        key = keys[camera, row * samples + sub // samples, column * samples + sub % samples]
+        if key != EMPTY:
+            covered += 1
+            nearest = wp.min(nearest, key)
+    if 2 * covered >= samples * samples:
+        triangle = wp.int32(nearest & wp.uint64(0xFFFFFFFF))
+        labels[camera, row, column] = materials.label[surface.face_material[triangle]]
 
 
 def launch(kernel: Any, dim: Any, inputs: list[Any], device: Any) -> None:

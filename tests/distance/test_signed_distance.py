@@ -126,6 +126,7 @@ def probes(vertices: Tensor, faces: Tensor, generator: torch.Generator, count: i
     return torch.cat([anywhere, on + scale * torch.randn(2 * count, 3, generator=generator, dtype=vertices.dtype)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SURFACES)
 def test_equals_brute_force_and_full_winding_number(name: str, generator: torch.Generator) -> None:
     vertices, faces = SURFACES[name]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,6 +17,8 @@ import trimesh
 from humannorm.checks import InputError
 from humannorm.cli import main
 from humannorm.export import BakedMesh, ExportSettings, bake, export_mesh, write_glb, write_obj, write_ply
+from humannorm.export.writers import vertex_labels_of_glb
+from humannorm.labels import LABELS
 from humannorm.mesh import Mesh
 from humannorm.mesh_io import load_mesh
 
@@ -55,6 +58,14 @@ def test_glb_round_trip(tmp_path, baked):
     assert material["pbrMetallicRoughness"]["roughnessFactor"] == 1
     assert {"normalTexture", "occlusionTexture"} <= set(material) and "doubleSided" not in material
     assert set(document["meshes"][0]["primitives"][0]["attributes"]) == {"POSITION", "NORMAL", "TEXCOORD_0", "TANGENT"}
+
+
+def test_labels_survive_in_a_glb_and_other_readers_do_not_mind(tmp_path, baked):
+    labels = torch.arange(baked.mesh.num_vertices) % len(LABELS)
+    path = write_glb(tmp_path / "labelled.glb", dataclasses.replace(baked, labels=labels))
+    assert torch.equal(vertex_labels_of_glb(path), labels)
+    assert load_mesh(path).num_faces == baked.mesh.num_faces
+    assert vertex_labels_of_glb(write_glb(tmp_path / "plain.glb", baked)) is None
 
 
 def test_trimesh_reads_the_glb(tmp_path, baked):

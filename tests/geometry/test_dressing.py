@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from humannorm.body import Body, Outfit, load_body, outfit_of_words
+from humannorm.checks import InputError
 from humannorm.fields.hash_grid import GridLayout
-from humannorm.geometry import outfits
 from humannorm.geometry.dressing import dressed, kept_of_start
 from humannorm.geometry.fields import HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
-from humannorm.geometry.holding import WORN, Hold
+from humannorm.geometry.holding import WORN, Hold, hold_all_but_labels
 from humannorm.geometry.settings import preset
 from humannorm.geometry.start import StartMesh, prepare_start
 from humannorm.geometry.state import GeometryState, extract_mesh, load_state, save_state, start_state
+from humannorm.labels import label_number
 from humannorm.schedules import constant
 
 SMALL = dataclasses.replace(
@@ -42,12 +43,7 @@ def bare(body: Body) -> StartMesh:
 
 @pytest.fixture(scope="module")
 def start(body: Body, bare: StartMesh) -> StartMesh:
-    patch = pytest.MonkeyPatch()
-    patch.setattr(outfits.dress, "__defaults__", (128,))  # cells a side
-    try:
-        return dressed(bare, body, outfit_of_words("long hair, a blue skirt and glasses"))
-    finally:
-        patch.undo()
+    return dressed(bare, body, outfit_of_words("long hair, a blue skirt and glasses"), resolution=128)
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +108,14 @@ def test_only_what_is_worn_can_be_kept(body: Body, bare: StartMesh, start: Start
     hold = kept_of_start(bare, start, inside=lambda: body, keep_outfit=True)
     assert hold is not None and not bool(hold.share.any()) and hold.resolution == 0
     assert kept_of_start(bare, bare, inside=lambda: body, keep_outfit=True) is None
+
+
+def test_an_edit_of_a_part_changes_its_labels_alone(start: StartMesh) -> None:
+    assert start.labelled is not None
+    mesh, labels = start.mesh, start.labelled.labels
+    hold = hold_all_but_labels(mesh, labels, ["bottom"])
+    share = hold.share_at(mesh.vertices[mesh.faces].mean(1))
+    bottom = labels == label_number("bottom")
+    assert float(share[bottom].mean()) < 0.15 and float(share[~bottom].mean()) > 0.95
+    with pytest.raises(InputError, match="part"):
+        hold_all_but_labels(mesh, labels, ["nose"])

@@ -135,6 +135,7 @@ def test_edits_run_at_the_detail_they_find() -> None:
         edit_settings(QUICK, 7, 160, strength=2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pose", ["a-pose", "run"])
 def test_a_guide_that_takes_the_arms_away_leaves_their_core_between_body_and_hands(pose: str) -> None:
     body = load_body(BodyShape(weight=0.1), pose).in_working_box()

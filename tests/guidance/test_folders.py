@@ -322,9 +322,9 @@ def test_settings_that_cannot_be_used_are_told_by_file(folder, component, change
 
 
 def test_a_controlnet_for_something_else(folder):
-    changed_config(folder, "controlnet", conditioning_channels=6)
+    changed_config(folder, "controlnet", conditioning_channels=4)
     with pytest.raises(
-        InputError, match=r"controlnet.config\.json: .* \(conditioning_channels 3\), .* reads 6 channels"
+        InputError, match=r"controlnet.config\.json: .* \(conditioning_channels 3\) .* reads 4 channels"
     ):
         DiffusersDenoiser.load(folder, control=True)
 

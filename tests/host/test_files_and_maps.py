@@ -136,7 +136,8 @@ def test_the_hosts_notation_of_paths(rooms, tmp_path, monkeypatch, name):
         trimesh.creation.box().export(tmp_path / place / "box.stl")
     found = rooms.files.existing_file(name, [".stl"])
     assert found == tmp_path / ("output" if "output" in name else "input/3d") / "box.stl"
-    assert set(rooms.files.pickable_files([".stl"])) == {"3d/box.stl", "box.stl [output]"}
+    assert rooms.files.pickable_files([".stl"], "input") == ["3d/box.stl", "box.stl [output]"]
+    assert rooms.files.pickable_files([".stl"]) == ["box.stl", "3d/box.stl [input]"]
     with pytest.raises(InputError, match="expected a place inside"):
         rooms.files.existing_file("..\\..\\box.stl [input]", [".stl"])
 

@@ -23,7 +23,18 @@ TEXT = "an old woman in a long green coat"
 
 @pytest.fixture(scope="module")
 def rooms(pack):
-    names = ("payloads", "host_denoiser", "host_models", "host_mesh", "files", "long_work", "mesh", "views", "scales")
+    names = (
+        "payloads",
+        "host_denoiser",
+        "host_models",
+        "host_mesh",
+        "files",
+        "long_work",
+        "mesh",
+        "views",
+        "scales",
+        "samplers",
+    )
     return types.SimpleNamespace(**{name: importlib.import_module(f"humannorm_pack.nodes.{name}") for name in names})
 
 
@@ -261,6 +272,14 @@ def test_a_mesh_stands_where_a_viewer_has_put_it(rooms):
     assert rooms.views.as_in_viewer(mesh, []) is mesh
 
 
+def test_views_of_one_person_are_equally_bright_in_depth(rooms):
+    ramp = torch.linspace(0, 1, 64)[None, :, None, None].expand(1, 64, 64, 3)
+    views = torch.cat([ramp, 0.5 * ramp, torch.full_like(ramp, 0.1)])
+    equal = rooms.samplers.nearest_to_white(views)
+    torch.testing.assert_close(equal[1], equal[0], atol=1e-5, rtol=0)
+    assert float(equal[0].max()) == 1 and torch.equal(equal[2], views[2])
+
+
 def test_the_scale_follows_the_model(rooms, payload):
     foreign = types.SimpleNamespace(model=types.SimpleNamespace())
     assert rooms.scales.distilling_scale(payload.model, "normal") == 6.0
@@ -315,3 +334,27 @@ def test_levels_that_are_no_whole_multiples_of_the_finest_are_built(rooms, tmp_p
     torch.testing.assert_close(residuals["middle"][0], middle, rtol=1e-3, atol=1e-3)
     for ours, theirs in zip(residuals["output"], down, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_of_eight_latent_channels_is_the_same_on_the_host(rooms, tmp_path):
+    from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
+    from humannorm.training.detail import with_detail
+    from humannorm.training.widening import with_latents
+
+    bundled = DiffusersDenoiser.load("bundled")
+    torch.manual_seed(0)
+    wide = with_detail(bundled.vae, 8).eval()
+    torch.nn.init.normal_(wide.decoder.conv_out.weight, std=0.05)  # so that the fresh half is seen
+    wide.save_pretrained(tmp_path / "vae")
+    with_latents(bundled.unet, 8).save_pretrained(tmp_path / "unet")
+    (tmp_path / "scheduler").symlink_to(bundled_folder() / "scheduler")
+    vae, model = rooms.host_models.build_vae(tmp_path), rooms.host_models.build_model(tmp_path)
+    assert vae.latent_channels == model.get_model_object("latent_format").latent_channels == 8
+    latents = torch.randn(1, 8, 8, 8)
+    with torch.inference_mode():
+        ours = wide.decode(latents).sample
+        theirs = vae.first_stage_model.float().decode(latents)
+        torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
+        images = torch.rand(1, 3, 32, 32)
+        ours, theirs = wide.encode(images).latent_dist.mode(), vae.first_stage_model.encode(images)
+        torch.testing.assert_close(theirs[:, :8], ours, rtol=1e-3, atol=1e-3)

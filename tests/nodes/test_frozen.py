@@ -29,7 +29,7 @@ def test_schemas_are_those_that_were_frozen():
 
 def test_every_node_that_is_listed_is_frozen():
     listed = ast.parse((NODES / "extension.py").read_text("utf-8"))
-    (nodes,) = (node for node in ast.walk(listed) if isinstance(node, ast.List))
+    (nodes,) = (node.value for node in ast.walk(listed) if isinstance(node, ast.AnnAssign))
     assert {element.attr for element in nodes.elts} == set(FROZEN["nodes"])
 
 

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "example_workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 NAMES = {
-    "normal_maps_2d", "text_to_human", "text_to_human_sd15", "paint_my_mesh", "paint_generated_mesh", "remix",
-    "remix_mesh", "edit", "edit_clothes", "pose_and_animate", "sculpt_in_a_pose",
+    "normal_maps_2d", "text_to_human", "text_to_human_sd15", "paint_my_mesh", "paint_any_mesh", "paint_generated_mesh",
+    "remix", "remix_mesh", "edit", "edit_clothes", "pose_and_animate", "sculpt_in_a_pose",
 }  # fmt: skip
 KNOWN = known_nodes()
 SCREEN, BARS, READABLE = (1920, 1080), (70, 90), 0.6  # pixels, of the side and tool bar; least scale that draws text

@@ -23,6 +23,7 @@ from humannorm.rigging.transfer import smoothed_weights
 HEIGHT = 1.8
 
 
+@pytest.mark.slow
 def test_the_body_is_found_under_the_clothes(rigged: RiggedHuman, model: Body) -> None:
     away = (rigged.body.vertices - model.vertices).norm(dim=1)
     # Measured 0.6 % of the height on average; the neutral start is 2 % away.
@@ -50,6 +51,7 @@ def test_another_stated_pose(model: Body) -> None:
     assert float((fit.body.vertices - running.vertices).norm(dim=1).mean()) < 0.01 * HEIGHT
 
 
+@pytest.mark.slow
 def test_identity_is_the_bind_pose(rigged: RiggedHuman) -> None:
     body = rigged.body
     pose = local_rotations(body.transforms[:, :3, :3], body.parents)
@@ -66,6 +68,7 @@ def in_skirt(human: RiggedHuman) -> Tensor:
     return (vertices[:, 1] > knee - 0.03) & (vertices[:, 1] < waist) & (vertices[:, [0, 2]].norm(dim=1) < 0.26)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pose", ["run", "sit", "fight"])
 def test_poses_tear_nothing_and_leave_nothing_behind(rigged: RiggedHuman, model: Body, pose: str) -> None:
     clip = still(pose, named_pose(pose), rigged.body)
@@ -94,6 +97,7 @@ def test_poses_tear_nothing_and_leave_nothing_behind(rigged: RiggedHuman, model:
     assert float(left_behind.max()) < 0.07 * HEIGHT
 
 
+@pytest.mark.slow
 def test_weights_are_sound_and_a_skirt_does_not_follow_the_hands(rigged: RiggedHuman) -> None:
     skin = rigged.skin
     check_weights(skin.weight_joints, skin.weights, 163)
@@ -154,6 +158,7 @@ def test_smoothing_keeps_sums_and_fills_what_is_not_trusted() -> None:
     torch.testing.assert_close(slope, torch.full_like(slope, 1.25), atol=0.15, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["game_engine", "mixamo"])
 def test_other_rigs_move_alike(rigged: RiggedHuman, name: str) -> None:
     """The same walk on another skeleton: the surface is nearly where MakeHuman's own joints put it."""
@@ -167,6 +172,7 @@ def test_other_rigs_move_alike(rigged: RiggedHuman, name: str) -> None:
         assert float(away.median()) < 0.01 * HEIGHT and float(away.quantile(0.99)) < 0.05 * HEIGHT
 
 
+@pytest.mark.slow
 def test_a_human_bound_in_another_pose_moves_as_before(rigged: RiggedHuman) -> None:
     """Its joints are those of the posed body, and its film is that of the first binding but for blending twice."""
     bound = rigged.bound_in("t-pose")

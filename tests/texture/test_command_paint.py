@@ -25,7 +25,8 @@ def test_paint_writes_what_it_names(
     statue: Path, tiny_sd: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    words = ["paint", str(statue), "a ball", "--models", str(tiny_sd("epsilon")), "--steps", "5", "--out", str(out)]
+    words = ["paint", str(statue), "a ball", "--models", str(tiny_sd("epsilon")), "--steps", "5", "--method", "distil"]
+    words += ["--out", str(out)]
     assert main(words) == 0
     written = {path.name for path in out.iterdir()}
     assert {"paint.glb", "paint.ply", "sheet_paint.png", "preview.png", "state.safetensors", "paint.json"} <= written
@@ -56,7 +57,7 @@ def test_errors_are_one_sentence(
     statue: Path, tiny_sd: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ["--out", str(tmp_path / "out")]
-    models = ["--models", str(tiny_sd("epsilon"))]
+    models = ["--models", str(tiny_sd("epsilon")), "--method", "distil"]
     assert main(["paint", str(tmp_path / "none.glb"), "a man", *models, *out]) == 1
     assert main(["paint", str(statue), "a man", "--perceptual", "vgg16", *models, *out]) == 1
     assert main(["paint", str(statue), "a man", "--uv", "64", *models, *out]) == 1
@@ -64,3 +65,30 @@ def test_errors_are_one_sentence(
     assert "none.glb" in said and "torchvision's vgg16 weights" in said and "a mesh without uvs" in said
     assert "Traceback" not in said
     assert not (tmp_path / "out").exists()
+
+
+def test_paint_from_all_sides_at_once(
+    statue: Path, tiny_sd: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["paint", str(statue), "a ball", "--models", str(tiny_sd("epsilon")), "--steps", "2", "--views", "2"]
+    words += ["--framing", "plain", "--texture-size", "64", "--out", str(out)]
+    assert main(words) == 0
+    written = {path.name for path in out.iterdir()}
+    assert {"paint.glb", "paint.ply", "sheet_paint.png", "sheet_views.png", "texture.png", "preview.png"} <= written
+    facts = json.loads((out / "paint.json").read_text("utf-8"))
+    assert facts["method"] == "views" and facts["forwards"] == 2 * 2 * 6
+    painted, before = load_mesh(out / "paint.glb"), load_mesh(statue)
+    assert painted.texture is not None and painted.texture.shape[0] == 64
+    assert float((painted.vertices.amax(0) - before.vertices.amax(0)).abs().max()) < 0.01
+    first = (out / "paint.glb").read_bytes()
+    assert main([*words, "--resume"]) == 0  # nothing left to do but the files
+    assert (out / "paint.glb").read_bytes() == first
+    capsys.readouterr()
+    for wrong, said in (
+        ([], "--out: expected a folder without a run"),
+        (["--resume", "--vgg16", "file"], "--method: expected distil with --vgg16, got views"),
+        (["--resume", "--level", "1.5"], "--level: expected 0.05 to 1, got 1.5"),
+    ):
+        assert main([*words, *wrong, "--method", "views"]) == 1
+        assert said in capsys.readouterr().err

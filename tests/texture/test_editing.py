@@ -103,6 +103,7 @@ def test_colours_go_over_to_a_changed_surface_but_a_texture_does_not(
             each.on(larger)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("region", [region for region in BODY_REGIONS if region != "face"])
 def test_every_region_of_a_dressed_body_can_change_alone(region: str, small_settings: TextureSettings) -> None:
     """No vertex that follows another region may lose more than the border's blend."""

@@ -49,6 +49,7 @@ def color_from(state: TextureState, azimuth: float) -> list[float]:
     return passes.color[0, 16, 16].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coarse", [True, False])
 def test_the_surface_takes_the_colours_the_guide_believes_in(
     coarse: bool, ball: Mesh, small_settings: TextureSettings, believes_in_color: Any, pixel_distance: Any
@@ -148,6 +149,7 @@ def test_resumed_run_ends_in_the_same_bytes(
     assert_same(unbroken, paint(first, "a ball", settings, generator=g, **common))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("request_number", [3, 7, 9, 14])
 def test_interruption_inside_a_step_leaves_the_last_whole_one(
     request_number: int, ball: Mesh, small_settings: TextureSettings, believes_in_color: Any, pixel_distance: Any,

@@ -95,6 +95,17 @@ def test_rephrasing_stays_true(attributes: Attributes):
         assert "  " not in text and ", ," not in text and text.strip() == text
 
 
+def test_most_rewordings_name_all_that_is_worn_and_the_skin():
+    def names(text: str, fact: str) -> bool:
+        return any(said and said.lower() in text.lower() for said in (fact, *SYNONYMS.get(fact, ())))
+
+    worn = (WOMAN.skin, WOMAN.top_colour, WOMAN.top, WOMAN.bottom_colour, WOMAN.bottom, WOMAN.shoes_colour, WOMAN.shoes)
+    generator = np.random.default_rng(0)
+    texts = [rephrase(WOMAN, generator) for _ in range(400)]
+    full = sum(all(names(text, fact) for fact in worn) for text in texts)
+    assert 0.45 < full / len(texts) < 0.75  # 0.75 * 0.7, and some of the others by chance
+
+
 def test_scans_keep_their_own_caption():
     record = {"attributes": None, "caption": "my friend Anna in a coat"}
     assert training_caption(record, np.random.default_rng(0)) == "my friend Anna in a coat"

@@ -148,6 +148,7 @@ def test_lora_trains_adapters_only(tiny_sd, people_shards, tmp_path):
         fine_tune("aligned", tiny_sd("epsilon"), tmp_path, tmp_path, config)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_losses(tiny_sd, people_shards, tmp_path):
     data, base = people_shards(shards=1, size=64), tiny_sd("v_prediction")
     words = ["train", "normal", "--base", str(base), "--data", str(data), "--device", "cpu", "--precision", "no"]
@@ -182,6 +183,7 @@ def losses_so_far(folder):
     return [line for line in text.splitlines() if line.endswith("}") and '"loss"' in line]
 
 
+@pytest.mark.slow
 def test_small_model_from_nothing(people_shards, tmp_path):
     config = SmallModelConfig(
         vae=VaeConfig(channels=(8, 8, 8), crop=32),
@@ -233,6 +235,7 @@ def test_small_model_from_nothing(people_shards, tmp_path):
     assert load_file(weak)["conv_in.weight"].shape[1] == 6
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_training(tiny_sd, people_shards, tmp_path):
     data = people_shards(shards=1, size=64)
     fine_tune("normal", tiny_sd("epsilon"), data, tmp_path, FineTuneConfig(loop=LOOP), device="cpu")

@@ -19,7 +19,7 @@ import torch
 from humannorm.cameras import orbit
 from humannorm.checks import InputError
 from humannorm.training import assets as assets_module
-from humannorm.training import wardrobe
+from humannorm.training import clothes
 from humannorm.training.assets import (
     CC0_PROXIES,
     CC0_SKINS,
@@ -33,18 +33,17 @@ from humannorm.training.assets import (
     verify_archive,
 )
 from humannorm.training.captions import COLOURS
+from humannorm.training.clothes import WARDROBE, connected_parts, nearest_points, tintable
 from humannorm.training.people import POSES, PeopleMaker, Person, draw_person
 from humannorm.training.people_body import (
     ADULT_AGE,
     Phenotype,
     Skeleton,
     pose_transforms,
-    rotation_of,
     skin_vertices,
     strongest,
 )
 from humannorm.training.people_render import draw_pictures
-from humannorm.training.wardrobe import WARDROBE, connected_parts, nearest_points, tintable
 
 HAVE_PEOPLE = unpacked_dir(default_assets_dir()).is_dir() and importlib.util.find_spec("anny") is not None
 needs_assets = pytest.mark.skipif(
@@ -130,6 +129,7 @@ def test_only_adults_can_be_made(age: float):
         replace(ADULT, age=age)
 
 
+@pytest.mark.slow
 def test_everyone_drawn_is_an_adult_and_dressed():
     slots = {wear.key: wear.slot for wear in WARDROBE}
     for seed in range(120):
@@ -155,6 +155,7 @@ def test_pose_chances_sum_to_one_and_most_people_stand():
     assert sum(chance for _, words, chance in POSES if words.startswith("standing")) >= 0.65
 
 
+@pytest.mark.slow
 def test_poses_asked_for_are_drawn_as_often_against_each_other_as_before():
     asked = ("sitting", "fighting")  # 0.04 and 4 times 0.0125
     drawn = [draw_person(np.random.default_rng([9, seed]), asked).attributes.pose for seed in range(300)]
@@ -203,12 +204,6 @@ def test_bending_a_two_bone_arm():
     np.testing.assert_allclose(skin_vertices(hand, only_fore, np.concatenate([both, both])), [[-1, 1, 0]], atol=1e-6)
 
 
-def test_rotations_are_rotations():
-    matrix = rotation_of(np.array([0.1, -0.4, 0.3, 0.8]))
-    np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
-    assert np.linalg.det(matrix) == pytest.approx(1.0)
-
-
 def test_strongest_shares_are_positive_and_sum_to_one():
     dense = np.random.default_rng(0).normal(0.2, 0.5, size=(50, 12)).astype(np.float32)
     weights = strongest(dense)
@@ -239,6 +234,7 @@ def test_tintable_puts_the_median_at_one_and_spares_what_is_far_lighter():
 # --- real people -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_assets
 def test_two_dressed_people(maker: PeopleMaker):
     cameras = orbit([0.0, 90.0], distance=3.1, fov_y=42.5, zoom=1.15, target_y=0.0)
@@ -264,6 +260,7 @@ def test_two_dressed_people(maker: PeopleMaker):
         assert float(border.max()) == 0.0  # nothing leaves the frame
 
 
+@pytest.mark.slow
 @needs_assets
 def test_no_bare_skin_under_clothes_is_drawn(maker: PeopleMaker):
     """Between hips and chest a trousered, shirted person shows no skin from any side."""
@@ -281,6 +278,7 @@ def test_no_bare_skin_under_clothes_is_drawn(maker: PeopleMaker):
     assert int(green[[0, 2]].sum()) == 0
 
 
+@pytest.mark.slow
 @needs_assets
 def test_shoes_do_not_reach_above_the_hem_of_trousers(maker: PeopleMaker):
     def shoe_top(bottom: str) -> float:
@@ -295,6 +293,7 @@ def test_shoes_do_not_reach_above_the_hem_of_trousers(maker: PeopleMaker):
     assert shoe_top("skirt") < 0.0
 
 
+@pytest.mark.slow
 @needs_assets
 def test_wrinkles_show_in_the_normals(maker: PeopleMaker):
     surface = maker.dress(replace(_dressed_in("jeans-2", "shoes-1"), top="shirt")).surface
@@ -304,10 +303,11 @@ def test_wrinkles_show_in_the_normals(maker: PeopleMaker):
     assert float((difference.abs().amax(dim=-1) > 12).float().mean()) > 0.04
 
 
+@pytest.mark.slow
 @needs_assets
 def test_every_suit_falls_into_a_top_and_a_bottom(maker: PeopleMaker):
     pieces = maker.wardrobe.pieces
-    for wear in wardrobe.WARDROBE:
+    for wear in clothes.WARDROBE:
         if wear.slot in ("top", "bottom"):
             assert pieces[wear.key].hidden_body.any()
             assert len(pieces[wear.key].faces) < len(load_proxy(default_assets_dir(), wear.proxy).faces)

@@ -11,7 +11,7 @@ import torch
 from humannorm.cameras import orbit
 from humannorm.checks import InputError
 from humannorm.mesh import Mesh
-from humannorm.training.people_render import Material, Surface, TextureSet, draw_pictures, smooth_normals
+from humannorm.training.people_render import Material, Surface, TextureSet, draw_pictures, draw_start, smooth_normals
 
 SIZE = 32
 
@@ -216,3 +216,20 @@ def _sphere(rings: int, radius: float = 0.7) -> tuple[torch.Tensor, torch.Tensor
             a, b = 1 + i * count + j, 1 + i * count + k
             faces += [[a, a + count, b + count], [a, b + count, b]]
     return positions, torch.tensor(faces)
+
+
+def test_the_start_has_no_folds_and_the_label_of_what_is_seen():
+    slope = np.full((4, 4, 4), (200, 128, 230, 255), dtype=np.uint8)
+    cloth = Material(normal_texture=0, label=3)
+    skin = Material(label=1)
+    near, far = plate(0.5, half=0.3, material=0), plate(0.0, half=0.6, material=1)
+    surface = surface_of(near, far, materials=(cloth, skin), images=[slope])
+    start, labels = draw_start(surface, FRONT, SIZE)
+    pictures = draw_pictures(surface, FRONT, SIZE)
+    middle = SIZE // 2
+    assert labels.dtype == torch.uint8 and set(labels.unique().tolist()) == {0, 1, 3}
+    assert labels[0, middle, middle] == 3 and labels[0, 0, 0] == 0
+    assert start[0, middle, middle].tolist() == [128, 128, 255]
+    assert pictures.normal[0, middle, middle, 0] > 150  # the finished picture has the fold
+    torch.testing.assert_close(start[labels == 1], pictures.normal[labels == 1])
+    torch.testing.assert_close((labels > 0), pictures.mask > 127)

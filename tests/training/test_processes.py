@@ -54,6 +54,7 @@ def slopes(folder, every: int, steps: int):
     return [torch.load(folder / f"slope_{rank}.pt", weights_only=True) for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 4])
 def test_processes_end_with_the_same_weights_whether_gradients_or_weights_are_averaged(tmp_path, every):
     first, second = slopes(tmp_path / "whole", every, 200)
@@ -61,6 +62,7 @@ def test_processes_end_with_the_same_weights_whether_gradients_or_weights_are_av
     torch.testing.assert_close(first, torch.tensor([1.0, -2.0, 0.5]), atol=0.05, rtol=0)
 
 
+@pytest.mark.slow
 def test_between_two_averages_each_process_goes_its_own_way(tmp_path):
     first, second = slopes(tmp_path / "part", 4, 7)
     assert float((first - second).abs().max()) > 1e-4

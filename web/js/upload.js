@@ -6,7 +6,7 @@ import { api } from "../../../scripts/api.js"
 
 const PICKERS = {
   HumanNormLoadMesh: { widget: "file", folder: "3d", endings: ".glb,.gltf,.obj,.ply,.stl" },
-  HumanNormLoadState: { widget: "file", folder: "humannorm", endings: ".safetensors" },
+  HumanNormLoadState: { widget: "file", folder: "humannorm", endings: ".safetensors", note: " [input]" },
   HumanNormPose: { widget: "motion_file", folder: "", endings: ".bvh" }
 }
 
@@ -21,14 +21,14 @@ async function upload(file, folder) {
   return subfolder ? `${subfolder}/${name}` : name
 }
 
-function choose(node, { widget: name, folder, endings }) {
+function choose(node, { widget: name, folder, endings, note = "" }) {
   const input = document.createElement("input")
   input.type = "file"
   input.accept = endings
   input.onchange = async () => {
     const widget = node.widgets.find((each) => each.name === name)
     try {
-      const path = await upload(input.files[0], folder)
+      const path = (await upload(input.files[0], folder)) + note
       const values = widget.options.values
       if (Array.isArray(values) && !values.includes(path)) values.push(path)
       widget.value = path

@@ -1,0 +1,297 @@
+"""Painting any mesh by sampling all its views at once: they agree on the texture at every noise level."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from humannorm.cameras import TEXTURE_CAMERA_PLANS, wrap_degrees
+from humannorm.checks import InputError
+from humannorm.guidance.synchronised import WALKS
+from humannorm.mesh import Mesh
+from humannorm.stages import paint_any_mesh, textured_mesh
+from humannorm.texture.agreement import FusingSettings
+from humannorm.texture.fields import UvColorField
+from humannorm.texture.multiview import (
+    CONTROLS,
+    MULTIVIEW_PRESETS,
+    MultiviewPainting,
+    MultiviewProgress,
+    MultiviewSettings,
+    body_rings,
+    plain_rings,
+    ring_cameras,
+)
+from humannorm.texture.state import TextureState
+
+from .devices import moved, rest_device, work_device
+from .host_denoiser import ordinary_tensors, with_denoisers
+from .host_mesh import from_host, to_host
+from .long_work import Progress, forget, show_result, unfinished_file
+from .payloads import GuidancePayload
+from .schema import CATEGORY, Guidance, Texture, advanced, mesh_input, schema, seed_input, steps_input
+from .subjects import check_one_connected
+from .texture import check_guide
+from .views import chosen_views, four_sides, pictures_from
+
+FRAMINGS = ["body", "plain"]
+LAYOUTS = ["new", "own"]
+
+
+class HumanNormMultiviewPainter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="HumanNormMultiviewPainter",
+            display_name="HumanNorm Multiview Painter",
+            category=f"{CATEGORY}/texture",
+            description="Paints any mesh from all sides at once with any model that has a ControlNet for normals or"
+            " depth: the views are sampled together and agree on one texture at every step. Interrupt it and queue"
+            " again: it goes on where it stopped.",
+            search_aliases=["texture mesh", "paint mesh", "multiview texture", "syncmvd"],
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            inputs=[
+                Guidance.Input("guidance", tooltip="Guidance with prompts of kind image and the ControlNet."),
+                mesh_input(
+                    "own_mesh",
+                    "Any mesh or its 3D file, +Y up and facing +Z. Connect this or a texture.",
+                    optional=True,
+                ),
+                Texture.Input("texture", optional=True, tooltip="A painting, to be painted again from its colours."),
+                io.Combo.Input(
+                    "preset",
+                    options=list(MULTIVIEW_PRESETS),
+                    default="quick",
+                    tooltip="quick: the bundled small model on a CPU. standard: SD1.5-class weights on a GPU.",
+                ),
+                steps_input("Noise levels of a whole walk."),
+                io.Float.Input(
+                    "level",
+                    default=1.0,
+                    min=0.05,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Where the walk begins, as denoise: 1 is pure noise; less begins from the mesh's colours.",
+                ),
+                io.Combo.Input(
+                    "framing",
+                    options=FRAMINGS,
+                    default="body",
+                    tooltip="body: the whole person and close-ups of parts. plain: rings of views, for other things.",
+                ),
+                io.Int.Input("views", default=8, min=1, max=64, tooltip="Views of each ring, evenly around."),
+                io.String.Input(
+                    "elevations",
+                    default="-20,0,30",
+                    tooltip="Degrees of the plain rings, parted by commas; each is turned by half a step.",
+                ),
+                seed_input(),
+                io.Int.Input(
+                    "texture_size", default=1024, min=64, max=8192, step=64, tooltip="Texels a side of the texture."
+                ),
+                advanced(
+                    io.Combo,
+                    "layout",
+                    options=LAYOUTS,
+                    default="new",
+                    tooltip="new: a fresh atlas. own: the mesh's own UVs, which must not overlap.",
+                ),
+                advanced(
+                    io.Combo,
+                    "control",
+                    options=list(CONTROLS),
+                    default="normal",
+                    tooltip="What the guidance's ControlNet is shown of the surface.",
+                ),
+                advanced(
+                    io.Combo,
+                    "walk",
+                    options=list(WALKS),
+                    default="ddim",
+                    tooltip="ddim: for any model. consistency: for few-step models (LCM) at cfg 1.",
+                ),
+                advanced(
+                    io.Float,
+                    "sharpness",
+                    default=1.0,
+                    min=0.0,
+                    max=5.0,
+                    step=0.1,
+                    tooltip="How much a view that looks straight at a place counts more than one that looks askance.",
+                ),
+                io.Image.Input(
+                    "finished",
+                    optional=True,
+                    tooltip="Finished pictures of some views: they stay as they are and are projected onto the mesh.",
+                ),
+                io.String.Input(
+                    "finished_views",
+                    default="front",
+                    optional=True,
+                    tooltip="Which views of the first ring they are: sides or degrees, parted by commas.",
+                ),
+            ],
+            outputs=[
+                io.Mesh.Output("mesh", display_name="mesh", tooltip="With its texture, where it was and as large."),
+                Texture.Output("painted", display_name="texture", tooltip="To go on with, to export or to save."),
+                io.Image.Output("pictures", display_name="views", tooltip="The views that it was painted from."),
+                io.Image.Output("picture", display_name="texture image", tooltip="The texture itself."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        guidance: GuidancePayload,
+        preset: str,
+        steps: int,
+        level: float,
+        framing: str,
+        views: int,
+        elevations: str,
+        seed: int,
+        texture_size: int,
+        own_mesh: Any | None = None,
+        texture: TextureState | None = None,
+        layout: str = "new",
+        control: str = "normal",
+        walk: str = "ddim",
+        sharpness: float = 1.0,
+        finished: Tensor | None = None,
+        finished_views: str = "front",
+    ) -> io.NodeOutput:
+        check_one_connected(own_mesh=own_mesh, texture=texture)
+        check_guide(guidance)
+        settings = replace(
+            multiview_settings(preset, guidance, steps, level),
+            rings=body_rings(views, views, views, views)
+            if framing == "body"
+            else plain_rings(views, degrees(elevations)),
+            texture_size=texture_size,
+            control=control,  # type: ignore[arg-type]
+        )
+        low, high = FusingSettings().power
+        settings = replace(
+            settings,
+            walk=replace(settings.walk, walk=walk),  # type: ignore[arg-type]
+            fusing=replace(settings.fusing, power=(low * sharpness, high * sharpness)),
+            final_power=settings.final_power * sharpness,
+        )
+        with ordinary_tensors():
+            mesh = (painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")).to(work_device())
+            given = {} if finished is None else given_views(settings, finished, finished_views)
+            painting = _painted(cls.hidden, mesh, guidance, settings, seed, layout == "own", given)
+            sides = four_sides(painting.state.mesh, guidance.plan, painting.state.field).color
+            assert sides is not None
+            show_result(sides.to(rest_device()))
+            pictures, image = painting.pictures.to(rest_device()), painting.texture[None].to(rest_device())
+            return io.NodeOutput(
+                to_host(painting.mesh),
+                moved(painting.state, rest_device()),
+                pictures,
+                image,
+                ui=ui.PreviewImage(sides.to(rest_device()), cls=cls),
+            )
+
+
+def _painted(
+    hidden: Any,
+    mesh: Mesh,
+    guidance: GuidancePayload,
+    settings: MultiviewSettings,
+    seed: int,
+    own_layout: bool,
+    given: dict[int, Tensor],
+) -> MultiviewPainting:
+    """The painting, begun or gone on with; inside `ordinary_tensors`."""
+    texts = guidance.prompts.prompts
+    from_colors = settings.walk.level < 1
+    unfinished = unfinished_file("multiview", hidden.unique_id, hidden.prompt, mesh)
+    whole = settings.walk if from_colors else settings.walk.from_noise()
+    progress = Progress(hidden.unique_id, whole.steps, "Painting")
+
+    def tell(now: MultiviewProgress) -> None:
+        progress.update(now.step, now.picture, now.seconds_left)
+
+    finished = False
+    try:
+        painting = with_denoisers(
+            [guidance],
+            settings.walk.batch,
+            seed,
+            lambda denoisers: paint_any_mesh(
+                mesh,
+                texts.prompt,
+                settings,
+                denoisers[0],
+                seed=seed,
+                negative=texts.negative,
+                own_layout=own_layout,
+                from_colors=from_colors,
+                given=given,
+                callback=tell,
+                checkpoint=unfinished,
+            ),
+        )
+        finished = True
+    finally:
+        progress.close(finished)
+    forget(unfinished)
+    return painting
+
+
+def multiview_settings(preset: str, guidance: GuidancePayload, steps: int, level: float) -> MultiviewSettings:
+    """A preset with the cameras and texts that the guide's model and prompts need. steps: of a walk from pure noise."""
+    texts, settings = guidance.prompts.prompts, MULTIVIEW_PRESETS[preset]
+    whole = steps or settings.walk.from_noise().steps
+    return replace(
+        settings,
+        walk=replace(settings.walk, steps=max(1, round(whole * level)), level=level),
+        plan=guidance.plan or TEXTURE_CAMERA_PLANS[texts.plan],
+        text_rule=texts.rule,
+        guidance_scale=guidance.cfg,
+    )
+
+
+def painted_mesh(state: TextureState) -> Mesh:
+    """A painting's surface in the user's frame, with its colours."""
+    if isinstance(state.field, UvColorField):
+        return textured_mesh(state)
+    colors = state.field.at(state.mesh.vertices).clamp(0, 1)
+    return state.mesh.replace(vertices=state.placement.to_user(state.mesh.vertices), colors=colors)
+
+
+def degrees(text: str) -> tuple[float, ...]:
+    """'-20,0,30' as numbers."""
+    try:
+        found = tuple(float(word) for word in text.split(",") if word.strip())
+    except ValueError:
+        raise InputError(f"elevations: expected degrees parted by commas, got {text!r}") from None
+    if not found or not all(abs(value) <= 89 for value in found):
+        raise InputError(f"elevations: expected degrees from -89 to 89, got {text!r}")
+    return found
+
+
+def given_views(settings: MultiviewSettings, finished: Tensor, sides: str) -> dict[int, Tensor]:
+    """The pictures by the number of the view of the first ring that is nearest to each side."""
+    pictures, azimuths = pictures_from(finished, "finished"), chosen_views(sides).azimuths
+    if len(pictures) != len(azimuths):
+        raise InputError(
+            f"finished_views: expected a side for each of the {len(pictures)} finished pictures, got {len(azimuths)}"
+        )
+    ring = ring_cameras(settings).azimuth[: settings.rings[0].views].tolist()
+    found = {}
+    for picture, azimuth in zip(pictures, azimuths, strict=True):
+        away = [abs(wrap_degrees(view - azimuth)) for view in ring]
+        nearest = min(range(len(ring)), key=away.__getitem__)
+        if away[nearest] > 0.5:
+            raise InputError(
+                f"finished_views: expected views of the first ring ({', '.join(f'{view:g}' for view in ring)} degrees),"
+                f" got {azimuth:g}"
+            )
+        found[nearest] = picture.to(work_device())
+    return found

@@ -1,0 +1,47 @@
+"""Draw docs/images/outfits.png: start bodies in the outfits of their prompts, shaded, as normals and as labels."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from humannorm.body import completed, load_body, outfit_of_words, shape_of_words
+from humannorm.cameras import orbit
+from humannorm.geometry.outfits import dress
+from humannorm.images import contact_sheet, save_png
+from humannorm.labels import label_picture
+from humannorm.rendering import render
+from humannorm.rendering.shaded import shaded_views
+
+OUT = Path(__file__).parents[1] / "docs" / "images" / "outfits.png"
+PROMPTS = Path(__file__).with_name("outfit_prompts.txt")  # a prompt a line, with @pose behind it if it does not stand
+AZIMUTHS = (0.0, 90.0, 180.0, -45.0)  # degrees
+SIZE = 192  # pixels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=OUT)
+    args = parser.parse_args()
+    tiles: list[torch.Tensor] = []
+    names: list[str] = []
+    cameras = orbit(AZIMUTHS, fov_y=35.0, distance=3.3)
+    for number, line in enumerate(PROMPTS.read_text(encoding="utf-8").splitlines(), start=1):
+        prompt, _, pose = line.partition("@")
+        shape = shape_of_words(prompt)
+        body = load_body(shape, pose or "a-pose").in_working_box()
+        surface = dress(body, completed(outfit_of_words(prompt), shape)).surface
+        normals, shades = shaded_views(surface.mesh, cameras, SIZE)
+        seen = render(surface.mesh, cameras.select([0]), (SIZE, SIZE), ("label",), labels=surface.labels).label
+        assert seen is not None
+        tiles += [*shades, *normals, label_picture(seen)[0]]
+        names += [str(number), *[""] * 8]
+        print(f"{number} {line}")
+    save_png(args.out, contact_sheet(tiles, names, 18))
+    print(args.out)
+
+
+if __name__ == "__main__":
+    main()
