@@ -130,18 +130,20 @@ def begin_walk(
     *,
     count: int,
     entry: Float[Tensor, "B H W 3"] | None = None,
+    device: torch.device | str = "cpu",
 ) -> Walk:
-    """Noise of the first level around the entry's latents; without an entry, or from level 1, around nothing.
+    """Noise of the first level around the entry's latents, and without an entry around nothing.
 
-    generator: a CPU generator. entry: what is there already, 0..1.
+    generator: a CPU generator. entry: what is there already, 0..1. device: of the walk without an entry.
     """
     if entry is None and settings.level < 1:
         raise InputError(f"level: expected 1 (pure noise) without pictures to enter from, got {settings.level:g}")
     sigma = levels(denoiser, settings)[0]
     if entry is None:
-        blank = torch.full((1, denoiser.resolution, denoiser.resolution, 3), 0.5)
+        blank = torch.full((1, denoiser.resolution, denoiser.resolution, 3), 0.5, device=device)
         shape = _encoded(denoiser, blank, settings).shape[1:]
-        return Walk(torch.randn(count, *shape, generator=generator) * (1 + sigma.square()).sqrt())
+        noise = torch.randn(count, *shape, generator=generator)
+        return Walk((noise * (1 + sigma.square()).sqrt()).to(device))
     check_tensor("entry", entry, f"{count} H W 3", finite=True)
     latents = _encoded(denoiser, entry, settings)
     return Walk(latents + sigma.to(latents) * torch.randn(latents.shape, generator=generator).to(latents))
