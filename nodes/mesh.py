@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 
 from humannorm.body import load_body
@@ -11,12 +13,13 @@ from humannorm.checks import InputError
 from humannorm.export import BakedMesh, load_baked
 from humannorm.mesh import check_mesh, to_trimesh, welded_vertex_normals
 from humannorm.mesh_io import MESH_SUFFIXES, convert_trimesh
+from humannorm.mesh_standing import UPS, stood_up, turn_to_stand
 
 from .files import existing_file, file_fingerprint, pickable_files
 from .host_denoiser import ordinary_tensors
 from .host_mesh import baked_to_host, description_of, file_content, from_host, is_file, to_host
 from .long_work import say
-from .schema import CATEGORY, Trimesh, mesh_input, picked_file_input, schema
+from .schema import CATEGORY, Trimesh, advanced, mesh_input, picked_file_input, schema
 
 __all__ = ["HumanNormLoadMesh", "HumanNormMeshToTrimesh", "HumanNormTrimeshToMesh"]
 
@@ -41,7 +44,32 @@ class HumanNormLoadMesh(io.ComfyNode):
                     "A file of the input or output folder. A wire brings a 3D file, such as model_3d of Load 3D, or a"
                     " path, such as its mesh_path. The mannequin comes with the pack.",
                     files=True,
-                )
+                ),
+                advanced(
+                    io.Combo,
+                    "up",
+                    options=list(UPS),
+                    default="y",
+                    tooltip="Axis of the file that points up: y as glTF has it, z in Blender and of most scanners.",
+                ),
+                advanced(
+                    io.Float,
+                    "front",
+                    default=0.0,
+                    min=-360.0,
+                    max=360.0,
+                    step=90.0,
+                    tooltip="Degrees: where the file's human faces. 0 is +Z (with z up: -Y), 90 is +X.",
+                ),
+                advanced(
+                    io.Float,
+                    "scale",
+                    default=1.0,
+                    min=0.0001,
+                    max=10000.0,
+                    step=0.01,
+                    tooltip="Of all lengths, such as 0.01 from centimetres to metres.",
+                ),
             ],
             outputs=[
                 io.Mesh.Output("mesh", display_name="mesh", tooltip="A native MESH."),
@@ -50,11 +78,11 @@ class HumanNormLoadMesh(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: Any) -> str:
+    def fingerprint_inputs(cls, file: Any, **_: Any) -> str:
         return file_fingerprint(file, MESH_SUFFIXES, "input") if isinstance(file, str) else ""
 
     @classmethod
-    def execute(cls, file: Any) -> io.NodeOutput:
+    def execute(cls, file: Any, up: str = "y", front: float = 0.0, scale: float = 1.0) -> io.NodeOutput:
         with ordinary_tensors():
             if is_file(file):
                 baked = file_content(file, "file")
@@ -63,9 +91,19 @@ class HumanNormLoadMesh(io.ComfyNode):
                 baked = BakedMesh(mesh.replace(normals=welded_vertex_normals(mesh.vertices, mesh.faces)))
             else:
                 baked = load_baked(existing_file(file, MESH_SUFFIXES, "input"))
+            baked = _stood_up(baked, up, front, scale)
             about = description_of(baked)
             say(cls.hidden.unique_id, about)
             return io.NodeOutput(baked_to_host(baked), about)
+
+
+def _stood_up(baked: BakedMesh, up: str, front: float, scale: float) -> BakedMesh:
+    """Turned and scaled, with the tangents of its normal map."""
+    mesh = stood_up(baked.mesh, up, front, scale)
+    if mesh is baked.mesh or baked.tangents is None:
+        return dataclasses.replace(baked, mesh=mesh)
+    along = baked.tangents[:, :3] @ turn_to_stand(up, front).T
+    return dataclasses.replace(baked, mesh=mesh, tangents=torch.cat([along, baked.tangents[:, 3:]], 1))
 
 
 class HumanNormMeshToTrimesh(io.ComfyNode):

@@ -111,8 +111,8 @@ class HumanNormPose(io.ComfyNode):
                 io.String.Input(
                     "motion_file",
                     default="",
-                    tooltip="A .bvh file of the input or output folder (joints named as by MakeHuman, Mixamo or CMU);"
-                    " empty: the pose above.",
+                    tooltip="A .bvh file of the input or output folder (of MakeHuman, Mixamo, CMU, Rokoko, Xsens and"
+                    " others); empty: the pose above.",
                 ),
                 io.Int.Input("frame", default=0, min=0, max=1_000_000, tooltip="Which frame of the motion file."),
                 _up_input(),
@@ -188,7 +188,7 @@ class HumanNormAnimate(io.ComfyNode):
                     "more_clips",
                     default="",
                     tooltip="More clips for the same file, parted by commas: names as above, or .bvh files of the input"
-                    " or output folder (joints named as by MakeHuman, Mixamo or CMU).",
+                    " or output folder (of MakeHuman, Mixamo, CMU, Rokoko, Xsens and others).",
                 ),
                 _up_input(),
                 io.Boolean.Input("travel", default=False, tooltip="Let clips leave the spot; else they stay in place."),
@@ -292,7 +292,10 @@ def _with_normals(mesh: Mesh) -> Mesh:
 
 def _up_input() -> io.Input:
     return io.Combo.Input(
-        "up", options=list(UPS), default=next(iter(UPS)), tooltip="Vertical axis of motion files, where names mislead."
+        "up",
+        options=list(UPS),
+        default=next(iter(UPS)),
+        tooltip="Vertical axis of motion files, where how the person stands misleads.",
     )
 
 

@@ -224,6 +224,7 @@ def formats() -> dict[str, Format]:
         Format("obj", {"a.obj": _OBJ, "a.mtl": _MTL, "a.png": _png("RGB")}, load_mesh),
         Format("ply ascii", {"a.ply": _ply("ascii")}, load_mesh),
         Format("ply binary", {"a.ply": _ply("binary_little_endian")}, load_mesh),
+        Format("stl", {"a.stl": _stl()}, load_mesh),
         Format("bvh", {"a.bvh": _BVH}, motion),
         Format("png", {"a.png": _png("RGBA")}, load_png),
         Format("png 16 bits", {"a.png": _png("I;16")}, load_png),
@@ -364,6 +365,12 @@ def _ply(form: str) -> bytes:
         b"\x03" + np.array([0, 1, 2], "<i4").tobytes() + b"\x09\x03" + np.array([0, 2, 3], "<i4").tobytes() + b"\x09"
     )
     return head.encode() + rows.tobytes() + faces
+
+
+def _stl() -> bytes:
+    triangles = np.zeros(2, [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")])
+    triangles["corners"] = _square()[np.array([[0, 1, 2], [0, 2, 3]])]
+    return b"binary".ljust(80) + np.array([2], "<u4").tobytes() + triangles.tobytes()
 
 
 def _bvh() -> bytes:
