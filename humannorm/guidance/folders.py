@@ -162,10 +162,11 @@ def square_size(value: Any, otherwise: int, path: Path | str) -> int:
     """`sample_size` of a config as one number: null means `otherwise`, a list its entry if both are equal."""
     if value is None:
         return otherwise
-    sizes = set(value) if isinstance(value, list | tuple) else {value}
-    if len(sizes) != 1 or not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise InputError(f"{path}: expected sample_size of a square picture, got {value!r}")
-    return int(sizes.pop())
+    sizes = list(value) if isinstance(value, list | tuple) else [value]
+    whole = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes)
+    if not whole or len(set(sizes)) != 1:
+        raise InputError(f"{path}: expected sample_size of a square picture, got {str(value)[:60]!r}")
+    return int(sizes[0])
 
 
 def read_config(folder: Path, component: str) -> dict[str, Any]:
