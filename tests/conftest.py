@@ -245,4 +245,4 @@ def tiny_human() -> HumanSettings:
         target_stride=400,
     )
     export = ExportSettings(faces=800, texture_size=64, height_m=1.75)
-    return HumanSettings(sculpting, painting, export, StartSettings(dressed=True))
+    return HumanSettings(sculpting, painting, export, StartSettings(dressed=False))
