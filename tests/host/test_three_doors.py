@@ -53,7 +53,7 @@ def test_nodes_begin_as_the_library_does(pack, tiny_human, tmp_path, monkeypatch
     assert (tmp_path / "node.safetensors").read_bytes() == (tmp_path / "library.safetensors").read_bytes()
 
     sculpted = load_state(tmp_path / "library.safetensors")
-    expected = begin_painting(texture.mesh, job.settings.texture, 4, hold=sculpted.hold, skin=job.skin)
+    expected = begin_painting(texture.mesh, tiny_human.texture, 4, hold=sculpted.hold, skin=job.skin)
     points = texture.mesh.vertices[::7]
     assert torch.equal(texture.field.at(points), expected.field.at(points))
     assert float((texture.field.at(points) - 0.5).abs().max()) > 0.1  # skin has been painted
