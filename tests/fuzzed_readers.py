@@ -170,6 +170,8 @@ def attempt(form: Format, folder: Path, draw: random.Random) -> str | None:
         return None if str(error).strip() else "an InputError without words"
     except FileNotFoundError:
         return None
+    except (KeyboardInterrupt, SystemExit):
+        raise
     except BaseException:
         return traceback.format_exc()
     return None
