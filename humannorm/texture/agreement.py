@@ -245,7 +245,17 @@ class ColorAgreement:
             view_weights=self.view_weights,
             pixel_weight=self._trusted(pictures),
         )
+        colors = self._with_asked(colors, sight)
         return self.with_held(self.neighbours.filled(colors, sight, self.settings.trust))
+
+    def _with_asked(self, colors: Float[Tensor, "N C"], sight: Float[Tensor, " N"]) -> Float[Tensor, "N C"]:
+        """The colours; where no view is believed that of the label."""
+        if self.asked is None or colors.shape[1] != 3:
+            return colors
+        asked = self.asked.to(colors)[self.surface.points.labels.long()]
+        doubted = ((sight < 5 * self.settings.trust) & asked.isfinite().all(1)).nonzero()[:, 0]
+        own = sight[doubted, None] / (sight[doubted, None] + max(self.settings.trust, 1e-9))
+        return colors.index_copy(0, doubted, torch.lerp(asked[doubted], colors[doubted], own))
 
     def _trusted(self, pictures: Float[Tensor, "B S S C"]) -> Float[Tensor, "B S S"]:
         """Trust in every pixel: next to none in one that shows another label's colour, or one far from its own."""

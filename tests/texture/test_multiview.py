@@ -92,7 +92,9 @@ def test_labels_keep_their_colours_apart(tube, settings, believes_in_color):
         palette=torch.tensor([BLUE, RED]),
     )
     assert torch.allclose(painting.texture[8, 20], torch.tensor(RED), atol=0.02)
-    assert painting.figures["leak"] == pytest.approx(0.5, abs=0.05)  # all that is left to take is red
+    # Eight views of red, believed to a hundredth, still say something beside the asked blue.
+    assert torch.allclose(painting.texture[56, 20], torch.tensor(BLUE), atol=0.3)
+    assert painting.figures["leak"] < 0.1
 
 
 def test_held_colours_are_never_changed(tube, settings, believes_in_color):
