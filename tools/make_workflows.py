@@ -535,7 +535,7 @@ def text_to_human_sd15(flow: Workflow) -> None:
     who = person(flow)
     flow.group("2 Models", "models", 340)
     models = sd15(flow)
-    flow.skip(10)
+    flow.skip(-20)
     body = flow.add("HumanNormBody")
     _whole_human(flow, models, who, (body, 0), "standard", {"faces": 100_000, "texture_size": 2048})
 

@@ -86,9 +86,19 @@ def _halves(people: Shards, seed: int) -> dict[str, Sequence[int]]:
 
 def _camera(shot: Mapping[str, Any]) -> Cameras:
     """The camera that took a shot."""
-    one = {name: torch.tensor([float(shot[name])]) for name in ("azimuth", "elevation", "distance", "zoom")}
-    target = torch.tensor([shot["target"]], dtype=torch.float32)
-    return Cameras(**one, fov_y=torch.tensor([float(shot["fov"])]), target=target, part=(shot["part"],))
+
+    def one(name: str) -> torch.Tensor:
+        return torch.tensor([float(shot[name])])
+
+    return Cameras(
+        azimuth=one("azimuth"),
+        elevation=one("elevation"),
+        distance=one("distance"),
+        fov_y=one("fov"),
+        zoom=one("zoom"),
+        target=torch.tensor([shot["target"]], dtype=torch.float32),
+        part=(shot["part"],),
+    )
 
 
 def _add(gallery: Gallery, source: str, kind: str, at: int, azimuth: float, image: torch.Tensor) -> None:

@@ -28,7 +28,7 @@ from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.band import SignedField, band_at_points, box_field
 from humannorm.geometry.labelled import LabelledSurface
 from humannorm.geometry.lattice import Lattice, keys_from_addresses
-from humannorm.geometry.marching import marching_tetrahedra
+from humannorm.geometry.marching import interpolate_crossings, marching_topology
 from humannorm.labels import SKIN, label_number
 from humannorm.mesh import Mesh, connected_components, face_areas, face_normals, unique_edges, vertex_normals
 
@@ -45,6 +45,8 @@ BELOW = 0.006  # world units that what is covered lies below its cover
 SMALLEST_PART = 0.02  # of a garment's area: laces and buttons are finer than the lattice
 REACH = 0.02  # world units above a cover within which something counts as covered
 STEPS = (0.5, -0.53) * 5  # of the smoothing of hems and hair
+APART = 0.01  # of an edge: how far vertices of the surface keep from the lattice's
+NEARLY = 0.95  # of the way onto the body's own surface
 LIPS = 0.004  # half the thickness of what fills the slit of the mouth, world units
 UNDER_HAT = 0.06  # the same for hair under a hat
 
@@ -318,7 +320,9 @@ def _labelled_union(layers: Sequence[_Layer], resolution: int) -> LabelledSurfac
     seeds = _one_a_cell(seeds[seeds.abs().amax(1) < 1.0], lattice)
     seeds = seeds[_least(layers)(seeds) > -2 * lattice.cell_size]  # what lies deeper is hidden
     band, sdf = band_at_points(lattice, seeds, box_field(field))
-    vertices, faces = marching_tetrahedra(band, sdf)
+    topology = marching_topology(band, sdf)
+    # Apart from the edges' ends, where crossings of several edges would be one point and the surface not a manifold.
+    vertices, faces = interpolate_crossings(topology.edges, sdf, band.positions, APART), topology.faces
     piece = connected_components(faces, len(vertices))[faces[:, 0]]
     faces = faces[piece == piece.bincount().argmax()]
     used, faces = torch.unique(faces, return_inverse=True)
@@ -378,7 +382,8 @@ def _refined(surface: LabelledSurface, skin: _Layer, body: Body) -> LabelledSurf
         in_slit = slit[skin.mesh.faces[closest.face]].any(1)
         close = ~in_slit & ((closest.point - mesh.vertices[moved]).norm(dim=1) < SHEET)
         vertices = mesh.vertices.clone()
-        vertices[moved[close]] = closest.point[close]
+        # Not quite: two vertices with one nearest point must not become one.
+        vertices[moved[close]] = torch.lerp(mesh.vertices[moved], closest.point, NEARLY)[close]
         between_lips = torch.zeros_like(free)
         between_lips[moved[in_slit]] = True
         surface = LabelledSurface(_smoothed(Mesh(vertices, mesh.faces), between_lips), labels)

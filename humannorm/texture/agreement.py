@@ -13,7 +13,7 @@ from torch import Tensor
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_range, check_tensor
 from humannorm.images import lab_from_srgb
-from humannorm.mesh import Mesh, unique_edges, weld, welded_vertex_normals
+from humannorm.mesh import Mesh, face_areas, unique_edges, weld, welded_vertex_normals
 from humannorm.rendering.fusing import SurfacePoints, SurfaceViews, observe
 from humannorm.rendering.texels import Texels, find_texels, nearest_texel
 
@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 BORDER_ROUNDS = 6  # of averaging: 1.7 edges of a marched surface wide
+SPECK = 1e-3  # square world units: 3 cm by 3 cm on a person, which nothing with a label of its own is
 ALIKE = 15.0  # CIELAB: colours that count as one and the same
 LEAKED = 0.01  # factor on the trust in a pixel that shows another label's colour
 
@@ -104,21 +105,50 @@ def _smooth_labels(mesh: Mesh, labels_at: LabelsAt, texels: Texels) -> Int64[Ten
     """The texels' labels with borders that are smooth curves, where those of a marched surface follow its faces.
 
     One-hot labels of the vertices are averaged over their neighbours `BORDER_ROUNDS` times, interpolated on the faces,
-    and the largest wins.
+    and the largest wins. Specks (an inner layer that pokes through a thin outer one) first take their neighbours'.
     """
     found = labels_at(mesh.vertices)
     check_tensor("labels", found, f"{mesh.num_vertices}", dtype="int")
     if int(found.min()) < 0:
         raise InputError(f"labels: expected 0 or more, got {int(found.min())}")
     first = weld(mesh.vertices)
-    share = F.one_hot(found.long()[first]).to(mesh.vertices)
-    low, high = unique_edges(first[mesh.faces]).unbind(1)
-    count = torch.zeros(mesh.num_vertices, device=mesh.device)
-    count = count.index_add(0, low, torch.ones_like(count[low])).index_add(0, high, torch.ones_like(count[high]))
+    faces = first[mesh.faces]
+    low, high = unique_edges(faces).unbind(1)
+    labels = found.long()[first]
+    share = F.one_hot(labels).to(mesh.vertices)
+    share[_specks(mesh.vertices, faces, low, high, labels)] = 0
+    ends, others = torch.cat([low, high]), torch.cat([high, low])
+    count = torch.zeros(mesh.num_vertices, device=mesh.device).index_add(0, ends, torch.ones_like(share[ends, 0]))
+    empty = (share.sum(1) == 0) & (count > 0)
+    while bool(empty.any()):  # from the rim inwards
+        around = torch.zeros_like(share).index_add(0, ends, share[others])
+        reached = empty & (around.sum(1) > 0)
+        if not bool(reached.any()):
+            break
+        share[reached] = F.one_hot(around[reached].argmax(1), share.shape[1]).to(share)
+        empty &= ~reached
     for _ in range(BORDER_ROUNDS):
-        around = torch.zeros_like(share).index_add(0, low, share[high]).index_add(0, high, share[low])
+        around = torch.zeros_like(share).index_add(0, ends, share[others])
         share = (share + around / count.clamp_min(1)[:, None]) / 2
     return texels.interpolate(mesh, share[first]).argmax(1)
+
+
+def _specks(vertices: Tensor, faces: Tensor, low: Tensor, high: Tensor, labels: Tensor) -> Bool[Tensor, " V"]:
+    """Vertices of pieces of one label with less than `SPECK` of area, but for those that are all of their label."""
+    import numpy as np
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    area = torch.zeros(len(vertices), device=vertices.device)
+    for corner in range(3):
+        area = area.index_add(0, faces[:, corner], face_areas(vertices, faces) / 3)
+    inside = labels[low] == labels[high]
+    pairs = torch.stack([low[inside], high[inside]]).cpu().numpy()
+    graph = coo_array((np.ones(pairs.shape[1], bool), (pairs[0], pairs[1])), shape=(len(vertices), len(vertices)))
+    piece = torch.from_numpy(connected_components(graph.tocsr(), directed=False)[1]).long().to(labels.device)
+    size = torch.zeros(int(piece.max()) + 1, device=area.device).index_add(0, piece, area)
+    whole = torch.zeros(int(labels.max()) + 1, device=area.device).index_add(0, labels, area)
+    return (size[piece] < SPECK) & (size[piece] < 0.5 * whole[labels])
 
 
 @dataclass(frozen=True, eq=False)

@@ -280,7 +280,8 @@ class _Painter:
         if resume and checkpoint is not None and checkpoint.exists():
             walk = load_walk(checkpoint, generator, request, self.placed.device)
         else:
-            walk = begin_walk(self.guide, settings.walk, generator, count=len(self.cameras), entry=entry)
+            count, device = len(self.cameras), self.placed.device
+            walk = begin_walk(self.guide, settings.walk, generator, count=count, entry=entry, device=device)
         self.preparing += time.monotonic() - begin
         times: StageTimes | None = None
         picture = torch.ones(self.guide.resolution, self.guide.resolution, 3) if entry is None else entry[0]

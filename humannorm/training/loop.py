@@ -234,7 +234,17 @@ def load_checkpoint(path: Path, task: nn.Module, ema: Ema, optimizer: torch.opti
             _, index, moment = name.split(".")
             moments.setdefault(int(index), {})[moment] = value
     optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
+    _lay_out_like_parameters(optimizer)
     return int(metadata["step"])
+
+
+def _lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Moments in the memory order of their parameters: a file has them in another, and a fused step on a CPU takes
+    both as rows of numbers."""
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                kept[name] = torch.empty_like(parameter).copy_(value)
 
 
 class _Log:

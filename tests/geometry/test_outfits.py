@@ -41,6 +41,7 @@ def test_the_surface_is_closed_and_of_one_piece(prompt: str, pose: str) -> None:
     mesh = dressed.surface.mesh
     assert is_watertight(mesh.faces) and float(mesh_volume(mesh.vertices, mesh.faces)) > 0
     assert len(connected_components(mesh.faces, mesh.num_vertices).unique()) == 1
+    assert len(mesh.vertices.unique(dim=0)) == mesh.num_vertices  # no two vertices are one in a file
 
 
 def test_labels_are_where_the_things_are(woman: DressedBody) -> None:

@@ -156,6 +156,21 @@ def test_rings_are_cameras_of_the_plan(settings):
     assert plain.azimuth[4:].tolist() == pytest.approx([45, 135, -135, -45])
 
 
+def test_specks_of_labels_are_taken_for_noise(tube):
+    def speckled(points: Tensor) -> Tensor:
+        speck = (points - torch.tensor([0.4, -0.5, 0.0])).norm(dim=1) < 0.06
+        return torch.where(speck, 1, upper_half(points))
+
+    def patched(points: Tensor) -> Tensor:
+        patch = (points - torch.tensor([0.4, -0.5, 0.0])).norm(dim=1) < 0.2
+        return torch.where(patch, 1, upper_half(points))
+
+    plain, specks, patch = (texel_surface(tube, 64, at).points for at in (upper_half, speckled, patched))
+    assert bool((speckled(tube.vertices) != upper_half(tube.vertices)).any())
+    assert torch.equal(specks.labels, plain.labels)
+    assert float((patch.labels != plain.labels).float().mean()) > 0.01
+
+
 def test_unseen_texels_take_the_colours_of_like_labelled_neighbours(tube):
     surface = texel_surface(tube, 32, upper_half)
     points = surface.points

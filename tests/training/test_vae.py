@@ -22,6 +22,7 @@ from humannorm.training.vae import (
     structural_similarity,
 )
 
+ROUNDING = {"rtol": 1e-4, "atol": 1e-4}  # layers of other shapes add in another order
 SMALL = VaeConfig(channels=(8, 8, 8), layers_per_block=1, crop=32)
 
 
@@ -117,10 +118,10 @@ def test_more_latent_channels_leave_the_old_latents_and_the_pictures_as_they_wer
     with torch.no_grad():
         old, new = vae.encode(images).latent_dist, wider.encode(images).latent_dist
         assert new.mean.shape[1] == wider.config.latent_channels == 6
-        torch.testing.assert_close(new.mean[:, :4], old.mean)
-        torch.testing.assert_close(new.logvar[:, :4], old.logvar)
+        torch.testing.assert_close(new.mean[:, :4], old.mean, **ROUNDING)
+        torch.testing.assert_close(new.logvar[:, :4], old.logvar, **ROUNDING)
         assert bool(new.mean[:, 4:].std(dim=(0, 2, 3)).gt(0.01).all())  # there is something in the new ones to learn
-        torch.testing.assert_close(wider.decode(new.mean).sample, vae.decode(old.mean).sample)
+        torch.testing.assert_close(wider.decode(new.mean).sample, vae.decode(old.mean).sample, **ROUNDING)
     with pytest.raises(InputError, match="latent_channels"):
         with_detail(vae, 4)
 
@@ -137,19 +138,19 @@ def test_new_latent_channels_are_learnt_beside_kept_ones(people_shards, tmp_path
     with torch.no_grad():
         before = wider.encode(images).latent_dist
         mean, logvar = task.moments(images)
-        torch.testing.assert_close(mean, before.mean)
-        torch.testing.assert_close(logvar, before.logvar)
+        torch.testing.assert_close(mean, before.mean, **ROUNDING)
+        torch.testing.assert_close(logvar, before.logvar, **ROUNDING)
     settings = LoopConfig(steps=3, batch_size=2, learning_rate=1e-2, warmup_steps=0, precision="no", weight_decay=0.1)
     folder = train(task, settings, tmp_path, device="cpu")
     trained = type(vae).from_pretrained(folder)
     with torch.no_grad():
         after = trained.encode(images).latent_dist.mode()
     assert torch.equal(after[:, :4], before.mode()[:, :4])  # to the bit: weight decay does not touch them either
-    torch.testing.assert_close(after[:, :4], old)
+    torch.testing.assert_close(after[:, :4], old, **ROUNDING)
     assert not torch.allclose(after[:, 4:], before.mode()[:, 4:])
     mean, logvar = VaeTask(trained, task.shards, task.held_out, config).moments(images)  # taken apart again
-    torch.testing.assert_close(mean, trained.encode(images).latent_dist.mean)
-    torch.testing.assert_close(logvar, trained.encode(images).latent_dist.logvar)
+    torch.testing.assert_close(mean, trained.encode(images).latent_dist.mean, **ROUNDING)
+    torch.testing.assert_close(logvar, trained.encode(images).latent_dist.logvar, **ROUNDING)
 
 
 @pytest.mark.parametrize("kept", [6, 7])
