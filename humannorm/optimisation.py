@@ -272,7 +272,14 @@ def write_state_file(path: str | Path, tensors: Mapping[str, Tensor], numbers: M
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
-    whole = {name: value.detach().contiguous() for name, value in tensors.items()}
+    whole: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in tensors.items():
+        value = value.detach().contiguous()
+        if value.numel() and value.data_ptr() in places:  # the format refuses tensors that share their memory
+            value = value.clone()
+        places.add(value.data_ptr())
+        whole[name] = value
     save_file(whole, unfinished, {"state": json.dumps(numbers)})
     os.replace(unfinished, path)
 

@@ -170,6 +170,8 @@ def attempt(form: Format, folder: Path, draw: random.Random) -> str | None:
         return None if str(error).strip() else "an InputError without words"
     except FileNotFoundError:
         return None
+    except (KeyboardInterrupt, SystemExit):
+        raise
     except BaseException:
         return traceback.format_exc()
     return None
@@ -231,7 +233,8 @@ def formats() -> dict[str, Format]:
         Format("jpeg", {"a.jpg": _png("L", "JPEG")}, load_png),
         Format("texture state", {"state.safetensors": _texture_state()}, load_state),
         Format("model folder", _model_files(), model),
-        Format("tokenizer", {"tokenizer/vocab.json": b'{"a": 0, "b</w>": 1}', "tokenizer/merges.txt": b"#v\na b</w>\n",
+        Format("tokenizer", {"tokenizer/vocab.json": b'{"a": 0, "b</w>": 1, "ab</w>": 2}',
+               "tokenizer/merges.txt": b"#version: 0.2\na b</w>\n",
                "tokenizer/tokenizer_config.json": b'{"model_max_length": 77}'},
                lambda path: load_tokenizer(path.parent.parent)),
         Format("captions", {"captions.json": b'{"a.obj": {"caption": "a man", "front": 90}}', "a.obj": _OBJ,

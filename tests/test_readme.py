@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from humannorm.evaluation.pictures import normal_alpha
+from humannorm.geometry import settings as geometry_settings
 from humannorm.images import load_png
+from humannorm.pipeline import is_finished, prompt_of
+from humannorm.request import HumanSettings
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -34,3 +37,11 @@ def test_two_pictures_of_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         rows = covered.any(1).nonzero()
         assert int(rows[-1] - rows[0]) > 80  # from head to foot
     assert (front - back).abs().max() > 0.1
+
+
+@pytest.mark.slow
+def test_a_human(tiny_human: HumanSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(geometry_settings.PRESETS, "quick", tiny_human.geometry)  # type: ignore[arg-type]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example("python-human"), str(README), "exec"), {})
+    assert is_finished(tmp_path / "man") and prompt_of(tmp_path / "man") == "an old man in a long coat"

@@ -76,14 +76,16 @@ def run(args: argparse.Namespace) -> int:
     for number, prompt in enumerate(prompts, start=1):
         folder = args.out if args.prompts is None else args.out / f"{number:03d}_{slug(prompt)}"
         jobs[folder] = job_of(request_of(args, prompt))
-        for sentence in told_of(jobs[folder]):
-            print(f"{folder.name}: {sentence}", file=sys.stderr)
     unfinished = without_finished(jobs, args.resume)
+    here = args.ray is None and bool(unfinished)
+    guides = find_guides(args.models, device, precision=args.precision) if here else None
+    for folder, job in jobs.items():
+        for sentence in told_of(job):
+            sys.stderr.write(f"{folder.name}: {sentence}\n")
     if args.ray is not None:
         errors = run_on_ray(args, unfinished, device)
     else:
         errors = {}
-        guides = find_guides(args.models, device, precision=args.precision) if unfinished else None
         for folder, job in unfinished.items():
             assert guides is not None
             try:

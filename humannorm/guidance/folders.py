@@ -278,7 +278,9 @@ def load_tokenizer(folder: Path) -> Any:
                 )
     try:
         return CLIPTokenizer.from_pretrained(path, local_files_only=True)
-    except Exception as error:  # transformers raises whatever a broken file leads it to
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # transformers raises whatever a broken file leads it to, a panic of Rust's included
         raise InputError(f"{path}: expected the files of a CLIP tokenizer, got some that fail: {error}") from error
 
 

@@ -66,6 +66,7 @@ class SynchronisedSettings:
     agree_every: int = 1  # levels from one agreement to the next
     agree_on: Place = "pictures"  # latents of 32 x 32 are too coarse to fuse (MVPaint, arXiv 2411.02336)
     walk: WalkKind = "ddim"
+    one_noise: bool = True  # all views begin from the same noise: what the text leaves open, they settle alike
     batch: int = 7  # views asked of the network at once
 
     def __post_init__(self) -> None:
@@ -142,11 +143,18 @@ def begin_walk(
     if entry is None:
         blank = torch.full((1, denoiser.resolution, denoiser.resolution, 3), 0.5, device=device)
         shape = _encoded(denoiser, blank, settings).shape[1:]
-        noise = torch.randn(count, *shape, generator=generator)
+        noise = _noise(torch.Size((count, *shape)), settings, generator)
         return Walk((noise * (1 + sigma.square()).sqrt()).to(device))
     check_tensor("entry", entry, f"{count} H W 3", finite=True)
     latents = _encoded(denoiser, entry, settings)
-    return Walk(latents + sigma.to(latents) * torch.randn(latents.shape, generator=generator).to(latents))
+    return Walk(latents + sigma.to(latents) * _noise(latents.shape, settings, generator).to(latents))
+
+
+def _noise(shape: torch.Size, settings: SynchronisedSettings, generator: torch.Generator) -> Float[Tensor, "B C h w"]:
+    """Of all views; of one for all of them where the settings say so."""
+    if settings.one_noise:
+        return torch.randn(1, *shape[1:], generator=generator).repeat(shape[0], 1, 1, 1)
+    return torch.randn(shape, generator=generator)
 
 
 @torch.no_grad()

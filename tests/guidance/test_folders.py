@@ -301,7 +301,7 @@ def test_sample_size_may_be_missing_or_a_pair(folder, size, vae_size, pixels):
 @pytest.mark.parametrize(
     ("component", "changes", "message"),
     [
-        ("unet", {"sample_size": [8, 16]}, r"unet.config\.json: expected sample_size of a square picture, got '\[8, 16"),
+        ("unet", {"sample_size": [8, 16]}, r"config\.json: expected sample_size of a square picture, got '\[8, 16"),
         ("unet", {"sample_size": "big"}, r"expected sample_size of a square picture, got 'big'"),
         ("unet", {"sample_size": {"a": 1}}, r"expected sample_size of a square picture, got"),
         ("unet", {"in_channels": 9}, r"unet.config\.json: expected a UNet whose in_channels are the VAE's 4 .* got 9"),

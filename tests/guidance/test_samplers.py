@@ -47,10 +47,11 @@ def test_a_picture_hangs_on_its_own_seed_prompt_and_control_alone(model):
 
 
 def test_half_precision_draws_the_same_bytes_again_and_nearly_the_same_picture(tiny_sd, model):
-    half = DiffusersDenoiser.load(tiny_sd("v_prediction"), dtype=torch.bfloat16)
-    drawn, again = (sample_images(half, PROMPTS, seeds=range(3), steps=4) for _ in range(2))
+    half = DiffusersDenoiser.load(tiny_sd("v_prediction"), dtype=torch.bfloat16, control=True)
+    control = torch.rand(3, 96, 96, 3, generator=torch.Generator().manual_seed(0))  # of another size than the model's
+    drawn, again = (sample_images(half, PROMPTS, seeds=range(3), control=control, steps=4) for _ in range(2))
     assert drawn.dtype == torch.float32 and torch.equal(drawn, again)
-    full = sample_images(model, PROMPTS, seeds=range(3), steps=4)
+    full = sample_images(model, PROMPTS, seeds=range(3), control=control, steps=4)
     # bf16 has 8 bits of mantissa; guidance makes a difference of the two halves of a batch larger.
     assert float((drawn - full).square().mean().sqrt()) < 0.02
     assert float((full[0] - full[1]).square().mean().sqrt()) > 0.04

@@ -353,7 +353,7 @@ class TestUnusableInput:
             render(mesh or quad(1.0, 1.0), **arguments)
 
     def test_passes(self) -> None:
-        self.refuse("passes: expected one of normal, depth, mask, color, got 'albedo'", passes=("albedo",))
+        self.refuse("passes: expected one of normal, depth, mask, color, label, got 'albedo'", passes=("albedo",))
         self.refuse("passes: expected a sequence with at least one", passes=())
         self.refuse("passes: expected a sequence", passes="normal")
 

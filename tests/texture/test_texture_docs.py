@@ -18,7 +18,9 @@ def test_the_program_runs(tiny_sd: Any) -> None:
     program = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert program is not None
     names: dict[str, Any] = {}
-    exec(program[1].replace('"bundled"', repr(str(tiny_sd("epsilon")))).replace(", 10)", ", 3)"), names)
+    exec(
+        program[1].replace('"bundled"', repr(str(tiny_sd("epsilon")))).replace("with_steps(10)", "with_steps(3)"), names
+    )
     assert names["state"].step == 3 and names["mesh"].colors is not None
 
 
