@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from humannorm.body import Body, Outfit
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.holding import Hold, hold_regions
-from humannorm.geometry.outfits import RESOLUTION, dress
+from humannorm.geometry.outfits import dress
 from humannorm.geometry.start import StartMesh
 
 __all__ = ["dressed", "kept_of_start"]
 
 
-def dressed(start: StartMesh, body: Body, outfit: Outfit, resolution: int = RESOLUTION) -> StartMesh:
+def dressed(start: StartMesh, body: Body, outfit: Outfit, resolution: int | None = None) -> StartMesh:
     """The start, the surface of a body in the working box, in an outfit; the start itself where that is empty."""
     if not outfit.pieces:
         return start

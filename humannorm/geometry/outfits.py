@@ -101,10 +101,10 @@ class _Layer:
         return self.labels[self.distance.closest(points).face]
 
 
-def dress(body: Body, outfit: Outfit, resolution: int = RESOLUTION) -> DressedBody:
+def dress(body: Body, outfit: Outfit, resolution: int | None = None) -> DressedBody:
     """The union of a body and all that it wears, in the body's frame (the working box).
 
-    resolution: cells a side of the lattice; below 448 fingers fuse and hair gets holes.
+    resolution: cells a side of the lattice, `RESOLUTION` by default; below 448 fingers fuse and hair gets holes.
     """
     garments = [name for piece in outfit.pieces for name in _garments_of(body, piece)]
     layers: list[_Layer] = []
@@ -112,7 +112,7 @@ def dress(body: Body, outfit: Outfit, resolution: int = RESOLUTION) -> DressedBo
         layers += _layers_of(body, piece, _hem_of_legs(body, outfit))
     layers = [_tucked_under(layer, layers[place + 1 :]) for place, layer in enumerate(layers)]
     skin = _skin(body, hidden_under(garments, len(body.vertices)), layers)
-    surface = _refined(_labelled_union([skin, _lips(body), *layers], resolution), skin, body)
+    surface = _refined(_labelled_union([skin, _lips(body), *layers], resolution or RESOLUTION), skin, body)
     return DressedBody(surface, outfit, told_of_pose(body.pose, outfit))
 
 
