@@ -11,11 +11,11 @@ from torch import Tensor
 from humannorm.checks import check_choice, check_range
 from humannorm.mesh import Mesh
 
-__all__ = ["UPS", "stood_up", "turn_to_stand"]
+__all__ = ["UPS", "UP_AXES", "stood_up", "turn_to_stand"]
 
-UPS = ("y", "z", "x", "-y", "-z", "-x")
-# Where a mesh's own axes go, by its upward one; what it faces then is an azimuth.
-_TO_Y_UP = {
+# World axes of a file -> ours (+Y up) by its upward one, a rotation each; for a mesh, what it faces then is an azimuth.
+# MakeHuman's motions are z up with the figure facing -y; CMU's and Mixamo's y up.
+UP_AXES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]] = {
     "y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     "z": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
     "x": ((0, -1, 0), (1, 0, 0), (0, 0, 1)),
@@ -23,6 +23,7 @@ _TO_Y_UP = {
     "-z": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
     "-x": ((0, 1, 0), (-1, 0, 0), (0, 0, 1)),
 }
+UPS = tuple(UP_AXES)
 
 
 def turn_to_stand(up: str = "y", front: float = 0.0) -> Float[Tensor, "3 3"]:
@@ -36,7 +37,7 @@ def turn_to_stand(up: str = "y", front: float = 0.0) -> Float[Tensor, "3 3"]:
     angle = -math.radians(front)
     c, s = math.cos(angle), math.sin(angle)
     yaw = torch.tensor([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]], dtype=torch.float64)
-    return (yaw @ torch.tensor(_TO_Y_UP[up], dtype=torch.float64)).float()
+    return (yaw @ torch.tensor(UP_AXES[up], dtype=torch.float64)).float()
 
 
 def stood_up(mesh: Mesh, up: str = "y", front: float = 0.0, scale: float = 1.0) -> Mesh:

@@ -20,23 +20,13 @@ from torch import Tensor
 
 from humannorm.body.skeleton import axis_angle_to_matrix
 from humannorm.checks import InputError
+from humannorm.mesh_standing import UP_AXES
 
-__all__ = ["UP_AXES", "Motion", "load_bvh", "parse_bvh", "rotations_for"]
+__all__ = ["Motion", "load_bvh", "parse_bvh", "rotations_for"]
 
 _CHANNELS = tuple(f"{axis}{kind}" for kind in ("position", "rotation") for axis in "xyz")
 _FRAME_TIMES = (1e-4, 10.0)  # seconds: ten thousand frames a second to one in ten seconds
 _MOST_JOINTS = 10_000
-
-# World axes of a file -> ours (+Y up), a rotation each. MakeHuman writes z up with the figure facing -y; CMU and Mixamo
-# write y up.
-UP_AXES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]] = {
-    "y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-    "z": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
-    "x": ((0, -1, 0), (1, 0, 0), (0, 0, 1)),
-    "-y": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
-    "-z": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
-    "-x": ((0, 1, 0), (-1, 0, 0), (0, 0, 1)),
-}
 
 
 @dataclass(frozen=True, eq=False)

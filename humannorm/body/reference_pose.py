@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.body.bvh import UP_AXES, Motion
+from humannorm.body.bvh import Motion
 from humannorm.body.joint_names import TOES, JointTable
+from humannorm.mesh_standing import UP_AXES
 
 __all__ = ["Stance", "axes_of_frames", "find_stance", "safe_rotation_between"]
 

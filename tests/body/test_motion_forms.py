@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from humannorm.body import load_body
-from humannorm.body.bvh import UP_AXES, parse_bvh
+from humannorm.body.bvh import parse_bvh
 from humannorm.body.clips import clip_transforms
 from humannorm.body.reference_pose import safe_rotation_between
 from humannorm.body.retarget import clip_of_bvh
 from humannorm.body.skeleton import axis_angle_to_matrix, transform_points
 from humannorm.checks import InputError
 from humannorm.cli import main
+from humannorm.mesh_standing import UP_AXES
 
 ARM = (("Shoulder", (6, 14, 0)), ("Arm", (12, 0, 0)), ("ForeArm", (28, 0, 0)), ("Hand", (26, 0, 0)))
 LEG = (("UpLeg", (9, -5, 0)), ("Leg", (0, -42, 0)), ("Foot", (0, -41, 0)), ("ToeBase", (0, -6, 14)))
