@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan, Cameras, Crop, Part, orbit
+from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan, Cameras, Crop, Part, crop_cameras
 from humannorm.checks import InputError, check_choice, check_range, check_tensor
 from humannorm.guidance.denoiser import Denoiser
 from humannorm.guidance.synchronised import (
@@ -172,23 +172,14 @@ Callback = Callable[[MultiviewProgress], bool | None]
 
 def ring_cameras(settings: MultiviewSettings) -> Cameras:
     """All views, ring after ring, at the middle of the plan's distances and fields of view."""
-    plan = settings.plan
-    distance, fov_y = sum(plan.distance) / 2, sum(plan.fov_y) / 2
-    turns = []
+    plan, turns = settings.plan, []
     for ring in settings.rings:
         crop = ring.crop or next((crop for crop in plan.crops if crop.part == ring.part), None)
         if crop is None:
             raise InputError(f"rings: expected parts of the plan {plan.name}, got {ring.part}")
-        turn = orbit(
-            [ring.first + 360.0 * number / ring.views for number in range(ring.views)],
-            elevation=ring.elevation,
-            distance=distance,
-            fov_y=fov_y,
-            part=ring.part,
-            zoom=crop.zoom,
-        )
-        target = torch.tensor([[crop.target_x, crop.target_y, crop.target_z]])
-        turns.append(dataclasses.replace(turn, target=target.repeat(ring.views, 1)))
+        azimuths = [ring.first + 360.0 * number / ring.views for number in range(ring.views)]
+        framed = dataclasses.replace(crop, part=ring.part)
+        turns.append(crop_cameras(plan, framed, azimuths, elevation=ring.elevation))
     return Cameras.concatenate(turns)
 
 
