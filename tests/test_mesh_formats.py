@@ -547,3 +547,51 @@ def test_one_part_is_one_mesh_in_the_files_order():
     part = Part(SQUARE.astype(np.float64), SQUARE_FACES.reshape(-1, 3))
     mesh = mesh_of_parts([part])
     assert mesh.vertices.tolist() == SQUARE.tolist() and mesh.normals is None
+
+
+NORMALS = np.array([[[128, 128, 255], [200, 128, 220]]], np.uint8).repeat(16, 0).repeat(8, 1)
+
+
+def look_of(glb: Glb, folder):
+    from humannorm.export import load_baked
+
+    glb.load(folder)
+    return load_baked(folder / "made.glb")
+
+
+def test_maps_and_factors_of_a_material(tmp_path):
+    glb = Glb()
+    base, bumps = glb.picture(FOUR), glb.picture(NORMALS)
+    glb.square({
+        "pbrMetallicRoughness": {"baseColorTexture": {"index": base}, "metallicFactor": 0.25},
+        "normalTexture": {"index": bumps, "scale": 0.5}, "occlusionTexture": {"index": bumps, "strength": 0.75},
+        "emissiveFactor": [0, 1, 0], "extensions": {"KHR_materials_emissive_strength": {"emissiveStrength": 3}},
+    }, TEXCOORD_0=SQUARE_UV)  # fmt: skip
+    found = look_of(glb, tmp_path)
+    torch.testing.assert_close(found.normal_map, torch.tensor(NORMALS, dtype=torch.float32) / 255)
+    assert torch.equal(found.occlusion, found.normal_map[..., :1]) and found.tangents.shape == (4, 4)
+    look = found.material
+    assert (look.metallic, look.roughness, look.normal_scale, look.occlusion_strength) == (0.25, 1, 0.5, 0.75)
+    assert look.emissive_factor == (0, 1, 0) and look.emissive_strength == 3 and look.emissive is None
+
+
+@pytest.mark.parametrize("wrap", [10497, 33648])
+def test_maps_are_laid_out_with_their_base_colour(wrap, tmp_path):
+    """Coordinates turned, and beyond the picture: the map's colours stay where the base colour's are."""
+    glb = Glb()
+    base, bumps = (glb.picture(FOUR, wrapS=wrap, wrapT=wrap) for _ in range(2))
+    turned = {"extensions": {"KHR_texture_transform": {"scale": [2, -1.5], "offset": [0.25, 0], "rotation": 0.5}}}
+    glb.square({**textured(base, **turned), "normalTexture": {"index": bumps, **turned}}, TEXCOORD_0=SQUARE_UV)
+    found = look_of(glb, tmp_path)
+    torch.testing.assert_close(found.normal_map, found.mesh.texture)
+
+
+def test_maps_that_lie_elsewhere_are_named(tmp_path):
+    glb = Glb()
+    base, bumps = glb.picture(FOUR), glb.picture(NORMALS)
+    glb.square(
+        {**textured(base), "normalTexture": {"index": bumps, "texCoord": 1}},
+        TEXCOORD_0=SQUARE_UV, TEXCOORD_1=SQUARE_UV * 0.5,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="loaded without its normal map; maps have to lie where"):
+        assert look_of(glb, tmp_path).normal_map is None
