@@ -320,6 +320,47 @@ def test_compressed_files_name_the_remedy(name, tmp_path, monkeypatch):
         glb.load(tmp_path)
 
 
+def test_draco_gives_what_was_compressed(tmp_path):
+    """Of a patch with coordinates and joints, compressed, and colours beside it that are not."""
+    DracoPy = pytest.importorskip("DracoPy", reason="decodes Draco; pip install DracoPy")
+    across, down = np.meshgrid(np.linspace(0, 1, 6), np.linspace(0, 1, 6))
+    points = np.stack([across, down, 0.2 * np.sin(5 * across)], -1).reshape(-1, 3).astype(np.float32)
+    first = (np.arange(5) + 6 * np.arange(5)[:, None]).reshape(-1, 1)
+    faces = np.add(first, np.array([[0, 1, 7], [0, 7, 6]])[:, None]).reshape(-1, 3).astype(np.uint32)
+    uvs = np.stack([across, 1 - down], -1).reshape(-1, 2)
+    joints, weights = np.tile(np.array([1, 0, 0, 0], np.uint16), (36, 1)), np.tile(np.float32([1, 0, 0, 0]), (36, 1))
+    packed = DracoPy.encode(
+        points,
+        faces,
+        quantization_bits=14,
+        preserve_order=True,
+        tex_coord=uvs,
+        generic_attributes={8: joints, 9: weights},
+    )
+    kinds = {int(entry["attribute_type"]): entry["unique_id"] for entry in DracoPy.decode(packed).attributes}
+    glb = Glb()
+    ids = {"POSITION": kinds[0], "TEXCOORD_0": kinds[3], "JOINTS_0": 8, "WEIGHTS_0": 9}
+    stated = {"POSITION": points, "TEXCOORD_0": uvs.astype(np.float32), "JOINTS_0": joints, "WEIGHTS_0": weights}
+    for values in stated.values():  # what is compressed has no data of its own
+        glb.add(values)
+        del glb.json["accessors"][-1]["bufferView"]
+    primitive = glb.square(
+        textured(glb.picture(FOUR)), 5, faces.reshape(-1), COLOR_0=np.tile(np.float32([1, 0, 1]), (36, 1)),
+        **{name: at for at, name in enumerate(stated)},
+    )  # fmt: skip
+    primitive["extensions"] = {"KHR_draco_mesh_compression": {"bufferView": glb.view(packed), "attributes": ids}}
+    glb.json["nodes"] = [{"mesh": 0, "skin": 0}, {}, {"translation": [0, 0, 3]}]
+    glb.json["skins"] = [{"joints": [1, 2]}]
+    mesh = glb.load(tmp_path)
+    wanted = torch.tensor(points) + torch.tensor([0.0, 0, 3])
+    torch.testing.assert_close(mesh.vertices, wanted, atol=1e-4, rtol=0)
+    assert mesh.faces.shape == (50, 3)
+    area = float(face_areas(wanted, torch.tensor(faces.astype(np.int64))).sum())
+    assert float(face_areas(mesh.vertices, mesh.faces).sum()) == pytest.approx(area, rel=1e-4)
+    torch.testing.assert_close(mesh.uvs, torch.tensor(uvs, dtype=torch.float32), atol=1e-4, rtol=0)
+    assert seen(mesh, 0.8, 0.2) == pytest.approx([1, 0, 1]) and seen(mesh, 0.2, 0.8) == pytest.approx([1, 0, 0])
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

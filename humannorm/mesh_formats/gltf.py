@@ -187,19 +187,21 @@ class _Scene:
 
     def _attributes(self, primitive: dict[str, Any]) -> tuple[dict[str, Array], Array]:
         """All values by name, each [V, W], and triangles [F, 3]."""
-        document = self.document
+        document, named, mode = self.document, primitive.get("attributes"), primitive.get("mode", 4)
+        if not isinstance(named, dict) or "POSITION" not in named:
+            raise document.fail("expected POSITION in every primitive, got one without")
+        packed, indices = None, None
         if _DRACO in primitive.get("extensions", {}):
-            attributes, indices = self._draco(primitive)
-        else:
-            named = primitive.get("attributes")
-            if not isinstance(named, dict) or "POSITION" not in named:
-                raise document.fail("expected POSITION in every primitive, got one without")
-            read = [name for name in named if not name.startswith(("_", "TANGENT"))]
-            attributes = {name: document.accessor(named[name]) for name in read}
-            if "indices" in primitive:
-                indices = document.accessor(primitive["indices"], 1)[:, 0].astype(np.int64)
-            else:
-                indices = np.arange(len(attributes["POSITION"]))
+            packed, indices = self._draco(primitive)
+            mode = 4  # whatever it was before
+        read = [name for name in named if not name.startswith(("_", "TANGENT"))]
+        attributes = {
+            name: packed[name] if packed and name in packed else document.accessor(named[name]) for name in read
+        }
+        if indices is None and "indices" in primitive:
+            indices = document.accessor(primitive["indices"], 1)[:, 0].astype(np.int64)
+        elif indices is None:
+            indices = np.arange(len(attributes["POSITION"]))
         count = len(attributes["POSITION"])
         for name, values in attributes.items():
             wanted = {"POSITION": 3, "NORMAL": 3, "TEXCOORD": 2, "JOINTS": 4, "WEIGHTS": 4}.get(name.partition("_")[0])
@@ -209,9 +211,10 @@ class _Scene:
                 )
         if len(indices) and (indices.min() < 0 or indices.max() >= count):
             raise document.fail(f"expected vertex indices 0 to {count - 1}, got {indices.min()} to {indices.max()}")
-        return attributes, _triangles(indices, primitive.get("mode", 4))
+        return attributes, _triangles(indices, mode)
 
     def _draco(self, primitive: dict[str, Any]) -> tuple[dict[str, Array], Array]:
+        """The values that are compressed, by name, and the triangles' indices."""
         extension = primitive["extensions"][_DRACO]
         try:
             import DracoPy
@@ -235,8 +238,6 @@ class _Scene:
             if stated.get("normalized") and values.dtype.kind in "ui":
                 values = np.maximum(values / float(np.iinfo(values.dtype).max), -1.0)
             named[name] = values
-        if "POSITION" not in named:
-            raise self.document.fail("expected POSITION in every primitive, got one without")
         return named, faces
 
     def _skinned(self, skin: Any, attributes: dict[str, Array]) -> Array:
