@@ -45,6 +45,8 @@ from .schema import (
 from .subjects import check_one_connected, sculpted_mesh
 from .views import four_sides
 
+__all__ = ["HELD", "HumanNormGeometryOptimizer", "HumanNormGeometryStart", "for_guide", "run_sculpting"]
+
 HELD = (
     ("hands", "them", "guidance spoils fingers"),
     ("face", "it", "a small model draws none"),

@@ -37,6 +37,8 @@ from .subjects import check_one_connected
 from .texture import check_guide
 from .views import chosen_views, four_sides, pictures_from
 
+__all__ = ["FRAMINGS", "HumanNormMultiviewPainter", "degrees", "painted_mesh"]
+
 FRAMINGS = ["body", "plain"]
 LAYOUTS = ["new", "own"]
 
