@@ -137,7 +137,9 @@ class HumanNormGeometryStart(io.ComfyNode):
                 replace(START_SETTINGS[preset], held=held),
                 torch.Generator().manual_seed(seed),
                 body=figure.body,
-                outfit=outfit_for(wears, figure.body, START_SETTINGS[preset]) if wears else None,
+                outfit=outfit_for(wears, figure.body.shape, START_SETTINGS[preset])
+                if wears and figure.body is not None
+                else None,
             )
             return io.NodeOutput(moved(begun.state, rest_device()))
 
