@@ -34,9 +34,9 @@ LEVELS = (DetailLevel(4000, 512), DetailLevel(1500, 256), DetailLevel(600, 128))
 
 
 def level_of_detail(surface: Mesh | BakedMesh, level: DetailLevel) -> BakedMesh:
-    """The surface decimated, unwrapped and baked anew, in its own frame; without a normal map, which would be the
-    largest part of the file."""
-    baked = bake(surface, ExportSettings(level.faces, level.texture_size, normal_map=False))
+    """The surface decimated, unwrapped and baked anew, in its own frame; not closed everywhere, and without a normal
+    map, which would be the largest part of the file."""
+    baked = bake(surface, ExportSettings(level.faces, level.texture_size, normal_map=False, whole=False))
     return replace(baked, tangents=None)
 
 
