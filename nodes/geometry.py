@@ -99,7 +99,8 @@ class HumanNormGeometryStart(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="Clothes and hair that these words name, such as the prompt's, are put on the body; the"
-                    " preset quick adds what they leave out and keeps all of it. Empty: the body as it is.",
+                    " preset quick adds what they leave out and keeps all of it. What was not understood is told"
+                    " on the node. Empty: the body as it is.",
                 ),
             ],
             outputs=[Geometry.Output("geometry", display_name="geometry", tooltip="For the geometry optimiser.")],

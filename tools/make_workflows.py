@@ -136,10 +136,12 @@ class Graph:
         self.nodes: list[dict[str, Any]] = []
         self.links: list[list[Any]] = []
         self._x, self._y, self._top, self._width, self._bottom = -GAP, TOP, TOP, 0, TOP
+        self._lane = LANE
 
-    def row(self) -> None:
+    def row(self, lane: int = LANE) -> None:
         """Begin under all that is there, with a lane between for wires."""
-        self._top = self._y = self._bottom + LANE
+        self._lane = lane
+        self._top = self._y = self._bottom + lane
         self._x, self._width = -GAP, 0
 
     def column(self, width: int = COLUMN) -> None:
@@ -249,7 +251,7 @@ class Graph:
 
     def lane(self) -> float:
         """Height of the first wire in the gap above this row."""
-        return self._top - LANE + 45
+        return self._top - self._lane + 45
 
     def models(self, node_id: int, *files: tuple[str, str, str]) -> None:
         """What a loader needs, for the missing-model dialog: (name, url, directory)."""
@@ -372,9 +374,9 @@ class Workflow(Graph):
         self._first = len(self.nodes)
         self.groups.append({"id": len(self.groups) + 1, "title": title, "color": COLORS[color], "flags": {}})
 
-    def row(self) -> None:
+    def row(self, lane: int = LANE) -> None:
         self._close_group()
-        super().row()
+        super().row(lane)
 
     def opening(self, title: str, height: int = 250) -> None:
         """The first column, with the note that explains the workflow."""
@@ -559,12 +561,12 @@ def text_to_human_sd15(flow: Workflow) -> None:
     who = person(flow)
     flow.group("2 Models", "models", 340)
     models = sd15(flow)
-    flow.skip(-20)
+    flow.skip(-30)
     body = flow.add("HumanNormBody", person=who)
     flow.column(320)
     guide = guides(flow, words(flow, "normal", "depth", "image"), models, who)
     drop = flow.right()
-    flow.skip(60)
+    flow.skip(20)
     start = flow.add("HumanNormGeometryStart", body=(body, 0), preset="standard", wears=who)
     flow.gap(140)
     flow.group("3 Sculpt", "work", 440)
@@ -580,11 +582,11 @@ def text_to_human_sd15(flow: Workflow) -> None:
     flow.gap(140)
     flow.group("Keep the sculpture", "results", 340)
     flow.add("HumanNormSaveState", geometry=(sculpt, 0), filename_prefix="humannorm/geometry")
-    flow.row()
+    flow.row(LANE - 10)
     lane = flow.lane()
     sculpture = flow.passed((sculpt, 0), (end, lane), (-160, lane))
-    pictures = flow.passed(guide["image"], (drop, lane + 30), (-160, lane + 30))
-    stood = flow.passed((body, 0), (drop + 50, lane + 60), (-160, lane + 60))
+    pictures = flow.passed(guide["image"], (drop, lane + 25), (-160, lane + 25))
+    stood = flow.passed((body, 0), (drop + 50, lane + 50), (-160, lane + 50))
     flow.group("Painted from all sides", "work", 440)
     painted = flow.add(
         "HumanNormMultiviewPainter",
