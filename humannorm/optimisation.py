@@ -33,6 +33,7 @@ __all__ = [
     "save_loss_plot",
     "save_optimiser_state",
     "tensors_below",
+    "whole_number",
     "write_state_file",
 ]
 
@@ -336,12 +337,20 @@ def load_optimiser_state(
     if generator is not None and "generator" in tensors:
         generator.set_state(tensors["generator"].cpu())
     carried = {
-        "step": numbers["step"],
+        "step": whole_number(numbers, "step"),
         "moments": tensors_below("moments.", tensors) or None,
-        "gradient_scale": numbers["gradient_scale"],
+        "gradient_scale": float(numbers["gradient_scale"]),
         "history": tensors.get("history"),
     }
     return tensors, numbers, carried
+
+
+def whole_number(numbers: Mapping[str, Any], name: str, low: int = 0, high: int = 2**31 - 1) -> int:
+    """One of a state file's numbers, refused unless it is a whole one in this range."""
+    value = numbers[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise InputError(f"expected a whole number {low} to {high} for {name}, got {value!r}")
+    return value
 
 
 def tensors_below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
