@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pickle
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from humannorm.cli import main
 from humannorm.commands.generate import read_prompts, slug
 from humannorm.commands.live import LiveView
 from humannorm.geometry import settings as geometry_settings
-from humannorm.pipeline import STAGES, Progress, is_finished
+from humannorm.pipeline import STAGES, Progress
 from humannorm.request import HumanSettings
 from humannorm.texture import settings as texture_settings
 
@@ -58,17 +57,6 @@ def test_many_prompts_one_of_which_fails(
     assert main([*words, "--resume"]) == 0
     assert len(capsys.readouterr().out.split()) == 2
     assert (made / "run.json").read_bytes() == before  # what was finished is left alone
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("tiny_presets")
-def test_the_program_of_the_page_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = Path(__file__).parents[1] / "docs" / "pipeline.md"
-    program = re.search(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
-    assert program is not None
-    monkeypatch.chdir(tmp_path)
-    exec(compile(program[1], str(page), "exec"), {})
-    assert is_finished(tmp_path / "human")
 
 
 # The tool's own program, with the tiny presets in place of the quick one's.

@@ -33,7 +33,7 @@ def test_torch_and_numpy_are_whatever_the_host_brings():
 
 def test_extras_and_metadata():
     project = PROJECT["project"]
-    assert set(project["optional-dependencies"]) == {"train", "evaluate", "ray", "bench", "test", "dev"}
+    assert set(project["optional-dependencies"]) == {"train", "evaluate", "ray", "docs", "bench", "test", "dev"}
     assert project["requires-python"] == ">=3.10" and project["license"] == "Apache-2.0"
     assert PROJECT["tool"]["comfy"]["requires-comfyui"] == ">=0.3.64"
     assert project["scripts"] == {"humannorm": "humannorm.cli:main"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,9 +28,8 @@ def example(name: str) -> str:
 
 
 @pytest.mark.slow
-def test_two_pictures_of_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    exec(compile(example("python-picture"), str(README), "exec"), {})
+def test_two_pictures_of_a_person(run_program: Callable[..., Any]) -> None:
+    run_program(example("python-picture"))
     front, back = load_png("front.png"), load_png("back.png")
     assert front.shape == back.shape == (128, 128, 3)
     for picture in (front, back):
@@ -40,8 +41,9 @@ def test_two_pictures_of_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
-def test_a_human(tiny_human: HumanSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_human(
+    tiny_human: HumanSettings, run_program: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(geometry_settings.PRESETS, "quick", tiny_human.geometry)  # type: ignore[arg-type]
-    monkeypatch.chdir(tmp_path)
-    exec(compile(example("python-human"), str(README), "exec"), {})
+    run_program(example("python-human"))
     assert is_finished(tmp_path / "man") and prompt_of(tmp_path / "man") == "an old man in a long coat"

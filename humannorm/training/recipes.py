@@ -200,14 +200,20 @@ def fine_tune(
         add_lora(unet, config.lora_rank)
         task_class = LoraTask
     control = recipe == "aligned"
+    shards = LatentShards(data, out / "latents", kinds=(kind,), control=control)
+    if len(shards) < sum(len(shard.shots) for shard in shards.shards):
+        held_out = LatentShards(data, out / "latents", kinds=(kind,), split="held_out", control=control)
+    else:
+        logger.warning("%s: nothing is held out (fewer than ten scans): the held-out loss is of what is learnt", data)
+        held_out = shards
     task = task_class(
         unet=unet,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         vae=vae,
         scheduler_config=read_config(folder, "scheduler"),
-        shards=LatentShards(data, out / "latents", kinds=(kind,), control=control),
-        held_out=LatentShards(data, out / "latents", kinds=(kind,), split="held_out", control=control),
+        shards=shards,
+        held_out=held_out,
         config=DiffusionConfig(
             prompt_dropout=config.prompt_dropout,
             kinds=((kind, 1.0),),
