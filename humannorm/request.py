@@ -198,26 +198,27 @@ def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> Huma
         texture=dataclasses.replace(settings.texture, plan=following(settings.texture.plan, figure.body)),
     )
     skin = tone_of_words(request.prompt, request.seed) if request.skin == AUTO else request.skin
+    shape = None if figure.body is None else figure.body.shape
     return HumanJob(
         request,
         figure.mesh,
         figure.body,
-        outfit_for(request.prompt, figure.body, start) if start.dressed else Outfit(),
+        outfit_for(request.prompt, shape, start) if start.dressed else Outfit(),
         settings,
         network_prompt(request.prompt, request.models, figure.body),
         "" if skin == FROM_MODEL else skin,
     )
 
 
-def outfit_for(prompt: str, body: Body | None, start: StartSettings) -> Outfit:
+def outfit_for(prompt: str, shape: BodyShape | None, start: StartSettings) -> Outfit:
     """What the prompt names, completed where the preset does so; nothing without a body to wear it."""
     from humannorm.body import completed, outfit_of_words
     from humannorm.body.outfit import Outfit
 
-    if body is None:
+    if shape is None:
         return Outfit()
     outfit = outfit_of_words(prompt)
-    return completed(outfit, body.shape) if start.completes else outfit
+    return completed(outfit, shape) if start.completes else outfit
 
 
 def told_of(job: HumanJob) -> tuple[str, ...]:
