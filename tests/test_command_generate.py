@@ -86,7 +86,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_bytes(
     options = ["--kills", "3", "--checkpoint-seconds", "0", "--program", str(program), "--out", str(tmp_path / "runs")]
     # An undressed start is sculpted, a dressed one would go to the painter at once.
     sizes = ["--faces", "800", "--texture-size", "64", "--outfit", "none"]
-    words = ["a man", "--models", str(tiny_sd("epsilon")), *sizes]
+    words = ["generate", "a man", "--models", str(tiny_sd("epsilon")), *sizes]
     command = [sys.executable, str(root / "tools" / "kill_test.py"), *options, "--", *words]
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)

@@ -65,7 +65,8 @@ def test_animation(run_program: Run, tmp_path: Path) -> None:
     write_glb(tmp_path / "human.glb", BakedMesh(load_body().to_mesh()))
     names = run_program(programs("animation.md")[0])
     assert b"mixamorig:Hips" in (tmp_path / "walking.glb").read_bytes()
-    assert names["human"].posed(names["walk"], 5).num_faces == names["human"].mesh.num_faces
+    human, clip = names["human"], names["make_gait"]("walk", names["human"].body)
+    assert human.posed(clip, 5).num_faces == human.mesh.num_faces
 
 
 @pytest.mark.slow
