@@ -21,4 +21,4 @@ record = humannorm.generate(
     resume=True,  # a run that was stopped goes on
     callback=lambda progress: print(f"{progress.stage}: {progress.step}/{progress.steps}"),
 )
-print(f"{args.out}/human.glb: {record['stages']['export']['faces']} faces")
+print(f"{args.out}/human.glb: {record['stages']['export']['vertices']} vertices")

@@ -290,3 +290,16 @@ def tiny_human() -> HumanSettings:
     )
     export = ExportSettings(faces=800, texture_size=64, height_m=1.75)
     return HumanSettings(sculpting, painting, export, StartSettings(dressed=False))
+
+
+@pytest.fixture
+def tiny_quick(tiny_human: HumanSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The preset quick from a sentence to the files, every stage as short and coarse as it can be."""
+    from humannorm.geometry import settings as geometry_settings
+    from humannorm.texture import multiview
+
+    quick = multiview.QUICK
+    walk = dataclasses.replace(quick.walk, steps=2, batch=2)
+    painting = dataclasses.replace(quick, walk=walk, rings=multiview.plain_rings(4, (0.0,)), texture_size=64)
+    monkeypatch.setitem(geometry_settings.PRESETS, "quick", tiny_human.geometry)  # type: ignore[arg-type]
+    monkeypatch.setitem(multiview.MULTIVIEW_PRESETS, "quick", painting)  # type: ignore[arg-type]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +10,11 @@ from typing import Any
 import pytest
 
 from humannorm.export import BakedMesh, write_glb
-from humannorm.geometry import settings as geometry_settings
 from humannorm.images import load_png
 from humannorm.labels import LABELS
 from humannorm.mesh_io import load_mesh
 from humannorm.pipeline import is_finished
 from humannorm.request import HumanSettings
-from humannorm.texture import multiview
-from humannorm.texture import settings as texture_settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(ROOT.glob("docs/**/*.md"))
@@ -72,37 +68,26 @@ def test_animation(run_program: Run, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_outfits(run_program: Run) -> None:
     dressed = run_program(programs("body.md")[0])["dressed"]
-    assert {LABELS[number] for number in dressed.labels.unique()} == {"skin", "hair", "top", "bottom", "shoes"}
+    assert {LABELS[number] for number in dressed.surface.labels.unique()} == {"skin", "hair", "top", "bottom", "shoes"}
 
 
 @pytest.mark.slow
-def test_sculpting(
-    run_program: Run, tiny_human: HumanSettings, tiny_sd: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(geometry_settings.PRESETS, "quick", tiny_human.geometry)  # type: ignore[arg-type]
+@pytest.mark.usefixtures("tiny_quick")
+def test_sculpting(run_program: Run, tiny_human: HumanSettings, tiny_sd: Callable[[str], Path]) -> None:
     names = run_program(with_model(programs("geometry.md")[0], tiny_sd("epsilon")))
     assert names["state"].step == tiny_human.geometry.steps and names["mesh"].num_faces > 100
 
 
 @pytest.mark.slow
-def test_painting_all_views_at_once(
-    run_program: Run, tiny_sd: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quick = multiview.QUICK
-    tiny = dataclasses.replace(
-        quick, walk=dataclasses.replace(quick.walk, steps=2), rings=multiview.plain_rings(4, (0.0,)), texture_size=64
-    )
-    monkeypatch.setattr(multiview, "MULTIVIEW_PRESETS", {"quick": tiny})
+@pytest.mark.usefixtures("tiny_quick")
+def test_painting_all_views_at_once(run_program: Run, tiny_sd: Callable[[str], Path]) -> None:
     painting = run_program(with_model(programs("texture.md")[1], tiny_sd("epsilon")))["painting"]
     assert painting.mesh.texture.shape == (64, 64, 3) and len(painting.pictures) == 4
 
 
 @pytest.mark.slow
-def test_the_main_job(
-    run_program: Run, tiny_human: HumanSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(geometry_settings.PRESETS, "quick", tiny_human.geometry)  # type: ignore[arg-type]
-    monkeypatch.setitem(texture_settings.PRESETS, "quick", tiny_human.texture)  # type: ignore[arg-type]
+@pytest.mark.usefixtures("tiny_quick")
+def test_the_main_job(run_program: Run, tmp_path: Path) -> None:
     run_program(programs("pipeline.md")[0])
     assert is_finished(tmp_path / "human")
 

@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 
-from humannorm.geometry import settings as geometry_settings
 from humannorm.images import load_png
 from humannorm.mesh_io import load_mesh
-from humannorm.request import HumanSettings
-from humannorm.texture import settings as texture_settings
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 Run = Callable[..., dict[str, Any]]
@@ -25,15 +22,8 @@ def test_each_is_run_below_and_at_most_forty_lines_long() -> None:
 
 
 @pytest.mark.slow
-def test_generate(
-    run_program: Run,
-    tiny_human: HumanSettings,
-    tiny_sd: Callable[[str], Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(geometry_settings.PRESETS, "quick", tiny_human.geometry)  # type: ignore[arg-type]
-    monkeypatch.setitem(texture_settings.PRESETS, "quick", tiny_human.texture)  # type: ignore[arg-type]
+@pytest.mark.usefixtures("tiny_quick")
+def test_generate(run_program: Run, tiny_sd: Callable[[str], Path], tmp_path: Path) -> None:
     run_program(EXAMPLES / "generate.py", "a man", "--models", str(tiny_sd("epsilon")), "--out", "man")
     assert load_mesh(tmp_path / "man" / "human.glb").texture is not None
 
@@ -45,6 +35,7 @@ def test_sample_a_normal_map(run_program: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("tiny_quick")
 def test_paint_my_mesh(run_program: Run, tiny_sd: Callable[[str], Path], tmp_path: Path) -> None:
     words = ["--models", str(tiny_sd("epsilon")), "--levels", "1", "--texture-size", "64"]
     run_program(EXAMPLES / "paint_my_mesh.py", *words)

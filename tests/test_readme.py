@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from humannorm.evaluation.pictures import normal_alpha
-from humannorm.geometry import settings as geometry_settings
 from humannorm.images import load_png
 from humannorm.pipeline import is_finished, prompt_of
-from humannorm.request import HumanSettings
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -41,9 +39,7 @@ def test_two_pictures_of_a_person(run_program: Callable[..., Any]) -> None:
 
 
 @pytest.mark.slow
-def test_a_human(
-    tiny_human: HumanSettings, run_program: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(geometry_settings.PRESETS, "quick", tiny_human.geometry)  # type: ignore[arg-type]
+@pytest.mark.usefixtures("tiny_quick")
+def test_a_human(run_program: Callable[..., Any], tmp_path: Path) -> None:
     run_program(example("python-human"))
     assert is_finished(tmp_path / "man") and prompt_of(tmp_path / "man") == "an old man in a long coat"
