@@ -227,6 +227,7 @@ def random_networks(folder: Path, device: torch.device) -> int:
     from humannorm.training.text import train_tokenizer
 
     train_tokenizer([PROMPT] * 10, folder / "tokenizer", TextConfig(vocabulary=600))
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     torch.manual_seed(0)
     with torch.device(device):
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
@@ -246,12 +247,13 @@ def random_networks(folder: Path, device: torch.device) -> int:
                     intermediate_size=3072,
                     num_hidden_layers=12,
                     num_attention_heads=12,
+                    bos_token_id=tokenizer.bos_token_id,
+                    eos_token_id=tokenizer.eos_token_id,
                 )
             ),
         }
     halves = {name: part.half() for name, part in parts.items()}
     scheduler = {**SCHEDULE, "prediction_type": "epsilon"}
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     save_folder(folder, tokenizer=tokenizer, scheduler_config=scheduler, **halves)
     return sum(parameter.numel() for part in halves.values() for parameter in part.parameters())
 
