@@ -4,7 +4,6 @@ the files in which their states rest."""
 from __future__ import annotations
 
 import json
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import InputError
+from humannorm.files import save_tensors
 from humannorm.optimiser_settings import OptimiserSettings
 
 __all__ = [
@@ -268,11 +268,6 @@ class OptimiserRun(ABC, Generic[State]):
 
 def write_state_file(path: str | Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
     """One safetensors file, whole or not at all; the numbers are JSON in its header."""
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
     whole: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, value in tensors.items():
@@ -281,8 +276,7 @@ def write_state_file(path: str | Path, tensors: Mapping[str, Tensor], numbers: M
             value = value.clone()
         places.add(value.data_ptr())
         whole[name] = value
-    save_file(whole, unfinished, {"state": json.dumps(numbers)})
-    os.replace(unfinished, path)
+    save_tensors(Path(path), whole, {"state": json.dumps(numbers)})
 
 
 def read_state_file(

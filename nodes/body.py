@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
-from humannorm.body import POSES, BodyShape, completed, load_body, outfit_of_words
+from humannorm.body import POSES, BodyShape, completed, load_body, outfit_of_words, shape_of_words
 from humannorm.geometry.outfits import dress
 from humannorm.mesh import welded_vertex_normals
 
@@ -39,6 +41,7 @@ class HumanNormBody(io.ComfyNode):
             display_name="HumanNorm Body",
             category=f"{CATEGORY}/body",
             description="An adult body with skeleton and texture coordinates (CC0), to start a sculpture from.",
+            essentials_category="3D",
             search_aliases=["body model", "makehuman", "smpl", "mannequin"],
             inputs=[
                 _slider("sex", 0.5, 0.0, "0 male, 1 female."),
@@ -60,6 +63,13 @@ class HumanNormBody(io.ComfyNode):
                     tooltip="Mesh and preview show the body in the clothes and hair that these words name, with plain"
                     " ones for what they leave out. Empty: the mannequin. Geometry Start has words of its own.",
                 ),
+                io.String.Input(
+                    "person",
+                    default="",
+                    optional=True,
+                    tooltip="Words that say who it is, such as the prompt's: sex, age, weight and muscle are then"
+                    " theirs ('an old woman', 'a heavy man') and not the sliders'. Empty: the sliders.",
+                ),
             ],
             outputs=[
                 Body.Output("body", display_name="body", tooltip="Shape, skeleton, skin weights and pose."),
@@ -79,11 +89,14 @@ class HumanNormBody(io.ComfyNode):
         proportions: float,
         pose: str,
         wears: str = "",
+        person: str = "",
     ) -> io.NodeOutput:
         with ordinary_tensors():
             # The slider's lowest age is rounded up from two thirds.
             youngest = BodyShape().age
             shape = BodyShape(sex, youngest if age <= ADULT else age, weight, muscle, height, proportions)
+            if person.strip():
+                shape = replace(shape_of_words(person), height=height, proportions=proportions)
             body = load_body(shape, pose)
             if wears.strip():
                 outfit = completed(outfit_of_words(wears), shape)

@@ -36,6 +36,7 @@ class HumanNormLoadMesh(io.ComfyNode):
             category=f"{CATEGORY}/mesh",
             description="A GLB, glTF, OBJ, PLY or STL file as native MESH, with its UVs, colours, texture and the maps"
             " of its material.",
+            essentials_category="3D",
             search_aliases=["load glb", "load obj", "load stl", "import mesh", "file3d to mesh"],
             hidden=[io.Hidden.unique_id],
             inputs=[

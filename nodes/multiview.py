@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from humannorm.body import Body as BodyValue
+from humannorm.body import shape_of_words
+from humannorm.body.painted_skin import SKIN_TONES
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, wrap_degrees
 from humannorm.checks import InputError
+from humannorm.export import ExportSettings
+from humannorm.geometry.state import GeometryState, extract_mesh
 from humannorm.guidance.synchronised import WALKS
 from humannorm.mesh import Mesh
-from humannorm.stages import paint_any_mesh, textured_mesh
+from humannorm.request import START_SETTINGS, outfit_for
+from humannorm.stages import asked_colors, paint_all_views, paint_any_mesh, textured_mesh
 from humannorm.texture.agreement import FusingSettings
 from humannorm.texture.fields import UvColorField
 from humannorm.texture.multiview import (
@@ -28,14 +35,28 @@ from humannorm.texture.multiview import (
 from humannorm.texture.state import TextureState
 
 from .devices import moved, rest_device, work_device
-from .host_denoiser import ordinary_tensors, with_denoisers
+from .host_denoiser import HostDenoiser, ordinary_tensors, with_denoisers
 from .host_mesh import from_host, to_host
 from .long_work import Progress, forget, show_result, unfinished_file
 from .payloads import GuidancePayload
-from .schema import CATEGORY, Guidance, Texture, advanced, mesh_input, schema, seed_input, steps_input
+from .schema import (
+    CATEGORY,
+    Body,
+    Geometry,
+    Guidance,
+    Texture,
+    advanced,
+    mesh_input,
+    override_input,
+    schema,
+    seed_input,
+    steps_input,
+)
 from .subjects import check_one_connected
-from .texture import check_guide
+from .texture import check_guide, skin_of
 from .views import chosen_views, four_sides, pictures_from
+
+__all__ = ["FRAMINGS", "HumanNormMultiviewPainter", "degrees", "painted_mesh"]
 
 FRAMINGS = ["body", "plain"]
 LAYOUTS = ["new", "own"]
@@ -51,6 +72,7 @@ class HumanNormMultiviewPainter(io.ComfyNode):
             description="Paints any mesh from all sides at once with any model that has a ControlNet for normals or"
             " depth: the views are sampled together and agree on one texture at every step. Interrupt it and queue"
             " again: it goes on where it stopped.",
+            essentials_category="3D",
             search_aliases=["texture mesh", "paint mesh", "multiview texture", "syncmvd"],
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
@@ -134,6 +156,26 @@ class HumanNormMultiviewPainter(io.ComfyNode):
                     optional=True,
                     tooltip="Which views of the first ring they are: sides or degrees, parted by commas.",
                 ),
+                Geometry.Input(
+                    "geometry",
+                    optional=True,
+                    tooltip="A sculpture, in place of a mesh: the clothes that it began in enter in the colours that"
+                    " the words ask for, and hands and face that it holds in painted skin. Connect its body too.",
+                ),
+                Body.Input(
+                    "start_body",
+                    optional=True,
+                    tooltip="The body that the sculpture began as; without it that of what is held, or of the words.",
+                ),
+                io.Combo.Input(
+                    "skin",
+                    options=["any", *SKIN_TONES, "model"],
+                    default="any",
+                    optional=True,
+                    tooltip="Of what a sculpture holds of its body: a tone, any (the one that the words name, else by"
+                    " the seed), or whatever the model paints.",
+                ),
+                override_input("faces", 2_000_000, "Most faces of the painted surface; 0: 400,000.", step=100),
             ],
             outputs=[
                 io.Mesh.Output("mesh", display_name="mesh", tooltip="With its texture, where it was and as large."),
@@ -163,8 +205,12 @@ class HumanNormMultiviewPainter(io.ComfyNode):
         sharpness: float = 1.0,
         finished: Tensor | None = None,
         finished_views: str = "front",
+        geometry: GeometryState | None = None,
+        start_body: BodyValue | None = None,
+        skin: str = "any",
+        faces: int = 0,
     ) -> io.NodeOutput:
-        check_one_connected(own_mesh=own_mesh, texture=texture)
+        check_one_connected(own_mesh=own_mesh, texture=texture, geometry=geometry)
         check_guide(guidance)
         settings = replace(
             multiview_settings(preset, guidance, steps, level),
@@ -181,10 +227,22 @@ class HumanNormMultiviewPainter(io.ComfyNode):
             fusing=replace(settings.fusing, power=(low * sharpness, high * sharpness)),
             final_power=settings.final_power * sharpness,
         )
+        export = ExportSettings(faces=faces or ExportSettings().faces, texture_size=texture_size)
         with ordinary_tensors():
-            mesh = (painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")).to(work_device())
             given = {} if finished is None else given_views(settings, finished, finished_views)
-            painting = _painted(cls.hidden, mesh, guidance, settings, seed, layout == "own", given)
+            if geometry is not None:
+                if layout == "own":
+                    raise InputError("layout: expected new beside geometry, which has no texture coordinates, got own")
+                work = _human_work(
+                    geometry, guidance, settings, export, preset, start_body, skin_of(skin, guidance, seed), given
+                )
+                start: Any = geometry
+            else:
+                mesh = (painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")).to(
+                    work_device()
+                )
+                work, start = _mesh_work(mesh, guidance, settings, export.faces, layout == "own", given), mesh
+            painting = _painted(cls.hidden, start, guidance, settings, seed, work)
             sides = four_sides(painting.state.mesh, guidance.plan, painting.state.field).color
             assert sides is not None
             show_result(sides.to(rest_device()))
@@ -198,23 +256,83 @@ class HumanNormMultiviewPainter(io.ComfyNode):
             )
 
 
-def _painted(
-    hidden: Any,
+Work = Callable[..., MultiviewPainting]
+"""Called with the denoiser and the keywords `seed`, `callback` and `checkpoint`."""
+
+
+def _mesh_work(
     mesh: Mesh,
     guidance: GuidancePayload,
     settings: MultiviewSettings,
-    seed: int,
+    faces: int,
     own_layout: bool,
     given: dict[int, Tensor],
-) -> MultiviewPainting:
-    """The painting, begun or gone on with; inside `ordinary_tensors`."""
+) -> Work:
+    """Painting any mesh."""
     texts = guidance.prompts.prompts
-    from_colors = settings.walk.level < 1
-    unfinished = unfinished_file("multiview", hidden.unique_id, hidden.prompt, mesh)
-    whole = settings.walk if from_colors else settings.walk.from_noise()
-    progress = Progress(hidden.unique_id, whole.steps, "Painting")
+
+    def work(denoiser: HostDenoiser, **run: Any) -> MultiviewPainting:
+        return paint_any_mesh(
+            mesh,
+            texts.prompt,
+            settings,
+            denoiser,
+            negative=texts.negative,
+            faces=faces,
+            own_layout=own_layout,
+            from_colors=settings.walk.level < 1,
+            given=given,
+            **run,
+        )
+
+    return work
+
+
+def _human_work(
+    geometry: GeometryState,
+    guidance: GuidancePayload,
+    settings: MultiviewSettings,
+    export: ExportSettings,
+    preset: str,
+    body: BodyValue | None,
+    skin: str,
+    given: dict[int, Tensor],
+) -> Work:
+    """Painting a sculpture as `humannorm generate` does. Without a body its shape is that of what is held, or of the
+    words."""
+    state, texts = moved(geometry, work_device()), guidance.prompts.prompts
+    held = None if state.hold is None else state.hold.shape
+    shape = body.shape if body is not None else held or shape_of_words(texts.prompt)
+    outfit = outfit_for(texts.prompt, shape, START_SETTINGS[preset])
+
+    def work(denoiser: HostDenoiser, **run: Any) -> MultiviewPainting:
+        return paint_all_views(
+            extract_mesh(state).mesh,
+            texts.prompt,
+            settings,
+            export,
+            denoiser,
+            negative=texts.negative,
+            hold=state.hold,
+            skin=skin,
+            labelled=state.labelled,
+            palette=asked_colors(outfit, shape, skin),
+            given=given,
+            **run,
+        )
+
+    return work
+
+
+def _painted(
+    hidden: Any, start: Any, guidance: GuidancePayload, settings: MultiviewSettings, seed: int, work: Work
+) -> MultiviewPainting:
+    """The painting, begun or gone on with; inside `ordinary_tensors`. start: what it depends on beside the graph."""
+    unfinished = unfinished_file("multiview", hidden.unique_id, hidden.prompt, start)
+    progress = Progress(hidden.unique_id, settings.walk.steps, "Painting")
 
     def tell(now: MultiviewProgress) -> None:
+        progress.total = now.steps  # a walk that finds no colours to enter from is longer
         progress.update(now.step, now.picture, now.seconds_left)
 
     finished = False
@@ -223,19 +341,7 @@ def _painted(
             [guidance],
             settings.walk.batch,
             seed,
-            lambda denoisers: paint_any_mesh(
-                mesh,
-                texts.prompt,
-                settings,
-                denoisers[0],
-                seed=seed,
-                negative=texts.negative,
-                own_layout=own_layout,
-                from_colors=from_colors,
-                given=given,
-                callback=tell,
-                checkpoint=unfinished,
-            ),
+            lambda denoisers: work(denoisers[0], seed=seed, callback=tell, checkpoint=unfinished),
         )
         finished = True
     finally:

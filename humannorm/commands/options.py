@@ -221,11 +221,11 @@ def add_standing(parser: argparse.ArgumentParser) -> None:
     """How a mesh stands in its file."""
     from humannorm.mesh_standing import UPS
 
-    parser.add_argument("--up", choices=UPS, help="axis of MESH that points up (default: y; Blender and scanners: z)")
+    parser.add_argument("--up", choices=UPS, help="upward axis of the mesh (default: y; Blender and scanners: z)")
     parser.add_argument(
-        "--front", type=float, metavar="DEGREES", help="where MESH faces: 0 is +Z (with z up: -Y), 90 is +X (default 0)"
+        "--front", type=float, metavar="DEGREES", help="where it faces: 0 is +Z (with z up: -Y), 90 is +X (default 0)"
     )
-    parser.add_argument("--scale", type=float, default=1.0, metavar="FACTOR", help="of MESH, such as 0.01 for cm to m")
+    parser.add_argument("--scale", type=float, default=1.0, metavar="FACTOR", help="of the mesh, as 0.01 for cm to m")
 
 
 def _warn_of_standing(name: str, mesh: Mesh, up: str | None) -> None:

@@ -86,22 +86,22 @@ def run(args: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     bar = PreviewedProgress(out)
     coarse_file = out / "coarse.safetensors"
-    runs = ([coarse_only(settings)] if settings.coarse_steps else []) + [settings]
-    for run in runs:
-        if state.step < run.steps:
-            state = paint(
-                state,
-                prompt,
-                run,
-                guide=guide,
-                perceptual=perceptual,
-                generator=generator,
-                negative=args.negative,
-                callback=bar,
-                checkpoint=out / STATE,
-            )
-            if run.steps == settings.coarse_steps:
-                save_state(state, coarse_file)
+    for run in ([coarse_only(settings)] if settings.coarse_steps else []) + [settings]:
+        if state.step >= run.steps:
+            continue
+        state = paint(
+            state,
+            prompt,
+            run,
+            guide=guide,
+            perceptual=perceptual,
+            generator=generator,
+            negative=args.negative,
+            callback=bar,
+            checkpoint=out / STATE,
+        )
+        if run.steps == settings.coarse_steps:
+            save_state(state, coarse_file)
     bar.close()
 
     coarse = load_state(coarse_file, device=device) if coarse_file.exists() else None
@@ -139,11 +139,13 @@ def first_state(
 ) -> tuple[TextureState, TextureSettings]:
     """What the painting goes on from: an edited or resumed state, or a fresh one; with the settings for it."""
     from humannorm.stages import begin_painting, edit_painting, held_for_edit
+    from humannorm.texture.carrying import carried
     from humannorm.texture.state import load_state
 
     regions, resumed = chosen_regions(args, "only")["only"], state_to_resume(args)
     if args.edit is not None:
-        begun = load_state(args.edit, device=device).on(load_subject(args.mesh, args).to(device))
+        finished, surface = load_state(args.edit, device=device), load_subject(args.mesh, args).to(device)
+        begun = carried(finished, surface, settings, generator)
         hold = held_for_edit(begun.mesh, regions, colors=begun.field.at(begun.mesh.vertices))
         print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
         return edit_painting(begun, hold, settings)
