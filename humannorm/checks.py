@@ -87,6 +87,8 @@ def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
 
 def _in_short(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyError):
+        text = f"without {text}"
     return text if len(text) <= 160 else f"{text[:160]} ..."
 
 

@@ -137,7 +137,10 @@ def file_content(value: Any, name: str = "model_3d") -> BakedMesh:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model{suffix}"
         path.write_bytes(value.get_bytes())
-        return load_baked(path)
+        try:
+            return load_baked(path)
+        except InputError as error:  # a place that nobody knows
+            raise InputError(str(error).replace(str(path), name)) from error
 
 
 def file_to_host(path: Path) -> Any:

@@ -179,7 +179,7 @@ class _Hierarchy:
         token = self._next()
         if token.lower() not in wanted:
             shown = [word.upper() if word in ("hierarchy", "root", "joint") else word for word in wanted]
-            raise ValueError(f"expected a BVH file, expected {' or '.join(shown)}, got {token!r}")
+            raise ValueError(f"expected a BVH file, with {' or '.join(shown)} at this place, got {token[:40]!r}")
         return token.lower()
 
     def _name(self) -> str:
@@ -221,7 +221,7 @@ def _number(token: str) -> float:
     try:
         value = float(token.replace(",", "."))
     except ValueError:
-        raise ValueError(f"expected a BVH file, could not convert {token!r} to a number") from None
+        raise ValueError(f"expected a BVH file, with a number at this place, got {token[:40]!r}") from None
     if not math.isfinite(value):
         raise ValueError(f"expected finite numbers, got {token}")
     return value
@@ -240,7 +240,8 @@ def _parse_motion(text: str, width: int, name: str) -> tuple[float, Tensor]:
     if head is None:
         if len(text.split()) < 4:
             raise IndexError
-        raise ValueError(f"expected a BVH file, expected Frames: and Frame Time: after MOTION, got {text[:40]!r}")
+        found = " ".join(text[:40].split())
+        raise ValueError(f"expected a BVH file, with Frames: and Frame Time: after MOTION, got {found!r}")
     frames, values = _count(head[1]), [_number(token) for token in text[head.end() :].split()]
     frame_time = _frame_time(head[2])
     if frames < 1 or width < 1:

@@ -41,7 +41,7 @@ from humannorm.geometry.marching import marching_tetrahedra
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh
 from humannorm.guidance.targets import TargetCache
-from humannorm.mesh import Mesh, connected_components, face_areas, unique_edges
+from humannorm.mesh import Mesh, check_mesh, connected_components, face_areas, unique_edges
 from humannorm.optimisation import load_optimiser_state, save_optimiser_state, tensors_below, whole_number
 from humannorm.working_box import BOX
 
@@ -304,6 +304,10 @@ def _load_state(path: str | Path, generator: torch.Generator | None, device: tor
     worn = outfit if numbers.get("hold_keeps_outfit") else None
     if "worn_vertices" in hold:
         worn = Mesh(hold["worn_vertices"], hold["worn_faces"])
+    kept = Mesh(hold["vertices"], hold["faces"]) if hold else None
+    for mesh in (outfit, worn, kept):
+        if mesh is not None:
+            check_mesh(mesh)
     return GeometryState(
         field=field,
         active_levels=whole_number(numbers, "active_levels", 1, field.levels),
@@ -311,14 +315,14 @@ def _load_state(path: str | Path, generator: torch.Generator | None, device: tor
         deformation=deformation,
         record=SdfRecord(record["points"], record["values"]) if record else None,
         hold=Hold(
-            Mesh(hold["vertices"], hold["faces"]),
+            kept,
             hold["share"],
             fineness,
             hold.get("core"),
             None if shape is None else BodyShape(**shape),
             worn,
         )
-        if hold
+        if kept is not None
         else None,
         targets={
             kind: TargetCache(prompt, **tensors_below(f"targets.{kind}.", tensors))

@@ -56,8 +56,10 @@ class GltfDocument:
     def item(self, kind: str, index: Any) -> dict[str, Any]:
         """One of the document's lists' objects."""
         items = self.items(kind)
+        if not items:
+            raise self.fail(f"expected {kind}, to which it refers, got none")
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(items):
-            raise self.fail(f"expected {kind} 0 to {len(items) - 1}, got {index!r}")
+            raise self.fail(f"expected {kind} 0 to {len(items) - 1}, got {str(index)[:60]}")
         if not isinstance(items[index], dict):
             raise self.fail(f"expected an object for {kind} {index}, got {type(items[index]).__name__}")
         found: dict[str, Any] = items[index]
@@ -117,6 +119,8 @@ class GltfDocument:
             count, indices, stored = int(sparse["count"]), sparse["indices"], sparse["values"]
             at = self._strided(indices, _KINDS[indices["componentType"]], count, 1, "sparse indices")[:, 0]
             changed = self._strided(stored, kind, count, size, "sparse values")
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise self.fail(
                 f"expected count, indices and values of a sparse accessor, got others ({error!r})"

@@ -20,13 +20,16 @@ _POINTER = b"version https://git-lfs"
 
 def decode_picture(content: bytes, name: str) -> Array:
     """[H, W, 3] float32, sRGB 0..1, of the bytes of a picture file; alpha is left out, 16 bits are kept in scale."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if content.startswith(_POINTER):
         raise InputError(f"{name}: expected a picture, got a pointer of Git LFS to one; run `git lfs pull` there")
     with reading(name, "a picture"), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        picture = Image.open(io.BytesIO(content))
+        try:
+            picture = Image.open(io.BytesIO(content))
+        except UnidentifiedImageError:
+            raise InputError("expected a picture, got a file of another kind") from None
         if picture.width * picture.height > MOST_PIXELS:
             raise InputError(f"expected at most {MOST_PIXELS} pixels, got {picture.width} x {picture.height}")
         if picture.mode.startswith("I") or picture.mode == "F":  # 16 bits of grey, which PIL would clip

@@ -110,7 +110,7 @@ def _read_captions(path: Path) -> dict[str, Any]:
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}: expected JSON, {error}") from error
+        raise InputError(f"{path}: expected JSON, got a broken file ({error})") from error
     if not isinstance(listed, dict):
         raise InputError(f"{path}: expected an object of file names and captions, got {type(listed).__name__}")
     return listed
