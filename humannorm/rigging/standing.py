@@ -58,19 +58,22 @@ class Standing:
     @property
     def said(self) -> str:
         """As what a person should read."""
+        how = "seems to" if self.sure else "if it is a human, it may"
         return (
-            f"seems to stand with {self.up} up and to face {self.front:g} degrees (distance to a body"
+            f"{how} stand with {self.up} up and to face {self.front:g} degrees (distance to a body"
             f" {100 * self.distance:.1f} % of the height, of the next best way {self.margin:.2f} times that)"
         )
 
 
 def doubt_of_standing(mesh: Mesh) -> Standing | None:
-    """How a mesh stands if it is surely a human and not one with y up that faces +Z; None for all others."""
+    """How a mesh stands if it is surely a human and not one with y up that faces +Z, or may be one that faces aside;
+    None for all others."""
     found = find_standing(mesh, ups=("y",), fronts=(0.0, 180.0))
     if found.is_ours and found.distance < UPRIGHT:
         return None
     found = find_standing(mesh)
-    return found if found.sure and not found.is_ours else None
+    told = found.sure or (found.up == "y" and found.distance < HUMAN)
+    return found if told and not found.is_ours else None
 
 
 def stand(mesh: Mesh, up: str | None = None, front: float | None = None) -> tuple[Mesh, Standing, str]:

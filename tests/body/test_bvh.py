@@ -88,12 +88,12 @@ def test_a_file_on_disk(tmp_path):
     ("text", "message"),
     [
         (FILE[:60], "ends too early"),
-        (FILE.replace("ROOT", "TREE"), "expected ROOT, got 'TREE'"),
+        (FILE.replace("ROOT", "TREE"), "with ROOT at this place, got 'TREE'"),
         (FILE.replace("Zrotation", "Wrotation", 1), "got 'Wrotation'"),
         (FILE.replace("30 40 50", "30 40"), r"2 frames of 12 channels \(24 numbers\), got 23"),
         (FILE.replace("30 40 50", "30 40 nan"), "finite numbers"),
         (FILE.replace("Frames: 2", "Frames: 0"), "at least one frame"),
-        (FILE.replace("0.5 0.25", "0.5 far"), "could not convert"),
+        (FILE.replace("0.5 0.25", "0.5 far"), "with a number at this place, got 'far'"),
     ],
 )
 def test_broken_files_say_what_is_wrong(text, message):
