@@ -7,9 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from humannorm.body import Body as BodyValue
-from humannorm.checks import InputError
 
-from .host_denoiser import check_fit, check_size, native_resolution, ordinary_tensors
+from .host_denoiser import check_fit, check_size, check_vae, native_resolution, ordinary_tensors
 from .long_work import say
 from .payloads import GuidancePayload, PromptSet, wrong_card
 from .scales import distilling_scale, told
@@ -26,7 +25,8 @@ class HumanNormGuidance(io.ComfyNode):
             display_name="HumanNorm Guidance",
             category=f"{CATEGORY}/guidance",
             description="A diffusion model with its prompts, to guide the sculpture or the painting. LoRAs, patches and"
-            " adapters on the MODEL act on the gradient; another SD-class base may stand in its place.",
+            " adapters on the MODEL act on the gradient. Any base that draws pictures may stand in its place: SD1.x,"
+            " SD2.x, SDXL, SD3, Flux, Qwen-Image, Lumina and their kin.",
             search_aliases=["sds", "score distillation"],
             hidden=[io.Hidden.unique_id],
             inputs=[
@@ -40,7 +40,7 @@ class HumanNormGuidance(io.ComfyNode):
                     max=1000.0,
                     step=0.5,
                     tooltip="Classifier-free guidance of the distillation. 0: what suits the model, shown on the node:"
-                    " 6 and 3 (texture) for the bundled one, 50 and 7.5 for the published weights.",
+                    " 6 and 3 (texture) for the bundled one, 50 and 7.5 for the published weights, 1 for Flux.",
                 ),
                 io.ControlNet.Input(
                     "control_net", optional=True, tooltip="The normal ControlNet, which the texture stages need."
@@ -78,16 +78,11 @@ class HumanNormGuidance(io.ComfyNode):
         body: BodyValue | None = None,
     ) -> io.NodeOutput:
         check_fit(model, prompts.width, "prompts")
-        latent_channels = model.get_model_object("latent_format").latent_channels
-        if getattr(vae, "latent_channels", latent_channels) != latent_channels:
-            raise InputError(
-                f"vae: expected the one that belongs to the model ({latent_channels} latent channels), got one with"
-                f" {vae.latent_channels}"
-            )
+        check_vae(model, vae)
         modality = prompts.prompts.modality
         scale = cfg or distilling_scale(model, modality)
-        check_size("resolution", resolution, model, vae)
-        size = resolution or native_resolution(model, vae)
+        check_size("resolution", resolution, model)
+        size = resolution or native_resolution(model)
         say(cls.hidden.unique_id, "\n".join([told(model, scale, cfg), *wrong_card(model, modality)]))
         with ordinary_tensors():
             placed = None if body is None else body.in_working_box()

@@ -105,7 +105,8 @@ class HumanNormMultiviewPainter(io.ComfyNode):
                     "control",
                     options=list(CONTROLS),
                     default="normal",
-                    tooltip="What the guidance's ControlNet is shown of the surface.",
+                    tooltip="What the guidance's ControlNet is shown of the surface. none: for bases without one; begin"
+                    " at a level well below 1.",
                 ),
                 advanced(
                     io.Combo,
@@ -165,7 +166,7 @@ class HumanNormMultiviewPainter(io.ComfyNode):
         finished_views: str = "front",
     ) -> io.NodeOutput:
         check_one_connected(own_mesh=own_mesh, texture=texture)
-        check_guide(guidance)
+        check_guide(guidance, control=control != "none")
         settings = replace(
             multiview_settings(preset, guidance, steps, level),
             rings=body_rings(views, views, views, views)

@@ -17,7 +17,15 @@ from torch import Tensor
 from humannorm.cameras import View
 from humannorm.checks import InputError
 
-from .host_denoiser import check_fit, check_size, native_resolution, with_control
+from .host_denoiser import (
+    check_fit,
+    check_size,
+    check_vae,
+    decoded_pictures,
+    latent_size,
+    native_resolution,
+    with_control,
+)
 from .long_work import say
 from .payloads import KINDS, GuidancePayload, PromptSet, kind_of, wrong_card
 from .scales import drawing_scale, told
@@ -101,20 +109,15 @@ def _draw(
 ) -> tuple[Tensor, dict[str, Any]]:
     """Pictures [B, H, W, 3] and their LATENT, one for each side; view i has the noise of item i of the host's batch."""
     texts = [payload.prompts.prompts.text(part, side) for side in sides]
-    downscale = payload.vae.spacial_compression_encode()
-    side = payload.resolution // downscale
     model = payload.model
-    latent = torch.zeros(len(texts), model.get_model_object("latent_format").latent_channels, side, side)
-    latent = comfy.sample.fix_empty_latent_channels(model, latent)
+    latent = torch.zeros(len(texts), *latent_size(payload))
     noise = comfy.sample.prepare_noise(latent, sampling.seed)
-    native = native_resolution(model, payload.vae)
-    at_once = max(1, MOST_AT_ONCE * native**2 // payload.resolution**2)
-    parts = []
-    for first in range(0, len(texts), at_once):  # an interrupt is heard between any two
+    at_once = max(1, MOST_AT_ONCE * native_resolution(model) ** 2 // payload.resolution**2)
+    drawn: dict[int, tuple[Tensor, Tensor]] = {}
+    for chosen in _batches(payload.prompts, texts, at_once):  # an interrupt is heard between any two
         comfy.model_management.throw_exception_if_processing_interrupted()
-        chosen = slice(first, first + at_once)
         maps = None if normal_maps is None else normal_maps[chosen]
-        positive = payload.prompts.conditioning(texts[chosen])
+        positive = payload.prompts.conditioning([texts[at] for at in chosen])
         conds = with_control(payload, positive, payload.prompts.negative, maps, 1.0)
         samples = comfy.sample.sample(
             model,
@@ -129,18 +132,25 @@ def _draw(
             callback=latent_preview.prepare_callback(model, sampling.steps),
             seed=sampling.seed,
         )
-        parts.append((samples, payload.vae.decode(samples)))
-    latents, pictures = (torch.cat(each) for each in zip(*parts, strict=True))
+        drawn |= dict(zip(chosen, zip(samples, decoded_pictures(payload.vae, samples), strict=True), strict=True))
+    latents, pictures = (torch.stack(each) for each in zip(*(drawn[at] for at in range(len(texts))), strict=True))
     return pictures, {"samples": latents}
+
+
+def _batches(prompts: PromptSet, texts: Sequence[str], at_once: int) -> list[list[int]]:
+    """Places of texts that are drawn together, at most so many."""
+    groups = prompts.groups(texts)
+    return [group[first : first + at_once] for group in groups for first in range(0, len(group), at_once)]
 
 
 def _payload(cls: Any, model: Any, prompts: PromptSet, vae: Any, chosen: Sampling) -> GuidancePayload:
     """What is drawn with; scale and card of the model are told on the node."""
     modality = prompts.prompts.modality
     scale = chosen.cfg or drawing_scale(model, modality)
-    check_size("size", chosen.size, model, vae)
+    check_vae(model, vae)
+    check_size("size", chosen.size, model)
     say(cls.hidden.unique_id, "\n".join([told(model, scale, chosen.cfg), *wrong_card(model, modality)]))
-    return GuidancePayload(model, prompts, vae, scale, chosen.size or native_resolution(model, vae))
+    return GuidancePayload(model, prompts, vae, scale, chosen.size or native_resolution(model))
 
 
 def nearest_to_white(images: Tensor) -> Tensor:

@@ -297,11 +297,12 @@ def run_painting(
     return state
 
 
-def check_guide(guidance: GuidancePayload) -> None:
+def check_guide(guidance: GuidancePayload, control: bool = True) -> None:
+    """control: whether the ControlNet is needed."""
     kind = guidance.prompts.prompts.modality
     if kind != "color":
         raise InputError(f"guidance: expected prompts of kind image, got kind {kind_of(kind)}")
-    if guidance.control_net is None:
+    if control and guidance.control_net is None:
         raise InputError("guidance: expected one with the normal ControlNet connected, got one without")
 
 

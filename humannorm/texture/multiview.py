@@ -58,8 +58,8 @@ __all__ = [
     "ring_cameras",
 ]
 
-Control = Literal["normal", "depth"]
-CONTROLS: tuple[Control, ...] = ("normal", "depth")
+Control = Literal["normal", "depth", "none"]
+CONTROLS: tuple[Control, ...] = ("normal", "depth", "none")
 UNASKED = 0.5  # grey of a label for which no colour was asked, in what the walk begins from
 GIVEN_WEIGHT = 25.0  # of a view that stays as it is, beside 1 of a sampled one
 LEAST_LOGIT = 1e-4  # colours are kept this far from 0 and 1 in a texture state's sigmoid
@@ -107,7 +107,7 @@ class MultiviewSettings:
     text_rule: TextRule = "paper"
     guidance_scale: float = 3.0  # classifier-free guidance, as seen to suit the bundled model
     control_scale: float = 1.0  # of the ControlNet's residuals
-    control: Control = "normal"  # what the ControlNet is shown of the surface
+    control: Control = "normal"  # what the ControlNet is shown of the surface; none: the guide has no ControlNet
     texture_size: int = 1024  # texels a side
     final_power: float = 6.0  # of the cosine in the last bake (TexPainter)
 
@@ -203,11 +203,12 @@ def paint_synchronised(
 ) -> MultiviewPainting:
     """Paint an unwrapped mesh of any size from a sentence, from all sides at once.
 
-    guide: with the ControlNet that `settings.control` is for. labels_at: what the surface is at points of it. palette:
-    the colours, sRGB, asked for each label, NaN for one without; with it, or with `entry` (colours at points), the walk
-    enters at `settings.walk.level`, else it begins at pure noise and takes more levels at the same pace. held: colours
-    at points and how far, 0..1, they stay as they are. given: finished pictures of some of the views of
-    `ring_cameras`, by number. All points are in the working box.
+    guide: with the ControlNet that `settings.control` is for; without one the views know the surface only by what they
+    enter from and by agreeing on it, so that the walk had better enter low. labels_at: what the surface is at points of
+    it. palette: the colours, sRGB, asked for each label, NaN for one without; with it, or with `entry` (colours at
+    points), the walk enters at `settings.walk.level`, else it begins at pure noise and takes more levels at the same
+    pace. held: colours at points and how far, 0..1, they stay as they are. given: finished pictures of some of the
+    views of `ring_cameras`, by number. All points are in the working box.
 
     checkpoint: a file that is kept up to date, level by level; with `resume` the run goes on from it if it is there,
     and ends in the same bytes on a CPU. It must have been asked for the same.
@@ -307,20 +308,22 @@ class _Painter:
                 raise InputError(f"given: expected numbers of views, 0 to {len(self.cameras) - 1}, got {number}")
             check_tensor(f"given[{number}]", picture, "H W 3", finite=True)
 
-    def _control(self) -> Float[Tensor, "B S S 3"]:
+    def _control(self) -> Float[Tensor, "B S S 3"] | None:
         """What the ControlNet is shown."""
         kind, size = self.settings.control, self.guide.resolution
+        if kind == "none":
+            return None
         passes = render(self.placed, self.cameras, (size, size), (kind,))
         picture = passes.normal if kind == "normal" else passes.depth
         assert picture is not None
         return picture
 
-    def _condition(self, views: Sequence[int], control: Tensor) -> Any:
+    def _condition(self, views: Sequence[int], control: Tensor | None) -> Any:
         return self.guide.condition(
             self.prompts.for_cameras(self.cameras.select(views)),
             guidance_scale=self.settings.guidance_scale,
             negative=self.prompts.negative,
-            control=control[list(views)],
+            control=None if control is None else control[list(views)],
             control_scale=self.settings.control_scale,
         )
 

@@ -180,7 +180,7 @@ def fine_tune(
     check_range("lora_rank", config.lora_rank, 0, 1024)
     if recipe == "aligned" and config.lora_rank:
         raise InputError("lora_rank: expected 0 for aligned, which trains a ControlNet, got a LoRA")
-    folder, out, kind = model_folder(base), Path(out), KIND_OF_RECIPE[recipe]
+    folder, out, kind = model_folder(base, ("sd",)), Path(out), KIND_OF_RECIPE[recipe]
     place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
     vae = load_component(folder, "vae", diffusers.AutoencoderKL, **place)
     unet = load_component(folder, "unet", diffusers.UNet2DConditionModel, **place)
