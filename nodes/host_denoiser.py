@@ -71,7 +71,8 @@ class HostVae:
     """
 
     def __init__(self, vae: Any, latent_format: Any, resolution: int) -> None:
-        self.vae, self.latent_format, self.resolution = vae, latent_format, resolution
+        self.vae, self.resolution = vae, resolution
+        self.latent_format = copy.deepcopy(latent_format)  # some have tensors, of the host's inference mode
         self.films, self.films_of_latents = vae.latent_dim == 3, latent_format.latent_dimensions == 3
         self.network = copy.deepcopy(vae.first_stage_model).requires_grad_(False)
         made = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)

@@ -247,7 +247,7 @@ class DiffusersDenoiser:
 
     def _hint(self, control: Float[Tensor, "B H W C"], count: int) -> Float[Tensor, "B N H W"]:
         """As the ControlNet takes it. Normals alone suit one that can also be told colours: those are absent then."""
-        channels = int(self.controlnet.config.conditioning_channels)  # type: ignore[union-attr]
+        channels = int(self.controlnet.config.get("conditioning_channels", 3))  # type: ignore[union-attr]
         if control.ndim == 4 and control.shape[-1] == 3 < channels:
             control = torch.nn.functional.pad(control, (0, channels - 3))
         check_tensor("control", control, f"{count} H W {channels}")

@@ -80,13 +80,14 @@ def test_a_step_is_the_pipelines(guide, family, control):
     if family == "sdxl":
         timestep = int(0.6 * 999)
         sigma = guide.sigma(torch.tensor([float(timestep)]))
-        starts = {"timesteps": [timestep], "latents": noise * sigma / (sigma**2 + 1).sqrt()}
+        starts = {"timesteps": [timestep], "latents": noise}  # which this scheduler multiplies by sigma
     else:
         level = flow_level(sigma)
         before_shift = float(level / (3 - 2 * level))
         starts = {"sigmas": [before_shift], "latents": noise * level}
     if control:
-        image = picture.permute(0, 3, 1, 2)
+        image = picture.permute(0, 3, 1, 2)  # SD3's pipeline takes tensors as they are, -1..1
+        image = image if family == "sdxl" else image * 2 - 1
         starts |= {"image" if family == "sdxl" else "control_image": image}
     if family == "sd3":  # its ControlNet pipeline draws the picture's latents: the mode is what we take
         from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution

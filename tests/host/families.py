@@ -18,8 +18,8 @@ def unet(**more: Any) -> dict[str, Any]:
         "image_size": 32,
         "in_channels": 4,
         "out_channels": 4,
-        "model_channels": 32,
-        "channel_mult": [1, 2],
+        "model_channels": 64,  # the host gives SD2.x and SDXL heads of 64
+        "channel_mult": [1, 1],
         "num_res_blocks": [1, 1],
         "transformer_depth": [1, 1],
         "transformer_depth_middle": 1,
@@ -27,7 +27,7 @@ def unet(**more: Any) -> dict[str, Any]:
         "use_spatial_transformer": True,
         "use_linear_in_transformer": True,
         "context_dim": 32,
-        "num_head_channels": 16,
+        "num_head_channels": 64,
         "num_heads": -1,
         "adm_in_channels": None,
         "use_temporal_attention": False,
@@ -61,7 +61,11 @@ def settings_of(family: str) -> dict[str, Any]:
             "pos_embed_scaling_factor": None,
         }
     if family == "Flux":
+        import comfy.ldm.flux.model
+
+        newer = "txt_ids_dims" in comfy.ldm.flux.model.FluxParams.__dataclass_fields__
         return {
+            **({"txt_ids_dims": []} if newer else {}),
             "image_model": "flux",
             "in_channels": 16,
             "out_channels": 16,
