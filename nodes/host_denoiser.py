@@ -8,7 +8,7 @@ our nodes acts on the gradient. With two models one guider runs inside the other
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from humannorm.body import Body
 from humannorm.checks import InputError, check_tensor
 from humannorm.guidance.diffusers_denoiser import resized
 
@@ -138,6 +139,15 @@ class HostDenoiser:
     def resolution(self) -> int:
         return self.payload.resolution
 
+    @property
+    def control_kinds(self) -> tuple[str, ...]:
+        """What the guidance's further ControlNets are to be shown."""
+        return tuple(control.kind for control in self.payload.controls)
+
+    @property
+    def body(self) -> Body | None:
+        return self.payload.body
+
     def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Noise level by the model's own schedule."""
         return self.noise.sigma(timestep)
@@ -150,12 +160,18 @@ class HostDenoiser:
         negative: str = "",
         control: Float[Tensor, "B H W 3"] | None = None,
         control_scale: float = 1.0,
+        more_controls: Mapping[str, Float[Tensor, "B H W 3"]] | None = None,
     ) -> HostCondition:
-        """See `Denoiser.condition`; `control_scale` multiplies the guidance's own strength."""
+        """See `Denoiser.condition`; `control_scale` multiplies the guidance's own strengths."""
+        more = more_controls or {}
+        missing = sorted(set(self.control_kinds) - set(more))
+        if missing:
+            raise InputError(f"more_controls: expected pictures for the ControlNets of {', '.join(missing)}, got none")
         groups = []
-        for chosen in self._groups(prompts, control is not None):
+        for chosen in self._groups(prompts, control is not None or bool(more)):
             shown = None if control is None else control[chosen]
-            groups.append((chosen, self._conds([prompts[at] for at in chosen], shown, control_scale)))
+            hints = {kind: pictures[chosen] for kind, pictures in more.items()}
+            groups.append((chosen, self._conds([prompts[at] for at in chosen], shown, control_scale, hints)))
         return HostCondition(groups)
 
     def _groups(self, prompts: Sequence[str], controlled: bool) -> list[list[int]]:
@@ -165,10 +181,12 @@ class HostDenoiser:
             return [[at] for at in range(len(prompts))]
         return self.payload.prompts.groups(prompts)
 
-    def _conds(self, prompts: Sequence[str], control: Tensor | None, control_scale: float) -> dict[str, Any]:
+    def _conds(
+        self, prompts: Sequence[str], control: Tensor | None, control_scale: float, more: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
         payload = self.payload
         positive = payload.prompts.conditioning(prompts)
-        conds = with_control(payload, positive, payload.prompts.negative, control, control_scale)
+        conds = with_control(payload, positive, payload.prompts.negative, control, control_scale, more)
         latent = self._latent[:1].expand(len(prompts), *self._latent.shape[1:])
         return comfy.samplers.process_conds(
             self.guider.inner_model,
@@ -244,7 +262,7 @@ def with_denoisers(
             model.set_additional_models("humannorm", others)
         guider = comfy.samplers.CFGGuider(model)
         encoded = next(iter(payload.prompts.encoded.values()))
-        conds = with_control(payload, encoded, payload.prompts.negative, None, 1.0)
+        conds = with_control(payload, encoded, payload.prompts.negative, None, 1.0, loading=True)
         guider.set_conds(conds["positive"], conds["negative"])
         guider.set_cfg(payload.cfg)
         latent = torch.zeros(views, *latent_size(payload))
@@ -265,21 +283,35 @@ def with_control(
     negative: Conditioning,
     control: Float[Tensor, "B H W 3"] | None,
     scale: float,
+    more: Mapping[str, Float[Tensor, "B H W 3"]] | None = None,
+    *,
+    loading: bool = False,
 ) -> dict[str, Conditioning]:
-    """Both conditionings with the ControlNet put on as the host's ControlNetApplyAdvanced does.
+    """Both conditionings with the ControlNets put on as the host's ControlNetApplyAdvanced does.
 
-    Without pictures its hint is black: that is for making the host load the network before there is a picture.
+    more: pictures by kind for the guidance's further ones. loading: all are shown black, for making the host load them
+    before there is a picture.
     """
-    if payload.control_net is None:
-        if control is not None:
-            raise InputError("guidance: expected one with a CONTROL_NET (normal-aligned model), got one without")
+    if payload.control_net is None and control is not None:
+        raise InputError("guidance: expected one with a CONTROL_NET (normal-aligned model), got one without")
+    black = torch.zeros(1, payload.resolution, payload.resolution, 3) if loading else None
+    shown: list[tuple[Any, Tensor | None, float, tuple[float, float]]] = []
+    if payload.control_net is not None:
+        hint = black if control is None else control
+        shown.append((payload.control_net, hint, payload.control_strength * scale, (0.0, 1.0)))
+    for each in payload.controls:
+        hint = black if loading else (more or {})[each.kind]
+        shown.append((each.network, hint, each.strength * scale, (each.start, each.end)))
+    applied: Any = None
+    for network, hint, strength, way in shown:
+        if hint is not None:
+            # A fresh copy each time: the host keeps the hint of a control network that has run.
+            pictures = hint.detach().movedim(-1, 1)
+            before = applied
+            applied = network.copy().set_cond_hint(pictures, strength, way, vae=payload.vae)
+            applied.set_previous_controlnet(before)
+    if applied is None:
         return {"positive": positive, "negative": negative}
-    if control is None:
-        control = torch.zeros(1, payload.resolution, payload.resolution, 3)
-    # A fresh copy each time: the host keeps the hint of a control network that has run.
-    applied = payload.control_net.copy().set_cond_hint(
-        control.detach().movedim(-1, 1), payload.control_strength * scale, (0.0, 1.0), vae=payload.vae
-    )
     return {
         name: [[tensor, {**extra, "control": applied, "control_apply_to_uncond": False}] for tensor, extra in cond]
         for name, cond in (("positive", positive), ("negative", negative))

@@ -105,8 +105,8 @@ class HumanNormMultiviewPainter(io.ComfyNode):
                     "control",
                     options=list(CONTROLS),
                     default="normal",
-                    tooltip="What the guidance's ControlNet is shown of the surface. none: for bases without one; begin"
-                    " at a level well below 1.",
+                    tooltip="What the guidance's ControlNet is shown. none: for bases without one; begin at a level"
+                    " well below 1. openpose: the skeleton of the guidance's body.",
                 ),
                 advanced(
                     io.Combo,

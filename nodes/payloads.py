@@ -25,6 +25,7 @@ __all__ = [
     "ModelFacts",
     "PromptSet",
     "RiggedPayload",
+    "ShownControl",
     "kind_of",
     "model_facts",
     "wants_pose",
@@ -82,6 +83,17 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, eq=False)
+class ShownControl:
+    """A further ControlNet of a guidance, and when it is heard."""
+
+    kind: str  # of picture that it is shown, see `humannorm.controls.CONTROL_KINDS`
+    network: Any  # ControlBase
+    strength: float = 1.0
+    start: float = 0.0  # of the way from pure noise (0) to the picture (1), as the host counts it
+    end: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
 class GuidancePayload:
     """HUMANNORM_GUIDANCE: all that an optimiser needs to run a network through the host's own sampling machinery."""
 
@@ -92,7 +104,8 @@ class GuidancePayload:
     resolution: int  # pixels a side that the network sees
     control_net: Any | None = None  # ControlBase
     control_strength: float = 1.0
-    body: Body | None = None  # posed, in the working box: what the parts' cameras look at
+    body: Body | None = None  # posed, in the working box: what the parts' cameras look at, whose skeleton is shown
+    controls: tuple[ShownControl, ...] = ()  # beside control_net
 
     @property
     def plan(self) -> CameraPlan | None:

@@ -4,7 +4,7 @@ on."""
 from __future__ import annotations
 
 from humannorm.controls.openpose import BODY_KEYPOINTS, Keypoints, body_keypoints, draw_openpose, hidden_left_out
-from humannorm.controls.pictures import CONTROL_KINDS, ControlKind, control_picture
+from humannorm.controls.pictures import CONTROL_KINDS, ControlKind, control_picture, more_controls
 
 __all__ = [
     "BODY_KEYPOINTS",
@@ -15,4 +15,5 @@ __all__ = [
     "control_picture",
     "draw_openpose",
     "hidden_left_out",
+    "more_controls",
 ]

@@ -54,7 +54,7 @@ HAND_BONES = tuple(
 
 # World units (a person is 1.8 tall) that the surface may stand before a point that counts as seen: limbs' joints lie in
 # the flesh, neck and hips deep in the trunk from any side, points of the head on it.
-DEPTH_OF = {"limb": 0.18, "trunk": 0.32, "head": 0.035, "hand": 0.05}
+DEPTH_OF = {"limb": 0.18, "trunk": 0.32, "head": 0.025, "hand": 0.05}
 STICK, POINT, FINGER, DOT = 4.0, 4.0, 1.2, 2.0  # half widths and radii in pixels at `DRAWN_AT`
 DRAWN_AT = 512
 _HEAD, _TRUNK = (0, 14, 15, 16, 17), (1, 2, 5, 8, 11)  # of the 18
@@ -98,23 +98,28 @@ def hidden_left_out(
     points: Keypoints, body: Body, surface: Mesh, cameras: Cameras, size: int, engine: str = "auto"
 ) -> Keypoints:
     """Without those that the surface stands before, and those out of the picture."""
-    clip = cameras.clip_from_world(surface.vertices)
-    fragments = rasterize(clip, surface.faces, (size, size), engine=engine)
-    away = _distances(surface.vertices, cameras)
-    nearest = interpolate(away[..., None], fragments, surface.faces)[..., 0]
-    nearest = torch.where(fragments.covered, nearest, torch.inf)
+    nearest = _nearest_surface(surface, cameras, engine)
     depths = [_distances(each, cameras) for each in body_points(body)]
     allowed = [torch.full((18,), DEPTH_OF["limb"]), torch.full((42,), DEPTH_OF["hand"])]
     allowed[0][list(_HEAD)], allowed[0][list(_TRUNK)] = DEPTH_OF["head"], DEPTH_OF["trunk"]
     allowed.append(torch.full((points.face.shape[1],), DEPTH_OF["head"]))
     seen = []
     for place, depth, may in zip((points.body, points.hands, points.face), depths, allowed, strict=True):
-        column, row = place.floor().long().unbind(-1)
-        inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
+        inside = ((place >= 0) & (place < size)).all(-1)
+        column, row = (place * (DRAWN_AT / size)).long().clamp(0, DRAWN_AT - 1).unbind(-1)
         view = torch.arange(len(place), device=place.device)[:, None].expand_as(column)
-        surface_at = nearest[view, row.clamp(0, size - 1), column.clamp(0, size - 1)]
+        surface_at = nearest[view, row, column]
         seen.append(inside & (depth - surface_at <= may.to(depth)))
     return Keypoints(points.body, points.hands, points.face, *seen)
+
+
+def _nearest_surface(surface: Mesh, cameras: Cameras, engine: str) -> Float[Tensor, "B S S"]:
+    """World units to the surface, of each pixel of `DRAWN_AT` and its neighbours the least; infinite where none is."""
+    clip = cameras.clip_from_world(surface.vertices)
+    fragments = rasterize(clip, surface.faces, (DRAWN_AT, DRAWN_AT), engine=engine)
+    away = interpolate(_distances(surface.vertices, cameras)[..., None], fragments, surface.faces)[..., 0]
+    away = torch.where(fragments.covered, away, torch.inf)
+    return -torch.nn.functional.max_pool2d(-away, 3, 1, 1)
 
 
 def draw_openpose(points: Keypoints, size: int) -> Float[Tensor, "B S S 3"]:

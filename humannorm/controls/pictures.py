@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int64
@@ -17,7 +17,7 @@ from humannorm.labels import label_picture
 from humannorm.mesh import Mesh
 from humannorm.rendering import render
 
-__all__ = ["CONTROL_KINDS", "ControlKind", "control_picture"]
+__all__ = ["CONTROL_KINDS", "ControlKind", "control_picture", "more_controls"]
 
 ControlKind = Literal["normal", "normal_directx", "normal_bae", "depth", "canny", "openpose", "labels"]
 CONTROL_KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
@@ -62,6 +62,14 @@ def control_picture(
     if kind == "canny":
         return canny(normal)[..., None].expand(-1, -1, -1, 3).to(normal)
     return _in_convention(normal, kind)
+
+
+def more_controls(guide: object, mesh: Mesh, cameras: Cameras, size: int) -> dict[str, Any]:
+    """`more_controls=` for `guide.condition`, of a surface in the working box; nothing for a guide without any."""
+    kinds = tuple(getattr(guide, "control_kinds", ()))
+    body = getattr(guide, "body", None)
+    shown = {kind: control_picture(kind, mesh, cameras, size, body=body) for kind in kinds}
+    return {"more_controls": shown} if shown else {}
 
 
 def _in_convention(normal: Float[Tensor, "B H W 3"], kind: ControlKind) -> Float[Tensor, "B H W 3"]:

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,15 @@ from humannorm.guidance.noise import NoiseTable
 from humannorm.images import from_network, to_network
 from humannorm.prompt_fitting import fit_prompt
 
-__all__ = ["TEXTS_KEPT", "Autoguidance", "DiffusersCondition", "DiffusersDenoiser", "resized", "to_denoised"]
+__all__ = [
+    "TEXTS_KEPT",
+    "Autoguidance",
+    "DiffusersCondition",
+    "DiffusersDenoiser",
+    "ExtraControl",
+    "resized",
+    "to_denoised",
+]
 
 TEXTS_KEPT = 256  # embeddings; a person in all parts and views takes 16 for each kind of picture
 
@@ -54,6 +62,22 @@ class Autoguidance:
 
 
 @dataclass(frozen=True, eq=False)
+class ExtraControl:
+    """A further ControlNet, and when it is heard."""
+
+    kind: str  # of picture that it is shown, see `humannorm.controls.CONTROL_KINDS`
+    network: Any
+    strength: float = 1.0
+    start: float = 0.0  # of the way from pure noise (0) to the picture (1)
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("strength", self.strength, 0.0, 10.0)
+        check_range("start", self.start, 0.0, 1.0)
+        check_range("end", self.end, self.start, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
 class DiffusersCondition:
     """Text embeddings and, for an aligned model, the normal maps to follow."""
 
@@ -64,6 +88,7 @@ class DiffusersCondition:
     control_scale: float = 1.0
     pooled: Float[Tensor, "B P"] | None = None  # of the whole texts, for the families that read such
     negative_pooled: Float[Tensor, "1 P"] | None = None
+    more_controls: Mapping[str, Float[Tensor, "B 3 H W"]] = field(default_factory=dict)  # by kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +129,8 @@ class DiffusersDenoiser:
     ) -> None:
         self.unet, self.text_encoder, self.tokenizer, self.vae = unet, text_encoder, tokenizer, vae
         self.controlnet, self.weak_unet, self.autoguidance = controlnet, weak_unet, autoguidance
+        self.extra_controls: tuple[ExtraControl, ...] = ()
+        self.body: Any = None  # posed, for the controls that show a skeleton
         self.scheduler_config = scheduler_config
         self.prediction_type = str(scheduler_config.get("prediction_type", "epsilon"))
         self._noise = self._schedule(scheduler_config)
@@ -162,7 +189,20 @@ class DiffusersDenoiser:
     @property
     def modules(self) -> list[torch.nn.Module]:
         every = (self.unet, self.text_encoder, self.vae, self.controlnet, self.weak_unet)
-        return [module for module in every if module is not None]
+        more = (extra.network for extra in getattr(self, "extra_controls", ()))
+        return [module for module in (*every, *more) if module is not None]
+
+    def add_control(
+        self, kind: str, network: Any, *, strength: float = 1.0, start: float = 0.0, end: float = 1.0
+    ) -> None:
+        """Have a further ControlNet heard, which the stages show pictures of this kind."""
+        added = ExtraControl(kind, network.eval().requires_grad_(False), strength, start, end)
+        self.extra_controls = (*self.extra_controls, added)
+
+    @property
+    def control_kinds(self) -> tuple[str, ...]:
+        """What the further ControlNets are to be shown."""
+        return tuple(extra.kind for extra in self.extra_controls)
 
     @property
     def device(self) -> torch.device:
@@ -234,20 +274,29 @@ class DiffusersDenoiser:
         negative: str = "",
         control: Float[Tensor, "B H W C"] | None = None,
         control_scale: float = 1.0,
+        more_controls: Mapping[str, Float[Tensor, "B H W 3"]] | None = None,
     ) -> DiffusersCondition:
         """See `Denoiser.condition`. `control` needs a guide loaded with `control=True`."""
         if control is not None and self.controlnet is None:
             raise InputError("control: expected a guide with a ControlNet (load with control=True), got one without")
         if control is not None:
-            control = self._hint(control, len(prompts))
+            channels = int(self.controlnet.config.get("conditioning_channels", 3))  # type: ignore[union-attr]
+            control = self._hint(control, len(prompts), channels)
         positive, away = Words.cat([self._embedding(prompt) for prompt in prompts]), self._read_negative(negative)
+        missing = set(self.control_kinds) - set(more_controls or {})
+        if missing:
+            raise InputError(f"more_controls: expected pictures for the ControlNets of {', '.join(sorted(missing))}")
+        hints = {
+            kind: self._hint(pictures, len(prompts), 3)
+            for kind, pictures in (more_controls or {}).items()
+            if kind in self.control_kinds
+        }
         return DiffusersCondition(
-            positive.states, away.states, guidance_scale, control, control_scale, positive.pooled, away.pooled
+            positive.states, away.states, guidance_scale, control, control_scale, positive.pooled, away.pooled, hints
         )
 
-    def _hint(self, control: Float[Tensor, "B H W C"], count: int) -> Float[Tensor, "B N H W"]:
+    def _hint(self, control: Float[Tensor, "B H W C"], count: int, channels: int) -> Float[Tensor, "B N H W"]:
         """As the ControlNet takes it. Normals alone suit one that can also be told colours: those are absent then."""
-        channels = int(self.controlnet.config.get("conditioning_channels", 3))  # type: ignore[union-attr]
         if control.ndim == 4 and control.shape[-1] == 3 < channels:
             control = torch.nn.functional.pad(control, (0, channels - 3))
         check_tensor("control", control, f"{count} H W {channels}")
@@ -293,21 +342,48 @@ class DiffusersDenoiser:
         text: Words,
         condition: DiffusersCondition,
     ) -> Float[Tensor, "B C h w"]:
-        """z0 by the UNet, which follows the ControlNet where there is a control."""
-        residuals: dict[str, Any] = {}
+        """z0 by the UNet, which follows the ControlNets that are shown something."""
+        heard = [
+            self._control_residuals(network, hint, strength, x, sigma, text)
+            for network, hint, strength in self._controls(condition, sigma)
+        ]
+        return self._estimate(self.unet, x, sigma, text, **self._residuals(heard))
+
+    def _controls(
+        self, condition: DiffusersCondition, sigma: Float[Tensor, "B"]
+    ) -> list[tuple[Any, Float[Tensor, "N C H W"], Float[Tensor, "B"]]]:
+        """Networks, what they are shown, and how strongly each sample hears them at its noise level."""
+        found = []
         if condition.control is not None and self.controlnet is not None:
-            hint = condition.control.repeat(len(x) // len(condition.control), 1, 1, 1)
-            down, middle = self.controlnet(
-                self._scaled(x, sigma),
-                self.timestep(sigma),
-                text.states,
-                controlnet_cond=resized(hint, x.shape[-1] * self.downscale),
-                conditioning_scale=condition.control_scale,
-                return_dict=False,
-                **self._added(text),
-            )
-            residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-        return self._estimate(self.unet, x, sigma, text, **residuals)
+            found.append((self.controlnet, condition.control, torch.full_like(sigma, condition.control_scale)))
+        way = 1 - self.timestep(sigma) / (self.timesteps - 1)
+        for extra in self.extra_controls:
+            strength = torch.where((way >= extra.start) & (way <= extra.end), extra.strength, 0.0)
+            if bool(strength.any()):
+                found.append((extra.network, condition.more_controls[extra.kind], strength))
+        return found
+
+    def _control_residuals(
+        self, network: Any, hint: Tensor, strength: Float[Tensor, "B"], x: Tensor, sigma: Tensor, text: Words
+    ) -> list[Tensor]:
+        """What a ControlNet adds to each level of the UNet, the middle last."""
+        hint = hint.repeat(len(x) // len(hint), 1, 1, 1)
+        down, middle = network(
+            self._scaled(x, sigma),
+            self.timestep(sigma),
+            text.states,
+            controlnet_cond=resized(hint, x.shape[-1] * self.downscale),
+            return_dict=False,
+            **self._added(text),
+        )
+        return [level * strength[:, None, None, None].to(level) for level in (*down, middle)]
+
+    def _residuals(self, heard: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
+        """All that was heard, as the UNet takes it."""
+        if not heard:
+            return {}
+        *down, middle = (sum(each[1:], start=each[0]) for each in zip(*heard, strict=True))
+        return {"down_block_additional_residuals": tuple(down), "mid_block_additional_residual": middle}
 
     def _estimate(
         self, unet: Any, x: Float[Tensor, "B C h w"], sigma: Float[Tensor, "B"], text: Words, **residuals: Any

@@ -6,6 +6,7 @@ project's noise (`guidance.noise`). Its texts are those of two CLIPs and, where 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import InputError
-from humannorm.guidance.diffusers_denoiser import DiffusersCondition, DiffusersDenoiser, Words, resized
+from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser, Words, resized
 from humannorm.guidance.folders import load_component, load_tokenizer, read_config
 from humannorm.guidance.noise import TIMESTEPS, NoiseTable, flow_level, flow_sigma
 from humannorm.images import from_network
@@ -80,33 +81,33 @@ class Sd3Denoiser(DiffusersDenoiser):
             long = self.text_encoder_3(tokens.input_ids.to(self.device))[0].to(short)
         return Words(torch.cat([short, long], 1), torch.cat(pooled, -1))
 
-    def _predict(
-        self, x: Float[Tensor, "B C h w"], sigma: Float[Tensor, "B"], text: Words, condition: DiffusersCondition
-    ) -> Float[Tensor, "B C h w"]:
-        residuals: dict[str, Any] = {}
-        if condition.control is not None and self.controlnet is not None:
-            residuals["block_controlnet_hidden_states"] = self._control_residuals(x, sigma, text, condition)
-        return self._estimate(self.unet, x, sigma, text, **residuals)
-
     def _control_residuals(
-        self, x: Tensor, sigma: Tensor, text: Words, condition: DiffusersCondition
-    ) -> tuple[Tensor, ...]:
-        """What the ControlNet adds. It sees the control as latents; the first ones know neither shift nor vector."""
-        config, control = self.controlnet.config, condition.control  # type: ignore[union-attr]
-        assert control is not None and text.pooled is not None
-        first = bool(getattr(config, "force_zeros_for_pooled_projection", False))
-        pictures = resized(control * 2 - 1, x.shape[-1] * self.downscale).to(self.vae.dtype)
+        self, network: Any, hint: Tensor, strength: Float[Tensor, "B"], x: Tensor, sigma: Tensor, text: Words
+    ) -> list[Tensor]:
+        """What a ControlNet adds. It sees the hint as latents; the first ones know neither shift nor pooled text."""
+        assert text.pooled is not None
+        config, first = network.config, bool(network.config.get("force_zeros_for_pooled_projection", False))
+        pictures = resized(hint * 2 - 1, x.shape[-1] * self.downscale).to(self.vae.dtype)
         latents = (self.vae.encode(pictures).latent_dist.mode() - (0.0 if first else self._shift)) * self._latent_scale
-        found = self.controlnet(  # type: ignore[misc]
+        (found,) = network(
             hidden_states=self._scaled(x, sigma),
             controlnet_cond=latents.to(self.dtype).repeat(len(x) // len(latents), 1, 1, 1),
-            conditioning_scale=condition.control_scale,
             encoder_hidden_states=text.states if config.joint_attention_dim is not None else None,
             pooled_projections=torch.zeros_like(text.pooled) if first else text.pooled,
             timestep=flow_level(sigma) * TIMESTEPS,
             return_dict=False,
         )
-        return tuple(found[0])
+        return [block * strength[:, None, None].to(block) for block in found]
+
+    def _residuals(self, heard: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
+        """All that was heard, in as many blocks as the longest of the ControlNets has."""
+        if not heard:
+            return {}
+        most = max(heard, key=len)
+        spread = [[blocks[len(blocks) * at // len(most)] for at in range(len(most))] for blocks in heard]
+        return {
+            "block_controlnet_hidden_states": tuple(sum(each[1:], start=each[0]) for each in zip(*spread, strict=True))
+        }
 
     def _estimate(self, unet: Any, x: Tensor, sigma: Tensor, text: Words, **residuals: Any) -> Float[Tensor, "B C h w"]:
         """z0 = x_flow - s v."""

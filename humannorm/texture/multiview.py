@@ -20,6 +20,7 @@ from torch import Tensor
 
 from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan, Cameras, Crop, Part, crop_cameras
 from humannorm.checks import InputError, check_choice, check_range, check_tensor
+from humannorm.controls import CONTROL_KINDS, ControlKind, control_picture, more_controls
 from humannorm.guidance.denoiser import Denoiser
 from humannorm.guidance.synchronised import (
     SynchronisedProgress,
@@ -58,8 +59,14 @@ __all__ = [
     "ring_cameras",
 ]
 
-Control = Literal["normal", "depth", "none"]
-CONTROLS: tuple[Control, ...] = ("normal", "depth", "none")
+Control = ControlKind | Literal["none"]
+OLDER_CONTROLS: tuple[Control, ...] = ("normal", "depth", "none")  # first in the nodes' list
+CONTROLS: tuple[Control, ...] = (*OLDER_CONTROLS, *(kind for kind in CONTROL_KINDS if kind not in OLDER_CONTROLS))
+    "normal",
+    "depth",
+    "none",
+    *(kind for kind in CONTROL_KINDS if kind not in ("normal", "depth")),
+)
 UNASKED = 0.5  # grey of a label for which no colour was asked, in what the walk begins from
 GIVEN_WEIGHT = 25.0  # of a view that stays as it is, beside 1 of a sampled one
 LEAST_LOGIT = 1e-4  # colours are kept this far from 0 and 1 in a texture state's sigmoid
@@ -238,6 +245,7 @@ class _Painter:
             raise InputError("mesh: expected texture coordinates (`humannorm.export.unwrapped` makes some), got none")
         begin = time.monotonic()
         self.guide, self.seed, self.palette, self.given = guide, seed, palette, dict(given or {})
+        self.labels_at = labels_at
         self.prompts = color_prompts(prompt, settings.plan, settings.text_rule, negative)
         self.placed, self.placement = place(Mesh(mesh.vertices.detach().float(), mesh.faces, mesh.normals, mesh.uvs))
         self.cameras = ring_cameras(settings).to(mesh.device)
@@ -268,6 +276,7 @@ class _Painter:
         request = self._request()
         begin = time.monotonic()
         control = self._control()
+        more = more_controls(self.guide, self.placed, self.cameras, self.guide.resolution).get("more_controls", {})
         entry = None if self.entry is None else self._shown(self.agreement.with_held(self.entry))
         if resume and checkpoint is not None and checkpoint.exists():
             walk = load_walk(checkpoint, generator, request, self.placed.device)
@@ -290,7 +299,7 @@ class _Painter:
         if walk.step < settings.walk.steps:
             walk = sample_together(
                 self.guide,
-                lambda views: self._condition(views, control),
+                lambda views: self._condition(views, control, more),
                 self.agreement,
                 walk,
                 settings.walk,
@@ -310,21 +319,23 @@ class _Painter:
 
     def _control(self) -> Float[Tensor, "B S S 3"] | None:
         """What the ControlNet is shown."""
-        kind, size = self.settings.control, self.guide.resolution
+        kind = self.settings.control
         if kind == "none":
             return None
-        passes = render(self.placed, self.cameras, (size, size), (kind,))
-        picture = passes.normal if kind == "normal" else passes.depth
-        assert picture is not None
-        return picture
+        labels = None
+        if self.labels_at is not None:
+            labels = self.labels_at(self.placed.vertices[self.placed.faces].mean(1)).long()
+        body = getattr(self.guide, "body", None)
+        return control_picture(kind, self.placed, self.cameras, self.guide.resolution, body=body, labels=labels)
 
-    def _condition(self, views: Sequence[int], control: Tensor | None) -> Any:
+    def _condition(self, views: Sequence[int], control: Tensor | None, more: Mapping[str, Tensor]) -> Any:
         return self.guide.condition(
             self.prompts.for_cameras(self.cameras.select(views)),
             guidance_scale=self.settings.guidance_scale,
             negative=self.prompts.negative,
             control=None if control is None else control[list(views)],
             control_scale=self.settings.control_scale,
+            **({"more_controls": {kind: each[list(views)] for kind, each in more.items()}} if more else {}),
         )
 
     def _shown(self, colors: Float[Tensor, "N 3"]) -> Float[Tensor, "B S S 3"]:
