@@ -62,11 +62,6 @@ __all__ = [
 Control = ControlKind | Literal["none"]
 OLDER_CONTROLS: tuple[Control, ...] = ("normal", "depth", "none")  # first in the nodes' list
 CONTROLS: tuple[Control, ...] = (*OLDER_CONTROLS, *(kind for kind in CONTROL_KINDS if kind not in OLDER_CONTROLS))
-    "normal",
-    "depth",
-    "none",
-    *(kind for kind in CONTROL_KINDS if kind not in ("normal", "depth")),
-)
 UNASKED = 0.5  # grey of a label for which no colour was asked, in what the walk begins from
 GIVEN_WEIGHT = 25.0  # of a view that stays as it is, beside 1 of a sampled one
 LEAST_LOGIT = 1e-4  # colours are kept this far from 0 and 1 in a texture state's sigmoid
