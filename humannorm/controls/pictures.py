@@ -9,11 +9,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from humannorm.body import Body
+from humannorm.body.regions import region_vertices
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_choice
 from humannorm.controls.edges import canny
 from humannorm.controls.openpose import body_keypoints, draw_openpose, hidden_left_out
-from humannorm.labels import label_picture
+from humannorm.labels import SKIN, label_number, label_picture
 from humannorm.mesh import Mesh
 from humannorm.rendering import render
 
@@ -21,6 +22,7 @@ __all__ = ["CONTROL_KINDS", "ControlKind", "control_picture", "more_controls"]
 
 ControlKind = Literal["normal", "normal_directx", "normal_bae", "depth", "canny", "openpose", "labels"]
 CONTROL_KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
+AT_ONCE = 1024  # faces that are compared with all of a body's vertices
 
 
 @torch.no_grad()
@@ -40,7 +42,7 @@ def control_picture(
     normal_directx: green down. normal_bae: red to the left, as ControlNet 1.1's normal model was trained.
     depth: inverse depth, near white. canny: white edges of the normal map. openpose: a stick figure of `body`, which
     stands in the mesh's frame, without what the surface hides. labels: what each face is (`humannorm.labels`) in the
-    table's colours; `labels` says it, else all is skin.
+    table's colours: by `labels`, else by the part of `body` that is nearest, else all skin.
     """
     check_choice("kind", kind, CONTROL_KINDS)
     if kind == "openpose":
@@ -49,7 +51,7 @@ def control_picture(
         points = body_keypoints(body, cameras, size)
         return draw_openpose(hidden_left_out(points, body, mesh, cameras, size, engine), size)
     if kind == "labels":
-        given = mesh.faces.new_ones(len(mesh.faces)) if labels is None else labels
+        given = _labels_by_body(mesh, body) if labels is None else labels
         seen = render(mesh, cameras, (size, size), ("label",), engine=engine, labels=given).label
         assert seen is not None
         return label_picture(seen)
@@ -62,6 +64,20 @@ def control_picture(
     if kind == "canny":
         return canny(normal)[..., None].expand(-1, -1, -1, 3).to(normal)
     return _in_convention(normal, kind)
+
+
+def _labels_by_body(mesh: Mesh, body: Body | None) -> Int64[Tensor, " F"]:
+    """What would be worn there by somebody in top, bottom and shoes; skin where nobody knows."""
+    skin = torch.full((len(mesh.faces),), SKIN, dtype=torch.int64, device=mesh.device)
+    if body is None:
+        return skin
+    of_vertex = torch.full((len(body.vertices),), SKIN, dtype=torch.int64)
+    for part in ("top", "bottom", "shoes"):
+        of_vertex[region_vertices(body, [part])] = label_number(part)
+    of_vertex[region_vertices(body, ["hands"])] = SKIN
+    centres = mesh.vertices[mesh.faces].mean(1)
+    nearest = [torch.cdist(some, body.vertices.to(some)).argmin(1) for some in centres.split(AT_ONCE)]
+    return of_vertex.to(mesh.device)[torch.cat(nearest)]
 
 
 def more_controls(guide: object, mesh: Mesh, cameras: Cameras, size: int) -> dict[str, Any]:

@@ -48,11 +48,11 @@ def settings_of(family: str) -> dict[str, Any]:
     if family == "SDXL":
         return unet(adm_in_channels=POOLED["SDXL"] + 6 * 256, num_classes="sequential")
     if family == "SD3":
-        text = {"target": "torch.nn.Linear", "params": {"in_features": 40, "out_features": 64}}
+        text = {"target": "torch.nn.Linear", "params": {"in_features": 40, "out_features": 128}}
         return {
             "in_channels": 16,
             "patch_size": 2,
-            "depth": 1,
+            "depth": 2,
             "input_size": None,
             "adm_in_channels": POOLED["SD3"],
             "context_embedder_config": text,
@@ -221,3 +221,37 @@ def build_payload(
     prompts = rooms.payloads.PromptSet(texts, table, encoded(family, ""))
     model, vae = build_network(family), build_vae(family)
     return rooms.payloads.GuidancePayload(model, prompts, vae, cfg, SIDE, **more)
+
+
+def build_control_net(family: str, seed: int = 1) -> Any:
+    """CONTROL_NET of the classes that the host's loaders make for a family; one that says something."""
+    import comfy.cldm.cldm
+    import comfy.cldm.mmdit
+    import comfy.controlnet
+    import comfy.latent_formats
+    import comfy.ops
+
+    rest = {"operations": comfy.ops.disable_weight_init, "dtype": torch.float32, "device": torch.device("cpu")}
+    if family == "SD3":
+        network = comfy.cldm.mmdit.ControlNet(num_blocks=2, **settings_of("SD3"), **rest)
+        network.pos_embed = torch.zeros(1, 64, 128)
+        latents = {"latent_format": comfy.latent_formats.SD3(), "compression_ratio": 1}
+        return comfy.controlnet.ControlNet(filled(network, seed), load_device=rest["device"], **latents)
+    settings = {**settings_of(family), "hint_channels": 3}
+    for name in ("out_channels", "transformer_depth_output", "use_temporal_attention", "use_temporal_resblock"):
+        settings.pop(name)
+    network = comfy.cldm.cldm.ControlNet(**settings, **rest)
+    return comfy.controlnet.ControlNet(filled(network, seed), load_device=rest["device"])
+
+
+def tube(sides: int = 16, rows: int = 8) -> Any:
+    """An upright tube 1.8 high on texture coordinates that fill the picture."""
+    from humannorm.mesh import Mesh
+
+    angle, height = torch.linspace(0, 2 * torch.pi, sides + 1), torch.linspace(-0.9, 0.9, rows + 1)
+    y, a = torch.meshgrid(height, angle, indexing="ij")
+    vertices = torch.stack([0.3 * a.sin(), y, 0.3 * a.cos()], -1).reshape(-1, 3)
+    uvs = torch.stack([0.02 + 0.96 * a / (2 * torch.pi), 0.02 + 0.96 * (0.9 - y) / 1.8], -1).reshape(-1, 2)
+    corner = torch.arange(rows * (sides + 1)).reshape(rows, sides + 1)[:, :-1].reshape(-1, 1)
+    faces = torch.cat([corner + torch.tensor([[0, 1, sides + 2]]), corner + torch.tensor([[0, sides + 2, sides + 1]])])
+    return Mesh(vertices, faces, uvs=uvs)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import types
 
 import pytest
 import torch
-from families import LATENTS, SIDE, build_network, build_payload, build_vae
+from families import LATENTS, SIDE, build_control_net, build_network, build_payload, build_vae, encoded, tube
 
 from humannorm.checks import InputError
 from humannorm.guidance import sds_gradient
@@ -173,3 +174,157 @@ def test_what_cannot_work_is_refused_by_name(rooms):
             check_fit(build_network(name), width + 1, "prompts")
     with pytest.raises(InputError, match=r"vae: .* \(16 latent channels\), got one with 4"):
         rooms.host_denoiser.check_vae(build_network("Flux"), build_vae("SDXL"))
+
+
+def painted(rooms, payload, **changes):
+    """A tube painted from four sides in two levels, and the pictures of its views."""
+    from humannorm.guidance.synchronised import SynchronisedSettings
+    from humannorm.stages import paint_any_mesh
+    from humannorm.texture.multiview import MultiviewSettings, Ring
+
+    walk = SynchronisedSettings(**{"steps": 2, "level": 1.0, "batch": 3, **changes.pop("walk", {})})
+    settings = MultiviewSettings(
+        walk=walk, rings=(Ring(4),), texture_size=64, guidance_scale=payload.cfg, **{"control": "none", **changes}
+    )
+    return with_denoiser(
+        rooms, payload, lambda guide: paint_any_mesh(tube(), "a person", settings, guide, seed=0, own_layout=True), 3
+    )
+
+
+def for_painting(payload):
+    """With the texts that the painter asks for, of a person of no words."""
+    from humannorm.prompts import Prompts
+
+    texts = Prompts("a person", "color")
+    table = {text: encoded(payload_family(payload), text) for text in texts.table().values()}
+    return dataclasses.replace(payload, prompts=dataclasses.replace(payload.prompts, prompts=texts, encoded=table))
+
+
+def payload_family(payload):
+    return type(payload.model.model.model_config).__name__
+
+
+def test_a_surface_is_painted_by_every_base(rooms, family, payload):
+    painting = painted(rooms, for_painting(payload))
+    assert painting.texture.shape == (64, 64, 3) and bool(painting.texture.isfinite().all())
+    assert float(painting.texture.std()) > 0.01
+    assert painting.figures["disagreement_last"] < painting.figures["disagreement_first"] + 5
+
+
+@pytest.mark.parametrize("name", ["SD15", "SDXL", "SD3"])
+def test_controls_are_followed_each_in_its_range(rooms, name):
+    """A main control and one of edges: both change the picture, and one that is never heard does not."""
+    from humannorm.cameras import orbit
+    from humannorm.controls import more_controls
+
+    with torch.inference_mode():
+        plain = build_payload(rooms, name)
+        main, edges = build_control_net(name, 1), build_control_net(name, 2)
+    shown = rooms.payloads.ShownControl
+    texts = [plain.prompts.prompts.text("full", "front")]
+    x = torch.randn(1, LATENTS[name], SIDE // 8, SIDE // 8, generator=torch.Generator().manual_seed(0))
+    picture = torch.rand(1, SIDE, SIDE, 3, generator=torch.Generator().manual_seed(1))
+
+    def answer(payload, **control):
+        def work(guide):
+            more = more_controls(guide, tube(), orbit([0.0]), SIDE)
+            condition = guide.condition(texts, guidance_scale=1.0, **control, **more)
+            sigma = guide.sigma(torch.tensor([500.0]))
+            return guide.denoise(sigma * x, sigma, condition)
+
+        return with_denoiser(rooms, payload, work, 1)
+
+    def and_edges(**range_):
+        return (shown("canny", edges, **range_),)
+
+    alone = answer(plain)
+    with_main = answer(dataclasses.replace(plain, control_net=main), control=picture)
+    both = answer(dataclasses.replace(plain, control_net=main, controls=and_edges()), control=picture)
+    deaf = answer(dataclasses.replace(plain, control_net=main, controls=and_edges(start=0.9, end=1.0)), control=picture)
+    only_edges = answer(dataclasses.replace(plain, controls=and_edges()))
+    quiet = answer(dataclasses.replace(plain, controls=and_edges(strength=0.0)))
+    assert torch.equal(deaf, with_main)
+    torch.testing.assert_close(quiet, alone)
+    different = [alone, with_main, both, only_edges]
+    for number, one in enumerate(different):
+        for other in different[:number]:
+            assert float((one - other).abs().max()) > 1e-3
+    silent = dataclasses.replace(plain, controls=and_edges())
+    with pytest.raises(InputError, match="more_controls: expected pictures for the ControlNets of canny"):
+        with_denoiser(rooms, silent, lambda guide: guide.condition(texts, guidance_scale=1.0), 1)
+
+
+@pytest.mark.parametrize("name", ["SD15", "SDXL", "Flux"])
+def test_four_steps_of_a_few_step_lora_are_the_hosts_lcm_sampler(rooms, name):
+    """A LoRA on the model, cfg 1: the consistency walk without agreement is what the host's own sampler does, asks the
+    network once a level and view, and the painter goes through with it."""
+    import comfy.samplers
+    import comfy.sd
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    from humannorm.guidance.synchronised import SynchronisedSettings, begin_walk, levels, sample_together
+
+    with torch.inference_mode():
+        payload = build_payload(rooms, name, cfg=1.0)
+        lora = random_lora(payload.model)
+        model, _ = comfy.sd.load_lora_for_models(payload.model, None, lora, 1.0, 0.0)
+        if name != "Flux":
+            (model,) = ModelSamplingDiscrete().patch(model, "lcm", False)
+    asked = []
+
+    def count(apply, arguments):
+        asked.append(len(arguments["input"]))
+        return apply(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    model.set_model_unet_function_wrapper(count)
+    tuned = for_painting(dataclasses.replace(payload, model=model))
+    text = tuned.prompts.prompts.text("full", "front")
+    settings = SynchronisedSettings(steps=4, level=1.0, walk="consistency", one_noise=False, free=1.0, batch=2)
+
+    def walked(guide):
+        generator = torch.Generator().manual_seed(3)
+        walk = begin_walk(guide, settings, generator, count=2)
+        condition = guide.condition([text, text], guidance_scale=1.0)
+        asked.clear()
+        done = sample_together(
+            guide, lambda views: condition, lambda pictures, share: pictures, walk, settings, generator=generator
+        )
+        return done.x, levels(guide, settings), guide.noise.is_flow
+
+    found, sigmas, is_flow = with_denoiser(rooms, tuned, walked)
+    assert sum(asked) == 4 * 2  # no empty text beside it
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn(2, *rooms.host_denoiser.latent_size(tuned), generator=generator)
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(tuned.prompts.encoded[text], tuned.prompts.negative)
+    guider.set_cfg(1.0)
+    sampler = comfy.samplers.ksampler(
+        "lcm", {"noise_sampler": lambda sigma, following: torch.randn(noise.shape, generator=generator)}
+    )
+    host_levels = sigmas / (1 + sigmas) if is_flow else sigmas
+    with torch.inference_mode():
+        expected = guider.sample(noise, torch.zeros_like(noise), sampler, host_levels, seed=0)
+    expected = model.get_model_object("latent_format").process_in(expected)
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+
+    asked.clear()
+    painting = painted(rooms, tuned, walk={"steps": 4, "walk": "consistency"})
+    assert sum(asked) == painting.figures["forwards"] == 4 * 4
+    untuned = painted(rooms, for_painting(payload), walk={"steps": 4, "walk": "consistency"})
+    assert not torch.allclose(untuned.texture, painting.texture, atol=1e-3)
+
+
+def random_lora(model):
+    """A LoRA of rank 2 on every attention's queries, in the kohya layout that such LoRAs come in."""
+    import comfy.lora
+
+    names = comfy.lora.model_lora_keys_unet(model.model, {})
+    weights, generator = {}, torch.Generator().manual_seed(5)
+    state = model.model.state_dict()
+    for name, key in names.items():
+        if isinstance(key, str) and key in state and name.startswith("lora_unet") and state[key].ndim == 2:
+            down, up = state[key].shape[1], state[key].shape[0]
+            weights[f"{name}.lora_down.weight"] = torch.randn(2, down, generator=generator) / down**0.5
+            weights[f"{name}.lora_up.weight"] = 0.5 * torch.randn(up, 2, generator=generator)
+    assert len(weights) >= 8
+    return weights
