@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from humannorm.body import POSES, BodyShape, completed, load_body, outfit_of_words
+from humannorm.body import POSES, BodyShape, completed, load_body, outfit_of_words, shape_of_words
 from humannorm.geometry.outfits import dress
 from humannorm.mesh import welded_vertex_normals
 
@@ -60,6 +60,13 @@ class HumanNormBody(io.ComfyNode):
                     tooltip="Mesh and preview show the body in the clothes and hair that these words name, with plain"
                     " ones for what they leave out. Empty: the mannequin. Geometry Start has words of its own.",
                 ),
+                io.String.Input(
+                    "person",
+                    default="",
+                    optional=True,
+                    tooltip="Words that choose sex, age and build, such as the prompt's: 'an old man'. The sliders"
+                    " count only when it is empty.",
+                ),
             ],
             outputs=[
                 Body.Output("body", display_name="body", tooltip="Shape, skeleton, skin weights and pose."),
@@ -79,11 +86,14 @@ class HumanNormBody(io.ComfyNode):
         proportions: float,
         pose: str,
         wears: str = "",
+        person: str = "",
     ) -> io.NodeOutput:
         with ordinary_tensors():
             # The slider's lowest age is rounded up from two thirds.
             youngest = BodyShape().age
             shape = BodyShape(sex, youngest if age <= ADULT else age, weight, muscle, height, proportions)
+            if person.strip():
+                shape = shape_of_words(person)
             body = load_body(shape, pose)
             if wears.strip():
                 outfit = completed(outfit_of_words(wears), shape)

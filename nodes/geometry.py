@@ -45,6 +45,8 @@ from .schema import (
 from .subjects import check_one_connected, sculpted_mesh
 from .views import four_sides
 
+__all__ = ["HELD", "HumanNormGeometryOptimizer", "HumanNormGeometryStart", "for_guide", "run_sculpting"]
+
 HELD = (
     ("hands", "them", "guidance spoils fingers"),
     ("face", "it", "a small model draws none"),
@@ -135,7 +137,9 @@ class HumanNormGeometryStart(io.ComfyNode):
                 replace(START_SETTINGS[preset], held=held),
                 torch.Generator().manual_seed(seed),
                 body=figure.body,
-                outfit=outfit_for(wears, figure.body, START_SETTINGS[preset]) if wears else None,
+                outfit=outfit_for(wears, figure.body.shape, START_SETTINGS[preset])
+                if wears and figure.body is not None
+                else None,
             )
             return io.NodeOutput(moved(begun.state, rest_device()))
 

@@ -148,6 +148,14 @@ class HostDenoiser:
     def body(self) -> Body | None:
         return self.payload.body
 
+    @property
+    def hint_channels(self) -> int:
+        """Of a ControlNet of ours what it reads, 3 of any other; 0 without one."""
+        if self.payload.control_net is None:
+            return 0
+        block = getattr(getattr(self.payload.control_net, "control_model", None), "input_hint_block", None)
+        return 3 if block is None else int(getattr(block[0], "in_channels", 3))
+
     def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Noise level by the model's own schedule."""
         return self.noise.sigma(timestep)
@@ -158,7 +166,7 @@ class HostDenoiser:
         *,
         guidance_scale: float,
         negative: str = "",
-        control: Float[Tensor, "B H W 3"] | None = None,
+        control: Float[Tensor, "B H W C"] | None = None,
         control_scale: float = 1.0,
         more_controls: Mapping[str, Float[Tensor, "B H W 3"]] | None = None,
     ) -> HostCondition:
@@ -281,7 +289,7 @@ def with_control(
     payload: GuidancePayload,
     positive: Conditioning,
     negative: Conditioning,
-    control: Float[Tensor, "B H W 3"] | None,
+    control: Float[Tensor, "B H W C"] | None,
     scale: float,
     more: Mapping[str, Float[Tensor, "B H W 3"]] | None = None,
     *,

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from humannorm.body import shape_of_words
+from humannorm.body.painted_skin import tone_of_words
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, wrap_degrees
 from humannorm.checks import InputError
-from humannorm.guidance.synchronised import WALKS
+from humannorm.export import ExportSettings
+from humannorm.geometry.state import GeometryState, extract_mesh
+from humannorm.guidance.denoiser import Denoiser
+from humannorm.guidance.synchronised import WALKS, SynchronisedSettings
 from humannorm.mesh import Mesh
-from humannorm.stages import paint_any_mesh, textured_mesh
+from humannorm.request import START_SETTINGS, outfit_for
+from humannorm.stages import asked_colors, paint_all_views, paint_any_mesh, textured_mesh
 from humannorm.texture.agreement import FusingSettings
 from humannorm.texture.fields import UvColorField
 from humannorm.texture.multiview import (
@@ -32,10 +40,12 @@ from .host_denoiser import ordinary_tensors, with_denoisers
 from .host_mesh import from_host, to_host
 from .long_work import Progress, forget, show_result, unfinished_file
 from .payloads import GuidancePayload
-from .schema import CATEGORY, Guidance, Texture, advanced, mesh_input, schema, seed_input, steps_input
+from .schema import CATEGORY, Geometry, Guidance, Texture, advanced, mesh_input, schema, seed_input, steps_input
 from .subjects import check_one_connected
 from .texture import check_guide
 from .views import chosen_views, four_sides, pictures_from
+
+__all__ = ["FRAMINGS", "HumanNormMultiviewPainter", "degrees", "painted_mesh"]
 
 FRAMINGS = ["body", "plain"]
 LAYOUTS = ["new", "own"]
@@ -135,6 +145,12 @@ class HumanNormMultiviewPainter(io.ComfyNode):
                     optional=True,
                     tooltip="Which views of the first ring they are: sides or degrees, parted by commas.",
                 ),
+                Geometry.Input(
+                    "geometry",
+                    optional=True,
+                    tooltip="A sculpture, in place of a mesh: what its start wore begins in the colours that the prompt"
+                    " names (level 0.6), hands and face that it holds in painted skin.",
+                ),
             ],
             outputs=[
                 io.Mesh.Output("mesh", display_name="mesh", tooltip="With its texture, where it was and as large."),
@@ -164,8 +180,9 @@ class HumanNormMultiviewPainter(io.ComfyNode):
         sharpness: float = 1.0,
         finished: Tensor | None = None,
         finished_views: str = "front",
+        geometry: GeometryState | None = None,
     ) -> io.NodeOutput:
-        check_one_connected(own_mesh=own_mesh, texture=texture)
+        check_one_connected(own_mesh=own_mesh, texture=texture, geometry=geometry)
         check_guide(guidance, control=control != "none")
         settings = replace(
             multiview_settings(preset, guidance, steps, level),
@@ -183,9 +200,14 @@ class HumanNormMultiviewPainter(io.ComfyNode):
             final_power=settings.final_power * sharpness,
         )
         with ordinary_tensors():
-            mesh = (painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")).to(work_device())
             given = {} if finished is None else given_views(settings, finished, finished_views)
-            painting = _painted(cls.hidden, mesh, guidance, settings, seed, layout == "own", given)
+            if geometry is not None:
+                painting = _painted_sculpture(cls.hidden, geometry, guidance, preset, settings, seed, given)
+            else:
+                mesh = painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")
+                painting = _painted_mesh(
+                    cls.hidden, mesh.to(work_device()), guidance, settings, seed, layout == "own", given
+                )
             sides = four_sides(painting.state.mesh, guidance.plan, painting.state.field).color
             assert sides is not None
             show_result(sides.to(rest_device()))
@@ -199,7 +221,7 @@ class HumanNormMultiviewPainter(io.ComfyNode):
             )
 
 
-def _painted(
+def _painted_mesh(
     hidden: Any,
     mesh: Mesh,
     guidance: GuidancePayload,
@@ -208,34 +230,88 @@ def _painted(
     own_layout: bool,
     given: dict[int, Tensor],
 ) -> MultiviewPainting:
-    """The painting, begun or gone on with; inside `ordinary_tensors`."""
-    texts = guidance.prompts.prompts
-    from_colors = settings.walk.level < 1
-    unfinished = unfinished_file("multiview", hidden.unique_id, hidden.prompt, mesh)
-    whole = settings.walk if from_colors else settings.walk.from_noise()
-    progress = Progress(hidden.unique_id, whole.steps, "Painting")
+    """Any mesh's painting; inside `ordinary_tensors`."""
+    texts, from_colors = guidance.prompts.prompts, settings.walk.level < 1
+    return _gone_on_with(
+        hidden,
+        mesh,
+        guidance,
+        settings.walk if from_colors else settings.walk.from_noise(),
+        seed,
+        lambda denoiser, tell, unfinished: paint_any_mesh(
+            mesh,
+            texts.prompt,
+            settings,
+            denoiser,
+            seed=seed,
+            negative=texts.negative,
+            own_layout=own_layout,
+            from_colors=from_colors,
+            given=given,
+            callback=tell,
+            checkpoint=unfinished,
+        ),
+    )
 
-    def tell(now: MultiviewProgress) -> None:
-        progress.update(now.step, now.picture, now.seconds_left)
 
+def _painted_sculpture(
+    hidden: Any,
+    geometry: GeometryState,
+    guidance: GuidancePayload,
+    preset: str,
+    settings: MultiviewSettings,
+    seed: int,
+    given: dict[int, Tensor],
+) -> MultiviewPainting:
+    """A sculpture's painting, as `humannorm generate` makes it; inside `ordinary_tensors`."""
+    geometry, texts = moved(geometry, work_device()), guidance.prompts.prompts
+    held = None if geometry.hold is None else geometry.hold.shape
+    shape, skin = held or shape_of_words(texts.prompt), tone_of_words(texts.prompt, seed)
+    outfit = outfit_for(texts.prompt, shape, START_SETTINGS[preset])
+    return _gone_on_with(
+        hidden,
+        geometry,
+        guidance,
+        settings.walk if geometry.labelled is not None else settings.walk.from_noise(),
+        seed,
+        lambda denoiser, tell, unfinished: paint_all_views(
+            extract_mesh(geometry).mesh,
+            texts.prompt,
+            settings,
+            ExportSettings(texture_size=settings.texture_size),
+            denoiser,
+            seed=seed,
+            negative=texts.negative,
+            hold=geometry.hold,
+            skin=skin,
+            labelled=geometry.labelled,
+            palette=asked_colors(outfit, shape, skin),
+            given=given,
+            callback=tell,
+            checkpoint=unfinished,
+        ),
+    )
+
+
+Paint = Callable[[Denoiser, Callable[[MultiviewProgress], None], Path], MultiviewPainting]
+
+
+def _gone_on_with(
+    hidden: Any, start: Any, guidance: GuidancePayload, walk: SynchronisedSettings, seed: int, paint: Paint
+) -> MultiviewPainting:
+    """What `paint` makes of what it starts from, begun or gone on with, with progress and previews on the node."""
+    unfinished = unfinished_file("multiview", hidden.unique_id, hidden.prompt, start)
+    progress = Progress(hidden.unique_id, walk.steps, "Painting")
     finished = False
     try:
         painting = with_denoisers(
             [guidance],
-            settings.walk.batch,
+            walk.batch,
             seed,
-            lambda denoisers: paint_any_mesh(
-                mesh,
-                texts.prompt,
-                settings,
+            lambda denoisers: paint(
                 denoisers[0],
-                seed=seed,
-                negative=texts.negative,
-                own_layout=own_layout,
-                from_colors=from_colors,
-                given=given,
-                callback=tell,
-                checkpoint=unfinished,
+                lambda now: progress.update(now.step, now.picture, now.seconds_left),
+                unfinished,
             ),
         )
         finished = True

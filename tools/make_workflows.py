@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT / "tests" / "nodes"))
 from workflow_files import BYPASSED, DYNAMIC, NOTES, REROUTE, known_nodes, to_api, widgets  # noqa: E402
 
 from humannorm.guidance.samplers import GUIDANCE_SCALES  # noqa: E402
+from humannorm.texture.multiview import MULTIVIEW_PRESETS  # noqa: E402
 
 PROMPT = "a young man in a red t-shirt and blue jeans, standing"
 WORKFLOWS = ROOT / "example_workflows"
@@ -521,40 +522,52 @@ def guides(
 
 
 def text_to_human(flow: Workflow) -> None:
+    """As `humannorm generate` with the preset quick does it: the dressed start is the sculpture."""
     flow.opening("1 Who is it?")
     who = person(flow)
     flow.group("2 Model and words", "models", 320)
     models = bundled(flow)
     flow.skip(230)
-    body = flow.add("HumanNormBody")
-    _whole_human(flow, models, who, (body, 0), "quick", {"faces": 20_000, "texture_size": 1024})
+    body = flow.add("HumanNormBody", person=who, wears=who)
+    flow.column(320)
+    guide = guides(flow, words(flow, "image"), models, who)
+    flow.skip(60)
+    start = flow.add("HumanNormGeometryStart", body=(body, 0), preset="quick", wears=who, **HELD)
+    flow.gap(140)
+    flow.group("3 Paint all sides at once", "work", 400)
+    paint = flow.add(
+        "HumanNormMultiviewPainter",
+        guidance=guide["image"],
+        geometry=(start, 0),
+        preset="quick",
+        level=MULTIVIEW_PRESETS["quick"].walk.level,
+        pictures=260,
+    )
+    flow.gap(140)
+    flow.group("The human", "results", 340)
+    saved = flow.add("HumanNormMeshExporter", texture=(paint, 1), faces=60_000, texture_size=2048)
+    flow.add(
+        "HumanNormSaveState", title="Keep the sculpture", geometry=(start, 0), filename_prefix="humannorm/geometry"
+    )
+    flow.add("HumanNormSaveState", title="Keep the painting", texture=(paint, 1), filename_prefix="humannorm/texture")
+    flow.column(500)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=520)
 
 
 def text_to_human_sd15(flow: Workflow) -> None:
+    """Sculpting in the first row, from words to a surface; painting in the second, from the surface to a file."""
+    preset = "standard"
     flow.opening("1 Who is it?")
     who = person(flow)
     flow.group("2 Models", "models", 340)
     models = sd15(flow)
     flow.skip(-20)
-    body = flow.add("HumanNormBody")
-    _whole_human(flow, models, who, (body, 0), "standard", {"faces": 100_000, "texture_size": 2048})
-
-
-def _whole_human(
-    flow: Workflow,
-    models: dict[str, Any],
-    who: tuple[int, int],
-    body: tuple[int, int],
-    preset: str,
-    file: dict[str, Any],
-) -> None:
-    """Sculpting in the first row, from words to a surface; painting in the second, from the surface to a file."""
-    quick = preset == "quick"
+    body = flow.add("HumanNormBody", person=who, wears=who)
     flow.column(320)
     guide = guides(flow, words(flow, "normal", "depth", "image"), models, who)
     drop = flow.right()
     flow.skip(60)
-    start = flow.add("HumanNormGeometryStart", body=body, preset=preset, wears=who, **(HELD if quick else {}))
+    start = flow.add("HumanNormGeometryStart", body=(body, 0), preset=preset, wears=who)
     flow.gap(140)
     flow.group("3 Sculpt", "work", 440)
     sculpt = flow.add(
@@ -569,7 +582,20 @@ def _whole_human(
     flow.gap(140)
     flow.group("Keep the sculpture", "results", 340)
     flow.add("HumanNormSaveState", geometry=(sculpt, 0), filename_prefix="humannorm/geometry")
-    painted_row(flow, guide["image"], drop, end, file, preset=preset, geometry=(sculpt, 0))
+    flow.row()
+    lane = flow.lane()
+    surface = flow.passed((sculpt, 0), (end, lane), (-160, lane))
+    pictures = flow.passed(guide["image"], (drop, lane + 40), (-160, lane + 40))
+    flow.group("Paint all sides at once", "work", 400)
+    entry = MULTIVIEW_PRESETS[preset].walk.level
+    paint = flow.add(
+        "HumanNormMultiviewPainter", guidance=pictures, geometry=surface, preset=preset, level=entry, pictures=50
+    )
+    flow.group("The human", "results", 320)
+    saved = flow.add("HumanNormMeshExporter", texture=(paint, 1), faces=100_000, texture_size=2048)
+    flow.add("HumanNormSaveState", title="Keep the painting", texture=(paint, 1), filename_prefix="humannorm/texture")
+    flow.column(500)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=420)
 
 
 def painted_row(
@@ -942,38 +968,31 @@ def blueprint_text_to_human(known: dict[str, Any]) -> Subgraph:
     models = bundled(inner)
     body = inner.add("HumanNormBody")
     inner.column()
-    prompts = {
-        kind: inner.add("HumanNormPrompts", title=f"Prompts: {kind}", clip=models["clip"], kind=kind)
-        for kind in ("normal", "depth", "image")
-    }
+    prompts = inner.add("HumanNormPrompts", clip=models["clip"], kind="image")
     inner.column()
-    guide = {
-        kind: inner.add(
-            "HumanNormGuidance",
-            title=f"Guidance: {kind}",
-            model=models[kind],
-            prompts=(node_id, 0),
-            vae=models["vae"],
-            **({"control_net": models["control"]} if kind == "image" else {}),
-        )
-        for kind, node_id in prompts.items()
-    }
+    guide = inner.add(
+        "HumanNormGuidance",
+        model=models["image"],
+        prompts=(prompts, 0),
+        vae=models["vae"],
+        control_net=models["control"],
+    )
     start = inner.add("HumanNormGeometryStart", body=(body, 0), **HELD)
     inner.column()
-    sculpt = _sculpted(inner, {kind: (node_id, 0) for kind, node_id in guide.items()}, start)
+    paint = inner.add(
+        "HumanNormMultiviewPainter",
+        guidance=(guide, 0),
+        geometry=(start, 0),
+        level=MULTIVIEW_PRESETS["quick"].walk.level,
+        pictures=320,
+    )
     inner.column()
-    paint = inner.add("HumanNormTextureStart", geometry=(sculpt, 0), guidance=(guide["image"], 0))
-    inner.column()
-    coarse = inner.add("HumanNormTextureOptimizer", texture=(paint, 0), guidance=(guide["image"], 0), pictures=320)
-    inner.column()
-    fine = inner.add("HumanNormTextureRefiner", texture=(coarse, 0), guidance=(guide["image"], 0), pictures=320)
-    inner.column()
-    saved = inner.add("HumanNormMeshExporter", texture=(fine, 0), faces=20_000, texture_size=1024)
-    inner.take("person", "STRING", *((node_id, "prompt") for node_id in prompts.values()), (start, "wears"))
+    saved = inner.add("HumanNormMeshExporter", texture=(paint, 1), faces=60_000, texture_size=2048)
+    inner.take("person", "STRING", (prompts, "prompt"), (start, "wears"), (body, "person"))
     inner.give("path", (saved, 1))
     inner.give("mesh", (saved, 0))
-    inner.give("geometry", (sculpt, 0))
-    inner.give("texture", (fine, 0))
+    inner.give("geometry", (start, 0))
+    inner.give("texture", (paint, 1))
     return inner
 
 

@@ -234,6 +234,11 @@ class DiffusersDenoiser:
     def resolution(self) -> int:
         return int(self.unet.config.sample_size) * self.downscale
 
+    @property
+    def hint_channels(self) -> int:
+        """What the ControlNet is told: 3 a normal map, 6 flat colours by label too; 0 without one."""
+        return 0 if self.controlnet is None else int(self.controlnet.config.get("conditioning_channels", 3))
+
     def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Noise level of fractional timesteps, log-linear between the schedule's entries."""
         return self._noise.sigma(timestep.to(self.device))
@@ -280,8 +285,7 @@ class DiffusersDenoiser:
         if control is not None and self.controlnet is None:
             raise InputError("control: expected a guide with a ControlNet (load with control=True), got one without")
         if control is not None:
-            channels = int(self.controlnet.config.get("conditioning_channels", 3))  # type: ignore[union-attr]
-            control = self._hint(control, len(prompts), channels)
+            control = self._hint(control, len(prompts), self.hint_channels)
         positive, away = Words.cat([self._embedding(prompt) for prompt in prompts]), self._read_negative(negative)
         missing = set(self.control_kinds) - set(more_controls or {})
         if missing:

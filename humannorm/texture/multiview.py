@@ -312,16 +312,21 @@ class _Painter:
                 raise InputError(f"given: expected numbers of views, 0 to {len(self.cameras) - 1}, got {number}")
             check_tensor(f"given[{number}]", picture, "H W 3", finite=True)
 
-    def _control(self) -> Float[Tensor, "B S S 3"] | None:
-        """What the ControlNet is shown."""
+    def _control(self) -> Float[Tensor, "B S S C"] | None:
+        """What the ControlNet is shown; of one that knows them also the flat colours that are asked for by label."""
         kind = self.settings.control
         if kind == "none":
             return None
         labels = None
-        if self.labels_at is not None:
+        if kind == "labels" and self.labels_at is not None:
             labels = self.labels_at(self.placed.vertices[self.placed.faces].mean(1)).long()
         body = getattr(self.guide, "body", None)
-        return control_picture(kind, self.placed, self.cameras, self.guide.resolution, body=body, labels=labels)
+        picture = control_picture(kind, self.placed, self.cameras, self.guide.resolution, body=body, labels=labels)
+        if self.palette is None or kind != "normal" or self.guide.hint_channels < 2 * picture.shape[-1]:
+            return picture
+        asked = self.palette.to(picture).nan_to_num(0.0)  # black is what nobody named, and where there is nobody
+        flat = self._shown(asked[self.surface.points.labels.long()], background=(0.0, 0.0, 0.0))
+        return torch.cat([picture, flat], -1)
 
     def _condition(self, views: Sequence[int], control: Tensor | None, more: Mapping[str, Tensor]) -> Any:
         return self.guide.condition(
@@ -333,11 +338,13 @@ class _Painter:
             **({"more_controls": {kind: each[list(views)] for kind, each in more.items()}} if more else {}),
         )
 
-    def _shown(self, colors: Float[Tensor, "N 3"]) -> Float[Tensor, "B S S 3"]:
-        """The texels' colours in all views, on white as the networks know it."""
+    def _shown(
+        self, colors: Float[Tensor, "N 3"], background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    ) -> Float[Tensor, "B S S 3"]:
+        """The texels' colours in all views, on white as the networks know it unless told otherwise."""
         size = self.guide.resolution
-        texture = self.surface.texture(colors)
-        picture = render(self.placed.replace(texture=texture), self.cameras, (size, size), ("color",)).color
+        mesh = self.placed.replace(texture=self.surface.texture(colors))
+        picture = render(mesh, self.cameras, (size, size), ("color",), background=background).color
         assert picture is not None
         return picture
 
