@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -36,10 +36,12 @@ FEATURES = "2048"  # of Inception v3's last pooling
 BATCH = 16
 
 
+@runtime_checkable
 class Scorer(Protocol):
     def __call__(self, pictures: Float[Tensor, "B H W 3"], text: str) -> Float[Tensor, " B"]: ...
 
 
+@runtime_checkable
 class Extractor(Protocol):
     def __call__(self, pictures: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B D"]: ...
 
