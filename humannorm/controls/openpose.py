@@ -133,8 +133,8 @@ def _drawn(points: Keypoints, view: int, size: int) -> Float[Tensor, "S S 3"]:
     body, seen = points.body[view], points.body_seen[view]
     for number, (start, end) in enumerate(LIMBS):
         if bool(seen[start] & seen[end]):
-            color = [LIMB_SHADE * part for part in COLORS[number]]
-            canvas.ellipse(body[start], body[end], STICK * scale, color)
+            shade = [LIMB_SHADE * part for part in COLORS[number]]
+            canvas.ellipse(body[start], body[end], STICK * scale, shade)
     for number in range(18):
         if bool(seen[number]):
             canvas.disc(body[number], POINT * scale, COLORS[number])

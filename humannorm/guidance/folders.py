@@ -146,7 +146,8 @@ def _check_fit(folder: Path, family: Family) -> None:
     path = folder / "unet" / "config.json"
     encoders = ["text_encoder", "text_encoder_2"] if family == "sdxl" else ["text_encoder"]
     widths = [read_config(folder, name).get("hidden_size") for name in encoders]
-    width, read = None if None in widths else sum(widths), unet.get("cross_attention_dim")
+    width = None if None in widths else sum(int(each) for each in widths if each is not None)
+    read = unet.get("cross_attention_dim")
     added = unet.get("addition_embed_type")
     if family == "sdxl" and added != "text_time":
         raise InputError(

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from humannorm.checks import InputError
 from humannorm.cli import main
-from humannorm.evaluation.table1 import ClipScorer, InceptionFeatures, Table1, read_prompts, table1_of
+from humannorm.evaluation.table1 import ClipScorer, InceptionFeatures, read_prompts, table1_of
 from humannorm.images import save_png
-from humannorm.mesh import Mesh
 
 
 def pictures(folder, count, seed=0, size=32):
@@ -44,7 +43,8 @@ def test_thirty_prompts_come_along(tmp_path):
 def test_a_set_is_at_no_distance_from_itself_and_scores_are_means(tmp_path):
     paths = [pictures(tmp_path / name, 20, seed) for seed, name in enumerate(("first", "second"))]
     row = table1_of(["a man", "a woman"], paths, paths, mean_colors, no_score)
-    assert row == Table1(pytest.approx(0.0, abs=1e-9), (5 + 7) / 2, 2, 40, 40)
+    assert row.fid == pytest.approx(0.0, abs=1e-9) and row.clip == (5 + 7) / 2
+    assert (row.prompts, row.renders, row.plain) == (2, 40, 40)
     assert "| this run | 0.0 | 6.00 | 2 | 40 | 40 |" in row.text() and "92.5 | 31.70" in row.text()
     with pytest.raises(InputError, match="expected pictures for each of 1 prompts, got 2 and 2"):
         table1_of(["a man"], paths, paths, mean_colors, no_score)
@@ -120,7 +120,7 @@ def test_files_that_are_none_are_refused(tmp_path, clip_folder):
 def test_the_command_goes_to_its_end_with_random_weights(tiny_sd, clip_folder, tmp_path, capsys):
     """Two prompts, humans that are there already; a second run draws nothing again."""
     inception = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-    from humannorm.mesh_io import save_mesh
+    trimesh = pytest.importorskip("trimesh")
 
     torch.manual_seed(0)
     original, torch.load = torch.load, lambda *args, **options: {}
@@ -133,11 +133,12 @@ def test_the_command_goes_to_its_end_with_random_weights(tiny_sd, clip_folder, t
     torch.save(weights, tmp_path / "inception.pth")
     (tmp_path / "prompts.txt").write_text("a man\na woman\n", encoding="utf-8")
     out = tmp_path / "out"
-    corners = torch.tensor([[0.0, 0.9, 0.0], [-0.3, -0.9, 0.3], [0.3, -0.9, 0.3], [0.0, -0.9, -0.3]])
-    faces = torch.tensor([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
     for number in (1, 2):
-        colors = torch.rand(4, 3, generator=torch.Generator().manual_seed(number))
-        save_mesh(out / "humans" / f"{number:02d}" / "human.glb", Mesh(corners, faces, colors=colors))
+        shape = trimesh.creation.box(extents=(0.5, 1.8, 0.4))
+        shape.visual.vertex_colors = [[40 * number, 20 * at, 90, 255] for at in range(8)]
+        path = out / "humans" / f"{number:02d}" / "human.glb"
+        path.parent.mkdir(parents=True)
+        shape.export(path)
     arguments = [
         "evaluate", "table1", "--prompts", str(tmp_path / "prompts.txt"), "--models", str(tiny_sd("epsilon")),
         "--inception", str(tmp_path / "inception.pth"), "--clip", str(clip_folder), "--views", "4", "--pictures", "2",
