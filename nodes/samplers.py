@@ -32,7 +32,14 @@ from .scales import drawing_scale, told
 from .schema import CATEGORY, Prompts, override_input, part_input, schema, seed_input, vae_input, views_input
 from .views import chosen_views, pictures_from
 
-__all__ = ["HumanNormDepthSampler", "HumanNormNormalAlignedSampler", "HumanNormNormalSampler"]
+__all__ = [
+    "HumanNormDepthSampler",
+    "HumanNormNormalAlignedSampler",
+    "HumanNormNormalSampler",
+    "Sampling",
+    "draw_views",
+    "nearest_to_white",
+]
 
 # Between the background's black and the darkest colour of a normal map, whose largest channel is at least 0.5.
 NEAREST_SHARE, DARK = 0.995, 0.2  # quantile of a depth map that is its nearest point; too dull to be a person
@@ -104,7 +111,7 @@ def _check_kind(kind: str, model: Any, prompts: PromptSet) -> None:
     check_fit(model, prompts.width, "prompts")
 
 
-def _draw(
+def draw_views(
     payload: GuidancePayload, sides: Sequence[View], part: Any, sampling: Sampling, normal_maps: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Any]]:
     """Pictures [B, H, W, 3] and their LATENT, one for each side; view i has the noise of item i of the host's batch."""
@@ -171,7 +178,7 @@ class _MapSampler(io.ComfyNode):
         chosen = Sampling(**sampling)
         _check_kind(cls.KIND, model, prompts)
         payload = _payload(cls, model, prompts, vae, chosen)
-        images, latent = _draw(payload, chosen_views(views).sides, part, chosen)
+        images, latent = draw_views(payload, chosen_views(views).sides, part, chosen)
         if cls.KIND == "depth":
             images = nearest_to_white(images)
         brightest = images[..., :3].amax(-1)
@@ -267,4 +274,4 @@ class HumanNormNormalAlignedSampler(io.ComfyNode):
         payload = replace(
             _payload(cls, model, prompts, vae, chosen), control_net=control_net, control_strength=strength
         )
-        return io.NodeOutput(*_draw(payload, sides, part, chosen, maps))
+        return io.NodeOutput(*draw_views(payload, sides, part, chosen, maps))

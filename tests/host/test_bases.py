@@ -123,7 +123,7 @@ def test_maps_are_sampled_in_2d(rooms, family, payload):
 
     sampling = rooms.samplers.Sampling(5, 2, 3.0, "euler", "normal", SIDE)
     with torch.inference_mode():
-        pictures, latent = rooms.samplers._draw(payload, ["front", "back"], "full", sampling)
+        pictures, latent = rooms.samplers.draw_views(payload, ["front", "back"], "full", sampling)
         assert pictures.shape == (2, SIDE, SIDE, 3)
         empty = torch.zeros(2, *rooms.host_denoiser.latent_size(payload))
         noise = comfy.sample.prepare_noise(empty, 5)[1:]
