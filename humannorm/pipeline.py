@@ -250,7 +250,7 @@ class _Run:
             hold=sculpted.hold,
             skin=job.skin,
             labelled=sculpted.labelled,
-            palette=asked_colors(job.outfit, job.body, job.skin),
+            palette=asked_colors(job.outfit, None if job.body is None else job.body.shape, job.skin),
             callback=tell,
             checkpoint=self.work / "walk.safetensors",
         )

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.body import Body, Outfit
+from humannorm.body import Body, BodyShape, Outfit
 from humannorm.body.painted_skin import mean_tone, skin_picture
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
@@ -139,18 +139,20 @@ def paint_all_views(
     guide: Denoiser,
     *,
     seed: int,
+    negative: str = "",
     hold: Hold | None = None,
     skin: str = "",
     labelled: LabelledSurface | None = None,
     palette: Float[Tensor, "L 3"] | None = None,
+    given: Mapping[int, Float[Tensor, "H W 3"]] | None = None,
     callback: Callable[[MultiviewProgress], bool | None] | None = None,
     checkpoint: Path | None = None,
 ) -> MultiviewPainting:
     """Paint a sculpture by sampling all its views together, on the very atlas that is exported.
 
     sculpted: in the working box. prompt: as the network hears it. hold, skin: as in `begin_painting`. labelled: what
-    the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. checkpoint: gone
-    on with where it is there.
+    the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. given:
+    finished pictures of views of `ring_cameras`. checkpoint: gone on with where it is there.
     """
     low = unwrapped(sculpted, export)
     held = held_skin(hold, skin) if skin else None
@@ -162,23 +164,25 @@ def paint_all_views(
         settings,
         guide,
         seed=seed,
+        negative=negative,
         labels_at=None if labelled is None else labelled.labels_at,
         palette=None if labelled is None else palette,
         held=held,
+        given=given,
         callback=callback,
         checkpoint=checkpoint,
         resume=True,
     )
 
 
-def asked_colors(outfit: Outfit, body: Body | None, skin: str) -> Float[Tensor, "L 3"] | None:
-    """sRGB 0..1 by label (`labels.LABELS`) of what the outfit names in a colour, and of the body's skin in its tone.
+def asked_colors(outfit: Outfit, shape: BodyShape | None, skin: str) -> Float[Tensor, "L 3"] | None:
+    """sRGB 0..1 by label (`labels.LABELS`) of what the outfit names in a colour, and of a body's skin in its tone.
 
     NaN where no colour is known; None where none is.
     """
     named = dict(outfit.colours())
-    if body is not None and skin:
-        named["skin"] = tuple(mean_tone(skin_picture(body.shape, skin)).tolist())
+    if shape is not None and skin:
+        named["skin"] = tuple(mean_tone(skin_picture(shape, skin)).tolist())
     if not named:
         return None
     palette = torch.full((len(LABELS), 3), torch.nan)

@@ -46,6 +46,8 @@ from .schema import (
 from .subjects import check_one_connected, sculpted_mesh
 from .views import four_sides
 
+__all__ = ["HELD", "HumanNormGeometryOptimizer", "HumanNormGeometryStart", "for_guide", "run_sculpting"]
+
 HELD = (
     ("hands", "them", "guidance spoils fingers"),
     ("face", "it", "a small model draws none"),
@@ -132,8 +134,9 @@ class HumanNormGeometryStart(io.ComfyNode):
             if resolution:
                 settings = replace(settings, resolution=constant(resolution))
             figure = StartFigure(from_host(start_mesh, "start_mesh"), None) if body is None else figure_of_body(body)
-            outfit = outfit_for(wears, figure.body, START_SETTINGS[preset]) if wears else None
-            if outfit is not None and figure.body is not None:
+            outfit = None
+            if wears and figure.body is not None:
+                outfit = outfit_for(wears, figure.body.shape, START_SETTINGS[preset])
                 say(cls.hidden.unique_id, "\n".join((*outfit.told, *told_of_pose(figure.body.pose, outfit))))
             begun = begin_sculpture(
                 place_start(figure.mesh, figure.body, work_device()),

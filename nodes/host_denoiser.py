@@ -124,6 +124,14 @@ class HostDenoiser:
     def resolution(self) -> int:
         return self.payload.resolution
 
+    @property
+    def hint_channels(self) -> int:
+        """Of a ControlNet of ours what it reads, 3 of any other; 0 without one."""
+        if self.payload.control_net is None:
+            return 0
+        block = getattr(getattr(self.payload.control_net, "control_model", None), "input_hint_block", None)
+        return 3 if block is None else int(getattr(block[0], "in_channels", 3))
+
     def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Noise level by the model's own schedule."""
         return self.sampling.sigma(timestep.float()).to(timestep.device, torch.float32)
@@ -134,7 +142,7 @@ class HostDenoiser:
         *,
         guidance_scale: float,
         negative: str = "",
-        control: Float[Tensor, "B H W 3"] | None = None,
+        control: Float[Tensor, "B H W C"] | None = None,
         control_scale: float = 1.0,
     ) -> HostCondition:
         """See `Denoiser.condition`; `control_scale` multiplies the guidance's own strength."""
@@ -232,7 +240,7 @@ def with_control(
     payload: GuidancePayload,
     positive: Conditioning,
     negative: Conditioning,
-    control: Float[Tensor, "B H W 3"] | None,
+    control: Float[Tensor, "B H W C"] | None,
     scale: float,
 ) -> dict[str, Conditioning]:
     """Both conditionings with the ControlNet put on as the host's ControlNetApplyAdvanced does.

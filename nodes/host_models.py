@@ -300,11 +300,18 @@ def _hint_block(inputs: int, widths: list[int], outputs: int, built: dict[str, A
     operations = built["operations"]
     rest = {"dtype": built["dtype"], "device": built["device"]}
     layers: list[torch.nn.Module] = [operations.conv_nd(2, inputs, widths[0], 3, padding=1, **rest)]
+    layers[0].register_forward_pre_hook(_padded_hint)
     for narrow, wide in pairwise(widths):
         layers += [torch.nn.SiLU(), operations.conv_nd(2, narrow, narrow, 3, padding=1, **rest)]
         layers += [torch.nn.SiLU(), operations.conv_nd(2, narrow, wide, 3, padding=1, stride=2, **rest)]
     layers += [torch.nn.SiLU(), operations.conv_nd(2, widths[-1], outputs, 3, padding=1, **rest)]
     return comfy.cldm.cldm.TimestepEmbedSequential(*layers)
+
+
+def _padded_hint(convolution: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    """A picture of fewer channels than the network reads, such as a normal map without flat colours: 0 is absent."""
+    (picture,) = inputs
+    return (torch.nn.functional.pad(picture, (0, 0, 0, 0, 0, convolution.in_channels - picture.shape[1])),)
 
 
 def _control_weights(weights: Weights, settings: dict[str, Any], hint_levels: int) -> Weights:

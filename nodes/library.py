@@ -10,6 +10,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+__all__ = ["PACKAGE", "register_library"]
+
 PACKAGE = Path(__file__).resolve().parents[1] / "humannorm"
 
 

@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from humannorm.body import Body as BodyValue
-from humannorm.body import load_body
+from humannorm.body import shape_of_words
 from humannorm.body.painted_skin import SKIN_TONES
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, wrap_degrees
 from humannorm.checks import InputError
@@ -55,6 +55,8 @@ from .schema import (
 from .subjects import check_one_connected
 from .texture import check_guide, skin_of
 from .views import chosen_views, four_sides, pictures_from
+
+__all__ = ["FRAMINGS", "HumanNormMultiviewPainter", "degrees", "painted_mesh"]
 
 FRAMINGS = ["body", "plain"]
 LAYOUTS = ["new", "own"]
@@ -163,7 +165,7 @@ class HumanNormMultiviewPainter(io.ComfyNode):
                 Body.Input(
                     "start_body",
                     optional=True,
-                    tooltip="The body that the sculpture began as; without it the neutral adult.",
+                    tooltip="The body that the sculpture began as; without it that of what is held, or of the words.",
                 ),
                 io.Combo.Input(
                     "skin",
@@ -229,10 +231,11 @@ class HumanNormMultiviewPainter(io.ComfyNode):
         with ordinary_tensors():
             given = {} if finished is None else given_views(settings, finished, finished_views)
             if geometry is not None:
+                if layout == "own":
+                    raise InputError("layout: expected new beside geometry, which has no texture coordinates, got own")
                 work = _human_work(
-                    geometry, guidance, settings, export, preset, start_body, skin_of(skin, guidance, seed)
+                    geometry, guidance, settings, export, preset, start_body, skin_of(skin, guidance, seed), given
                 )
-                _refuse_beside_geometry(layout == "own", given)
                 start: Any = geometry
             else:
                 mesh = (painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")).to(
@@ -293,35 +296,32 @@ def _human_work(
     preset: str,
     body: BodyValue | None,
     skin: str,
+    given: dict[int, Tensor],
 ) -> Work:
-    """Painting a sculpture as `humannorm generate` does."""
-    state = moved(geometry, work_device())
-    prompt = guidance.prompts.prompts.prompt
-    body = load_body() if body is None else body
-    outfit = outfit_for(prompt, body, START_SETTINGS[preset])
+    """Painting a sculpture as `humannorm generate` does. Without a body its shape is that of what is held, or of the
+    words."""
+    state, texts = moved(geometry, work_device()), guidance.prompts.prompts
+    held = None if state.hold is None else state.hold.shape
+    shape = body.shape if body is not None else held or shape_of_words(texts.prompt)
+    outfit = outfit_for(texts.prompt, shape, START_SETTINGS[preset])
 
     def work(denoiser: HostDenoiser, **run: Any) -> MultiviewPainting:
         return paint_all_views(
             extract_mesh(state).mesh,
-            prompt,
+            texts.prompt,
             settings,
             export,
             denoiser,
+            negative=texts.negative,
             hold=state.hold,
             skin=skin,
             labelled=state.labelled,
-            palette=asked_colors(outfit, body, skin),
+            palette=asked_colors(outfit, shape, skin),
+            given=given,
             **run,
         )
 
     return work
-
-
-def _refuse_beside_geometry(own_layout: bool, given: dict[int, Tensor]) -> None:
-    if own_layout:
-        raise InputError("layout: expected new beside geometry, which has no texture coordinates, got own")
-    if given:
-        raise InputError("finished: expected a mesh or a texture to project finished pictures on, got geometry")
 
 
 def _painted(

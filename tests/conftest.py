@@ -149,6 +149,7 @@ class BelievesIn:
 
     timesteps = 100
     resolution = 48
+    hint_channels = 3
 
     def __init__(self, picture_for: Callable[[str], Tensor]) -> None:
         self.picture_for = picture_for
@@ -192,6 +193,7 @@ class Sick:
 
     timesteps = BelievesIn.timesteps
     resolution = BelievesIn.resolution
+    hint_channels = BelievesIn.hint_channels
 
     def __init__(self, guide: BelievesIn, at: int, *, lasting: bool = False, interrupt: bool = False) -> None:
         self.guide, self.at, self.lasting, self.interrupt = guide, at, lasting, interrupt

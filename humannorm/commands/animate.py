@@ -92,13 +92,14 @@ def run(args: argparse.Namespace) -> int:
     ours = source == BODY or Path(args.human).is_dir()
     # Once there was one --up, of motion files; so it is still understood where HUMAN has no need of one.
     clip_up = args.clip_up or (args.up if ours and args.up in ("y", "z", "x") else None)
-    mesh, surface = load_human(source)
+    mesh, own = load_human(source)
+    surface: Mesh | BakedMesh | GlbBuilder = own
     target = args.out / "animated.glb"
     if target.exists() and not args.overwrite:
         raise InputError(f"--out: expected a folder without animated.glb, got {args.out} (--overwrite replaces it)")
     clips_named(args.clip, start, clip_up, argument="--clip", joints=joints)  # refused before long work
     if not ours:
-        mesh, surface, pose = stood(source, mesh, surface, args)
+        mesh, surface, pose = stood(source, mesh, own, args)
         start = load_body(pose=args.start_pose or pose)
     human = rig_human(mesh, args.rig, start)
     if args.bind_pose is not None:

@@ -86,22 +86,22 @@ def run(args: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     bar = PreviewedProgress(out)
     coarse_file = out / "coarse.safetensors"
-    runs = ([coarse_only(settings)] if settings.coarse_steps else []) + [settings]
-    for run in runs:
-        if state.step < run.steps:
-            state = paint(
-                state,
-                prompt,
-                run,
-                guide=guide,
-                perceptual=perceptual,
-                generator=generator,
-                negative=args.negative,
-                callback=bar,
-                checkpoint=out / STATE,
-            )
-            if run.steps == settings.coarse_steps:
-                save_state(state, coarse_file)
+    for run in ([coarse_only(settings)] if settings.coarse_steps else []) + [settings]:
+        if state.step >= run.steps:
+            continue
+        state = paint(
+            state,
+            prompt,
+            run,
+            guide=guide,
+            perceptual=perceptual,
+            generator=generator,
+            negative=args.negative,
+            callback=bar,
+            checkpoint=out / STATE,
+        )
+        if run.steps == settings.coarse_steps:
+            save_state(state, coarse_file)
     bar.close()
 
     coarse = load_state(coarse_file, device=device) if coarse_file.exists() else None

@@ -41,13 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from humannorm.export.showing import save_shaded_film
     from humannorm.geometry.sculpt import sculpt
-    from humannorm.geometry.state import LOSS_NAMES, save_state
+    from humannorm.geometry.state import save_state
     from humannorm.guidance import find_guides
-    from humannorm.optimisation import save_loss_plot
     from humannorm.processor import waiting_policy
-    from humannorm.rendering.shaded import save_sheet
     from humannorm.request import job_of
     from humannorm.stages import as_it_is, write_sculpture
 
@@ -78,10 +75,6 @@ def run(args: argparse.Namespace) -> int:
         bar.close()
 
     surface = write_sculpture(out / "sculpt.glb", state)
-    save_sheet(out / "sheet_sculpt.png", before, surface.mesh)
-    if state.history is not None:
-        save_loss_plot(out / "losses.png", state.history, LOSS_NAMES, logarithmic=True)
-    save_shaded_film(out / "turntable.webp", surface.mesh)
     facts = {
         "prompt": args.prompt,
         "preset": args.preset,
@@ -96,11 +89,25 @@ def run(args: argparse.Namespace) -> int:
         "seconds": round(time.monotonic() - begin, 1),
         **bar.facts(),
     }
+    write_pictures(out, state, before, surface.mesh)
     (out / "sculpt.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     if surface.pieces > 1:
         print(f"the surface came in {surface.pieces} pieces; {surface.dropped} below 1 % of the area were left out")
     print(f"{surface.mesh.num_faces} faces in {out / 'sculpt.glb'}, pictures beside it, {facts['seconds']} s in all")
     return 0
+
+
+def write_pictures(out: Path, state: GeometryState, before: Mesh, after: Mesh) -> None:
+    """The sheet of the surface before and after, the curves of the losses, the turntable."""
+    from humannorm.export.showing import save_shaded_film
+    from humannorm.geometry.state import LOSS_NAMES
+    from humannorm.optimisation import save_loss_plot
+    from humannorm.rendering.shaded import save_sheet
+
+    save_sheet(out / "sheet_sculpt.png", before, after)
+    if state.history is not None:
+        save_loss_plot(out / "losses.png", state.history, LOSS_NAMES, logarithmic=True)
+    save_shaded_film(out / "turntable.webp", after)
 
 
 def request_of(args: argparse.Namespace) -> HumanRequest:

@@ -7,9 +7,14 @@ import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from humannorm.commands.options import add_device, add_out, add_seed
+
+if TYPE_CHECKING:
+    from humannorm.training.recipes import SmallModelConfig
+
+__all__ = ["add_arguments", "part_shares", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,28 +85,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from humannorm.checks import InputError, check_range
-    from humannorm.training.recipes import FineTuneConfig, SmallModelConfig, fine_tune, train_small
+    from humannorm.checks import InputError
+    from humannorm.training.recipes import FineTuneConfig, fine_tune, train_small
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    for name in (
-        "steps",
-        "batch",
-        "accumulate",
-        "average_every",
-        "sheet_steps",
-        "sheet_prompts",
-        "latent_channels",
-        "vae_steps",
-        "text_steps",
-        "coarse_steps",
-    ):
-        if getattr(args, name) is not None:
-            check_range("--" + name.replace("_", "-"), getattr(args, name), 1, 10**9)
-    if args.controlled_normals is not None:
-        check_range("--controlled-normals", args.controlled_normals, 0.0, 1.0)
-    if args.minutes is not None:
-        check_range("--minutes", args.minutes, 0.0, 1e6)
+    check_numbers(args)
     changes = _given(
         steps=args.steps,
         batch_size=args.batch,
@@ -114,36 +102,55 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
     )
     if args.recipe == "small":
-        small = SmallModelConfig()
-        shared = {name: value for name, value in changes.items() if name != "steps"}
-        weak = {name: value for name, value in shared.items() if name != "learning_rate"}  # it learns at its own
-        drawn = _given(sheet_prompts=args.sheet_prompts, parts=args.parts)
-        small = replace(
-            small,
-            vae=replace(small.vae, **_given(latent_channels=args.latent_channels)),
-            vae_loop=replace(small.vae_loop, **shared, **_given(steps=args.vae_steps)),
-            text_loop=replace(small.text_loop, **shared, **_given(steps=args.text_steps)),
-            coarse_loop=replace(small.coarse_loop, **shared, **_given(steps=args.coarse_steps)),
-            fine_loop=replace(small.fine_loop, **changes),
-            diffusion=replace(
-                small.diffusion,
-                **drawn,
-                **_given(controlled_parts=args.controlled_parts, controlled_normals=args.controlled_normals),
-            ),
-            weak_coarse_loop=replace(small.weak_coarse_loop, **weak),
-            weak_fine_loop=replace(small.weak_fine_loop, **weak),
-            weak_diffusion=replace(small.weak_diffusion, **drawn),
-            **_given(minutes=args.minutes),
-        )
-        folder = train_small(args.data, args.out, small, start=args.base, device=args.device)
+        folder = train_small(args.data, args.out, small_config(args, changes), start=args.base, device=args.device)
     else:
         if args.base is None:
             raise InputError(f"--base: expected a diffusers folder to fine-tune for `{args.recipe}`, got none")
-        config = FineTuneConfig(lora_rank=args.lora, **_given(sheet_prompts=args.sheet_prompts))
+        config = FineTuneConfig(
+            lora_rank=args.lora, **_given(sheet_prompts=args.sheet_prompts, controlled_normals=args.controlled_normals)
+        )
         config = replace(config, loop=replace(config.loop, **changes, **_given(minutes=args.minutes)))
         folder = fine_tune(args.recipe, args.base, args.data, args.out, config, device=args.device)
     print(folder)
     return 0
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """An error for what is out of range, before anything is loaded."""
+    from humannorm.checks import check_range
+
+    counts = "steps batch accumulate average_every sheet_steps sheet_prompts latent_channels"
+    for name in (*counts.split(), "vae_steps", "text_steps", "coarse_steps"):
+        if getattr(args, name) is not None:
+            check_range("--" + name.replace("_", "-"), getattr(args, name), 1, 10**9)
+    if args.controlled_normals is not None:
+        check_range("--controlled-normals", args.controlled_normals, 0.0, 1.0)
+    if args.minutes is not None:
+        check_range("--minutes", args.minutes, 0.0, 1e6)
+
+
+def small_config(args: argparse.Namespace, changes: dict[str, Any]) -> SmallModelConfig:
+    """The small model's stages with what the options change in their loops; `--steps` are the last one's."""
+    from humannorm.training.recipes import SmallModelConfig
+
+    small = SmallModelConfig()
+    shared = {name: value for name, value in changes.items() if name != "steps"}
+    weak = {name: value for name, value in shared.items() if name != "learning_rate"}  # it learns at its own
+    drawn = _given(sheet_prompts=args.sheet_prompts, parts=args.parts)
+    controlled = _given(controlled_parts=args.controlled_parts, controlled_normals=args.controlled_normals)
+    return replace(
+        small,
+        vae=replace(small.vae, **_given(latent_channels=args.latent_channels)),
+        vae_loop=replace(small.vae_loop, **shared, **_given(steps=args.vae_steps)),
+        text_loop=replace(small.text_loop, **shared, **_given(steps=args.text_steps)),
+        coarse_loop=replace(small.coarse_loop, **shared, **_given(steps=args.coarse_steps)),
+        fine_loop=replace(small.fine_loop, **changes),
+        diffusion=replace(small.diffusion, **drawn, **controlled),
+        weak_coarse_loop=replace(small.weak_coarse_loop, **weak),
+        weak_fine_loop=replace(small.weak_fine_loop, **weak),
+        weak_diffusion=replace(small.weak_diffusion, **drawn),
+        **_given(minutes=args.minutes),
+    )
 
 
 def part_shares(text: str) -> tuple[tuple[str, float], ...]:

@@ -31,6 +31,11 @@ class Denoiser(Protocol):
     def resolution(self) -> int:
         """Pixels: the square image size the network was trained at."""
 
+    @property
+    def hint_channels(self) -> int:
+        """What a control may have: 3 (a normal map), 6 (and flat colours by label) or 0, where there is no ControlNet.
+        Of the six the last three may be left out."""
+
     def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Noise level of (fractional) timesteps 0 .. timesteps - 1, increasing."""
 
@@ -40,7 +45,7 @@ class Denoiser(Protocol):
         *,
         guidance_scale: float,
         negative: str = "",
-        control: Float[Tensor, "B H W 3"] | None = None,
+        control: Float[Tensor, "B H W C"] | None = None,
         control_scale: float = 1.0,
     ) -> Any:
         """What `denoise` needs beside the latents: one prompt per sample, the classifier-free guidance scale, and for

@@ -156,6 +156,11 @@ class DiffusersDenoiser:
     def resolution(self) -> int:
         return int(self.unet.config.sample_size) * self.downscale
 
+    @property
+    def hint_channels(self) -> int:
+        """What the ControlNet is told: 3 a normal map, 6 flat colours by label too; 0 without one."""
+        return 0 if self.controlnet is None else int(self.controlnet.config.conditioning_channels)
+
     def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Noise level of fractional timesteps, log-linear between the schedule's entries."""
         at = timestep.to(self._log_sigmas).clamp(0, self.timesteps - 1)
@@ -201,10 +206,9 @@ class DiffusersDenoiser:
 
     def _hint(self, control: Float[Tensor, "B H W C"], count: int) -> Float[Tensor, "B N H W"]:
         """As the ControlNet takes it. Normals alone suit one that can also be told colours: those are absent then."""
-        channels = int(self.controlnet.config.conditioning_channels)  # type: ignore[union-attr]
-        if control.ndim == 4 and control.shape[-1] == 3 < channels:
-            control = torch.nn.functional.pad(control, (0, channels - 3))
-        check_tensor("control", control, f"{count} H W {channels}")
+        if control.ndim == 4 and control.shape[-1] == 3 < self.hint_channels:
+            control = torch.nn.functional.pad(control, (0, self.hint_channels - 3))
+        check_tensor("control", control, f"{count} H W {self.hint_channels}")
         return control.permute(0, 3, 1, 2).to(self.device, self.dtype)
 
     def _embedding(self, prompt: str) -> Float[Tensor, "1 T D"]:

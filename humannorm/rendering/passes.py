@@ -124,28 +124,19 @@ def render(
     welded = weld(mesh.vertices) if split else None
     surface = _surface_values(mesh, welded, fragments, pixels, passes, field)
 
-    values: list[Tensor] = []
-    behind: list[tuple[float, ...]] = []
-    if "normal" in passes:
-        rotation = cameras.world_to_camera()[:, :3, :3].to(clip.dtype)
-        values.append(encode_normals(surface["normal"], rotation, pixels.view))
-        behind.append(encoding.normal_background)
-    if "depth" in passes:
-        clip_z = _clip_z(surface["position"], cameras, width / height, pixels.view)
-        values.append(encode_depth(clip_z, pixels.counts, encoding.detach_depth_extremes)[:, None])
-        behind.append((0.0,))
-    if "mask" in passes:
-        values.append(clip.new_ones(len(pixels.index), 1))
-        behind.append((0.0,))
-    if "color" in passes:
-        values.append(_surface_colors(mesh, clip, fragments, pixels, surface, field, encoding.texture_lookup))
-        behind.append(background)
-
-    canvas = clip.new_tensor([value for color in behind for value in color]).repeat(fragments.triangle.numel(), 1)
-    images = canvas.index_copy(0, pixels.index, torch.cat(values, dim=-1)).view(*fragments.triangle.shape, -1)
-    images = antialias(images, fragments, clip, mesh.faces if welded is None else welded[mesh.faces])
-    ordered = [name for name in PASSES if name in passes]
-    pictures = dict(zip(ordered, images.split([CHANNELS[name] for name in ordered], dim=-1), strict=True))
+    drawn = _pass_values(mesh, cameras, width / height, clip, fragments, pixels, surface, passes, field, encoding)
+    behind = {"normal": encoding.normal_background, "depth": (0.0,), "mask": (0.0,), "color": background}
+    canvas = clip.new_tensor([value for name in drawn for value in behind[name]])
+    images = canvas.repeat(fragments.triangle.numel(), 1).index_copy(
+        0, pixels.index, torch.cat(list(drawn.values()), dim=-1)
+    )
+    images = antialias(
+        images.view(*fragments.triangle.shape, -1),
+        fragments,
+        clip,
+        mesh.faces if welded is None else welded[mesh.faces],
+    )
+    pictures = dict(zip(drawn, images.split([CHANNELS[name] for name in drawn], dim=-1), strict=True))
     return RenderedPasses(
         normal=pictures.get("normal"),
         depth=pictures["depth"].expand(-1, -1, -1, 3) if "depth" in pictures else None,
@@ -153,6 +144,33 @@ def render(
         color=pictures.get("color"),
         label=seen,
     )
+
+
+def _pass_values(
+    mesh: Mesh,
+    cameras: Cameras,
+    aspect: float,
+    clip: Float[Tensor, "B V 4"],
+    fragments: Fragments,
+    pixels: _CoveredPixels,
+    surface: dict[str, Tensor],
+    passes: Sequence[Pass],
+    field: ColorField | None,
+    encoding: PassEncoding,
+) -> dict[Pass, Float[Tensor, "K C"]]:
+    """What each of the wanted passes shows at the covered pixels, in the order of `PASSES`."""
+    values: dict[Pass, Tensor] = {}
+    if "normal" in passes:
+        rotation = cameras.world_to_camera()[:, :3, :3].to(clip.dtype)
+        values["normal"] = encode_normals(surface["normal"], rotation, pixels.view)
+    if "depth" in passes:
+        clip_z = _clip_z(surface["position"], cameras, aspect, pixels.view)
+        values["depth"] = encode_depth(clip_z, pixels.counts, encoding.detach_depth_extremes)[:, None]
+    if "mask" in passes:
+        values["mask"] = clip.new_ones(len(pixels.index), 1)
+    if "color" in passes:
+        values["color"] = _surface_colors(mesh, clip, fragments, pixels, surface, field, encoding.texture_lookup)
+    return values
 
 
 def _seen_labels(fragments: Fragments, labels: Int64[Tensor, " F"]) -> Int64[Tensor, "B H W"]:

@@ -307,13 +307,17 @@ class _Painter:
                 raise InputError(f"given: expected numbers of views, 0 to {len(self.cameras) - 1}, got {number}")
             check_tensor(f"given[{number}]", picture, "H W 3", finite=True)
 
-    def _control(self) -> Float[Tensor, "B S S 3"]:
-        """What the ControlNet is shown."""
+    def _control(self) -> Float[Tensor, "B S S C"]:
+        """What the ControlNet is shown; of one that knows them also the flat colours that are asked for by label."""
         kind, size = self.settings.control, self.guide.resolution
         passes = render(self.placed, self.cameras, (size, size), (kind,))
         picture = passes.normal if kind == "normal" else passes.depth
         assert picture is not None
-        return picture
+        if self.palette is None or kind != "normal" or self.guide.hint_channels < 2 * picture.shape[-1]:
+            return picture
+        asked = self.palette.to(picture).nan_to_num(0.0)  # black is what nobody named, and where there is nobody
+        flat = self._shown(asked[self.surface.points.labels.long()], background=(0.0, 0.0, 0.0))
+        return torch.cat([picture, flat], -1)
 
     def _condition(self, views: Sequence[int], control: Tensor) -> Any:
         return self.guide.condition(
@@ -324,11 +328,13 @@ class _Painter:
             control_scale=self.settings.control_scale,
         )
 
-    def _shown(self, colors: Float[Tensor, "N 3"]) -> Float[Tensor, "B S S 3"]:
-        """The texels' colours in all views, on white as the networks know it."""
+    def _shown(
+        self, colors: Float[Tensor, "N 3"], background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    ) -> Float[Tensor, "B S S 3"]:
+        """The texels' colours in all views, on white as the networks know it unless told otherwise."""
         size = self.guide.resolution
-        texture = self.surface.texture(colors)
-        picture = render(self.placed.replace(texture=texture), self.cameras, (size, size), ("color",)).color
+        mesh = self.placed.replace(texture=self.surface.texture(colors))
+        picture = render(mesh, self.cameras, (size, size), ("color",), background=background).color
         assert picture is not None
         return picture
 

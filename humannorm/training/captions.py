@@ -16,6 +16,8 @@ import numpy as np
 from humannorm.checks import check_choice
 from humannorm.colours import COLOURS, HAIR_COLOURS
 
+__all__ = ["SYNONYMS", "Attributes", "describe", "rephrase", "training_caption"]
+
 AGES = ("young", "middle-aged", "old")
 BUILDS = ("slim", "average", "heavy", "muscular")
 SEXES = ("man", "woman")

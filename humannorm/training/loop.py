@@ -26,6 +26,8 @@ from humannorm.training.ema import Ema
 from humannorm.training.fast_norm import speed_up_norms
 from humannorm.training.muon import Muon, hidden_matrices
 
+__all__ = ["Task", "autocast_precision", "learning_rate", "share_used", "train"]
+
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -81,19 +83,10 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
     logger.info("training from step %d to %d on %s", first, config.steps, accelerator.device)
     for step in range(first, config.steps):
         began = time.monotonic()
-        used = share_used(config, step, began - started)
-        rate = learning_rate(config, step, used)
+        rate = learning_rate(config, step, share_used(config, step, began - started))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = torch.zeros((), device=accelerator.device)
-        for part in range(config.accumulate):
-            generator = step_generator(config.seed, step, accelerator.process_index * config.accumulate + part)
-            batch = to_device(task.draw(generator, config.batch_size), accelerator.device)
-            part_loss = model(batch) / config.accumulate
-            accelerator.backward(part_loss)
-            loss += part_loss.detach()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"step {step}: the loss is {loss.item()}; the last checkpoint is before it")
+        loss = backward(model, task, config, step, accelerator)
         norm = accelerator.clip_grad_norm_(trained, config.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
@@ -101,26 +94,41 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
         if apart and (step + 1) % config.average_every == 0:
             average_weights(trained, accelerator)
         ema.update()
-        if log is None:
-            if last:
-                break
-            continue
-        log.write(step=step, loss=loss.item(), norm=float(norm), rate=rate, seconds=time.monotonic() - began)
-        if last or time.monotonic() - saved > config.checkpoint_seconds:
-            save_checkpoint(folder / CHECKPOINT, step + 1, task, ema, optimizer, config)
-            saved = time.monotonic()
-        if last or (step + 1) % config.sheet_steps == 0:
-            with ema.applied(), accelerator.autocast():
-                figures = {} if last and config.minutes else task.validate(folder / "sheets", step + 1)
-                task.save(folder / "model")
-            logger.info("step %d: loss %.4f, %s", step + 1, log.recent(), dict(figures))
-            if figures:
-                log.write(step=step, **figures)
-            log.plot(folder / "loss.png")
+        if log is not None:
+            log.write(step=step, loss=loss.item(), norm=float(norm), rate=rate, seconds=time.monotonic() - began)
+            if last or time.monotonic() - saved > config.checkpoint_seconds:
+                save_checkpoint(folder / CHECKPOINT, step + 1, task, ema, optimizer, config)
+                saved = time.monotonic()
+            if last or (step + 1) % config.sheet_steps == 0:
+                with ema.applied(), accelerator.autocast():
+                    write_present(folder, task, log, step, sheet=not (last and config.minutes))
         if last:
             break
     accelerator.wait_for_everyone()
     return folder / "model"
+
+
+def backward(model: nn.Module, task: Task, config: LoopConfig, step: int, accelerator: Any) -> Tensor:
+    """Gradients of one step, accumulated over its parts; the mean loss, which has to be finite."""
+    loss = torch.zeros((), device=accelerator.device)
+    for part in range(config.accumulate):
+        generator = step_generator(config.seed, step, accelerator.process_index * config.accumulate + part)
+        part_loss = model(to_device(task.draw(generator, config.batch_size), accelerator.device)) / config.accumulate
+        accelerator.backward(part_loss)
+        loss += part_loss.detach()
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"step {step}: the loss is {loss.item()}; the last checkpoint is before it")
+    return loss
+
+
+def write_present(folder: Path, task: Task, log: _Log, step: int, *, sheet: bool) -> None:
+    """The model as its weights are now, the curves of the losses, and with `sheet` its figures and pictures."""
+    figures = task.validate(folder / "sheets", step + 1) if sheet else {}
+    task.save(folder / "model")
+    logger.info("step %d: loss %.4f, %s", step + 1, log.recent(), dict(figures))
+    if figures:
+        log.write(step=step, **figures)
+    log.plot(folder / "loss.png")
 
 
 def build_optimizer(task: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:

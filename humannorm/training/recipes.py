@@ -50,6 +50,17 @@ from humannorm.training.vae import (
 )
 from humannorm.training.widening import with_hint_channels, with_latents
 
+__all__ = [
+    "EXPORT_SHARE",
+    "STAGE_SHARES",
+    "Clock",
+    "FineTuneConfig",
+    "SmallModelConfig",
+    "downscale",
+    "fine_tune",
+    "train_small",
+]
+
 logger = logging.getLogger(__name__)
 
 RECIPES = ("normal", "depth", "aligned")
@@ -59,6 +70,8 @@ SD15_LOOP = LoopConfig(
     steps=15_000, batch_size=4, accumulate=4, learning_rate=1e-5, warmup_steps=500, ema_decay=0.9999, betas=(0.9, 0.999)
 )
 """A GPU's run at 512 pixels: 16 samples a step on one."""
+LARGE = 100_000_000
+"""Parameters of a network whose activations a GPU's memory has to be spared for; the small model's has 7 million."""
 
 SMALL_VAE_LOOP = LoopConfig(steps=6_000, batch_size=16, learning_rate=1e-3, cooldown=0.5, ema_decay=0.99)
 GROWN_VAE_RATE = 2.5e-4
@@ -98,8 +111,14 @@ class FineTuneConfig:
     loop: LoopConfig = SD15_LOOP
     lora_rank: int = 0
     """0 trains the whole UNet; else the rank of the adapters in its attention layers."""
-    gradient_checkpointing: bool = True
-    """Recompute activations in the backward pass: a third more time for about half the memory."""
+    gradient_checkpointing: bool | None = None
+    """Recompute activations in the backward pass: a third more time for about half the memory. None: where more than
+    `LARGE` parameters are trained."""
+    controlled_normals: float = 0.0
+    """`aligned`: share of the samples that are normals. Above 0 the ControlNet reads hints of six channels
+    (`hints`), and the data needs them."""
+    mask_weight: float = 0.0
+    """A latent pixel inside the silhouette weighs 1 + this, one outside 1."""
     prompt_dropout: float = 0.1
     sheet_prompts: int = 12
     sheet_denoising_steps: int = 16
@@ -180,45 +199,68 @@ def fine_tune(
     check_range("lora_rank", config.lora_rank, 0, 1024)
     if recipe == "aligned" and config.lora_rank:
         raise InputError("lora_rank: expected 0 for aligned, which trains a ControlNet, got a LoRA")
+    check_range("controlled_normals", config.controlled_normals, 0.0, 1.0)
+    if recipe != "aligned" and config.controlled_normals:
+        raise InputError(f"controlled_normals: expected 0 for {recipe}, which has no ControlNet, got a share")
     folder, out, kind = model_folder(base), Path(out), KIND_OF_RECIPE[recipe]
     place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
     vae = load_component(folder, "vae", diffusers.AutoencoderKL, **place)
     unet = load_component(folder, "unet", diffusers.UNet2DConditionModel, **place)
     text_encoder = load_component(folder, "text_encoder", transformers.CLIPTextModel, **place)
-    tokenizer = load_tokenizer(folder)
-    encode(vae, data, out / "latents", kinds=(kind,), device=device)
-    unet.requires_grad_(recipe != "aligned" and not config.lora_rank)
+    control, hints = recipe == "aligned", config.controlled_normals > 0
+    kinds = ("normal", "color") if hints else (kind,)
+    encode(vae, data, out / "latents", kinds=kinds, device=device)
+    unet.requires_grad_(not control and not config.lora_rank)
     text_encoder.requires_grad_(False)
-    controlnet = build_controlnet(unet, downscale(vae)).requires_grad_(True) if recipe == "aligned" else None
-    trained = controlnet if controlnet is not None else unet
-    if config.gradient_checkpointing:
-        trained.enable_gradient_checkpointing()
-        if controlnet is not None:
-            unet.enable_gradient_checkpointing()
-    task_class = DenoiserTask
+    controlnet = _first_controlnet(folder, unet, vae, hints=hints).requires_grad_(True) if control else None
+    _spare_memory(config.gradient_checkpointing, unet, controlnet)
+    _suit_attention(unet, controlnet)
     if config.lora_rank:
         add_lora(unet, config.lora_rank)
-        task_class = LoraTask
-    control = recipe == "aligned"
-    task = task_class(
+    scheduler = read_config(folder, "scheduler")
+    latents: dict[str, Any] = {"kinds": kinds, "control": control, "hints": hints}
+    task = (LoraTask if config.lora_rank else DenoiserTask)(
         unet=unet,
         text_encoder=text_encoder,
-        tokenizer=tokenizer,
+        tokenizer=load_tokenizer(folder),
         vae=vae,
-        scheduler_config=read_config(folder, "scheduler"),
-        shards=LatentShards(data, out / "latents", kinds=(kind,), control=control),
-        held_out=LatentShards(data, out / "latents", kinds=(kind,), split="held_out", control=control),
+        scheduler_config=scheduler,
+        shards=LatentShards(data, out / "latents", **latents),
+        held_out=LatentShards(data, out / "latents", split="held_out", **latents),
         config=DiffusionConfig(
             prompt_dropout=config.prompt_dropout,
-            kinds=((kind, 1.0),),
-            mask_weight=0.0,
+            kinds=tuple((name, 1.0) for name in kinds),
+            mask_weight=config.mask_weight,
             controlled=float(control),
+            controlled_normals=config.controlled_normals,
             sheet_prompts=config.sheet_prompts,
             sheet_denoising_steps=config.sheet_denoising_steps,
         ),
         controlnet=controlnet,
     )
     return train(task, config.loop, out, device=device)
+
+
+def _first_controlnet(folder: Path, unet: Any, vae: Any, *, hints: bool) -> Any:
+    """The base's own ControlNet, if it has one, else one that starts as a copy of its UNet's encoder."""
+    from diffusers import ControlNetModel
+
+    if (folder / "controlnet").is_dir():
+        place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
+        controlnet = load_component(folder, "controlnet", ControlNetModel, **place)
+    else:
+        controlnet = build_controlnet(unet, downscale(vae))
+    return with_hint_channels(controlnet, HINT_CHANNELS) if hints else controlnet
+
+
+def _spare_memory(wanted: bool | None, unet: Any, controlnet: Any | None) -> None:
+    """Gradient checkpointing of what gradients flow through."""
+    trained = unet if controlnet is None else controlnet
+    if not (_count(trained) > LARGE if wanted is None else wanted):
+        return
+    for network in (unet, controlnet):
+        if network is not None:
+            network.enable_gradient_checkpointing()
 
 
 def add_lora(unet: Any, rank: int) -> None:
@@ -254,15 +296,9 @@ def train_small(
     if start is not None:
         begun = DiffusersDenoiser.load(start, dtype=torch.float32, control=True, autoguidance=Autoguidance())
     grows = begun is not None and begun.channels < config.vae.latent_channels
+    if begun is not None and grows:
+        config = _grow(begun, config)
     with _seeded(config.vae_loop.seed):
-        if begun is not None and grows:
-            rate = min(config.vae_loop.learning_rate, GROWN_VAE_RATE)
-            config = replace(
-                config,
-                vae=replace(config.vae, kept_channels=begun.channels),
-                vae_loop=replace(config.vae_loop, learning_rate=rate),
-            )
-            _grow(begun, config.vae.latent_channels)
         vae = build_vae(config.vae, shards.resolution) if begun is None else begun.vae
     vae = vae.train().requires_grad_(True)
     train(VaeTask(vae, shards, held_out, config.vae), clock.loop("vae", config.vae_loop), out / "vae", device=device)
@@ -279,43 +315,80 @@ def train_small(
         controlnet: Any = build_controlnet(unet, downscale(vae)) if begun is None else begun.controlnet
         if config.diffusion.controlled_normals:
             controlnet = with_hint_channels(controlnet, HINT_CHANNELS)
+    frozen = _Frozen(data, vae, text_encoder.eval().requires_grad_(False), tokenizer)
     hints = int(controlnet.config.conditioning_channels) == HINT_CHANNELS
-
-    def denoiser(
-        name: str, unet: Any, controlnet: Any, loops: tuple[LoopConfig, LoopConfig], how: DiffusionConfig
-    ) -> Path:
-        """Both resolutions, half and full; the folder of the second."""
-        folder = out
-        for stage, loop, shrink in zip(("coarse", "fine"), loops, (2, 1), strict=True):
-            latents = out / f"latents_{stage}"
-            minutes = clock.minutes(f"latents_{stage}")
-            size = shards.resolution // shrink
-            encode(vae, data, latents, kinds=KINDS, device=device, size=size, minutes=minutes)
-            unet.register_to_config(sample_size=latent // shrink)
-            _suit_attention(unet, controlnet)
-            task = DenoiserTask(
-                unet=unet.train().requires_grad_(True),
-                text_encoder=text_encoder.eval().requires_grad_(False),
-                controlnet=None if controlnet is None else controlnet.train().requires_grad_(True),
-                tokenizer=tokenizer,
-                vae=vae,
-                scheduler_config={**SCHEDULE, "prediction_type": how.prediction_type},
-                shards=LatentShards(data, latents, control=controlnet is not None, hints=hints),
-                held_out=LatentShards(data, latents, control=controlnet is not None, hints=hints, split="held_out"),
-                config=how,
-            )
-            folder = train(task, clock.loop(name + stage, loop), out / (name + stage), device=device)
-            unet, controlnet = _trained(folder)
-        return folder
-
-    folder = denoiser("", unet, controlnet, (config.coarse_loop, config.fine_loop), config.diffusion)
+    folder = _both_resolutions(
+        frozen,
+        out,
+        clock,
+        "",
+        unet,
+        controlnet,
+        (config.coarse_loop, config.fine_loop),
+        config.diffusion,
+        hints=hints,
+        device=device,
+    )
     weak = None if begun is None else begun.weak_unet
     if weak is None or grows:
         loops = (config.weak_coarse_loop, config.weak_fine_loop)
         with _seeded(config.weak_coarse_loop.seed):
             weak = build_unet(config.weak_unet, config.text, latent) if weak is None else weak
-        weak, _ = _trained(denoiser("weak_", weak, None, loops, config.weak_diffusion))
+        weak, _ = _trained(
+            _both_resolutions(
+                frozen, out, clock, "weak_", weak, None, loops, config.weak_diffusion, hints=hints, device=device
+            )
+        )
     return export_half(folder, out / "model", read_plan(data), weak_unet=weak)
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """What the denoisers of the small model are trained with, and on."""
+
+    data: str | Path
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+
+
+def _both_resolutions(
+    frozen: _Frozen,
+    out: Path,
+    clock: Clock,
+    name: str,
+    unet: Any,
+    controlnet: Any | None,
+    loops: tuple[LoopConfig, LoopConfig],
+    how: DiffusionConfig,
+    *,
+    hints: bool,
+    device: str,
+) -> Path:
+    """A denoiser at half resolution, then from there at full; the folder of the second."""
+    folder = out
+    for stage, loop, shrink in zip(("coarse", "fine"), loops, (2, 1), strict=True):
+        latents = out / f"latents_{stage}"
+        minutes = clock.minutes(f"latents_{stage}")
+        size = Shards(frozen.data).resolution // shrink
+        encode(frozen.vae, frozen.data, latents, kinds=KINDS, device=device, size=size, minutes=minutes)
+        unet.register_to_config(sample_size=size // downscale(frozen.vae))
+        _suit_attention(unet, controlnet)
+        maps: dict[str, Any] = {"control": controlnet is not None, "hints": hints}
+        task = DenoiserTask(
+            unet=unet.train().requires_grad_(True),
+            text_encoder=frozen.text_encoder,
+            controlnet=None if controlnet is None else controlnet.train().requires_grad_(True),
+            tokenizer=frozen.tokenizer,
+            vae=frozen.vae,
+            scheduler_config={**SCHEDULE, "prediction_type": how.prediction_type},
+            shards=LatentShards(frozen.data, latents, **maps),
+            held_out=LatentShards(frozen.data, latents, split="held_out", **maps),
+            config=how,
+        )
+        folder = train(task, clock.loop(name + stage, loop), out / (name + stage), device=device)
+        unet, controlnet = _trained(folder)
+    return folder
 
 
 def encode(
@@ -384,12 +457,21 @@ def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _grow(guide: DiffusersDenoiser, channels: int) -> None:
-    """More latent channels for all networks of a small model, in place; it still draws what it drew."""
-    guide.vae = with_detail(guide.vae, channels)
+def _grow(guide: DiffusersDenoiser, config: SmallModelConfig) -> SmallModelConfig:
+    """More latent channels for all networks of a small model, in place; it still draws what it drew. The settings
+    that keep the channels it has."""
+    channels, kept = config.vae.latent_channels, guide.channels
+    with _seeded(config.vae_loop.seed):
+        guide.vae = with_detail(guide.vae, channels)
     guide.unet, guide.controlnet = with_latents(guide.unet, channels), with_latents(guide.controlnet, channels)
     if guide.weak_unet is not None:
         guide.weak_unet = with_latents(guide.weak_unet, channels)
+    rate = min(config.vae_loop.learning_rate, GROWN_VAE_RATE)
+    return replace(
+        config,
+        vae=replace(config.vae, kept_channels=kept),
+        vae_loop=replace(config.vae_loop, learning_rate=rate),
+    )
 
 
 def _normalised(out: Path, shards: Shards, kept: int) -> Any:

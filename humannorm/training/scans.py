@@ -36,6 +36,8 @@ from humannorm.training.dataset import (
 from humannorm.training.people_render import Material, Surface, TextureSet
 from humannorm.working_box import BODY_HEIGHT
 
+__all__ = ["ScanSettings", "find_scans", "scan_surface", "stand_up", "write_scans"]
+
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
 PLAIN_GREY = 0.7
 """sRGB of a scan without colours."""

@@ -18,6 +18,21 @@ from humannorm.training.detail import DetailEncoder
 from humannorm.training.loop import Task
 from humannorm.training.shards import HEAD_SHARE, KINDS, Shards, at_size, uppermost
 
+__all__ = [
+    "ROUND_OFF",
+    "VaeTask",
+    "build_vae",
+    "crop_around",
+    "derivative_l1",
+    "encode_shards",
+    "latent_statistics",
+    "normalise_latents",
+    "psnr_inside",
+    "soft_magnitude",
+    "structural_similarity",
+    "weighted_mean",
+]
+
 KIND_SHARES = (0.4, 0.2, 0.4)
 """How often normal, depth and colour are drawn: depth is the easiest."""
 

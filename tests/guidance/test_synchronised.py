@@ -27,6 +27,7 @@ class Gaussian:
     sigma^2)."""
 
     timesteps, resolution = 1000, 4
+    hint_channels = 0
 
     def __init__(self, mean: float = MEAN, spread: float = SPREAD) -> None:
         self.mean, self.spread, self.batches, self.fails_at = mean, spread, [], -1
