@@ -188,12 +188,15 @@ def run(page: Any, args: argparse.Namespace) -> list[str]:
     begin = time.monotonic()
     page.get_by_role("button", name=re.compile(r"^(Run|Queue)( \(.*\))?$")).first.click()
     page.wait_for_timeout(5000)
+    window = page.viewport_size
     page.evaluate(PAUSE, True)  # drawing by software takes the processor that the run needs
+    page.set_viewport_size({"width": 64, "height": 64})
     end = time.monotonic() + args.seconds
     while time.monotonic() < end:
         new = {key: value for key, value in ask(args.url, "/history").items() if key not in before}
         if new:
             (entry,) = new.values()
+            page.set_viewport_size(window)
             page.evaluate(PAUSE, False)
             print(f"run: {time.monotonic() - begin:.0f} s", flush=True)
             if entry["status"]["status_str"] == "success":
