@@ -202,7 +202,7 @@ def fine_tune(
     check_range("controlled_normals", config.controlled_normals, 0.0, 1.0)
     if recipe != "aligned" and config.controlled_normals:
         raise InputError(f"controlled_normals: expected 0 for {recipe}, which has no ControlNet, got a share")
-    folder, out, kind = model_folder(base), Path(out), KIND_OF_RECIPE[recipe]
+    folder, out, kind = model_folder(base, ("sd",)), Path(out), KIND_OF_RECIPE[recipe]
     place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
     vae = load_component(folder, "vae", diffusers.AutoencoderKL, **place)
     unet = load_component(folder, "unet", diffusers.UNet2DConditionModel, **place)
