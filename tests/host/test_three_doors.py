@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import types
 
 import graphs
 import torch
@@ -48,6 +49,7 @@ def test_nodes_begin_as_the_library_does(pack, tiny_human, tmp_path, monkeypatch
         (prompts,) = node(pack, "prompts", "HumanNormPrompts").execute(clip, PROMPT, "", "image", "paper").result
         body = load_body(shape_of_words(PROMPT))
         start = node(pack, "geometry", "HumanNormGeometryStart")
+        start.hidden = types.SimpleNamespace(unique_id=None)
         (geometry,) = start.execute(
             "quick", "preset", 0, 4, body=body, hold_hands=True, hold_face=True, wears=PROMPT
         ).result
