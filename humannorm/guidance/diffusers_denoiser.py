@@ -133,13 +133,13 @@ class DiffusersDenoiser:
         self.body: Any = None  # posed, for the controls that show a skeleton
         self.scheduler_config = scheduler_config
         self.prediction_type = str(scheduler_config.get("prediction_type", "epsilon"))
-        self._noise = self._schedule(scheduler_config)
+        self._noise = self.noise_table(scheduler_config)
         self._texts: OrderedDict[str, Words] = OrderedDict()  # embeddings of the prompts used last
         for module in self.modules:
             module.eval().requires_grad_(False)
 
     @staticmethod
-    def _schedule(config: dict[str, Any]) -> NoiseTable:
+    def noise_table(config: dict[str, Any]) -> NoiseTable:
         """The noise levels that a scheduler's config describes."""
         from diffusers import DDPMScheduler
 

@@ -42,7 +42,7 @@ class Sd3Denoiser(DiffusersDenoiser):
         super().__init__(**components)
 
     @staticmethod
-    def _schedule(config: dict[str, Any]) -> NoiseTable:
+    def noise_table(config: dict[str, Any]) -> NoiseTable:
         """s from 1/1000 to 1, shifted towards noise as the config says: s' = a s / (1 + (a - 1) s) (eq. 23)."""
         count, shift = int(config.get("num_train_timesteps", TIMESTEPS)), float(config.get("shift", 1.0))
         level = torch.arange(1, count + 1, dtype=torch.float64) / count

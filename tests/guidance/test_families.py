@@ -140,7 +140,7 @@ def test_a_flow_schedule_is_the_schedulers():
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     from humannorm.guidance.sd3_denoiser import Sd3Denoiser
 
-    table = Sd3Denoiser._schedule({"shift": 3.0})
+    table = Sd3Denoiser.noise_table({"shift": 3.0})
     levels = flow_level(table.sigma(torch.arange(1000.0)))
     torch.testing.assert_close(levels[:-1], scheduler.sigmas.flip(0)[:-1], rtol=1e-3, atol=1e-5)
 
