@@ -105,6 +105,10 @@ class NormalSculptSettings:
         """The same rounds at the pace of a walk from pure noise in another number of steps."""
         return dataclasses.replace(self, walk=dataclasses.replace(self.walk, steps=steps, level=1.0))
 
+    def entered_below(self, level: float) -> NormalSculptSettings:
+        """The rounds for a finished surface that is to change a little: none enters above this level."""
+        return dataclasses.replace(self, levels=tuple(min(each, level) for each in self.levels))
+
 
 # The bundled small model on a CPU: from 0.3 on its normals lose shoes, hair and face.
 QUICK = NormalSculptSettings(levels=(0.3, 0.15), guidance_scale=3.0)
