@@ -211,6 +211,7 @@ def paint_any_mesh(
     *,
     seed: int,
     negative: str = "",
+    faces: int = ExportSettings.faces,
     own_layout: bool = False,
     from_colors: bool = False,
     given: Mapping[int, Float[Tensor, "H W 3"]] | None = None,
@@ -220,13 +221,13 @@ def paint_any_mesh(
     """Paint any mesh, of a person or not, by sampling all its views together.
 
     mesh: in any frame, +Y up, +Z to the front. own_layout: on the texture coordinates that it brings, which must not
-    overlap; else on a new atlas. from_colors: the walk enters at `settings.walk.level` from the colours that the mesh
-    has; else it begins at pure noise. given: finished pictures of views of `ring_cameras`. checkpoint: gone on with
-    where it is there.
+    overlap; else on a new atlas of at most `faces` faces. from_colors: the walk enters at `settings.walk.level` from
+    the colours that the mesh has; else it begins at pure noise. given: finished pictures of views of `ring_cameras`.
+    checkpoint: gone on with where it is there.
     """
     if own_layout and mesh.uvs is None:
         raise InputError("mesh: expected texture coordinates to paint in its own layout, got a mesh without")
-    surface = mesh if own_layout else unwrapped(mesh, ExportSettings(texture_size=settings.texture_size))
+    surface = mesh if own_layout else unwrapped(mesh, ExportSettings(faces, settings.texture_size))
     return paint_synchronised(
         surface,
         prompt,

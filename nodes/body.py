@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
 from humannorm.body import POSES, BodyShape, completed, load_body, outfit_of_words, shape_of_words
@@ -39,6 +41,7 @@ class HumanNormBody(io.ComfyNode):
             display_name="HumanNorm Body",
             category=f"{CATEGORY}/body",
             description="An adult body with skeleton and texture coordinates (CC0), to start a sculpture from.",
+            essentials_category="3D",
             search_aliases=["body model", "makehuman", "smpl", "mannequin"],
             inputs=[
                 _slider("sex", 0.5, 0.0, "0 male, 1 female."),
@@ -64,8 +67,8 @@ class HumanNormBody(io.ComfyNode):
                     "person",
                     default="",
                     optional=True,
-                    tooltip="Words that choose sex, age and build, such as the prompt's: 'an old man'. The sliders"
-                    " count only when it is empty.",
+                    tooltip="Words that say who it is, such as the prompt's: sex, age, weight and muscle are then"
+                    " theirs ('an old woman', 'a heavy man') and not the sliders'. Empty: the sliders.",
                 ),
             ],
             outputs=[
@@ -93,7 +96,7 @@ class HumanNormBody(io.ComfyNode):
             youngest = BodyShape().age
             shape = BodyShape(sex, youngest if age <= ADULT else age, weight, muscle, height, proportions)
             if person.strip():
-                shape = shape_of_words(person)
+                shape = replace(shape_of_words(person), height=height, proportions=proportions)
             body = load_body(shape, pose)
             if wears.strip():
                 outfit = completed(outfit_of_words(wears), shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
@@ -16,6 +17,7 @@ from humannorm.geometry.state import GeometryState
 from humannorm.mesh import Mesh
 from humannorm.stages import edit_painting, edit_sculpture, held_for_edit
 from humannorm.texture import settings as texture_settings
+from humannorm.texture.carrying import carried
 from humannorm.texture.fields import ColorField
 from humannorm.texture.state import TextureState
 
@@ -129,13 +131,16 @@ class HumanNormEdit(io.ComfyNode):
             unfinished = None
             if geometry is not None and normal_guidance is not None:
                 sculptors = {"normal": normal_guidance} | ({} if depth_guidance is None else {"depth": depth_guidance})
-                settings = _sculpting(preset, sculpt_steps, normal_guidance)
-                start, schedule = edit_sculpture(geometry, hold, settings, strength)
+                start, schedule = edit_sculpture(
+                    geometry, hold, _sculpting(preset, sculpt_steps, normal_guidance), strength
+                )
                 geometry, unfinished = sculpting.run_sculpting(cls.hidden, start, sculptors, schedule, 0, seed)
             if texture is not None and image_guidance is not None:
-                begun = moved(texture, work_device())
-                begun = begun if geometry is None else begun.on(sculpted_mesh(geometry))
-                first, steps = edit_painting(begun, hold, _painting(preset, paint_steps, image_guidance), strength)
+                begun, settings = moved(texture, work_device()), _painting(preset, paint_steps, image_guidance)
+                if geometry is not None:
+                    generator = torch.Generator().manual_seed(seed)
+                    begun = carried(begun, sculpted_mesh(geometry).to(work_device()), settings, generator)
+                first, steps = edit_painting(begun, hold, settings, strength)
                 texture = painting.run_painting(cls.hidden, first, image_guidance, steps, seed, None)
             if unfinished is not None:
                 forget(unfinished)

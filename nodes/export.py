@@ -8,18 +8,19 @@ from typing import Any
 from comfy.cli_args import args
 from comfy_api.latest import io
 
-from humannorm.export import FORMATS, BakedMesh, ExportSettings, bake_for, write_baked
+from humannorm.checks import InputError
+from humannorm.export import FORMATS, BakedMesh, ExportSettings, bake_for, with_maps, write_baked, write_levels
 from humannorm.geometry.state import GeometryState
 from humannorm.mesh import Mesh
 from humannorm.stages import painted_surface, textured_mesh
-from humannorm.texture.fields import UvColorField
+from humannorm.texture.fields import UvColorField, UvColorSettings
 from humannorm.texture.state import TextureState
 
 from .files import next_output_file, refused, relative_to_output, shown_file
 from .host_denoiser import ordinary_tensors
 from .host_mesh import baked_from_host, baked_to_host, description_of, file_to_host
 from .long_work import Progress, say
-from .schema import CATEGORY, File3D, advanced, schema
+from .schema import CATEGORY, File3D, advanced, levels_input, schema
 from .subjects import check_one_connected, sculpted_mesh, subject_inputs
 
 __all__ = ["SHARES", "HumanNormMeshExporter", "workflow_notes"]
@@ -37,6 +38,7 @@ class HumanNormMeshExporter(io.ComfyNode):
             description="Writes a GLB, OBJ or PLY that opens anywhere: reduced, unwrapped, with baked colours and"
             " normal map. A GLB keeps the workflow: drop it on the canvas to have the graph back. Connect the path to"
             " Preview 3D to turn the human round.",
+            essentials_category="3D",
             search_aliases=["save mesh", "export glb", "bake texture", "save 3d"],
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -69,6 +71,7 @@ class HumanNormMeshExporter(io.ComfyNode):
                 ),
                 advanced(io.Boolean, "normal_map", default=True, tooltip="Bake the fine surface's normals into a map."),
                 advanced(io.Boolean, "occlusion", default=False, tooltip="Bake ambient occlusion."),
+                levels_input(),
             ],
             outputs=[
                 io.Mesh.Output("exported", display_name="mesh", tooltip="What was written, with UVs and texture."),
@@ -90,8 +93,11 @@ class HumanNormMeshExporter(io.ComfyNode):
         mesh: Any | None = None,
         normal_map: bool = True,
         occlusion: bool = False,
+        levels_of_detail: int = 0,
     ) -> io.NodeOutput:
         check_one_connected(texture=texture, geometry=geometry, mesh=mesh)
+        if levels_of_detail and format != "glb":
+            raise InputError(f"levels_of_detail: expected 0 beside the format {format}, got {levels_of_detail}")
         settings = ExportSettings(
             faces=faces,
             texture_size=texture_size,
@@ -106,16 +112,31 @@ class HumanNormMeshExporter(io.ComfyNode):
             progress.update(round(SHARES * share))
 
         with ordinary_tensors():
-            surface, field = _subject(texture, geometry, mesh)
-            baked = bake_for(format, surface, settings, field, tell)
+            if texture is not None and format != "ply" and _is_finished(texture, settings):
+                baked = with_maps(textured_mesh(texture), settings, progress=tell)
+            else:
+                surface, field = _subject(texture, geometry, mesh)
+                baked = bake_for(format, surface, settings, field, tell)
             try:
                 write_baked(target, baked, extras=workflow_notes(cls.hidden))
+                levels = write_levels(target, baked, levels_of_detail)
             except OSError as error:
                 raise refused(target, error) from error
             path = relative_to_output(target)
-            preview = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
+            paths = [path, *map(relative_to_output, levels)]
+            preview = {"3d": [shown_file(target)], "result": [path, None], "text": paths}
             say(cls.hidden.unique_id, description_of(baked))
             return io.NodeOutput(baked_to_host(baked), path, file_to_host(target), ui=preview)
+
+
+def _is_finished(texture: TextureState, settings: ExportSettings) -> bool:
+    """Whether a painting is a texture of the wanted size on few enough faces: baked anew it would lose sharpness."""
+    colors = texture.field.settings
+    return (
+        isinstance(colors, UvColorSettings)
+        and colors.size == settings.texture_size
+        and texture.mesh.num_faces <= settings.faces
+    )
 
 
 def _subject(

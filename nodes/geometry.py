@@ -15,6 +15,7 @@ from humannorm.cameras import CAMERA_PLANS
 from humannorm.checks import InputError
 from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
 from humannorm.geometry.multiview import NORMAL_PRESETS, NormalSculptSettings, sculpt_synchronised
+from humannorm.geometry.outfits import told_of_pose
 from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.settings import preset as settings_of
@@ -26,7 +27,7 @@ from humannorm.stages import begin_sculpture, place_start
 from .devices import moved, rest_device, work_device
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host, to_host
-from .long_work import forget, show_result
+from .long_work import forget, say, show_result
 from .optimiser_run import HostRun, RunSpan, run_optimiser
 from .payloads import GuidancePayload, kind_of
 from .schema import (
@@ -64,6 +65,7 @@ class HumanNormGeometryStart(io.ComfyNode):
             category=f"{CATEGORY}/geometry",
             description="A signed distance field fitted to a body or to any closed mesh: what the optimiser sculpts.",
             search_aliases=["sdf", "dmtet", "mesh to sdf"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 Body.Input("body", optional=True, tooltip="From HumanNorm Body. Connect this or a mesh."),
                 mesh_input(
@@ -101,7 +103,8 @@ class HumanNormGeometryStart(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="Clothes and hair that these words name, such as the prompt's, are put on the body; the"
-                    " preset quick adds what they leave out and keeps all of it. Empty: the body as it is.",
+                    " preset quick adds what they leave out and keeps all of it. What was not understood is told"
+                    " on the node. Empty: the body as it is.",
                 ),
             ],
             outputs=[Geometry.Output("geometry", display_name="geometry", tooltip="For the geometry optimiser.")],
@@ -133,15 +136,17 @@ class HumanNormGeometryStart(io.ComfyNode):
             if resolution:
                 settings = replace(settings, resolution=constant(resolution))
             figure = StartFigure(from_host(start_mesh, "start_mesh"), None) if body is None else figure_of_body(body)
+            outfit = None
+            if wears and figure.body is not None:
+                outfit = outfit_for(wears, figure.body.shape, START_SETTINGS[preset])
+                say(cls.hidden.unique_id, "\n".join((*outfit.told, *told_of_pose(figure.body.pose, outfit))))
             begun = begin_sculpture(
                 place_start(figure.mesh, figure.body, work_device()),
                 settings,
                 replace(START_SETTINGS[preset], held=held),
                 torch.Generator().manual_seed(seed),
                 body=figure.body,
-                outfit=outfit_for(wears, figure.body.shape, START_SETTINGS[preset])
-                if wears and figure.body is not None
-                else None,
+                outfit=outfit,
             )
             return io.NodeOutput(moved(begun.state, rest_device()))
 

@@ -50,11 +50,15 @@ class _SmallConfig(comfy.supported_models_base.BASE):
     memory_usage_factor = 1.0
 
     def process_unet_state_dict_for_saving(self, state_dict: Weights) -> Weights:
-        """The host's loaders know the sizes of published models alone: what it would save it could not load again."""
-        raise InputError(
-            "model: expected one of a size that ComfyUI's own loaders know, got the bundled small one, which could not"
-            " be loaded again from a checkpoint; save the LoRA or the patches by themselves"
-        )
+        raise not_to_be_saved("model")
+
+
+def not_to_be_saved(what: str) -> InputError:
+    """The host's loaders know the sizes of published models alone: what it would save it could not load again."""
+    return InputError(
+        f"{what}: expected one of a size that ComfyUI's own loaders know, got the bundled small one, which could not be"
+        " loaded again from a checkpoint; save the LoRA or the patches by themselves"
+    )
 
 
 def build_model(folder: Path) -> Any:
@@ -182,6 +186,11 @@ def build_vae(folder: Path) -> Any:
     downscale = vae_downscale(config)
     vae.downscale_ratio = vae.upscale_ratio = downscale
     vae.latent_channels = config["latent_channels"]
+
+    def refuse() -> Weights:
+        raise not_to_be_saved("vae")
+
+    vae.get_sd = refuse  # what the host saves; it makes no copies of a VAE
     vae.memory_used_decode = lambda shape, dtype: (
         2178 * shape[2] * shape[3] * downscale**2 * comfy.model_management.dtype_size(dtype)
     )
@@ -215,6 +224,10 @@ def build_clip(folder: Path) -> Any:
     class Tokenizer(comfy.sd1_clip.SD1Tokenizer):
         def __init__(self, embedding_directory: Any = None, tokenizer_data: dict[str, Any] | None = None) -> None:
             super().__init__(embedding_directory, tokenizer_data or {}, tokenizer=SmallTokenizer)
+
+        def state_dict(self) -> dict[str, Any]:
+            """Asked for by the host when it saves a CLIP, and only then; copies of the CLIP share the tokenizer."""
+            raise not_to_be_saved("clip")
 
     class TextModel(comfy.sd1_clip.SD1ClipModel):
         def __init__(self, **options: Any) -> None:

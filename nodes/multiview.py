@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from humannorm.body import Body as BodyValue
 from humannorm.body import shape_of_words
-from humannorm.body.painted_skin import tone_of_words
+from humannorm.body.painted_skin import SKIN_TONES
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, wrap_degrees
 from humannorm.checks import InputError
 from humannorm.export import ExportSettings
 from humannorm.geometry.state import GeometryState, extract_mesh
-from humannorm.guidance.denoiser import Denoiser
-from humannorm.guidance.synchronised import WALKS, SynchronisedSettings
+from humannorm.guidance.synchronised import WALKS
 from humannorm.mesh import Mesh
 from humannorm.request import START_SETTINGS, outfit_for
 from humannorm.stages import asked_colors, paint_all_views, paint_any_mesh, textured_mesh
@@ -36,13 +35,25 @@ from humannorm.texture.multiview import (
 from humannorm.texture.state import TextureState
 
 from .devices import moved, rest_device, work_device
-from .host_denoiser import ordinary_tensors, with_denoisers
+from .host_denoiser import HostDenoiser, ordinary_tensors, with_denoisers
 from .host_mesh import from_host, to_host
 from .long_work import Progress, forget, show_result, unfinished_file
 from .payloads import GuidancePayload
-from .schema import CATEGORY, Geometry, Guidance, Texture, advanced, mesh_input, schema, seed_input, steps_input
+from .schema import (
+    CATEGORY,
+    Body,
+    Geometry,
+    Guidance,
+    Texture,
+    advanced,
+    mesh_input,
+    override_input,
+    schema,
+    seed_input,
+    steps_input,
+)
 from .subjects import check_one_connected
-from .texture import check_guide
+from .texture import check_guide, skin_of
 from .views import chosen_views, four_sides, pictures_from
 
 __all__ = ["FRAMINGS", "HumanNormMultiviewPainter", "degrees", "painted_mesh"]
@@ -61,6 +72,7 @@ class HumanNormMultiviewPainter(io.ComfyNode):
             description="Paints any mesh from all sides at once with any model that has a ControlNet for normals or"
             " depth: the views are sampled together and agree on one texture at every step. Interrupt it and queue"
             " again: it goes on where it stopped.",
+            essentials_category="3D",
             search_aliases=["texture mesh", "paint mesh", "multiview texture", "syncmvd"],
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
@@ -147,9 +159,23 @@ class HumanNormMultiviewPainter(io.ComfyNode):
                 Geometry.Input(
                     "geometry",
                     optional=True,
-                    tooltip="A sculpture, in place of a mesh: what its start wore begins in the colours that the prompt"
-                    " names (level 0.6), hands and face that it holds in painted skin.",
+                    tooltip="A sculpture, in place of a mesh: the clothes that it began in enter in the colours that"
+                    " the words ask for, and hands and face that it holds in painted skin. Connect its body too.",
                 ),
+                Body.Input(
+                    "start_body",
+                    optional=True,
+                    tooltip="The body that the sculpture began as; without it that of what is held, or of the words.",
+                ),
+                io.Combo.Input(
+                    "skin",
+                    options=["any", *SKIN_TONES, "model"],
+                    default="any",
+                    optional=True,
+                    tooltip="Of what a sculpture holds of its body: a tone, any (the one that the words name, else by"
+                    " the seed), or whatever the model paints.",
+                ),
+                override_input("faces", 2_000_000, "Most faces of the painted surface; 0: 400,000.", step=100),
             ],
             outputs=[
                 io.Mesh.Output("mesh", display_name="mesh", tooltip="With its texture, where it was and as large."),
@@ -180,6 +206,9 @@ class HumanNormMultiviewPainter(io.ComfyNode):
         finished: Tensor | None = None,
         finished_views: str = "front",
         geometry: GeometryState | None = None,
+        start_body: BodyValue | None = None,
+        skin: str = "any",
+        faces: int = 0,
     ) -> io.NodeOutput:
         check_one_connected(own_mesh=own_mesh, texture=texture, geometry=geometry)
         check_guide(guidance)
@@ -198,15 +227,22 @@ class HumanNormMultiviewPainter(io.ComfyNode):
             fusing=replace(settings.fusing, power=(low * sharpness, high * sharpness)),
             final_power=settings.final_power * sharpness,
         )
+        export = ExportSettings(faces=faces or ExportSettings().faces, texture_size=texture_size)
         with ordinary_tensors():
             given = {} if finished is None else given_views(settings, finished, finished_views)
             if geometry is not None:
-                painting = _painted_sculpture(cls.hidden, geometry, guidance, preset, settings, seed, given)
-            else:
-                mesh = painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")
-                painting = _painted_mesh(
-                    cls.hidden, mesh.to(work_device()), guidance, settings, seed, layout == "own", given
+                if layout == "own":
+                    raise InputError("layout: expected new beside geometry, which has no texture coordinates, got own")
+                work = _human_work(
+                    geometry, guidance, settings, export, preset, start_body, skin_of(skin, guidance, seed), given
                 )
+                start: Any = geometry
+            else:
+                mesh = (painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")).to(
+                    work_device()
+                )
+                work, start = _mesh_work(mesh, guidance, settings, export.faces, layout == "own", given), mesh
+            painting = _painted(cls.hidden, start, guidance, settings, seed, work)
             sides = four_sides(painting.state.mesh, guidance.plan, painting.state.field).color
             assert sides is not None
             show_result(sides.to(rest_device()))
@@ -220,98 +256,92 @@ class HumanNormMultiviewPainter(io.ComfyNode):
             )
 
 
-def _painted_mesh(
-    hidden: Any,
+Work = Callable[..., MultiviewPainting]
+"""Called with the denoiser and the keywords `seed`, `callback` and `checkpoint`."""
+
+
+def _mesh_work(
     mesh: Mesh,
     guidance: GuidancePayload,
     settings: MultiviewSettings,
-    seed: int,
+    faces: int,
     own_layout: bool,
     given: dict[int, Tensor],
-) -> MultiviewPainting:
-    """Any mesh's painting; inside `ordinary_tensors`."""
-    texts, from_colors = guidance.prompts.prompts, settings.walk.level < 1
-    return _gone_on_with(
-        hidden,
-        mesh,
-        guidance,
-        settings.walk if from_colors else settings.walk.from_noise(),
-        seed,
-        lambda denoiser, tell, unfinished: paint_any_mesh(
+) -> Work:
+    """Painting any mesh."""
+    texts = guidance.prompts.prompts
+
+    def work(denoiser: HostDenoiser, **run: Any) -> MultiviewPainting:
+        return paint_any_mesh(
             mesh,
             texts.prompt,
             settings,
             denoiser,
-            seed=seed,
             negative=texts.negative,
+            faces=faces,
             own_layout=own_layout,
-            from_colors=from_colors,
+            from_colors=settings.walk.level < 1,
             given=given,
-            callback=tell,
-            checkpoint=unfinished,
-        ),
-    )
+            **run,
+        )
+
+    return work
 
 
-def _painted_sculpture(
-    hidden: Any,
+def _human_work(
     geometry: GeometryState,
     guidance: GuidancePayload,
-    preset: str,
     settings: MultiviewSettings,
-    seed: int,
+    export: ExportSettings,
+    preset: str,
+    body: BodyValue | None,
+    skin: str,
     given: dict[int, Tensor],
-) -> MultiviewPainting:
-    """A sculpture's painting, as `humannorm generate` makes it; inside `ordinary_tensors`."""
-    geometry, texts = moved(geometry, work_device()), guidance.prompts.prompts
-    held = None if geometry.hold is None else geometry.hold.shape
-    shape, skin = held or shape_of_words(texts.prompt), tone_of_words(texts.prompt, seed)
+) -> Work:
+    """Painting a sculpture as `humannorm generate` does. Without a body its shape is that of what is held, or of the
+    words."""
+    state, texts = moved(geometry, work_device()), guidance.prompts.prompts
+    held = None if state.hold is None else state.hold.shape
+    shape = body.shape if body is not None else held or shape_of_words(texts.prompt)
     outfit = outfit_for(texts.prompt, shape, START_SETTINGS[preset])
-    return _gone_on_with(
-        hidden,
-        geometry,
-        guidance,
-        settings.walk if geometry.labelled is not None else settings.walk.from_noise(),
-        seed,
-        lambda denoiser, tell, unfinished: paint_all_views(
-            extract_mesh(geometry).mesh,
+
+    def work(denoiser: HostDenoiser, **run: Any) -> MultiviewPainting:
+        return paint_all_views(
+            extract_mesh(state).mesh,
             texts.prompt,
             settings,
-            ExportSettings(texture_size=settings.texture_size),
+            export,
             denoiser,
-            seed=seed,
             negative=texts.negative,
-            hold=geometry.hold,
+            hold=state.hold,
             skin=skin,
-            labelled=geometry.labelled,
+            labelled=state.labelled,
             palette=asked_colors(outfit, shape, skin),
             given=given,
-            callback=tell,
-            checkpoint=unfinished,
-        ),
-    )
+            **run,
+        )
+
+    return work
 
 
-Paint = Callable[[Denoiser, Callable[[MultiviewProgress], None], Path], MultiviewPainting]
-
-
-def _gone_on_with(
-    hidden: Any, start: Any, guidance: GuidancePayload, walk: SynchronisedSettings, seed: int, paint: Paint
+def _painted(
+    hidden: Any, start: Any, guidance: GuidancePayload, settings: MultiviewSettings, seed: int, work: Work
 ) -> MultiviewPainting:
-    """What `paint` makes of what it starts from, begun or gone on with, with progress and previews on the node."""
+    """The painting, begun or gone on with; inside `ordinary_tensors`. start: what it depends on beside the graph."""
     unfinished = unfinished_file("multiview", hidden.unique_id, hidden.prompt, start)
-    progress = Progress(hidden.unique_id, walk.steps, "Painting")
+    progress = Progress(hidden.unique_id, settings.walk.steps, "Painting")
+
+    def tell(now: MultiviewProgress) -> None:
+        progress.total = now.steps  # a walk that finds no colours to enter from is longer
+        progress.update(now.step, now.picture, now.seconds_left)
+
     finished = False
     try:
         painting = with_denoisers(
             [guidance],
-            walk.batch,
+            settings.walk.batch,
             seed,
-            lambda denoisers: paint(
-                denoisers[0],
-                lambda now: progress.update(now.step, now.picture, now.seconds_left),
-                unfinished,
-            ),
+            lambda denoisers: work(denoisers[0], seed=seed, callback=tell, checkpoint=unfinished),
         )
         finished = True
     finally:

@@ -19,7 +19,7 @@ from humannorm.body.rigs import RIGS
 from humannorm.body.skeleton import local_rotations
 from humannorm.body.turns import JOINT_TURNS, turned
 from humannorm.checks import check_range
-from humannorm.export import BakedMesh
+from humannorm.export import BakedMesh, write_levels
 from humannorm.export.skinned import write_skinned_glb
 from humannorm.mesh import Mesh, welded_vertex_normals
 from humannorm.rigging import rig_human
@@ -32,7 +32,7 @@ from .host_denoiser import ordinary_tensors
 from .host_mesh import baked_from_host, baked_to_host, file_to_host
 from .long_work import Progress
 from .payloads import RiggedPayload
-from .schema import CATEGORY, Body, File3D, Files, Rigged, advanced, mesh_input, schema
+from .schema import CATEGORY, Body, File3D, Files, Rigged, advanced, levels_input, mesh_input, schema
 from .subjects import check_one_connected
 from .views import four_sides
 
@@ -52,6 +52,7 @@ class HumanNormRig(io.ComfyNode):
             category=f"{CATEGORY}/animation",
             description="Gives a finished human a skeleton and skin weights: the CC0 body is fitted into the surface,"
             " and its weights are carried over. No SMPL is needed.",
+            essentials_category="3D",
             search_aliases=["skeleton", "skinning", "auto rig", "bones", "mixamo"],
             hidden=[io.Hidden.unique_id],
             inputs=[
@@ -65,8 +66,9 @@ class HumanNormRig(io.ComfyNode):
                 io.Combo.Input(
                     "rig",
                     options=list(RIGS),
-                    default="makehuman",
-                    tooltip="Names and number of joints: makehuman 163, game_engine 53, mixamo 52.",
+                    default="mixamo",
+                    tooltip="Names and number of joints: mixamo 52, which engines know, game_engine 53, makehuman 163"
+                    " with a face.",
                 ),
             ],
             outputs=[
@@ -176,6 +178,7 @@ class HumanNormAnimate(io.ComfyNode):
             category=f"{CATEGORY}/animation",
             description="A rigged human in motion: a skinned GLB with clips that opens in Blender, Unity, Godot and"
             " three.js, and a film of it. Clips are a walk and others made here, and any BVH file.",
+            essentials_category="3D",
             search_aliases=["animation", "walk", "bvh", "retarget", "motion"],
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -205,6 +208,7 @@ class HumanNormAnimate(io.ComfyNode):
                     default=AS_IT_IS,
                     tooltip="Pose that the file's skeleton is bound in: game engines like to begin from the t-pose.",
                 ),
+                levels_input(),
             ],
             outputs=[
                 io.String.Output("path", display_name="path", tooltip="From the output folder, for Preview 3D."),
@@ -228,6 +232,7 @@ class HumanNormAnimate(io.ComfyNode):
         film_size: int,
         filename_prefix: str,
         bind_pose: str = AS_IT_IS,
+        levels_of_detail: int = 0,
     ) -> io.NodeOutput:
         target = next_output_file(filename_prefix, ".glb")
         with ordinary_tensors():
@@ -255,12 +260,14 @@ class HumanNormAnimate(io.ComfyNode):
                     motions,
                     extras=workflow_notes(cls.hidden),
                 )
+                levels = write_levels(target, look, levels_of_detail, figure.skin, motions)
                 for film, place_ in zip(films, shown, strict=True):
                     film.save(place_)
             except OSError as error:
                 raise refused(target, error) from error
             path = relative_to_output(target)
-            preview = {"3d": [shown_file(target)], "result": [path, None], "text": [path]}
+            paths = [path, *map(relative_to_output, levels)]
+            preview = {"3d": [shown_file(target)], "result": [path, None], "text": paths}
             pictures = torch.stack([picture for film in films for picture in film.pictures])
             return io.NodeOutput(
                 path,
@@ -275,9 +282,7 @@ def _human_input(optional: bool = False, more: str = "") -> io.Input:
     return io.MultiType.Input("human", types=[Rigged, io.Mesh, *Files], optional=optional, tooltip=tooltip)
 
 
-def _rigged(
-    value: Any, progress: Progress, rig: str = "makehuman", start_body: BodyValue | None = None
-) -> RiggedPayload:
+def _rigged(value: Any, progress: Progress, rig: str = "mixamo", start_body: BodyValue | None = None) -> RiggedPayload:
     """A rigged human as it is; a mesh or a 3D file with a skeleton put in."""
     if isinstance(value, RiggedPayload):
         return value

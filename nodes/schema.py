@@ -25,6 +25,7 @@ __all__ = [
     "ViewerModels",
     "advanced",
     "factor_input",
+    "levels_input",
     "mesh_input",
     "override_input",
     "part_input",
@@ -145,6 +146,18 @@ def factor_input(name: str, of: str, least: float = 0.01) -> io.Input:
     """A factor on numbers of the preset."""
     return advanced(
         io.Float, name, default=1.0, min=least, max=100.0, step=0.05, tooltip=f"Factor on the preset's {of}."
+    )
+
+
+def levels_input() -> io.Input:
+    """How many levels of detail are written beside a GLB."""
+    return advanced(
+        io.Int,
+        "levels_of_detail",
+        default=0,
+        min=0,
+        max=3,
+        tooltip="Coarser GLB files beside it, textured and under 500 kB each, named _lod1 to _lod3.",
     )
 
 

@@ -15,6 +15,7 @@ from humannorm.cameras import TEXTURE_CAMERA_PLANS, target_cameras
 from humannorm.checks import InputError
 from humannorm.geometry.state import GeometryState
 from humannorm.stages import begin_painting
+from humannorm.texture.carrying import carried
 from humannorm.texture.fields import HashColorSettings, UvColorSettings
 from humannorm.texture.paint import paint
 from humannorm.texture.perceptual import FeatureDistance, VggFeatures
@@ -120,12 +121,11 @@ class HumanNormTextureStart(io.ComfyNode):
             mesh = sculpted_mesh(geometry) if geometry is not None else from_host(own_mesh, "own_mesh")
             mesh = mesh.to(work_device())
             if colors_of is not None:
-                state = moved(colors_of, work_device()).on(mesh)
+                generator = torch.Generator().manual_seed(seed)
+                state = carried(moved(colors_of, work_device()), mesh, settings, generator)
             else:
-                words = "" if guidance is None else guidance.prompts.prompts.prompt
-                tones = {"any": tone_of_words(words, seed), "model": ""}
                 hold = None if geometry is None else geometry.hold
-                state = begin_painting(mesh, settings, seed, hold=hold, skin=tones.get(skin, skin))
+                state = begin_painting(mesh, settings, seed, hold=hold, skin=skin_of(skin, guidance, seed))
             return io.NodeOutput(moved(state, rest_device()))
 
 
@@ -295,6 +295,12 @@ def run_painting(
     )
     forget(unfinished)
     return state
+
+
+def skin_of(choice: str, guidance: GuidancePayload | None, seed: int) -> str:
+    """The tone, or "" for the model's own, behind the widget `skin`; "any" is what the words name, else by the seed."""
+    words = "" if guidance is None else guidance.prompts.prompts.prompt
+    return {"any": tone_of_words(words, seed), "model": ""}.get(choice, choice)
 
 
 def check_guide(guidance: GuidancePayload) -> None:

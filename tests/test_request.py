@@ -10,6 +10,7 @@ import torch
 
 from humannorm.body import BodyShape, Outfit
 from humannorm.checks import InputError
+from humannorm.models import camera_plan
 from humannorm.request import HumanRequest, HumanSettings, StartSettings, job_of, parse_sliders, preset, settings_of
 
 

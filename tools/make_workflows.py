@@ -22,7 +22,6 @@ sys.path.insert(0, str(ROOT / "tests" / "nodes"))
 from workflow_files import BYPASSED, DYNAMIC, NOTES, REROUTE, known_nodes, to_api, widgets  # noqa: E402
 
 from humannorm.guidance.samplers import GUIDANCE_SCALES  # noqa: E402
-from humannorm.texture.multiview import MULTIVIEW_PRESETS  # noqa: E402
 
 PROMPT = "a young man in a red t-shirt and blue jeans, standing"
 WORKFLOWS = ROOT / "example_workflows"
@@ -50,8 +49,8 @@ The diffusion models behind HumanNorm, looked at in 2D. Press **Run**.
 """,
     "text_to_human": """\
 ## A sentence becomes a human
-Write who it is into **Who is it?** and press **Run**.
-- the bundled small model runs on any CPU; what it knows is limited
+Write who it is into **Who is it?** and press **Run**: what `humannorm generate` does.
+- body, hair and clothes come from the words; what was not understood stands on *Geometry Start*
 - interrupt when you like: queued again, it goes on where it stopped
 - the GLB in the output folder keeps this workflow: drop it here
 """,
@@ -99,17 +98,18 @@ Decimated, unwrapped, detail baked anew, saved by *Save 3D Model*.
 - ComfyUI 0.33 or newer has these nodes
 """,
     "edit": """\
-## Change a finished human by its text
-Run *text_to_human* first: what it saved is loaded here.
-- *begin* of the optimiser: 0.3 changes a lot, 0.7 a little
-- the colours go on from the old ones (*colors_of*)
+## Other colours for a finished human, by its text
+Run *text_to_human* first: the painting that it saved is loaded here.
+- it is noised and painted again from all sides under the new words
+- *level*: 0.5 keeps the old colours, 0.9 is almost anew; the shape stays
+- to change shape too, or only parts: *edit_clothes*
 """,
     "pose_and_animate": """\
-## A human that moves, and one sculpted in a pose
-A sculpture gets a skeleton, another pose, and clips: a skinned GLB.
+## A human that moves
+A painted human gets a skeleton, another pose, and clips: a skinned GLB for engines.
 - *more_clips* takes more names, and BVH files of the input folder
-- for a painted human: *Load Mesh* with its GLB into *Rig*
-- to sculpt from a posed body: *sculpt_in_a_pose*
+- for a human that you have: *Load Mesh* with its GLB into *Rig*
+- *levels_of_detail* writes coarser files beside it
 """,
     "sculpt_in_a_pose": """\
 ## A human sculpted in a pose
@@ -136,10 +136,12 @@ class Graph:
         self.nodes: list[dict[str, Any]] = []
         self.links: list[list[Any]] = []
         self._x, self._y, self._top, self._width, self._bottom = -GAP, TOP, TOP, 0, TOP
+        self._lane = LANE
 
-    def row(self) -> None:
+    def row(self, lane: int = LANE) -> None:
         """Begin under all that is there, with a lane between for wires."""
-        self._top = self._y = self._bottom + LANE
+        self._lane = lane
+        self._top = self._y = self._bottom + lane
         self._x, self._width = -GAP, 0
 
     def column(self, width: int = COLUMN) -> None:
@@ -249,7 +251,7 @@ class Graph:
 
     def lane(self) -> float:
         """Height of the first wire in the gap above this row."""
-        return self._top - LANE + 45
+        return self._top - self._lane + 45
 
     def models(self, node_id: int, *files: tuple[str, str, str]) -> None:
         """What a loader needs, for the missing-model dialog: (name, url, directory)."""
@@ -341,6 +343,7 @@ class Subgraph(Graph):
             "links": links + self.inner_links,
             "extra": {},
             "category": "HumanNorm",
+            "essentials_category": "3D",
             "description": self.description,
         }
 
@@ -371,9 +374,9 @@ class Workflow(Graph):
         self._first = len(self.nodes)
         self.groups.append({"id": len(self.groups) + 1, "title": title, "color": COLORS[color], "flags": {}})
 
-    def row(self) -> None:
+    def row(self, lane: int = LANE) -> None:
         self._close_group()
-        super().row()
+        super().row(lane)
 
     def opening(self, title: str, height: int = 250) -> None:
         """The first column, with the note that explains the workflow."""
@@ -522,52 +525,49 @@ def guides(
 
 
 def text_to_human(flow: Workflow) -> None:
-    """As `humannorm generate` with the preset quick does it: the dressed start is the sculpture."""
     flow.opening("1 Who is it?")
     who = person(flow)
     flow.group("2 Model and words", "models", 320)
     models = bundled(flow)
-    flow.skip(230)
-    body = flow.add("HumanNormBody", person=who, wears=who)
+    body = flow.add("HumanNormBody", person=who)
     flow.column(320)
     guide = guides(flow, words(flow, "image"), models, who)
-    flow.skip(60)
-    start = flow.add("HumanNormGeometryStart", body=(body, 0), preset="quick", wears=who, **HELD)
-    flow.gap(140)
-    flow.group("3 Paint all sides at once", "work", 400)
-    paint = flow.add(
+    start = flow.add("HumanNormGeometryStart", body=(body, 0), wears=who, **HELD)
+    flow.group("3 Painted from all sides", "work", 360)
+    painted = flow.add(
         "HumanNormMultiviewPainter",
         guidance=guide["image"],
         geometry=(start, 0),
-        preset="quick",
-        level=MULTIVIEW_PRESETS["quick"].walk.level,
-        pictures=260,
+        start_body=(body, 0),
+        pictures=300,
+        **ALL_VIEWS,
     )
-    flow.gap(140)
-    flow.group("The human", "results", 340)
-    saved = flow.add("HumanNormMeshExporter", texture=(paint, 1), faces=60_000, texture_size=2048)
-    flow.add(
-        "HumanNormSaveState", title="Keep the sculpture", geometry=(start, 0), filename_prefix="humannorm/geometry"
-    )
-    flow.add("HumanNormSaveState", title="Keep the painting", texture=(paint, 1), filename_prefix="humannorm/texture")
+    flow.group("4 The human", "results", 320)
+    saved = flow.add("HumanNormMeshExporter", texture=(painted, 1), faces=PAINTED_FACES, texture_size=1024)
+    flow.add("HumanNormSaveState", geometry=(start, 0), filename_prefix="humannorm/geometry")
+    prefix = "humannorm/texture"
+    flow.add("HumanNormSaveState", title="Keep the painting", texture=(painted, 1), filename_prefix=prefix)
     flow.column(500)
-    flow.add("Preview3D", model_file=(saved, 1), pictures=520)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=420)
+
+
+PAINTED_FACES = 60_000
+ALL_VIEWS: dict[str, Any] = {"level": 0.6, "texture_size": 1024, "faces": PAINTED_FACES}
+"""As the preset `quick` of `humannorm generate`, on fewer faces: unwrapping would take longer than painting."""
 
 
 def text_to_human_sd15(flow: Workflow) -> None:
-    """Sculpting in the first row, from words to a surface; painting in the second, from the surface to a file."""
-    preset = "standard"
     flow.opening("1 Who is it?")
     who = person(flow)
     flow.group("2 Models", "models", 340)
     models = sd15(flow)
-    flow.skip(-20)
-    body = flow.add("HumanNormBody", person=who, wears=who)
+    flow.skip(-30)
+    body = flow.add("HumanNormBody", person=who)
     flow.column(320)
     guide = guides(flow, words(flow, "normal", "depth", "image"), models, who)
     drop = flow.right()
-    flow.skip(60)
-    start = flow.add("HumanNormGeometryStart", body=(body, 0), preset=preset, wears=who)
+    flow.skip(20)
+    start = flow.add("HumanNormGeometryStart", body=(body, 0), preset="standard", wears=who)
     flow.gap(140)
     flow.group("3 Sculpt", "work", 440)
     sculpt = flow.add(
@@ -575,25 +575,32 @@ def text_to_human_sd15(flow: Workflow) -> None:
         geometry=(start, 0),
         normal_guidance=guide["normal"],
         depth_guidance=guide["depth"],
-        preset=preset,
+        preset="standard",
         pictures=200,
     )
     end = flow.right()
     flow.gap(140)
     flow.group("Keep the sculpture", "results", 340)
     flow.add("HumanNormSaveState", geometry=(sculpt, 0), filename_prefix="humannorm/geometry")
-    flow.row()
+    flow.row(LANE - 10)
     lane = flow.lane()
-    surface = flow.passed((sculpt, 0), (end, lane), (-160, lane))
-    pictures = flow.passed(guide["image"], (drop, lane + 40), (-160, lane + 40))
-    flow.group("Paint all sides at once", "work", 400)
-    entry = MULTIVIEW_PRESETS[preset].walk.level
-    paint = flow.add(
-        "HumanNormMultiviewPainter", guidance=pictures, geometry=surface, preset=preset, level=entry, pictures=50
+    sculpture = flow.passed((sculpt, 0), (end, lane), (-160, lane))
+    pictures = flow.passed(guide["image"], (drop, lane + 25), (-160, lane + 25))
+    stood = flow.passed((body, 0), (drop + 50, lane + 50), (-160, lane + 50))
+    flow.group("Painted from all sides", "work", 440)
+    painted = flow.add(
+        "HumanNormMultiviewPainter",
+        guidance=pictures,
+        geometry=sculpture,
+        start_body=stood,
+        preset="standard",
+        level=0.75,
+        texture_size=2048,
     )
     flow.group("The human", "results", 320)
-    saved = flow.add("HumanNormMeshExporter", texture=(paint, 1), faces=100_000, texture_size=2048)
-    flow.add("HumanNormSaveState", title="Keep the painting", texture=(paint, 1), filename_prefix="humannorm/texture")
+    saved = flow.add("HumanNormMeshExporter", texture=(painted, 1), faces=100_000, texture_size=2048)
+    prefix = "humannorm/texture"
+    flow.add("HumanNormSaveState", title="Keep the painting", texture=(painted, 1), filename_prefix=prefix)
     flow.column(500)
     flow.add("Preview3D", model_file=(saved, 1), pictures=420)
 
@@ -815,23 +822,26 @@ def remix_mesh(flow: Workflow) -> None:
 
 
 def edit(flow: Workflow) -> None:
-    flow.opening("1 A saved human", 200)
-    geometry = flow.add("HumanNormLoadState", title="Sculpture", file="humannorm/geometry_00001_.safetensors")
+    flow.opening("1 A saved painting")
     texture = flow.add("HumanNormLoadState", title="Painting", file="humannorm/texture_00001_.safetensors")
-    who = person(flow, "a young man in a green coat and blue jeans, standing")
+    who = person(flow, "a young man in a green t-shirt and black jeans, standing")
     flow.group("2 New words", "models", 300)
     models = bundled(flow)
     flow.column(300)
-    guide = guides(flow, words(flow, "normal", "image"), models, who)
-    drop = flow.right()
-    flow.gap(140)
-    flow.group("3 Sculpt on", "work", 440)
-    sculpt = flow.add(
-        "HumanNormGeometryOptimizer", geometry=(geometry, 0), normal_guidance=guide["normal"], begin=0.5, pictures=200
+    guide = guides(flow, words(flow, "image"), models, who)
+    flow.group("3 Painted again", "work", 360)
+    painted = flow.add(
+        "HumanNormMultiviewPainter",
+        guidance=guide["image"],
+        texture=(texture, 1),
+        pictures=300,
+        **{**ALL_VIEWS, "level": 0.85},
     )
-    file = {"faces": 20_000, "texture_size": 1024, "filename_prefix": "humannorm/edited"}
-    surface = {"geometry": (sculpt, 0), "colors_of": (texture, 1)}
-    painted_row(flow, guide["image"], drop, flow.right(), file, keep=False, steps=60, **surface)
+    flow.group("4 The human", "results", 320)
+    file = {"faces": PAINTED_FACES, "texture_size": 1024, "filename_prefix": "humannorm/edited"}
+    saved = flow.add("HumanNormMeshExporter", texture=(painted, 1), **file)
+    flow.column(500)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=420)
 
 
 WOMAN = "a young woman in a red sweater and black leggings"
@@ -840,18 +850,23 @@ WOMAN = "a young woman in a red sweater and black leggings"
 def pose_and_animate(flow: Workflow) -> None:
     flow.opening("1 Who is it?")
     who = person(flow, f"{WOMAN}, standing")
-    body = flow.add("HumanNormBody", sex=0.9)
     flow.group("2 Model and words", "models", 300)
     models = bundled(flow)
-    flow.skip(330)
-    start = flow.add("HumanNormGeometryStart", body=(body, 0), **HELD)
+    body = flow.add("HumanNormBody", person=who)
     flow.column(300)
-    guide = guides(flow, words(flow, "normal", "depth"), models, who)
-    flow.group("3 Sculpt", "work", 380)
-    sculpt = _sculpted(flow, guide, start)
-    flow.group("4 Rig", "work", 280)
-    rig = flow.add("HumanNormRig", mesh=(sculpt, 1), start_body=(body, 0), rig="mixamo")
-    flow.group("5 Pose and animate", "results", 340)
+    guide = guides(flow, words(flow, "image"), models, who)
+    start = flow.add("HumanNormGeometryStart", body=(body, 0), wears=who, **HELD)
+    flow.group("3 Paint and rig", "work", 320)
+    painted = flow.add(
+        "HumanNormMultiviewPainter",
+        guidance=guide["image"],
+        geometry=(start, 0),
+        start_body=(body, 0),
+        pictures=120,
+        **{**ALL_VIEWS, "faces": 30_000},
+    )
+    rig = flow.add("HumanNormRig", mesh=(painted, 0), start_body=(body, 0))
+    flow.group("4 Pose and animate", "results", 340)
     walks = flow.add("HumanNormAnimate", human=(rig, 0), clip="walk", more_clips="wave", pictures=320)
     sits = flow.add("HumanNormPose", title="Repose it", human=(rig, 0), pose="sit", head_turn=25.0)
     flow.column(460)
@@ -944,18 +959,15 @@ def blueprint_sculpt(known: dict[str, Any]) -> Subgraph:
 
 def blueprint_paint(known: dict[str, Any]) -> Subgraph:
     """A surface and image guidance to a painted file."""
-    inner = Subgraph(known, "Paint (HumanNorm)", "Paints a sculpture along its normals, in two passes, to a GLB.")
+    inner = Subgraph(known, "Paint (HumanNorm)", "Paints a sculpture from all sides at once, to a GLB.")
     inner.column()
-    start = inner.add("HumanNormTextureStart")
+    painted = inner.add("HumanNormMultiviewPainter", pictures=320, **ALL_VIEWS)
     inner.column()
-    coarse = inner.add("HumanNormTextureOptimizer", texture=(start, 0), pictures=320)
-    inner.column()
-    fine = inner.add("HumanNormTextureRefiner", texture=(coarse, 0), pictures=320)
-    inner.column()
-    saved = inner.add("HumanNormMeshExporter", texture=(fine, 0), faces=20_000, texture_size=1024)
-    inner.take("geometry", "HUMANNORM_GEOMETRY", (start, "geometry"))
-    inner.take("image_guidance", "HUMANNORM_GUIDANCE", (coarse, "guidance"), (fine, "guidance"))
-    inner.give("texture", (fine, 0))
+    saved = inner.add("HumanNormMeshExporter", texture=(painted, 1), faces=PAINTED_FACES, texture_size=1024)
+    inner.take("geometry", "HUMANNORM_GEOMETRY", (painted, "geometry"))
+    inner.take("start_body", "HUMANNORM_BODY", (painted, "start_body"))
+    inner.take("image_guidance", "HUMANNORM_GUIDANCE", (painted, "guidance"))
+    inner.give("texture", (painted, 1))
     inner.give("mesh", (saved, 0))
     inner.give("path", (saved, 1))
     return inner
@@ -969,7 +981,6 @@ def blueprint_text_to_human(known: dict[str, Any]) -> Subgraph:
     body = inner.add("HumanNormBody")
     inner.column()
     prompts = inner.add("HumanNormPrompts", clip=models["clip"], kind="image")
-    inner.column()
     guide = inner.add(
         "HumanNormGuidance",
         model=models["image"],
@@ -979,20 +990,21 @@ def blueprint_text_to_human(known: dict[str, Any]) -> Subgraph:
     )
     start = inner.add("HumanNormGeometryStart", body=(body, 0), **HELD)
     inner.column()
-    paint = inner.add(
+    painted = inner.add(
         "HumanNormMultiviewPainter",
         guidance=(guide, 0),
         geometry=(start, 0),
-        level=MULTIVIEW_PRESETS["quick"].walk.level,
+        start_body=(body, 0),
         pictures=320,
+        **ALL_VIEWS,
     )
     inner.column()
-    saved = inner.add("HumanNormMeshExporter", texture=(paint, 1), faces=60_000, texture_size=2048)
-    inner.take("person", "STRING", (prompts, "prompt"), (start, "wears"), (body, "person"))
+    saved = inner.add("HumanNormMeshExporter", texture=(painted, 1), faces=PAINTED_FACES, texture_size=1024)
+    inner.take("person", "STRING", (prompts, "prompt"), (body, "person"), (start, "wears"))
     inner.give("path", (saved, 1))
     inner.give("mesh", (saved, 0))
     inner.give("geometry", (start, 0))
-    inner.give("texture", (paint, 1))
+    inner.give("texture", (painted, 1))
     return inner
 
 

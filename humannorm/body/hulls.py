@@ -43,10 +43,9 @@ def hulls_of(body: Body, cut: Cut) -> tuple[Mesh, ...]:
     standing = load_body(body.shape).in_working_box()
     hulls: list[Mesh] = []
     if cut.tube is not None and cut.tube.legs:
-        hulls += [
-            _skirt(standing, CROTCH, SEAT_TAPER),
-            *(_leg_of_shorts(standing, side, cut.tube.end) for side in "LR"),
-        ]
+        if not (cut.woman or cut.man):  # else a garment of the wardrobe is the seat
+            hulls.append(_skirt(standing, CROTCH, SEAT_TAPER))
+        hulls += [_leg_of_shorts(standing, side, cut.tube.end) for side in "LR"]
     elif cut.tube is not None:
         hulls.append(_skirt(standing, cut.tube.end, cut.tube.flare))
     if cut.solid:

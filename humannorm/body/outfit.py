@@ -60,7 +60,7 @@ CUTS: Mapping[str, Cut] = {
     "jeans": Cut("bottom", ("jeans-1",), ("jeans-2",), depth=1),
     "wide jeans": _both("bottom", "jeans-2", depth=1),
     "trousers": _both("bottom", "trousers", depth=1),
-    "shorts": _both("bottom", "shorts", depth=2),
+    "shorts": _both("bottom", "shorts", tube=Tube(0.36, legs=True), depth=2),
     "hot pants": _both("bottom", tube=Tube(0.26, legs=True), depth=2),
     "bermudas": _both("bottom", tube=Tube(0.5, legs=True), depth=2),
     "leggings": _both("bottom", "leggings"),

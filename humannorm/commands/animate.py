@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 from humannorm.commands.options import BODY, add_out, add_standing, load_subject
 
 if TYPE_CHECKING:
+    from humannorm.export.baked import BakedMesh
     from humannorm.export.gltf import GlbBuilder
     from humannorm.mesh import Mesh
 
-__all__ = ["add_arguments", "explain", "find_human", "load_human", "run"]
+__all__ = ["add_arguments", "explain", "find_human", "load_human", "look_of", "run"]
 
 RESULTS = ("human.glb", "paint.glb", "sculpt.glb")  # what a run leaves in its folder, the most finished first
 
@@ -33,7 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="walk, idle, wave, turn, a named pose (run, sit, fight ...) or .bvh files, parted by commas",
     )
     parser.add_argument(
-        "--rig", default="makehuman", choices=("makehuman", "game_engine", "mixamo"), help="names and number of joints"
+        "--rig",
+        default="mixamo",
+        choices=("makehuman", "game_engine", "mixamo"),
+        help="names and number of joints (default: mixamo, which engines know)",
+    )
+    parser.add_argument(
+        "--bind-pose",
+        choices=("t-pose", "a-pose"),
+        help="pose that the file's skeleton is bound in (default: as HUMAN stands); engines like the t-pose",
+    )
+    parser.add_argument(
+        "--lods",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also write N (1 to 3) coarser files, under 500 kB each: animated_lod1.glb ...",
     )
     parser.add_argument("--start-pose", metavar="POSE", help="named pose that HUMAN stands in (default: as it is seen)")
     add_standing(parser)
@@ -57,12 +74,14 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.body import load_body
     from humannorm.body.clip_names import clips_named
     from humannorm.body.joint_names import read_joint_table
-    from humannorm.checks import InputError
+    from humannorm.checks import InputError, check_range
+    from humannorm.export.detail import LEVELS, write_levels
     from humannorm.export.skinned import write_skinned_glb
     from humannorm.rigging import rig_human
     from humannorm.rigging.film import save_motion
 
     begin = time.monotonic()
+    check_range("--lods", args.lods, 0, len(LEVELS))
     start = load_body(pose=args.start_pose or "a-pose")
     if args.explain is not None:
         return explain(args.explain, args.clip_up, args.out)
@@ -73,20 +92,27 @@ def run(args: argparse.Namespace) -> int:
     ours = source == BODY or Path(args.human).is_dir()
     # Once there was one --up, of motion files; so it is still understood where HUMAN has no need of one.
     clip_up = args.clip_up or (args.up if ours and args.up in ("y", "z", "x") else None)
-    mesh, surface = load_human(source)
+    mesh, own = load_human(source)
+    surface: Mesh | BakedMesh | GlbBuilder = own
     target = args.out / "animated.glb"
     if target.exists() and not args.overwrite:
         raise InputError(f"--out: expected a folder without animated.glb, got {args.out} (--overwrite replaces it)")
     clips_named(args.clip, start, clip_up, argument="--clip", joints=joints)  # refused before long work
     if not ours:
-        mesh, surface, pose = stood(source, mesh, surface, args)
+        mesh, surface, pose = stood(source, mesh, own, args)
         start = load_body(pose=args.start_pose or pose)
     human = rig_human(mesh, args.rig, start)
+    if args.bind_pose is not None:
+        human = human.bound_in(args.bind_pose)
+        surface = look_of(source, human.mesh)
     rigged = time.monotonic() - begin
     clips = clips_named(args.clip, human.body, clip_up, argument="--clip", joints=joints)
     motions = [human.motion(clip if args.travel else clip.in_place()) for clip in clips]
     write_skinned_glb(target, surface, human.skin, motions, overwrite=args.overwrite)
     print(f"{target}: {len(human.skin.joint_names)} joints, clips {', '.join(motion.name for motion in motions)}")
+    look = look_of(source, human.mesh) if args.lods else human.mesh
+    for path in write_levels(target, look, args.lods, human.skin, motions, overwrite=args.overwrite):
+        print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
     for motion in motions:
         film, sheet = args.out / f"film_{motion.name}.webp", args.out / f"sheet_{motion.name}.png"
         save_motion(film, sheet, human, motion)
@@ -103,6 +129,13 @@ def run(args: argparse.Namespace) -> int:
     }
     (args.out / "animate.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def look_of(source: str, mesh: Mesh) -> Mesh | BakedMesh:
+    """A human in another pose with the maps of its file."""
+    from humannorm.export import load_baked
+
+    return mesh if source == BODY else dataclasses.replace(load_baked(source), mesh=mesh, tangents=None)
 
 
 def explain(path: str, up: str | None, out: Path) -> int:

@@ -220,6 +220,7 @@ def run_humans(args: argparse.Namespace) -> int:
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
     from humannorm.evaluation.likeness import add_likeness, likeness, likeness_table
     from humannorm.evaluation.painted import add_human, human_figures, human_table, painting_figures, painting_table
+    from humannorm.evaluation.worn import worn_of_run, worn_table
     from humannorm.mesh_io import load_mesh
     from humannorm.pipeline import prompt_of
     from humannorm.training.shards import Shards
@@ -237,7 +238,8 @@ def run_humans(args: argparse.Namespace) -> int:
     judged = run_judges(gallery.folder, judge)
     figures = [human_figures(gallery, judged, name, mesh, prompts[name]) for name, mesh in meshes.items()]
     painted = {folder.name: painting_figures(folder) for folder in args.humans}
-    text = human_table(figures) + painting_table(painted)
+    worn = {folder.name: worn_of_run(folder, prompts[folder.name]) for folder in args.humans}
+    text = human_table(figures) + worn_table(worn) + painting_table(painted)
     if args.data is not None:
         text += "\n\n" + likeness_table(likeness(gallery, judged))
     _save_judged(args.out, "sheet_humans.png", shown, figures, text)

@@ -26,14 +26,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-normal-map", action="store_true", help="leave the normal map out")
     parser.add_argument("--occlusion", action="store_true", help="add a map of ambient occlusion")
     parser.add_argument("--image-format", default="png", choices=("png", "jpeg"), help="of the colours in a GLB")
+    parser.add_argument(
+        "--lods",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also write N (1 to 3) coarser GLB files beside it, under 500 kB each: NAME_lod1.glb ...",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     add_standing(parser)
     add_out(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from humannorm.export import ExportSettings, export_mesh
+    from humannorm.checks import check_range
+    from humannorm.export import ExportSettings, export_mesh, to_metres, write_levels
+    from humannorm.export.detail import LEVELS
 
+    check_range("--lods", args.lods, 0, len(LEVELS))
     settings = ExportSettings(
         faces=args.faces,
         texture_size=args.texture_size,
@@ -50,7 +60,10 @@ def run(args: argparse.Namespace) -> int:
             sys.stderr.flush()
 
     target = args.out / f"{args.name or Path(args.mesh).stem}.{args.format}"
-    files = export_mesh(target, load_subject(args.mesh, args), settings, overwrite=args.overwrite, progress=tell)
+    mesh = load_subject(args.mesh, args)
+    files = export_mesh(target, mesh, settings, overwrite=args.overwrite, progress=tell)
+    sized = mesh if args.height is None else to_metres(mesh, args.height)
+    files += write_levels(target, sized, args.lods, overwrite=args.overwrite)
     for file in files:
         print(file)
     return 0

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ray", metavar="ADDRESS", help="hand the prompts to a Ray cluster, such as auto or HOST:PORT")
     parser.add_argument("--sculpt-steps", type=int, metavar="N", help="length of the sculpting (the preset's)")
     parser.add_argument("--paint-steps", type=int, metavar="N", help="length of the painting (the preset's)")
-    parser.add_argument("--faces", type=int, default=400_000, metavar="N", help="most faces of the GLB")
+    parser.add_argument("--faces", type=int, metavar="N", help="most faces of the GLB; else the preset's")
     parser.add_argument("--texture-size", type=int, metavar="N", help="side of the textures, up to 8192 (the preset's)")
     add_device(parser)
     add_precision(parser)
@@ -113,8 +113,12 @@ def request_of(args: argparse.Namespace, prompt: str) -> HumanRequest:
     from humannorm.request import HumanRequest
 
     check_range("--height", args.height, 0.01, 100.0)
-    check_range("--faces", args.faces, 4, 10_000_000)
-    for name, low, high in (("sculpt_steps", 1, 1_000_000), ("paint_steps", 1, 1_000_000), ("texture_size", 16, 8192)):
+    for name, low, high in (
+        ("faces", 4, 10_000_000),
+        ("sculpt_steps", 1, 1_000_000),
+        ("paint_steps", 1, 1_000_000),
+        ("texture_size", 16, 8192),
+    ):
         if getattr(args, name) is not None:
             check_range(f"--{name.replace('_', '-')}", getattr(args, name), low, high)
     return HumanRequest(

@@ -139,11 +139,13 @@ def first_state(
 ) -> tuple[TextureState, TextureSettings]:
     """What the painting goes on from: an edited or resumed state, or a fresh one; with the settings for it."""
     from humannorm.stages import begin_painting, edit_painting, held_for_edit
+    from humannorm.texture.carrying import carried
     from humannorm.texture.state import load_state
 
     regions, resumed = chosen_regions(args, "only")["only"], state_to_resume(args)
     if args.edit is not None:
-        begun = load_state(args.edit, device=device).on(load_subject(args.mesh, args).to(device))
+        finished, surface = load_state(args.edit, device=device), load_subject(args.mesh, args).to(device)
+        begun = carried(finished, surface, settings, generator)
         hold = held_for_edit(begun.mesh, regions, colors=begun.field.at(begun.mesh.vertices))
         print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
         return edit_painting(begun, hold, settings)
@@ -153,22 +155,6 @@ def first_state(
         return state, settings
     subject = body_with_uvs() if args.mesh == BODY and args.uv is not None else load_subject(args.mesh, args)
     return begin_painting(subject.to(device), settings, args.seed), settings
-
-
-def warn_of_standing(name: str, mesh: Mesh) -> None:
-    """Views of a human that stands otherwise would be painted with the words of others."""
-    import warnings
-
-    from humannorm.rigging.standing import find_standing
-
-    found = find_standing(mesh.to("cpu"))
-    if found.sure and not found.is_ours:
-        warnings.warn(
-            f"{name}: seems to stand with {found.up} up and to face {found.front:g} degrees (distance to a body"
-            f" {100 * found.distance:.1f} % of the height, of the next best way {found.margin:.2f} times that); painted"
-            f" as y up and facing +Z; --up={found.up} --front={found.front:g} turns it",
-            stacklevel=2,
-        )
 
 
 def body_with_uvs() -> Mesh:

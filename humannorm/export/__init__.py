@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from humannorm.export.atlas import Atlas, UnwrapSettings, unwrap
     from humannorm.export.baked import BakedMesh, Material
     from humannorm.export.decimation import decimate
+    from humannorm.export.detail import level_of_detail, write_levels
     from humannorm.export.exporting import (
         FORMATS,
         ExportSettings,
@@ -31,6 +32,7 @@ _HOMES = {
     **dict.fromkeys(("Atlas", "UnwrapSettings", "unwrap"), "atlas"),
     **dict.fromkeys(("BakedMesh", "Material"), "baked"),
     "decimate": "decimation",
+    **dict.fromkeys(("level_of_detail", "write_levels"), "detail"),
     **dict.fromkeys(
         (
             "FORMATS",
@@ -66,6 +68,7 @@ __all__ = [
     "color_vertices",
     "decimate",
     "export_mesh",
+    "level_of_detail",
     "load_baked",
     "to_metres",
     "unwrap",
@@ -74,6 +77,7 @@ __all__ = [
     "with_maps",
     "write_baked",
     "write_glb",
+    "write_levels",
     "write_obj",
     "write_ply",
 ]

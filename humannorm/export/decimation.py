@@ -20,12 +20,13 @@ FEWEST_FACES = 4
 AGGRESSIVENESS = (5, 4, 6, 7, 3)
 
 
-def decimate(mesh: Mesh, faces: int) -> Mesh:
+def decimate(mesh: Mesh, faces: int, whole: bool = True) -> Mesh:
     """The mesh's bare surface (vertices and faces) in at most `faces` faces; as it is, welded, where it has no more.
 
     Quadric edge collapse (Garland and Heckbert 1997) by fast-simplification. Vertices that seams have split are welded
     first. Edge collapse alone can pinch a thin part so that an edge gets four faces; those are parted again, so that a
-    closed surface stays closed. A budget too small for the surface raises `InputError`.
+    closed surface stays closed. A budget too small for that raises `InputError`, or, where it need not be `whole`, some
+    edges keep more or fewer faces than two.
     """
     if faces < FEWEST_FACES:
         raise InputError(f"faces: expected at least {FEWEST_FACES}, got {faces}")
@@ -34,7 +35,7 @@ def decimate(mesh: Mesh, faces: int) -> Mesh:
     closed = is_watertight(welded)
     points, triangles = vertices.numpy(), welded.numpy()
     if len(triangles) > faces:
-        points, triangles = _collapse(points, triangles, faces, closed)
+        points, triangles = _collapse(points, triangles, faces, closed and whole)
     return Mesh(
         torch.from_numpy(np.ascontiguousarray(points, dtype=np.float32)).to(mesh.device),
         torch.from_numpy(np.ascontiguousarray(triangles, dtype=np.int64)).to(mesh.device),

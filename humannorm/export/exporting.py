@@ -64,6 +64,8 @@ class ExportSettings:
     """How far a surface hides the sky, as a share of the mesh's height."""
     height_m: float | None = None
     """Height of the exported mesh in metres, standing on y = 0; None leaves units and place as they are."""
+    whole: bool = True
+    """A closed surface stays closed, or is refused; else few faces may leave it open here and there."""
     image_format: str = "png"
     """Of the base colour in a GLB: "png" or "jpeg"."""
 
@@ -297,7 +299,7 @@ def _reduced(mesh: Mesh, settings: ExportSettings, tell: Progress) -> tuple[Mesh
     check_mesh(mesh)
     source = mesh.to(dtype=torch.float32)
     tell("decimate", 0.0)
-    return source, decimate(source, settings.faces)
+    return source, decimate(source, settings.faces, settings.whole)
 
 
 def _check_settings(settings: ExportSettings) -> None:

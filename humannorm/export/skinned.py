@@ -33,15 +33,17 @@ def write_skinned_glb(
     motions: Sequence[JointMotion] = (),
     *,
     extras: Mapping[str, str] | None = None,
+    image_format: str = "png",
     overwrite: bool = False,
 ) -> Path:
     """One GLB with a skeleton, the surface bound to it in the pose it is in, and a clip for each motion.
 
     surface: a mesh, a baked one, or a file's document from `surface_of_glb`, whose materials, textures and notes then
-    stay as they are. extras: strings for asset.extras.
+    stay as they are. extras: strings for asset.extras. image_format: of the base colour of a surface that is no such
+    document.
     """
     target = check_target(path, ".glb", overwrite)
-    builder = _document(surface, target.stem)
+    builder = _document(surface, target.stem, image_format)
     if extras:
         builder.document["asset"].setdefault("extras", {}).update(extras)
     primitive = _only_primitive(builder, str(target))
@@ -133,13 +135,13 @@ def _skinned(source: Path) -> SkinnedFile:
     )
 
 
-def _document(surface: Mesh | BakedMesh | GlbBuilder, name: str) -> GlbBuilder:
+def _document(surface: Mesh | BakedMesh | GlbBuilder, name: str, image_format: str) -> GlbBuilder:
     if isinstance(surface, GlbBuilder):
         return surface
     baked = surface if isinstance(surface, BakedMesh) else BakedMesh(surface)
     check_mesh(baked.mesh)
     builder = GlbBuilder()
-    builder.add("nodes", {"name": name, "mesh": add_mesh(builder, baked, name)})
+    builder.add("nodes", {"name": name, "mesh": add_mesh(builder, baked, name, image_format)})
     builder.add("scenes", {"nodes": [0]})
     builder.document["scene"] = 0
     return builder

@@ -57,11 +57,16 @@ class TextureState:
     def on(self, mesh: Mesh) -> TextureState:
         """The same colours on another surface, in any frame: no step done, nothing remembered."""
         surface, placement = _placed(mesh)
-        if torch.equal(surface.vertices, self.mesh.vertices) and torch.equal(surface.faces, self.mesh.faces):
+        if self.is_on(mesh):
             surface = self.mesh
         elif _has_texels(self.field.settings):
             raise InputError("texture: expected colours in space (a hash field), got a texture of another mesh")
         return TextureState(surface, placement, copy_field(self.field, surface), self.cameras, plan=self.plan)
+
+    def is_on(self, mesh: Mesh) -> bool:
+        """Whether a mesh, in any frame, is the surface of this painting."""
+        surface, _ = _placed(mesh)
+        return torch.equal(surface.vertices, self.mesh.vertices) and torch.equal(surface.faces, self.mesh.faces)
 
     def edited(self, hold: Hold | None) -> TextureState:
         """The finished painting as the start of an edit: no step done, nothing remembered, `hold` kept in its colours.

@@ -218,15 +218,15 @@ def fine_tune(
     if config.lora_rank:
         add_lora(unet, config.lora_rank)
     scheduler = read_config(folder, "scheduler")
-    latents: dict[str, Any] = {"kinds": kinds, "control": control, "hints": hints}
+    shards, held_out = _split(data, out / "latents", {"kinds": kinds, "control": control, "hints": hints})
     task = (LoraTask if config.lora_rank else DenoiserTask)(
         unet=unet,
         text_encoder=text_encoder,
         tokenizer=load_tokenizer(folder),
         vae=vae,
         scheduler_config=scheduler,
-        shards=LatentShards(data, out / "latents", **latents),
-        held_out=LatentShards(data, out / "latents", split="held_out", **latents),
+        shards=shards,
+        held_out=held_out,
         config=DiffusionConfig(
             prompt_dropout=config.prompt_dropout,
             kinds=tuple((name, 1.0) for name in kinds),
@@ -261,6 +261,15 @@ def _spare_memory(wanted: bool | None, unet: Any, controlnet: Any | None) -> Non
     for network in (unet, controlnet):
         if network is not None:
             network.enable_gradient_checkpointing()
+
+
+def _split(data: str | Path, latents: Path, options: dict[str, Any]) -> tuple[LatentShards, LatentShards]:
+    """What is learnt, and what is held out: the same where fewer than ten scans leave nothing to hold out."""
+    shards = LatentShards(data, latents, **options)
+    if len(shards) < sum(len(shard.shots) for shard in shards.shards):
+        return shards, LatentShards(data, latents, split="held_out", **options)
+    logger.warning("%s: nothing is held out (fewer than ten scans): the held-out loss is of what is learnt", data)
+    return shards, shards
 
 
 def add_lora(unet: Any, rank: int) -> None:

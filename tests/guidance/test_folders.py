@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import pickle
 import shutil
 
 import pytest
@@ -138,6 +140,31 @@ def test_torch_files_are_read_if_they_hold_tensors_only(folder):
     torch.save([torch.zeros(3)], file)
     with pytest.raises(InputError, match=r"expected tensors by name, got list"):
         DiffusersDenoiser.load(folder)
+
+
+class Payload:
+    """What runs a command wherever it is unpickled."""
+
+    def __init__(self, file) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return (pathlib.Path.touch, (self.file,))
+
+
+@pytest.mark.parametrize(
+    "write", [torch.save, lambda payload, path: path.write_bytes(pickle.dumps(payload, protocol=2))]
+)
+def test_nothing_in_a_torch_file_is_run(folder, tmp_path, write):
+    mark = tmp_path / "it ran"
+    pickle.loads(pickle.dumps(Payload(mark)))
+    assert mark.exists()  # the payload works where somebody lets it
+    mark.unlink()
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    write({"conv_in.weight": Payload(mark)}, folder / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(InputError, match=r"diffusion_pytorch_model\.bin: expected a torch file of tensors only"):
+        DiffusersDenoiser.load(folder)
+    assert not mark.exists()
 
 
 def picture(models, **options) -> torch.Tensor:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import types
 
+import graphs
 import torch
 
 from humannorm.body import load_body, shape_of_words
+from humannorm.export import ExportSettings
 from humannorm.geometry import settings as geometry_settings
-from humannorm.geometry.state import load_state, save_state
+from humannorm.geometry.state import extract_mesh, load_state, save_state
+from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.models import bundled_folder
 from humannorm.request import HumanRequest, job_of
-from humannorm.stages import begin_painting, begin_sculpture, place_start
+from humannorm.stages import asked_colors, begin_painting, begin_sculpture, paint_all_views, place_start
 from humannorm.texture import settings as texture_settings
+from humannorm.texture.multiview import QUICK, body_rings
+from humannorm.texture.state import load_state as load_painting
 
 PROMPT = "an African man with long hair, in a long coat"
+SLIDERS = {"sex": 0.5, "age": 0.667, "weight": 0.5, "muscle": 0.5, "height": 0.5, "proportions": 0.5}
 
 
 def node(pack, room: str, name: str):
@@ -41,6 +49,7 @@ def test_nodes_begin_as_the_library_does(pack, tiny_human, tmp_path, monkeypatch
         (prompts,) = node(pack, "prompts", "HumanNormPrompts").execute(clip, PROMPT, "", "image", "paper").result
         body = load_body(shape_of_words(PROMPT))
         start = node(pack, "geometry", "HumanNormGeometryStart")
+        start.hidden = types.SimpleNamespace(unique_id=None)
         (geometry,) = start.execute(
             "quick", "preset", 0, 4, body=body, hold_hands=True, hold_face=True, wears=PROMPT
         ).result
@@ -70,3 +79,53 @@ def test_prompts_name_the_pose_of_a_connected_body(pack):
         clip.cond_stage_model.humannorm_names_poses = False  # as of a model without a card of ours
         (plain,) = make(clip, "a man", "", "normal", "paper").result
     assert plain.prompts.prompt == "a man"
+
+
+def test_a_sculpture_is_painted_as_the_library_paints_it(host):
+    """The same body and colours by the prompt's words, the same skin and views; what is left are the host's own
+    roundings."""
+    graph = {
+        "models": graphs.node("HumanNormBundledModels"),
+        "prompts": {**graphs.prompts("image"), "inputs": graphs.prompts("image")["inputs"] | {"prompt": PROMPT}},
+        "guidance": graphs.guidance(2, "prompts", 3.0, control_net=["models", 5]),
+        "body": graphs.node("HumanNormBody", **SLIDERS, pose="a-pose", person=PROMPT),
+        "start": graphs.node(
+            "HumanNormGeometryStart",
+            **{"body": ["body", 0], "preset": "quick", "field": "dense", "resolution": 64, "seed": 4},
+            **{"hold_hands": True, "hold_face": True, "wears": PROMPT},
+        ),
+        "paint": graphs.node(
+            "HumanNormMultiviewPainter",
+            **{"guidance": ["guidance", 0], "geometry": ["start", 0], "preset": "quick", "steps": 3, "level": 0.6},
+            **{"framing": "body", "views": 2, "elevations": "0", "seed": 4, "texture_size": 128},
+        ),
+        "sculpture": graphs.node("HumanNormSaveState", geometry=["start", 0], filename_prefix="tests/doors_sculpture"),
+        "painting": graphs.node("HumanNormSaveState", texture=["paint", 1], filename_prefix="tests/doors_painting"),
+    }
+    outputs = host.run(graph)["outputs"]
+    files = {name: host.output("tests").parent / outputs[name]["text"][0] for name in ("sculpture", "painting")}
+    geometry, painted = load_state(files["sculpture"]), load_painting(files["painting"])
+
+    job, guide = job_of(HumanRequest(PROMPT, seed=4)), DiffusersDenoiser.load(control=True)
+    guide.unet.register_to_config(sample_size=16)  # at 64 pixels, as the graph
+    assert geometry.hold.shape == job.body.shape
+    expected = paint_all_views(
+        extract_mesh(geometry).mesh,
+        job.network_prompt,
+        dataclasses.replace(
+            job.settings.texture,
+            rings=body_rings(2, 2, 2, 2),
+            texture_size=128,
+            walk=dataclasses.replace(QUICK.walk, steps=2),
+        ),
+        ExportSettings(texture_size=128),
+        guide,
+        seed=4,
+        hold=geometry.hold,
+        skin=job.skin,
+        labelled=geometry.labelled,
+        palette=asked_colors(job.outfit, job.body.shape, job.skin),
+    ).state
+    assert torch.equal(painted.mesh.vertices, expected.mesh.vertices)
+    points = expected.mesh.vertices[::5]
+    assert float((painted.field.at(points) - expected.field.at(points)).abs().mean()) < 0.01
