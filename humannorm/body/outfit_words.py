@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from humannorm.body.outfit import CUTS, Outfit, Piece, in_order
 from humannorm.colours import COLOUR_WORDS, HAIR_COLOUR_WORDS
+from humannorm.prompt_fitting import plain_words
 
 __all__ = ["outfit_of_words"]
 
@@ -173,7 +174,7 @@ _TABLE: tuple[tuple[str, re.Pattern[str], tuple[str, ...]], ...] = (
 
 def outfit_of_words(prompt: str) -> Outfit:
     """What a prompt says of clothes and hair, and in `told` what of it could not be read or made."""
-    tokens = _tokens(prompt.lower().replace("\u2019", "'"))
+    tokens = _tokens(plain_words(prompt).lower().replace("\u2019", "'"))
     negated = _negated(tokens)
     owners = _owners(tokens)
     pieces = []

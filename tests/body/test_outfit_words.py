@@ -103,6 +103,11 @@ def test_colours_are_bound_to_their_piece_in_any_order(prompt: str, expected: di
     assert {label: colours for label, (_, colours) in worn(prompt).items()} == expected
 
 
+@pytest.mark.parametrize("prompt", ["a (red:1.3) coat, [blue] jeans", "((red)) coat BREAK <lora:a:1> blue++ jeans"])
+def test_weights_leave_colours_with_their_pieces(prompt: str) -> None:
+    assert str(outfit_of_words(prompt)) == str(outfit_of_words("a red coat, blue jeans"))
+
+
 def test_patterns_are_kept() -> None:
     (shirt,) = outfit_of_words("a man in a red and black checked shirt").pieces
     assert (shirt.pattern, str(shirt)) == ("checked", "red and black checked shirt")
