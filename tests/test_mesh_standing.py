@@ -83,6 +83,8 @@ def test_what_is_stated_is_not_guessed_and_what_is_no_human_is_said(woman):
 def test_a_human_that_stands_otherwise_is_told_of(woman, tmp_path, capsys):
     assert doubt_of_standing(woman) is None
     assert doubt_of_standing(load_body(pose="fight").to_mesh()) is None  # none of the poses that are laid in
+    flat = Mesh(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 0, 1]]), torch.tensor([[0, 1, 2]]))
+    assert doubt_of_standing(flat) is None
     words = ["export", str(tmp_path / "aside.ply"), "--format", "ply", "--overwrite", "--out", str(tmp_path / "out")]
     for (up, front), said, turn in (
         (("x", 90.0), [], "--up=x --front=90 turns it"),

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from humannorm.checks import InputError
+from humannorm.checks import InputError, reading
 from humannorm.guidance.single_file import SINGLE_FILE_SUFFIXES, open_single_file
 
 __all__ = [
@@ -122,10 +122,11 @@ def model_folder(models: str | Path, families: Sequence[Family] = ("sd", "sdxl",
             raise InputError(
                 f"{folder / component}: expected in a diffusers folder, got no such folder{_found_elsewhere(folder)}"
             )
-    if family == "sd3":
-        _check_sd3(folder)
-    else:
-        _check_fit(folder, family)
+    with reading(folder, "configs of a diffusers model"):
+        if family == "sd3":
+            _check_sd3(folder)
+        else:
+            _check_fit(folder, family)
     return folder
 
 

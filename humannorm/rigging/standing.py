@@ -148,7 +148,7 @@ def _in_one_box(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
     """Of height 1, standing on 0, the middle of the head above the origin."""
     low, high = points.amin(0), points.amax(0)
     scaled = (points - low) / (high[1] - low[1]).clamp_min(1e-9)
-    head = scaled[scaled[:, 1] > 0.88]
+    head = scaled[scaled[:, 1] >= min(0.88, float(scaled[:, 1].max()))]  # what is flat has its all on one height
     centre = head.mean(0)
     return scaled - torch.stack([centre[0], torch.zeros(()), centre[2]])
 
