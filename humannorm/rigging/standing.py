@@ -60,7 +60,7 @@ class Standing:
         """As what a person should read."""
         how = "seems to" if self.sure else "if it is a human, it may"
         return (
-            f"{how} stand with {self.up} up and to face {self.front:g} degrees (distance to a body"
+            f"{how} stand with {self.up} up and face {self.front:g} degrees (distance to a body"
             f" {100 * self.distance:.1f} % of the height, of the next best way {self.margin:.2f} times that)"
         )
 
