@@ -131,6 +131,8 @@ class HumanRequest:
     texture_size: int | None = None  # texels a side; None: the preset's
 
     def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise InputError("prompt: expected words for the person, got none")
         check_choice("preset", self.preset, PRESETS)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("outfit", self.outfit, (AUTO, NONE))
