@@ -33,6 +33,7 @@ GROUND = frozenset(
         "processor",
         "prompt_fitting",
         "prompts",
+        "rings",
         "warp_runtime",
         "__version__",
     }

@@ -112,8 +112,9 @@ _PATTERNS = (
     r"|camouflage|camo|leopard|paisley"
 )
 _NEGATIONS = (
-    r"without|not wearing|isn'?t wearing|is not wearing|not in|doesn'?t wear|does not wear|wears no|wearing no|has no"
-    r"|no|not|never|instead of|rather than|lacking"
+    r"without|neither|not wearing|isn'?t wearing|is not wearing|never (?:wears|wearing|in)|not in|doesn'?t wear"
+    r"|does not wear|wears no|wearing no|has no|minus|lacks|free of|devoid of|no|not|never|instead of|rather than"
+    r"|lacking"
 )
 _LINKS = frozenset({"that", "which", "is", "are", "in", "of", "(", ":"})  # between a piece and its colour after it
 _JOINS = frozenset({"and", "or", "&", "+", "/", ","})  # between colours of one piece

@@ -274,7 +274,9 @@ def run_ablations(args: argparse.Namespace) -> int:
         check_choice("--only", name, ABLATIONS)
     judge = None if args.judge is None else find_judge(args.judge)
     device = pick_device(args.device)
-    request = HumanRequest(args.prompt, preset=args.preset, models=args.models, sculpt_steps=args.steps)
+    request = HumanRequest(
+        args.prompt, preset=args.preset, models=args.models, sculpt_steps=args.steps, method="distil"
+    )
     settings = settings_of(request).geometry
     guides = find_guides(args.models, device, kinds=("normal", "depth"), precision=args.precision)
     start = prepare_start(load_subject(BODY).to(device))

@@ -142,6 +142,16 @@ def held_regions(text: str) -> tuple[str, ...]:
     return regions
 
 
+def add_method(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--method",
+        default="auto",
+        choices=("auto", "views", "distil"),
+        help="how the surface is sculpted: views samples all sides together until they agree on its normals, distil"
+        " asks for one gradient a step; auto: views in standard, distil in paper, and quick leaves its start as it is",
+    )
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options of a stage that optimises: length, what to go on from, preset, models, seed, device and folder."""
     parser.add_argument("--steps", type=int, help="length of the run; the preset's schedules are stretched with it")

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan, Cameras, Crop, Part, crop_cameras
+from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan, Cameras
 from humannorm.checks import InputError, check_choice, check_range, check_tensor
 from humannorm.controls import CONTROL_KINDS, ControlKind, control_picture, more_controls
 from humannorm.guidance.denoiser import Denoiser
@@ -33,6 +33,7 @@ from humannorm.mesh import Mesh
 from humannorm.optimisation import StageTimes
 from humannorm.prompts import Prompts, TextRule
 from humannorm.rendering import render
+from humannorm.rings import Ring, body_rings, cameras_of_rings, plain_rings
 from humannorm.texture.agreement import (
     ColorAgreement,
     FusingSettings,
@@ -65,35 +66,6 @@ CONTROLS: tuple[Control, ...] = (*OLDER_CONTROLS, *(kind for kind in CONTROL_KIN
 UNASKED = 0.5  # grey of a label for which no colour was asked, in what the walk begins from
 GIVEN_WEIGHT = 25.0  # of a view that stays as it is, beside 1 of a sampled one
 LEAST_LOGIT = 1e-4  # colours are kept this far from 0 and 1 in a texture state's sigmoid
-
-
-@dataclass(frozen=True)
-class Ring:
-    """Evenly spaced views of one body part, or of the whole of something else."""
-
-    views: int
-    part: Part = "full"
-    elevation: float = 0.0  # degrees
-    first: float = 0.0  # azimuth of the first view, degrees
-    crop: Crop | None = None  # None: the plan's crop of the part
-
-    def __post_init__(self) -> None:
-        check_range("views", self.views, 1, 360)
-        check_range("elevation", self.elevation, -89.0, 89.0)
-
-
-def body_rings(full: int = 8, upper: int = 8, lower: int = 8, head: int = 8) -> tuple[Ring, ...]:
-    """Rings around a person and around its parts; a count of 0 leaves one out."""
-    counts: tuple[tuple[Part, int], ...] = (("full", full), ("upper", upper), ("lower", lower), ("head", head))
-    return tuple(Ring(count, part) for part, count in counts if count)
-
-
-def plain_rings(views: int = 8, elevations: Sequence[float] = (-20.0, 0.0, 30.0)) -> tuple[Ring, ...]:
-    """Rings of elevation around a thing that is no person; each is turned by half a step against the one before."""
-    return tuple(
-        Ring(views, "full", elevation, first=(number % 2) * 180.0 / views)
-        for number, elevation in enumerate(elevations)
-    )
 
 
 @dataclass(frozen=True)
@@ -174,15 +146,7 @@ Callback = Callable[[MultiviewProgress], bool | None]
 
 def ring_cameras(settings: MultiviewSettings) -> Cameras:
     """All views, ring after ring, at the middle of the plan's distances and fields of view."""
-    plan, turns = settings.plan, []
-    for ring in settings.rings:
-        crop = ring.crop or next((crop for crop in plan.crops if crop.part == ring.part), None)
-        if crop is None:
-            raise InputError(f"rings: expected parts of the plan {plan.name}, got {ring.part}")
-        azimuths = [ring.first + 360.0 * number / ring.views for number in range(ring.views)]
-        framed = dataclasses.replace(crop, part=ring.part)
-        turns.append(crop_cameras(plan, framed, azimuths, elevation=ring.elevation))
-    return Cameras.concatenate(turns)
+    return cameras_of_rings(settings.rings, settings.plan)
 
 
 @torch.no_grad()

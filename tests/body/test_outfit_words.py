@@ -125,6 +125,9 @@ def test_patterns_are_kept() -> None:
         ("no dress, but a blouse and jeans", {"top", "bottom"}),
         ("a woman who isn't wearing a hat, with a ponytail", {"hair"}),
         ("a woman in a dress, not in red", {"dress"}),
+        ("a woman in jeans with neither a hat nor a coat", {"bottom"}),
+        ("a knight in trousers, never wearing a dress", {"bottom"}),
+        ("a man in a shirt, minus the hat", {"top"}),
     ],
 )
 def test_negated_pieces_are_taken_back(prompt: str, left: set[str]) -> None:
