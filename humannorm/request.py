@@ -148,6 +148,8 @@ class HumanRequest:
     method: str = AUTO  # of the sculpting, one of `METHODS`
 
     def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise InputError("prompt: expected words for the person, got none")
         check_choice("preset", self.preset, PRESETS)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("outfit", self.outfit, (AUTO, NONE))

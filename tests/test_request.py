@@ -122,3 +122,9 @@ def test_numbers_of_the_request_are_in_the_settings() -> None:
     for wrong in ({"height_m": 0.0}, {"faces": 1}, {"texture_size": 9000}, {"sculpt_steps": 0}, {"preset": "slow"}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             HumanRequest("a man", **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("prompt", ["", " \n"])
+def test_a_sentence_without_words_is_refused(prompt: str) -> None:
+    with pytest.raises(InputError, match="prompt: expected words for the person, got none"):
+        HumanRequest(prompt)

@@ -38,7 +38,7 @@ VERBS = {
     "paint": Verb(("paint.glb", "paint.ply", "sheet_paint.png", "texture*.png", "sheet_views*.png"), ("--resume",)),
     "export": Verb(("*.glb", "*.obj", "*.mtl", "*.ply", "*.png"), ("--overwrite",)),
     "animate": Verb(("animated.glb", "film_*.webp", "sheet_*.png"), ("--overwrite",)),
-    "train": Verb(("model/**/*.safetensors", "*.safetensors"), ()),
+    "train": Verb(("model/**/*.safetensors",), ()),
 }
 
 # The command itself, but with another time between two checkpoints.
