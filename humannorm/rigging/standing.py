@@ -146,7 +146,7 @@ def _in_one_box(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
     low, high = points.amin(0), points.amax(0)
     scaled = (points - low) / (high[1] - low[1]).clamp_min(1e-9)
     head = scaled[scaled[:, 1] > 0.88]
-    centre = head.mean(0)
+    centre = (head if len(head) else scaled).mean(0)  # a flat thing may have no height
     return scaled - torch.stack([centre[0], torch.zeros(()), centre[2]])
 
 
