@@ -11,7 +11,9 @@ from humannorm.checks import InputError, check_tensor
 
 __all__ = ["HIGH", "LOW", "canny"]
 
-LOW, HIGH = 0.15, 0.35  # of a picture's full range, gradients of the smoothed picture by Sobel's kernel / 4
+# Gradients by Sobel's kernel / 4, of a picture's full range: the 100 and 200 of 255 by the whole kernel with which the
+# ControlNets' usual detector draws.
+LOW, HIGH = 0.1, 0.2
 SMOOTHING = 1.0  # pixels, standard deviation
 _TANGENT = 0.4142135  # of 22.5 degrees
 
