@@ -555,9 +555,9 @@ def text_to_human(flow: Workflow) -> None:
     flow.add("Preview3D", model_file=(saved, 1), pictures=420)
 
 
-PAINTED_FACES = 60_000
+PAINTED_FACES = 120_000
 ALL_VIEWS: dict[str, Any] = {"level": 0.6, "texture_size": 1024, "faces": PAINTED_FACES}
-"""As the preset `quick` of `humannorm generate`, on fewer faces: unwrapping would take longer than painting."""
+"""As the preset `quick` of `humannorm generate`."""
 
 
 def text_to_human_sd15(flow: Workflow) -> None:
@@ -867,7 +867,7 @@ def pose_and_animate(flow: Workflow) -> None:
         geometry=(start, 0),
         start_body=(body, 0),
         pictures=120,
-        **{**ALL_VIEWS, "faces": 30_000},
+        **ALL_VIEWS,
     )
     rig = flow.add("HumanNormRig", mesh=(painted, 0), start_body=(body, 0))
     flow.group("4 Pose and animate", "results", 340)
@@ -930,7 +930,7 @@ def edit_clothes(flow: Workflow) -> None:
     saved = flow.add(
         "HumanNormMeshExporter",
         texture=(edited, 1),
-        faces=20_000,
+        faces=60_000,
         texture_size=1024,
         filename_prefix="humannorm/other_clothes",
     )
