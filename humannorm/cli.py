@@ -33,6 +33,14 @@ VERBS: Mapping[str, str] = {
 }
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Defaults stand behind the help, where they say something and the help does not say them itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        silent = action.default in (None, False, "") or "default" in (action.help or "")
+        return action.help if silent else super()._get_help_string(action)
+
+
 def build_parser(verb: str | None) -> argparse.ArgumentParser:
     """The parser of the whole command; only `verb` gets its options, so that only its module is imported."""
     parser = argparse.ArgumentParser(
@@ -47,7 +55,7 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_HelpFormatter,
         )
         if name == verb:
             _command(name).add_arguments(chosen)
@@ -64,11 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = words[0] if words[0] in VERBS else None
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
+        goes_on = ""
         try:
             args = build_parser(verb).parse_args(words)
+            if hasattr(args, "resume"):
+                goes_on = "; the same command with --resume goes on"
             status = _command(args.verb).run(args)
         except KeyboardInterrupt:
-            sys.stderr.write("humannorm: interrupted\n")
+            sys.stderr.write(f"humannorm: interrupted{goes_on}\n")
             return 130
         except Exception as error:
             if "--debug" in words or not _is_for_the_user(error):

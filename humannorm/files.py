@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from humannorm.checks import InputError
 
-__all__ = ["check_target", "write_files"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["check_target", "save_tensors", "write_files"]
 
 
 def check_target(path: str | os.PathLike[str], suffix: str, overwrite: bool) -> Path:
@@ -29,9 +33,28 @@ def write_files(files: Mapping[Path, bytes]) -> None:
     try:
         for path, content in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            partials[path].write_bytes(content)
+            try:
+                partials[path].write_bytes(content)
+            except OSError as error:
+                error.filename = error.filename or str(path)  # a full disk has none
+                raise
         for path, partial in partials.items():
             os.replace(partial, path)
     finally:
         for partial in partials.values():
             partial.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """One safetensors file, whole or not at all. What the system says against it, as of a full disk, is an OSError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        save_file(dict(tensors), partial, dict(metadata))
+    except SafetensorError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(f"{path}: {error}") from error
+    os.replace(partial, path)

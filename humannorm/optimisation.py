@@ -4,7 +4,6 @@ the files in which their states rest."""
 from __future__ import annotations
 
 import json
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.checks import InputError
+from humannorm.files import save_tensors
 from humannorm.optimiser_settings import OptimiserSettings
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "save_loss_plot",
     "save_optimiser_state",
     "tensors_below",
+    "whole_number",
     "write_state_file",
 ]
 
@@ -267,11 +268,6 @@ class OptimiserRun(ABC, Generic[State]):
 
 def write_state_file(path: str | Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
     """One safetensors file, whole or not at all; the numbers are JSON in its header."""
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
     whole: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, value in tensors.items():
@@ -280,8 +276,7 @@ def write_state_file(path: str | Path, tensors: Mapping[str, Tensor], numbers: M
             value = value.clone()
         places.add(value.data_ptr())
         whole[name] = value
-    save_file(whole, unfinished, {"state": json.dumps(numbers)})
-    os.replace(unfinished, path)
+    save_tensors(Path(path), whole, {"state": json.dumps(numbers)})
 
 
 def read_state_file(
@@ -336,12 +331,20 @@ def load_optimiser_state(
     if generator is not None and "generator" in tensors:
         generator.set_state(tensors["generator"].cpu())
     carried = {
-        "step": numbers["step"],
+        "step": whole_number(numbers, "step"),
         "moments": tensors_below("moments.", tensors) or None,
-        "gradient_scale": numbers["gradient_scale"],
+        "gradient_scale": float(numbers["gradient_scale"]),
         "history": tensors.get("history"),
     }
     return tensors, numbers, carried
+
+
+def whole_number(numbers: Mapping[str, Any], name: str, low: int = 0, high: int = 2**31 - 1) -> int:
+    """One of a state file's numbers, refused unless it is a whole one in this range."""
+    value = numbers[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise InputError(f"expected a whole number {low} to {high} for {name}, got {value!r}")
+    return value
 
 
 def tensors_below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

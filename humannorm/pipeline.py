@@ -63,6 +63,8 @@ SAME_BYTES = ("human.glb", "sculpt.glb", "sheet_human.png", "turntable.webp", "i
 """Files of a run that a repeated or resumed one makes again to the byte."""
 RECORD = "run.json"
 FORMAT = "humannorm run 1"
+FIGURES_OF_NORMALS = ("disagreement_first", "disagreement_last", "forwards", "moved")
+"""Of `NormalSculpture`; degrees, a count, world units. Of what was done since the run was last resumed."""
 FIGURES_OF_VIEWS = ("disagreement_last", "leak", "forwards")  # of `MultiviewPainting`, the same in a resumed run
 SECONDS_OF_VIEWS = ("networks", "vae", "fusing", "preparing")
 PREVIEW_SECONDS = 10.0  # at most this long between two previews
@@ -181,7 +183,8 @@ class _Run:
             leftover.unlink(missing_ok=True)
 
     def sculpt(self) -> dict[str, Any]:
-        """Equation 6 and 7: the field from the start body to the prompt's, and its surface as a file."""
+        """From the start body to the prompt's, and its surface as a file: by equation 6 and 7, or by sampled views."""
+        from humannorm.geometry.multiview import sculpt_synchronised
         from humannorm.geometry.sculpt import sculpt
         from humannorm.geometry.state import load_state, save_state
         from humannorm.optimisation import OptimiserProgress
@@ -194,7 +197,9 @@ class _Run:
             self._tell("sculpt", progress, progress.rejected or "")
             self._preview(progress.picture)
 
-        self.callback(Progress("sculpt", 0, settings.steps, "start body"))
+        views = job.settings.views
+        steps = settings.steps if views is None else views.steps
+        self.callback(Progress("sculpt", 0, steps, "start body"))
         if checkpoint.exists():
             state = load_state(checkpoint, generator, self.device)
         else:
@@ -203,7 +208,19 @@ class _Run:
             state = begun.state
         if as_it_is(state, job):
             save_state(state, checkpoint, generator)
-        elif state.step < settings.steps:
+        elif views is not None and state.step < steps:
+            sculpture = sculpt_synchronised(
+                state,
+                job.network_prompt,
+                views,
+                normal=self.guides.normal,
+                generator=generator,
+                callback=tell,
+                checkpoint=checkpoint,
+            )
+            state = sculpture.state
+            self._measured_sculpting(sculpture.figures)
+        elif state.step < steps:
             state = sculpt(
                 state,
                 job.network_prompt,
@@ -216,6 +233,11 @@ class _Run:
             )
         surface = write_sculpture(self.out / "sculpt.glb", state)
         return {"faces": surface.mesh.num_faces, "pieces": surface.pieces, "pieces_dropped": surface.dropped}
+
+    def _measured_sculpting(self, figures: Mapping[str, float]) -> None:
+        """What sampling all views together says of itself, for the record."""
+        digits = {name: 4 if name in FIGURES_OF_NORMALS else 1 for name in figures}
+        self.record.measured["sculpting"] = {name: round(value, digits[name]) for name, value in figures.items()}
 
     def paint(self) -> dict[str, Any]:
         """Colour on the sculpted surface, which stays as it is: by sampling all views together, or by distillation."""

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from humannorm.body import Body, BodyShape, Outfit
     from humannorm.cameras import CameraPlan
     from humannorm.export import ExportSettings
+    from humannorm.geometry.multiview import NormalSculptSettings
     from humannorm.geometry.settings import GeometrySettings
     from humannorm.mesh import Mesh
     from humannorm.texture.multiview import MultiviewSettings
     from humannorm.texture.settings import TextureSettings
 
 __all__ = [
+    "METHODS",
     "PRESETS",
     "START_SETTINGS",
     "HumanJob",
@@ -49,6 +51,8 @@ __all__ = [
 ]
 
 PRESETS = ("quick", "standard", "paper")
+METHODS = ("auto", "views", "distil")
+"""How a surface is sculpted: by sampling all views together, or by distillation; auto: as the preset does."""
 AUTO, NONE, FROM_MODEL = "auto", "none", "model"
 NEUTRAL = ("neutral", "body")
 """Words for the neutral adult that comes along."""
@@ -74,6 +78,9 @@ START_SETTINGS: Mapping[str, StartSettings] = {
 }
 
 
+SAMPLING = frozenset({"standard"})
+"""Presets that sculpt by sampling all views together. The bundled model's normals make a dressed start no better."""
+
 # A dressed start has 300,000 faces. Reduced to these its normals are 35 dB from what they were (37 dB of the head), and
 # unwrapping takes 11 s of a core in place of 17.
 EXPORTED_FACES: Mapping[str, int] = {"quick": 120_000, "standard": 400_000, "paper": 400_000}
@@ -83,30 +90,39 @@ EXPORTED_FACES: Mapping[str, int] = {"quick": 120_000, "standard": 400_000, "pap
 class HumanSettings:
     """The settings of all stages."""
 
-    geometry: GeometrySettings
+    geometry: GeometrySettings  # the distance field, and how it is distilled into
     texture: TextureSettings | MultiviewSettings  # distillation, or all views sampled together
     export: ExportSettings
     start: StartSettings
     perceptual: str = "vae"  # see `make_perceptual`; the only engine that needs no file
+    views: NormalSculptSettings | None = None  # to sculpt by sampling all views together; None: by distillation
 
 
-def preset(name: str, models: str | Path = "bundled") -> HumanSettings:
-    """The settings of a preset. A model's own cameras, if its card names any, are taken for both optimisers."""
+def preset(name: str, models: str | Path = "bundled", method: str = AUTO) -> HumanSettings:
+    """The settings of a preset. A model's own cameras, if its card names any, are taken for all optimisers.
+
+    method: of the sculpting, one of `METHODS`.
+    """
     from humannorm.export import ExportSettings
+    from humannorm.geometry.multiview import NORMAL_PRESETS
     from humannorm.geometry.settings import preset as geometry_preset
     from humannorm.models import camera_plan
     from humannorm.texture.multiview import MULTIVIEW_PRESETS, MultiviewSettings
     from humannorm.texture.settings import preset as texture_preset
 
     check_choice("preset", name, PRESETS)
+    check_choice("method", method, METHODS)
+    samples = method == "views" or (method == AUTO and name in SAMPLING)
+    views = NORMAL_PRESETS[name] if samples else None
     geometry, own = geometry_preset(name), camera_plan(models)
     texture = MULTIVIEW_PRESETS[name] if name in MULTIVIEW_PRESETS else texture_preset(name)
     if own is not None:
         geometry = dataclasses.replace(geometry, plan=own)
         texture = dataclasses.replace(texture, plan=own)
+        views = None if views is None else dataclasses.replace(views, plan=own)
     size = texture.texture_size if isinstance(texture, MultiviewSettings) else ExportSettings().texture_size
     export = ExportSettings(height_m=1.75, texture_size=size, faces=EXPORTED_FACES[name])
-    return HumanSettings(geometry, texture, export, START_SETTINGS[name])
+    return HumanSettings(geometry, texture, export, START_SETTINGS[name], views=views)
 
 
 @dataclass(frozen=True)
@@ -129,11 +145,13 @@ class HumanRequest:
     paint_steps: int | None = None
     faces: int | None = None  # most of the exported human; None: the preset's
     texture_size: int | None = None  # texels a side; None: the preset's
+    method: str = AUTO  # of the sculpting, one of `METHODS`
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("outfit", self.outfit, (AUTO, NONE))
+        check_choice("method", self.method, METHODS)
         check_range("height_m", self.height_m, 0.01, 100.0)
         for name, low, high in (
             ("sculpt_steps", 1, 1_000_000),
@@ -170,9 +188,12 @@ def settings_of(request: HumanRequest) -> HumanSettings:
     """The preset with what the request changes in it."""
     from humannorm.texture.multiview import MultiviewSettings
 
-    settings = preset(request.preset, request.models)
+    settings = preset(request.preset, request.models, request.method)
     geometry, texture, size = settings.geometry, settings.texture, request.texture_size or settings.export.texture_size
-    if request.sculpt_steps is not None:
+    views = settings.views
+    if request.sculpt_steps is not None and views is not None:
+        views = views.with_steps(request.sculpt_steps)
+    elif request.sculpt_steps is not None:
         geometry = geometry.with_steps(request.sculpt_steps)
     if isinstance(texture, MultiviewSettings):
         levels = dataclasses.replace(texture.walk, steps=request.paint_steps or texture.walk.steps)
@@ -182,7 +203,7 @@ def settings_of(request: HumanRequest) -> HumanSettings:
     export = dataclasses.replace(
         settings.export, faces=request.faces or settings.export.faces, texture_size=size, height_m=request.height_m
     )
-    return dataclasses.replace(settings, geometry=geometry, texture=texture, export=export)
+    return dataclasses.replace(settings, geometry=geometry, texture=texture, export=export, views=views)
 
 
 def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> HumanJob:
@@ -196,7 +217,7 @@ def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> Huma
     start = dataclasses.replace(
         settings.start,
         dressed=settings.start.dressed and request.outfit == AUTO and figure.body is not None,
-        sculpted=settings.start.sculpted or request.sculpt_steps is not None,
+        sculpted=settings.start.sculpted or request.sculpt_steps is not None or request.method != AUTO,
         held=_held_regions(request, settings.start, figure),
     )
     settings = dataclasses.replace(
@@ -204,6 +225,9 @@ def job_of(request: HumanRequest, settings: HumanSettings | None = None) -> Huma
         start=start,
         geometry=dataclasses.replace(settings.geometry, plan=following(settings.geometry.plan, figure.body)),
         texture=dataclasses.replace(settings.texture, plan=following(settings.texture.plan, figure.body)),
+        views=None
+        if settings.views is None
+        else dataclasses.replace(settings.views, plan=following(settings.views.plan, figure.body)),
     )
     skin = tone_of_words(request.prompt, request.seed) if request.skin == AUTO else request.skin
     shape = None if figure.body is None else figure.body.shape

@@ -14,6 +14,7 @@ from humannorm.body import Body as BodyValue
 from humannorm.cameras import CAMERA_PLANS
 from humannorm.checks import InputError
 from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
+from humannorm.geometry.multiview import NORMAL_PRESETS, NormalSculptSettings, sculpt_synchronised
 from humannorm.geometry.outfits import told_of_pose
 from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import GeometrySettings
@@ -52,6 +53,7 @@ HELD = (
     ("hands", "them", "guidance spoils fingers"),
     ("face", "it", "a small model draws none"),
 )
+METHODS = ["distil", "views"]
 
 
 class HumanNormGeometryStart(io.ComfyNode):
@@ -183,6 +185,16 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
                 override_input("resolution", 512, "Cells a side of the lattice throughout; 0: the preset's schedule."),
                 factor_input("learning_rate", "learning rate"),
                 factor_input("smoothness", "weights of the Laplacian and of normal consistency", least=0.0),
+                io.Combo.Input(
+                    "method",
+                    options=METHODS,
+                    default="distil",
+                    optional=True,
+                    tooltip="distil: the models judge a few views a step, as published. views: all sides are sampled"
+                    " together, agree on one surface at every noise level, and the surface is drawn to them; steps are"
+                    " then the noise levels of a whole walk, begin and end choose among its rounds, and what belongs to"
+                    " distilling (depth guidance and the factors above) is not used.",
+                ),
             ],
             outputs=[
                 Geometry.Output("sculpted", display_name="geometry", tooltip="To go on with, to paint or to save."),
@@ -207,7 +219,12 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
         resolution: int = 0,
         learning_rate: float = 1.0,
         smoothness: float = 1.0,
+        method: str = "distil",
     ) -> io.NodeOutput:
+        if method == "views":
+            views = views_between(_with_steps(NORMAL_PRESETS[preset], steps), normal_guidance, begin, end)
+            with ordinary_tensors():
+                return cls.finished(*run_views(cls.hidden, geometry, normal_guidance, views, seed), normal_guidance)
         guides = {"normal": normal_guidance} | ({} if depth_guidance is None else {"depth": depth_guidance})
         settings = settings_of(preset)
         settings = settings.with_steps(steps) if steps else settings
@@ -222,16 +239,18 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
         )
         first, settings = span_of_run(for_guide(settings, normal_guidance), begin, end)
         with ordinary_tensors():
-            state, unfinished = run_sculpting(cls.hidden, geometry, guides, settings, first, seed)
-            forget(unfinished)
-            surface = sculpted_mesh(state)
-            views = four_sides(surface, normal_guidance.plan).normal
-            assert views is not None
-            views = views.to(rest_device())
-            show_result(views)
-            return io.NodeOutput(
-                moved(state, rest_device()), to_host(surface), views, ui=ui.PreviewImage(views, cls=cls)
-            )
+            return cls.finished(*run_sculpting(cls.hidden, geometry, guides, settings, first, seed), normal_guidance)
+
+    @classmethod
+    def finished(cls, state: GeometryState, unfinished: Path, guide: GuidancePayload) -> io.NodeOutput:
+        """What the node hands over of a sculpture that is done."""
+        forget(unfinished)
+        surface = sculpted_mesh(state)
+        views = four_sides(surface, guide.plan).normal
+        assert views is not None
+        views = views.to(rest_device())
+        show_result(views)
+        return io.NodeOutput(moved(state, rest_device()), to_host(surface), views, ui=ui.PreviewImage(views, cls=cls))
 
 
 def span_of_run(settings: GeometrySettings, begin: float, end: float) -> tuple[int, GeometrySettings]:
@@ -275,6 +294,60 @@ def run_sculpting(
     return run_optimiser(
         hidden, span, geometry, list(guides.values()), seed, load=load_state, begin=begin, optimise=optimise
     )
+
+
+def run_views(
+    hidden: Any, geometry: GeometryState, guide: GuidancePayload, settings: NormalSculptSettings, seed: int
+) -> tuple[GeometryState, Path]:
+    """The sculpture by all views together, see `run_optimiser`."""
+    check_guides({"normal": guide})
+
+    def optimise(state: GeometryState, run: HostRun) -> GeometryState:
+        return sculpt_synchronised(
+            state,
+            guide.prompts.prompts.prompt,
+            settings,
+            normal=run.denoisers[0],
+            generator=run.generator,
+            callback=lambda now: run.tell(now.step, now.picture, now.seconds_left),
+            checkpoint=run.checkpoint,
+        ).state
+
+    span = RunSpan("geometry", "Sculpting", 0, settings.steps, settings.walk.batch)
+    return run_optimiser(
+        hidden,
+        span,
+        geometry,
+        [guide],
+        seed,
+        load=load_state,
+        begin=lambda state, generator: replace(state, step=0),
+        optimise=optimise,
+    )
+
+
+def views_between(
+    settings: NormalSculptSettings, guide: GuidancePayload, begin: float, end: float
+) -> NormalSculptSettings:
+    """The rounds between two shares of the run, with the cameras and texts that the guide's model and prompts need."""
+    texts, rounds = guide.prompts.prompts, len(settings.levels)
+    levels = settings.levels[round(begin * rounds) : round(end * rounds)]
+    if not levels:
+        raise InputError(
+            f"begin, end: expected at least one round between them, got {begin:g} and {end:g} of {rounds} rounds"
+        )
+    return replace(
+        settings,
+        levels=levels,
+        text_rule=texts.rule,
+        text_plan=texts.plan,
+        plan=guide.plan or CAMERA_PLANS[texts.plan],
+        guidance_scale=guide.cfg,
+    )
+
+
+def _with_steps(settings: NormalSculptSettings, steps: int) -> NormalSculptSettings:
+    return settings.with_steps(steps) if steps else settings
 
 
 def check_guides(guides: dict[str, GuidancePayload]) -> None:

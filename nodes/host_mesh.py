@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from humannorm.checks import InputError
+from humannorm.checks import InputError, reading
 from humannorm.export import BakedMesh, Material, load_baked
 from humannorm.mesh import Mesh, check_mesh
 from humannorm.mesh_io import MESH_SUFFIXES
@@ -40,6 +40,11 @@ def baked_from_host(value: Any, name: str = "mesh") -> BakedMesh:
     """The same with tangents, normal, occlusion, metallic-roughness and emissive maps and their factors."""
     if is_file(value):
         return file_content(value, name)
+    with reading(name, "a MESH in the form of ComfyUI's own"):
+        return _from_payload(value, name)
+
+
+def _from_payload(value: Any, name: str) -> BakedMesh:
     _check_payload(value, name)
     points, corners = _count(value, "vertex_counts", value.vertices), _count(value, "face_counts", value.faces)
 
@@ -66,10 +71,7 @@ def baked_from_host(value: Any, name: str = "mesh") -> BakedMesh:
     )
     said = getattr(value, "material", None) or {}
     mesh = _tinted(mesh, said.get("base_color_factor"))
-    try:
-        check_mesh(mesh)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
+    check_mesh(mesh)
     packed = picture("metallic_roughness")
     occlusion = packed[..., :1] if packed is not None and getattr(value, "occlusion_in_mr", False) else None
     look = _material(said, packed, picture("emissive"), bool(getattr(value, "unlit", False)))

@@ -14,6 +14,7 @@ from humannorm.export import BakedMesh, load_baked
 from humannorm.mesh import check_mesh, to_trimesh, welded_vertex_normals
 from humannorm.mesh_io import MESH_SUFFIXES, convert_trimesh
 from humannorm.mesh_standing import UPS, stood_up, turn_to_stand
+from humannorm.rigging.standing import doubt_of_standing
 
 from .files import existing_file, file_fingerprint, pickable_files
 from .host_denoiser import ordinary_tensors
@@ -92,8 +93,11 @@ class HumanNormLoadMesh(io.ComfyNode):
                 baked = BakedMesh(mesh.replace(normals=welded_vertex_normals(mesh.vertices, mesh.faces)))
             else:
                 baked = load_baked(existing_file(file, MESH_SUFFIXES, "input"))
+            doubt = doubt_of_standing(baked.mesh) if up == "y" and front == 0 and file != MANNEQUIN else None
             baked = _stood_up(baked, up, front, scale)
             about = description_of(baked)
+            if doubt is not None:
+                about += f"\n{doubt.said}; the inputs up and front turn it"
             say(cls.hidden.unique_id, about)
             return io.NodeOutput(baked_to_host(baked), about)
 

@@ -22,7 +22,7 @@ from humannorm.cameras import (
     parse_views,
     view_label,
 )
-from humannorm.checks import InputError
+from humannorm.checks import InputError, check_range, reading
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import RenderedPasses, render
 
@@ -71,19 +71,27 @@ def framed_cameras(plan: CameraPlan | None, part: str, azimuths: tuple[float, ..
 
 def viewer_camera(info: Mapping[str, Any]) -> Cameras:
     """The camera of one of the host's 3D viewers: three.js, +Y up, lengths in the mesh's own units, degrees."""
+    with reading("camera_info", "the camera of a 3D viewer"):
+        return _viewer_camera(info)
+
+
+def _viewer_camera(info: Mapping[str, Any]) -> Cameras:
     if info.get("cameraType", "perspective") != "perspective":
         raise InputError(f"camera_info: expected a perspective camera, got {info['cameraType']!r}; switch the viewer")
     eye, target = _vector(info, "position", 0.0), _vector(info, "target", 0.0)
     distance = float(eye.norm())
     if not bool((eye - target).norm() > 0) or distance == 0:
         raise InputError("camera_info: expected a camera away from its target and from the origin, got one on it")
+    fov, zoom = float(info.get("fov") or VIEWER_FOV), float(info.get("zoom") or 1.0)
+    check_range("camera_info fov", fov, 0.1, 179.0)
+    check_range("camera_info zoom", zoom, 1e-3, 1e3)
     across = math.hypot(float(eye[0]), float(eye[2]))
     return Cameras(
         azimuth=torch.rad2deg(torch.atan2(eye[0], eye[2]))[None],
         elevation=torch.tensor([math.degrees(math.atan2(float(eye[1]), across))]).clamp(-89.9, 89.9),
         distance=torch.tensor([distance]),
-        fov_y=torch.tensor([float(info.get("fov") or VIEWER_FOV)]),
-        zoom=torch.tensor([float(info.get("zoom") or 1.0)]),
+        fov_y=torch.tensor([fov]),
+        zoom=torch.tensor([zoom]),
         target=target[None],
         part=("full",),
         near=max(1e-3 * distance, 1e-4),
@@ -95,6 +103,11 @@ def as_in_viewer(mesh: Mesh, models: Sequence[Mapping[str, Any]] | None) -> Mesh
     """A mesh where a viewer has put it: scaled, turned, moved."""
     if not models:
         return mesh
+    with reading("model_3d_info", "where a 3D viewer has put a mesh"):
+        return _as_in_viewer(mesh, models)
+
+
+def _as_in_viewer(mesh: Mesh, models: Sequence[Mapping[str, Any]]) -> Mesh:
     turn = models[0].get("quaternion") or {}
     quaternion = torch.tensor([float(turn.get(axis, axis == "w")) for axis in "wxyz"])
     rotation = quaternion_to_matrix(F.normalize(quaternion, dim=0))
@@ -107,7 +120,10 @@ def as_in_viewer(mesh: Mesh, models: Sequence[Mapping[str, Any]] | None) -> Mesh
 
 def _vector(info: Mapping[str, Any], name: str, default: float) -> Tensor:
     given = info.get(name) or {}
-    return torch.tensor([float(given.get(axis, default)) for axis in "xyz"])
+    found = torch.tensor([float(given.get(axis, default)) for axis in "xyz"])
+    if not bool(torch.isfinite(found).all()):
+        raise InputError(f"expected a finite {name}, got {dict(given)}")
+    return found
 
 
 def rendered(mesh: Mesh, cameras: Cameras, size: int, field: object | None = None) -> RenderedPasses:

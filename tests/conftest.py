@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import runpy
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,13 @@ sys.meta_path.insert(0, _KernelModules)
 torch.set_num_threads(min(torch.get_num_threads(), 2))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m device`: the tests of kernels, which take the fixture of that name."""
+    for item in items:
+        if "device" in getattr(item, "fixturenames", ()):
+            item.add_marker("device")
+
+
 @pytest.fixture(autouse=True)
 def coarse_outfits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dressed starts of a fiftieth of the faces: what a test looks at is seen on them too."""
@@ -62,6 +70,33 @@ def as_user() -> Iterator[None]:
         yield
     finally:
         jaxtyping_config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Runs a program's text, or its file, in the test's folder with these words; returns the names that it leaves."""
+
+    def run(program: str | Path, *words: str) -> dict[str, Any]:
+        if isinstance(program, str):
+            file = tmp_path / "program.py"
+            file.write_text(program, encoding="utf-8")
+        else:
+            file = program
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [str(file), *words])
+        return runpy.run_path(str(file), run_name="__main__")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """Where kernels are tested, beside their twins on the CPU: HUMANNORM_TEST_DEVICE, else CUDA where there is some."""
+    named = os.environ.get("HUMANNORM_TEST_DEVICE", "auto")
+    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if named == "auto" else named)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        pytest.fail(f"HUMANNORM_TEST_DEVICE: expected a device that torch sees, got {named!r}")
+    return chosen
 
 
 @pytest.fixture
@@ -255,3 +290,16 @@ def tiny_human() -> HumanSettings:
     )
     export = ExportSettings(faces=800, texture_size=64, height_m=1.75)
     return HumanSettings(sculpting, painting, export, StartSettings(dressed=False))
+
+
+@pytest.fixture
+def tiny_quick(tiny_human: HumanSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The preset quick from a sentence to the files, every stage as short and coarse as it can be."""
+    from humannorm.geometry import settings as geometry_settings
+    from humannorm.texture import multiview
+
+    quick = multiview.QUICK
+    walk = dataclasses.replace(quick.walk, steps=2, batch=2)
+    painting = dataclasses.replace(quick, walk=walk, rings=multiview.plain_rings(4, (0.0,)), texture_size=64)
+    monkeypatch.setitem(geometry_settings.PRESETS, "quick", tiny_human.geometry)  # type: ignore[arg-type]
+    monkeypatch.setitem(multiview.MULTIVIEW_PRESETS, "quick", painting)  # type: ignore[arg-type]

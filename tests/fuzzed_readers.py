@@ -1,10 +1,14 @@
 """Every reader of files, a small file for it, and what broken copies of that file may lead to: a sentence, or a result.
 
+What other nodes send over a workflow's wires is a file here too: JSON of the payload's fields.
 `python tests/fuzzed_readers.py 20000` tries so many broken copies of each; `test_fuzzed_readers.py` a few in the gate.
+Names of formats behind the number choose some, `--seed WORD` makes other copies.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import io
 import json
 import random
@@ -18,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType, SimpleNamespace
 
 import numpy as np
 import torch
@@ -26,6 +30,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 LONGEST = 20  # seconds that one file may take on a busy machine
+WIRE = ".wire"  # ending of files that stand for what comes over a workflow's wire
 ODD_NUMBERS = ("0", "-1", "1e999", "nan", "-inf", "4294967296", "0.0000001", "1e30", "3.5", "", "x", "99999999999999")
 ODD_VALUES = (None, True, -1, 0, 1, 2**31, 2**63, 1.5, 1e308, "", "x", [], {}, [1, 2], [None], {"a": 1}, [[1]])
 
@@ -41,9 +46,13 @@ class Format:
 
 def broken(content: bytes, name: str, draw: random.Random) -> bytes:
     """A copy with some faults, as they come: cut off, bytes changed, pieces lost or doubled, numbers made odd."""
+    if name.endswith(WIRE):  # what travels there is whole, but may be anything
+        return _odd_json(content, draw) if draw.random() < 0.7 else broken(_odd_json(content, draw), name, draw)
     kinds: list[Callable[[bytes, random.Random], bytes]] = [_bits, _cut, _lost, _doubled, _swapped]
     if name.endswith((".glb", ".gltf", ".json")):
         kinds += [_odd_json] * 8
+    if name.endswith(".safetensors"):
+        kinds += [_odd_header] * 16
     if name.endswith((".bvh", ".obj", ".mtl", ".ply", ".gltf", ".json", ".txt")):
         kinds += [_odd_number] * 6 + [_lines] * 3
     for _ in range(draw.choice((1, 1, 1, 2, 4))):
@@ -101,15 +110,46 @@ def _lines(content: bytes, draw: random.Random) -> bytes:
 
 def _odd_json(content: bytes, draw: random.Random) -> bytes:
     """One value of the document, or of a GLB's, made another of any kind, lost, or put under another name."""
-    try:
-        glb = content[:4] == b"glTF"
-        length = struct.unpack_from("<I", content, 12)[0] if glb else 0
-        document = json.loads(content[20 : 20 + length] if glb else content)
-    except (ValueError, struct.error, UnicodeDecodeError):
+    if content[:4] != b"glTF":
+        text = _changed_json(content, draw)
+        return _bits(content, draw) if text is None else text
+    length = struct.unpack_from("<I", content, 12)[0] if len(content) >= 16 else 0
+    text = _changed_json(content[20 : 20 + length], draw)
+    if text is None:
         return _bits(content, draw)
-    places = [(holder, key) for holder, key in _places(document)]
+    text += b" " * (-len(text) % 4)
+    body = struct.pack("<I4s", len(text), b"JSON") + text + content[20 + length :]
+    return struct.pack("<4sII", b"glTF", 2, 12 + len(body)) + body
+
+
+def _odd_header(content: bytes, draw: random.Random) -> bytes:
+    """The same in the header of a safetensors file, mostly in the numbers of its state, which are JSON in that JSON."""
+    length = struct.unpack_from("<Q", content)[0] if len(content) >= 8 else 0
+    try:
+        header = json.loads(content[8 : 8 + length])
+        state = header["__metadata__"]["state"].encode()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return _bits(content, draw)
+    if draw.random() < 0.7:
+        numbers = _changed_json(state, draw)
+        header["__metadata__"]["state"] = (state if numbers is None else numbers).decode("utf-8", "replace")
+        text: bytes | None = json.dumps(header).encode()
+    else:
+        text = _changed_json(content[8 : 8 + length], draw)
+    if text is None:
+        return _bits(content, draw)
+    return struct.pack("<Q", len(text)) + text + content[8 + length :]
+
+
+def _changed_json(text: bytes, draw: random.Random) -> bytes | None:
+    """None where it is no JSON."""
+    try:
+        document = json.loads(text)
+    except (ValueError, UnicodeDecodeError, RecursionError):
+        return None
+    places = list(_places(document))
     if not places:
-        return content
+        return text
     holder, key = draw.choice(places)
     action = draw.randrange(4)
     if action == 0 and isinstance(holder, dict):
@@ -120,14 +160,9 @@ def _odd_json(content: bytes, draw: random.Random) -> bytes:
     else:
         holder[key] = draw.choice(ODD_VALUES)
     try:
-        text = json.dumps(document).encode()
+        return json.dumps(document).encode()
     except (ValueError, RecursionError):  # it holds itself now
-        return content
-    if not glb:
         return text
-    text += b" " * (-len(text) % 4)
-    body = struct.pack("<I4s", len(text), b"JSON") + text + content[20 + length :]
-    return struct.pack("<4sII", b"glTF", 2, 12 + len(body)) + body
 
 
 def _places(document: object) -> Iterator[tuple[dict | list, str | int]]:
@@ -186,8 +221,12 @@ def formats() -> dict[str, Format]:
     from humannorm.body.joint_names import read_joint_table
     from humannorm.body.retarget import read_motion
     from humannorm.checks import InputError
+    from humannorm.export import load_baked
     from humannorm.export.skinned import read_skinned_glb, surface_of_glb
+    from humannorm.geometry.state import extract_mesh
+    from humannorm.geometry.state import load_state as load_sculpture
     from humannorm.guidance.folders import load_tokenizer, model_folder, read_weights, weights_file
+    from humannorm.guidance.synchronised import load_walk
     from humannorm.images import load_png
     from humannorm.mesh_io import load_mesh
     from humannorm.models import camera_plan
@@ -196,6 +235,7 @@ def formats() -> dict[str, Format]:
     from humannorm.training.scans import find_scans
 
     body = load_body(pose="rest")
+    sockets, viewer = _node_module("host_mesh"), _node_module("views")
 
     def motion(path: Path) -> object:
         return read_motion(load_bvh(path), body)
@@ -207,6 +247,30 @@ def formats() -> dict[str, Format]:
     def record(path: Path) -> object:
         is_finished(path.parent)
         return prompt_of(path.parent)
+
+    def sculpture(path: Path) -> object:
+        return extract_mesh(load_sculpture(path, torch.Generator()))
+
+    def painting(path: Path) -> object:
+        state = load_state(path, torch.Generator())
+        return state.field.at(state.mesh.vertices)
+
+    def wired_mesh(path: Path) -> object:
+        return sockets.description_of(sockets.baked_from_host(_payload(json.loads(path.read_bytes()))))
+
+    def wired_file(path: Path) -> object:
+        said, content = json.loads(path.read_bytes()), path.with_name("a.glb").read_bytes()
+        kind = said.get("format") if isinstance(said, dict) else said
+        file = SimpleNamespace(format=kind, get_source=lambda: None, get_bytes=lambda: content)
+        return sockets.baked_from_host(file, "model_3d")
+
+    def wired_viewer(path: Path) -> object:
+        said = json.loads(path.read_bytes())
+        if not isinstance(said, dict):
+            raise InputError("no payload at all")
+        viewer.chosen_views(str(said.get("views")))
+        mesh = viewer.as_in_viewer(body.to_mesh(), said.get("model_3d_info"))
+        return mesh, viewer.viewer_camera(said.get("camera_info"))
 
     def refused_or(read: Callable[[Path], object], *others: Callable[[Path], object]) -> Callable[[Path], object]:
         def all_of(path: Path) -> object:
@@ -220,7 +284,7 @@ def formats() -> dict[str, Format]:
         return all_of
 
     made = [
-        Format("glb", {"a.glb": _glb()}, refused_or(load_mesh, surface_of_glb)),
+        Format("glb", {"a.glb": _glb()}, refused_or(load_mesh, surface_of_glb, load_baked)),
         Format("skinned glb", {"a.glb": _skinned()}, refused_or(load_mesh, surface_of_glb, read_skinned_glb)),
         Format("gltf", {"a.gltf": _gltf(), "a.bin": _square().tobytes()}, load_mesh),
         Format("obj", {"a.obj": _OBJ, "a.mtl": _MTL, "a.png": _png("RGB")}, load_mesh),
@@ -231,7 +295,9 @@ def formats() -> dict[str, Format]:
         Format("png", {"a.png": _png("RGBA")}, load_png),
         Format("png 16 bits", {"a.png": _png("I;16")}, load_png),
         Format("jpeg", {"a.jpg": _png("L", "JPEG")}, load_png),
-        Format("texture state", {"state.safetensors": _texture_state()}, load_state),
+        Format("texture state", {"state.safetensors": _texture_state()}, painting),
+        Format("geometry state", {"state.safetensors": _geometry_state()}, sculpture),
+        Format("walk", {"walk.safetensors": _walk()}, lambda path: load_walk(path, torch.Generator(), {"prompt": "a"})),
         Format("model folder", _model_files(), model),
         Format("tokenizer", {"tokenizer/vocab.json": b'{"a": 0, "b</w>": 1, "ab</w>": 2}',
                "tokenizer/merges.txt": b"#version: 0.2\na b</w>\n",
@@ -243,8 +309,56 @@ def formats() -> dict[str, Format]:
                record),
         Format("joints.json", {"joints.json": b'{"file": "a.bvh", "joints": {"Hips": "root", "x": null}}'},
                read_joint_table),
+        Format("workflow mesh", {f"payload{WIRE}": json.dumps(_MESH_PAYLOAD).encode()}, wired_mesh),
+        Format("workflow 3d file", {f"payload{WIRE}": b'{"format": "glb"}', "a.glb": _glb()}, wired_file),
+        Format("workflow viewer", {f"payload{WIRE}": json.dumps(_VIEWER_PAYLOAD).encode()}, wired_viewer),
     ]  # fmt: skip
     return {each.name: each for each in made}
+
+
+def _node_module(name: str) -> ModuleType:
+    """A module of `nodes/` that needs the host in some of its functions only."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "nodes" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look their annotations up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _payload(fields: object) -> object:
+    """What may come over a MESH wire: rectangular lists as tensors, all else as it is."""
+    if not isinstance(fields, dict):
+        return fields
+
+    def value(given: object) -> object:
+        if not isinstance(given, list):
+            return given
+        try:
+            return torch.tensor(given)
+        except (TypeError, ValueError, RuntimeError):
+            return given
+
+    return SimpleNamespace(**{str(name): value(given) for name, given in fields.items()})
+
+
+_MESH_PAYLOAD = {
+    "vertices": [[[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]], "faces": [[[0, 1, 2], [0, 2, 3]]],
+    "vertex_counts": [4], "face_counts": [2], "uvs": [[[0.0, 0], [1, 0], [1, 1], [0, 1]]],
+    "vertex_colors": [[[1.0, 0, 0, 1]] * 4], "normals": [[[0.0, 0, 1]] * 4], "tangents": [[[1.0, 0, 0, 1]] * 4],
+    "texture": [[[[1.0, 0, 0]] * 2] * 2], "normal_map": [[[[0.5, 0.5, 1]]]], "metallic_roughness": [[[[1.0, 0.5, 0]]]],
+    "emissive": [[[[0.0, 0, 0]]]], "occlusion_in_mr": True, "unlit": False,
+    "material": {"base_color_factor": [1.0, 0.5, 1, 1], "metallic_factor": 0.5, "roughness_factor": -1,
+                 "emissive_factor": [0, 0, 1], "emissive_strength": 2.0, "normal_scale": 1.0, "occlusion_strength": 1,
+                 "double_sided": True},
+}  # fmt: skip
+_VIEWER_PAYLOAD = {
+    "views": "front,left,30", "camera_info": {"position": {"x": 1, "y": 1.5, "z": 3},
+                                              "target": {"x": 0, "y": 1, "z": 0}, "zoom": 1,
+                                              "cameraType": "perspective", "fov": 35},
+    "model_3d_info": [{"position": {"x": 0, "y": 0, "z": 0}, "quaternion": {"x": 0, "y": 0, "z": 0, "w": 1},
+                       "scale": {"x": 1, "y": 1, "z": 1}}],
+}  # fmt: skip
 
 
 def _square() -> np.ndarray:
@@ -420,6 +534,59 @@ def _texture_state() -> bytes:
         return path.read_bytes()
 
 
+def _geometry_state() -> bytes:
+    """A ball in a dense field, labelled, with a hold, a record and targets."""
+    import dataclasses
+    import tempfile
+
+    import trimesh
+
+    from humannorm.distance.signed_distance import SignedDistance
+    from humannorm.geometry.fields import DenseFieldSettings
+    from humannorm.geometry.fitting import FitSettings
+    from humannorm.geometry.holding import Hold
+    from humannorm.geometry.labelled import LabelledSurface
+    from humannorm.geometry.losses import SdfRecord
+    from humannorm.geometry.settings import preset
+    from humannorm.geometry.start import StartMesh
+    from humannorm.geometry.state import save_state, start_state
+    from humannorm.guidance.targets import TargetCache
+    from humannorm.mesh import Mesh
+    from humannorm.schedules import constant
+
+    ball = trimesh.creation.icosphere(1, 0.6)
+    mesh = Mesh(torch.tensor(ball.vertices, dtype=torch.float32), torch.tensor(ball.faces).long())
+    settings = dataclasses.replace(
+        preset("quick"), field=DenseFieldSettings((4, 8)), active_levels=constant(2), resolution=constant(12),
+        fit=FitSettings(steps=20, points=256, pool=1000),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    start = StartMesh(mesh, SignedDistance(mesh.vertices, mesh.faces), ())
+    state = dataclasses.replace(
+        start_state(start, settings, generator)[0],
+        labelled=LabelledSurface(mesh, torch.zeros(len(mesh.faces), dtype=torch.int64)),
+        hold=Hold(mesh, torch.zeros(3, 3, 3), 12),
+        record=SdfRecord(torch.zeros(2, 3), torch.zeros(2)),
+        history=torch.zeros(2, 6),
+        targets={"normal": TargetCache.empty("a man", 1, 4, torch.zeros(4, 2, 2))},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.safetensors"
+        save_state(state, path, generator)
+        return path.read_bytes()
+
+
+def _walk() -> bytes:
+    import tempfile
+
+    from humannorm.guidance.synchronised import Walk, save_walk
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "walk.safetensors"
+        save_walk(path, Walk(torch.zeros(1, 4, 2, 2), 3), torch.Generator(), {"prompt": "a"})
+        return path.read_bytes()
+
+
 def _model_files() -> dict[str, bytes]:
     import tempfile
 
@@ -445,7 +612,7 @@ def _model_files() -> dict[str, bytes]:
     }
 
 
-def main(count: int, only: list[str]) -> int:
+def main(count: int, only: list[str], seed: str = "") -> int:
     """So many broken copies of every format; the faults, and their number."""
     import tempfile
 
@@ -453,7 +620,7 @@ def main(count: int, only: list[str]) -> int:
     for name, form in formats().items():
         if only and name not in only:
             continue
-        draw, seen = random.Random(name), set()
+        draw, seen = random.Random(f"{seed}{name}"), set()
         with tempfile.TemporaryDirectory() as folder:
             for number in range(count):
                 fault = attempt(form, Path(folder), draw)
@@ -468,4 +635,9 @@ def main(count: int, only: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(min(main(int(sys.argv[1]), sys.argv[2:]), 1))
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("count", type=int)
+    parser.add_argument("only", nargs="*")
+    parser.add_argument("--seed", default="")
+    arguments = parser.parse_args()
+    sys.exit(min(main(arguments.count, arguments.only, arguments.seed), 1))

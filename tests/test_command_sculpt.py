@@ -16,11 +16,13 @@ from humannorm.distance.signed_distance import SignedDistance
 from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.fields import HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
+from humannorm.geometry.multiview import NORMAL_PRESETS
 from humannorm.geometry.settings import PRESETS, QUICK
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import is_watertight
 from humannorm.mesh_io import load_mesh
+from humannorm.rings import Ring
 from humannorm.schedules import constant
 
 SMALL = replace(
@@ -70,6 +72,19 @@ def test_quick_writes_the_dressed_start_where_no_steps_are_asked_for(
     assert main(["sculpt", "a man in a red jumper", "--models", models, *edited, "--out", str(tmp_path / "edit")]) == 0
     changed = load_state(tmp_path / "edit" / "state.safetensors")
     assert not changed.untouched and changed.labelled is not None
+
+
+def test_all_views_together(tiny_sd: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = replace(NORMAL_PRESETS["quick"], levels=(0.2,), rings=(Ring(3),), fit=SMALL.fit, resolution=48)
+    monkeypatch.setitem(PRESETS, "quick", SMALL)  # type: ignore[arg-type]
+    monkeypatch.setitem(NORMAL_PRESETS, "quick", few)  # type: ignore[arg-type]
+    words = ["--method", "views", "--steps", "10", "--outfit", "none", "--hold", "hands"]
+    assert main(["sculpt", "a man", "--models", str(tiny_sd("v_prediction")), *words, "--out", str(tmp_path)]) == 0
+    facts = json.loads((tmp_path / "sculpt.json").read_text("utf-8"))
+    assert facts["steps"] == 2 and facts["forwards"] == 2 * 2 * 3 and facts["disagreement_last"] >= 0
+    assert facts["pieces"] - facts["pieces_dropped"] == 1
+    assert is_watertight(load_mesh(tmp_path / "sculpt.glb").faces)
+    assert {path.name for path in tmp_path.iterdir()} == PROMISED - {"losses.png"}
 
 
 def test_wrong_calls_are_one_sentence(

@@ -15,7 +15,8 @@ import fuzzed_readers
 COUNT = 200  # of each format; `python tests/fuzzed_readers.py 20000` is the longer run
 NAMES = (
     "glb", "skinned glb", "gltf", "obj", "ply ascii", "ply binary", "stl", "bvh", "png", "png 16 bits", "jpeg",
-    "texture state", "model folder", "tokenizer", "captions", "run.json", "joints.json",
+    "texture state", "geometry state", "walk", "model folder", "tokenizer", "captions", "run.json", "joints.json",
+    "workflow mesh", "workflow 3d file", "workflow viewer",
 )  # fmt: skip
 
 

@@ -320,6 +320,47 @@ def test_compressed_files_name_the_remedy(name, tmp_path, monkeypatch):
         glb.load(tmp_path)
 
 
+def test_draco_gives_what_was_compressed(tmp_path):
+    """Of a patch with coordinates and joints, compressed, and colours beside it that are not."""
+    DracoPy = pytest.importorskip("DracoPy", reason="decodes Draco; pip install DracoPy")
+    across, down = np.meshgrid(np.linspace(0, 1, 6), np.linspace(0, 1, 6))
+    points = np.stack([across, down, 0.2 * np.sin(5 * across)], -1).reshape(-1, 3).astype(np.float32)
+    first = (np.arange(5) + 6 * np.arange(5)[:, None]).reshape(-1, 1)
+    faces = np.add(first, np.array([[0, 1, 7], [0, 7, 6]])[:, None]).reshape(-1, 3).astype(np.uint32)
+    uvs = np.stack([across, 1 - down], -1).reshape(-1, 2)
+    joints, weights = np.tile(np.array([1, 0, 0, 0], np.uint16), (36, 1)), np.tile(np.float32([1, 0, 0, 0]), (36, 1))
+    packed = DracoPy.encode(
+        points,
+        faces,
+        quantization_bits=14,
+        preserve_order=True,
+        tex_coord=uvs,
+        generic_attributes={8: joints, 9: weights},
+    )
+    kinds = {int(entry["attribute_type"]): entry["unique_id"] for entry in DracoPy.decode(packed).attributes}
+    glb = Glb()
+    ids = {"POSITION": kinds[0], "TEXCOORD_0": kinds[3], "JOINTS_0": 8, "WEIGHTS_0": 9}
+    stated = {"POSITION": points, "TEXCOORD_0": uvs.astype(np.float32), "JOINTS_0": joints, "WEIGHTS_0": weights}
+    for values in stated.values():  # what is compressed has no data of its own
+        glb.add(values)
+        del glb.json["accessors"][-1]["bufferView"]
+    primitive = glb.square(
+        textured(glb.picture(FOUR)), 5, faces.reshape(-1), COLOR_0=np.tile(np.float32([1, 0, 1]), (36, 1)),
+        **{name: at for at, name in enumerate(stated)},
+    )  # fmt: skip
+    primitive["extensions"] = {"KHR_draco_mesh_compression": {"bufferView": glb.view(packed), "attributes": ids}}
+    glb.json["nodes"] = [{"mesh": 0, "skin": 0}, {}, {"translation": [0, 0, 3]}]
+    glb.json["skins"] = [{"joints": [1, 2]}]
+    mesh = glb.load(tmp_path)
+    wanted = torch.tensor(points) + torch.tensor([0.0, 0, 3])
+    torch.testing.assert_close(mesh.vertices, wanted, atol=1e-4, rtol=0)
+    assert mesh.faces.shape == (50, 3)
+    area = float(face_areas(wanted, torch.tensor(faces.astype(np.int64))).sum())
+    assert float(face_areas(mesh.vertices, mesh.faces).sum()) == pytest.approx(area, rel=1e-4)
+    torch.testing.assert_close(mesh.uvs, torch.tensor(uvs, dtype=torch.float32), atol=1e-4, rtol=0)
+    assert seen(mesh, 0.8, 0.2) == pytest.approx([1, 0, 1]) and seen(mesh, 0.2, 0.8) == pytest.approx([1, 0, 0])
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -441,6 +482,8 @@ def test_obj_colours_behind_vertices(top, tmp_path):
         ('map_Kd "my picture.png"', "my picture.png", RED),
         ("map_Kd PIC.PNG", "pic.png", RED),
         ("map_Kd ./deep/../pic.png", "pic.png", RED),
+        ("map_Kd pic.png # the skin", "pic.png", RED),
+        ("map_Kd pic #1.png", "pic #1.png", RED),
     ],
 )
 def test_mtl_names_and_options(map_line, file, expected, tmp_path):
@@ -455,8 +498,37 @@ def test_mtl_names_and_options(map_line, file, expected, tmp_path):
         assert seen(load_mesh(tmp_path / "a.obj"), 0.25, 0.75) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("人", "utf-8"),
+        ("人", "gbk"),
+        ("テクスチャ", "shift_jis"),
+        ("Кожа", "cp1251"),
+        ("Müller", "latin-1"),
+        ("é à", "utf-16"),
+    ],
+)
+def test_names_of_other_scripts(name, encoding, tmp_path):
+    """Case 12: in the file's name, of its library, material and picture, in the encoding of any computer."""
+    Image.fromarray(FOUR).save(tmp_path / f"{name}.png")
+    (tmp_path / f"{name}.mtl").write_bytes(f"newmtl {name}\nmap_Kd {name}.png\n".encode(encoding))
+    lines = [f"v {x:g} {y:g} {z:g}" for x, y, z in SQUARE.tolist()] + ["vt 0 0", "vt 1 0", "vt 1 1", "vt 0 1"]
+    text = "\n".join([f"mtllib {name}.mtl", *lines, f"usemtl {name}", "f 1/1 2/2 3/3 4/4"])
+    (tmp_path / f"{name}.obj").write_bytes(text.encode(encoding))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert seen(load_mesh(tmp_path / f"{name}.obj"), 0.25, 0.75) == pytest.approx(RED, abs=1e-4)
+
+
+def test_obj_in_capitals_and_with_decimal_commas(tmp_path):
+    lines = [f"V {x:g},0 {y:g},0 {z:g},0" for x, y, z in SQUARE.tolist()]
+    (tmp_path / "a.obj").write_text("\n".join([*lines, "F 1 2 3 4"]), "utf-8")
+    assert load_mesh(tmp_path / "a.obj").vertices.tolist() == SQUARE.tolist()
+
+
 def test_obj_materials_without_pictures(tmp_path):
-    (tmp_path / "m.mtl").write_text("newmtl r\nKd 1 0 0\nnewmtl b\nKd 0 0 1\n", "utf-8")
+    (tmp_path / "m.mtl").write_text("newmtl r\nKd 1 0 0\nnewmtl b\nKd 0 0 1\nnewmtl g\nKd 0.5\n", "utf-8")
     lines = [f"v {x:g} {y:g} {z:g}" for x, y, z in SQUARE.tolist()]
     text = "\n".join(["mtllib m.mtl", *lines, "usemtl r", "f 1 2 3", "usemtl b", "f 1 3 4"])
     (tmp_path / "a.obj").write_text(text, "utf-8")
@@ -547,3 +619,51 @@ def test_one_part_is_one_mesh_in_the_files_order():
     part = Part(SQUARE.astype(np.float64), SQUARE_FACES.reshape(-1, 3))
     mesh = mesh_of_parts([part])
     assert mesh.vertices.tolist() == SQUARE.tolist() and mesh.normals is None
+
+
+NORMALS = np.array([[[128, 128, 255], [200, 128, 220]]], np.uint8).repeat(16, 0).repeat(8, 1)
+
+
+def look_of(glb: Glb, folder):
+    from humannorm.export import load_baked
+
+    glb.load(folder)
+    return load_baked(folder / "made.glb")
+
+
+def test_maps_and_factors_of_a_material(tmp_path):
+    glb = Glb()
+    base, bumps = glb.picture(FOUR), glb.picture(NORMALS)
+    glb.square({
+        "pbrMetallicRoughness": {"baseColorTexture": {"index": base}, "metallicFactor": 0.25},
+        "normalTexture": {"index": bumps, "scale": 0.5}, "occlusionTexture": {"index": bumps, "strength": 0.75},
+        "emissiveFactor": [0, 1, 0], "extensions": {"KHR_materials_emissive_strength": {"emissiveStrength": 3}},
+    }, TEXCOORD_0=SQUARE_UV)  # fmt: skip
+    found = look_of(glb, tmp_path)
+    torch.testing.assert_close(found.normal_map, torch.tensor(NORMALS, dtype=torch.float32) / 255)
+    assert torch.equal(found.occlusion, found.normal_map[..., :1]) and found.tangents.shape == (4, 4)
+    look = found.material
+    assert (look.metallic, look.roughness, look.normal_scale, look.occlusion_strength) == (0.25, 1, 0.5, 0.75)
+    assert look.emissive_factor == (0, 1, 0) and look.emissive_strength == 3 and look.emissive is None
+
+
+@pytest.mark.parametrize("wrap", [10497, 33648])
+def test_maps_are_laid_out_with_their_base_colour(wrap, tmp_path):
+    """Coordinates turned, and beyond the picture: the map's colours stay where the base colour's are."""
+    glb = Glb()
+    base, bumps = (glb.picture(FOUR, wrapS=wrap, wrapT=wrap) for _ in range(2))
+    turned = {"extensions": {"KHR_texture_transform": {"scale": [2, -1.5], "offset": [0.25, 0], "rotation": 0.5}}}
+    glb.square({**textured(base, **turned), "normalTexture": {"index": bumps, **turned}}, TEXCOORD_0=SQUARE_UV)
+    found = look_of(glb, tmp_path)
+    torch.testing.assert_close(found.normal_map, found.mesh.texture)
+
+
+def test_maps_that_lie_elsewhere_are_named(tmp_path):
+    glb = Glb()
+    base, bumps = glb.picture(FOUR), glb.picture(NORMALS)
+    glb.square(
+        {**textured(base), "normalTexture": {"index": bumps, "texCoord": 1}},
+        TEXCOORD_0=SQUARE_UV, TEXCOORD_1=SQUARE_UV * 0.5,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="loaded without its normal map; maps have to lie where"):
+        assert look_of(glb, tmp_path).normal_map is None

@@ -14,7 +14,7 @@ from humannorm.export.writers import write_ply
 from humannorm.mesh import Mesh, mesh_volume
 from humannorm.mesh_io import load_mesh
 from humannorm.mesh_standing import UPS, stood_up, turn_to_stand
-from humannorm.rigging.standing import find_standing, stand
+from humannorm.rigging.standing import doubt_of_standing, find_standing, stand
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,22 @@ def test_what_is_stated_is_not_guessed_and_what_is_no_human_is_said(woman):
     mesh, found, note = stand(Mesh(ball, woman.faces))
     assert "how it stands cannot be told (distance" in note and "--up, --front and --start-pose say it" in note
     torch.testing.assert_close(mesh.vertices, ball)
+
+
+def test_a_human_that_stands_otherwise_is_told_of(woman, tmp_path, capsys):
+    assert doubt_of_standing(woman) is None
+    assert doubt_of_standing(load_body(pose="fight").to_mesh()) is None  # none of the poses that are laid in
+    words = ["export", str(tmp_path / "aside.ply"), "--format", "ply", "--overwrite", "--out", str(tmp_path / "out")]
+    for (up, front), said, turn in (
+        (("x", 90.0), [], "--up=x --front=90 turns it"),
+        (("z", 270.0), ["--up", "z"], "taken as y up and facing +Z, --front=270 turns it"),
+    ):
+        write_ply(tmp_path / "aside.ply", BakedMesh(laid(woman, up, front)), overwrite=True)
+        assert main([*words, *said]) == 0
+        printed = capsys.readouterr().err
+        assert turn in printed and "(distance to a body 1." in printed
+        assert main([*words, "--up", up, "--front", str(front)]) == 0
+        assert capsys.readouterr().err == ""
 
 
 def test_commands_turn_and_scale(woman, tmp_path):

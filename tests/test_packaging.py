@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,16 +33,56 @@ def test_torch_and_numpy_are_whatever_the_host_brings():
 
 def test_extras_and_metadata():
     project = PROJECT["project"]
-    assert set(project["optional-dependencies"]) == {"train", "evaluate", "ray", "bench", "test", "dev"}
+    assert set(project["optional-dependencies"]) == {"train", "evaluate", "ray", "docs", "bench", "test", "dev"}
     assert project["requires-python"] == ">=3.10" and project["license"] == "Apache-2.0"
     assert PROJECT["tool"]["comfy"]["requires-comfyui"] == ">=0.3.64"
     assert project["scripts"] == {"humannorm": "humannorm.cli:main"}
 
 
-def test_version_is_said_once_and_truly():
+def test_version_is_said_once_and_truly(tmp_path, monkeypatch):
+    import importlib.metadata
+
     import humannorm
 
     assert PROJECT["project"]["version"] == humannorm.__version__
+    assert f'"{humannorm.__version__}"' not in (ROOT / "humannorm" / "__init__.py").read_text("utf-8")
+    # Where the sources stand alone, as in an installed package, its metadata say it.
+    monkeypatch.setattr(humannorm, "__file__", str(tmp_path / "humannorm" / "__init__.py"))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"{name} installed")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\nversion = "9"\n', encoding="utf-8")
+    assert humannorm.__version__ == "humannorm installed"
+
+
+def test_the_links_of_a_home_are_written_once():
+    tool = runpy.run_path(str(ROOT / "tools" / "set_home.py"))
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    written = tool["with_home"](tool["with_home"](text, "https://example.org/old/place"), "https://example.org/a/b")
+    project = tomllib.loads(written)
+    assert project["project"]["urls"]["Repository"] == "https://example.org/a/b"
+    assert project["project"]["urls"]["Bug Tracker"] == "https://example.org/a/b/issues"
+    for name in ("Icon", "Banner"):
+        assert (ROOT / project["tool"]["comfy"][name].split("/raw/main/")[1]).is_file()
+    assert "old/place" not in written
+    with pytest.raises(SystemExit, match="expected https://HOST/OWNER/NAME, got 'a/b'"):
+        tool["with_home"](text, "a/b")
+
+
+def test_icon_and_banner_have_the_sizes_that_the_registry_asks_for():
+    def size(name: str) -> tuple[int, int]:
+        with Image.open(ROOT / "docs" / "images" / name) as picture:
+            return picture.size
+
+    assert size("icon.png") == (400, 400)
+    width, height = size("banner.png")
+    assert width * 9 == height * 21
+
+
+def test_the_registrys_archive_leaves_out_what_does_not_run_and_keeps_the_rest():
+    lines = (ROOT / ".comfyignore").read_text("utf-8").splitlines()
+    left_out = [line for line in lines if line and not line.startswith("#")]
+    assert all(line.startswith("/") for line in left_out)  # not web/docs/
+    needed = {"humannorm", "nodes", "web", "locales", "example_workflows", "subgraphs", "__init__.py", "pyproject.toml"}
+    assert not needed & {line.strip("/") for line in left_out}
 
 
 def test_licence_is_the_whole_apache_text():

@@ -14,13 +14,16 @@ import torch
 
 from humannorm.body import BodyShape, shape_of_words, with_pose
 from humannorm.checks import InputError
+from humannorm.geometry.multiview import NormalSculptSettings
 from humannorm.geometry.settings import QUICK as SCULPT
 from humannorm.guidance import StageGuides, find_guides
+from humannorm.guidance.synchronised import SynchronisedSettings
 from humannorm.mesh import is_watertight, weld
 from humannorm.mesh_io import load_mesh
 from humannorm.models import camera_plan
 from humannorm.pipeline import SAME_BYTES, STAGES, Progress, is_finished, make_human
 from humannorm.request import HumanJob, HumanRequest, HumanSettings, job_of, preset
+from humannorm.rings import Ring
 from humannorm.texture.multiview import MULTIVIEW_PRESETS
 from humannorm.texture.settings import PAPER as PAPER_PAINTING
 
@@ -91,6 +94,31 @@ def test_stopped_in_every_stage_it_ends_in_the_same_bytes(
     unbroken = json.loads((finished / "run.json").read_text("utf-8"))
     assert {**record, "measured": None} == {**unbroken, "measured": None}
     assert {path.name for path in out.iterdir()} == {path.name for path in finished.iterdir()}
+
+
+def test_sampled_views_sculpt_and_a_stopped_run_ends_in_the_same_bytes(
+    job: HumanJob, guides: StageGuides, tmp_path: Path
+) -> None:
+    walk = SynchronisedSettings(steps=8, level=1.0, batch=4)
+    views = NormalSculptSettings(levels=(0.25, 0.12), walk=walk, rings=(Ring(4),), fit=job.settings.geometry.fit)
+    settings = dataclasses.replace(job.settings, views=dataclasses.replace(views, resolution=40))
+    job = dataclasses.replace(job, settings=settings)
+
+    def stop_at(stage: str, step: int) -> Callable[[Progress], None]:
+        def stop(progress: Progress) -> None:
+            if progress.stage == stage and progress.step >= step:
+                raise KeyboardInterrupt
+
+        return stop
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for out, stops in ((whole, [("paint", 0)]), (broken, [("sculpt", 1), ("sculpt", 3), ("paint", 0)])):
+        for stage, step in stops:
+            with pytest.raises(KeyboardInterrupt):
+                make_human(job, guides, out, resume=True, callback=stop_at(stage, step))
+    assert (whole / "sculpt.glb").read_bytes() == (broken / "sculpt.glb").read_bytes()
+    figures = json.loads((whole / "run.json").read_text("utf-8"))["measured"]["sculpting"]
+    assert figures["forwards"] == 2 * 3 * 4 and figures["moved"] > 0
 
 
 def test_only_the_same_request_is_resumed(finished: Path, job: HumanJob, guides: StageGuides) -> None:

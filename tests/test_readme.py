@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from humannorm.evaluation.pictures import normal_alpha
-from humannorm.geometry import settings as geometry_settings
 from humannorm.images import load_png
 from humannorm.pipeline import is_finished, prompt_of
-from humannorm.request import HumanSettings
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -26,9 +26,8 @@ def example(name: str) -> str:
 
 
 @pytest.mark.slow
-def test_two_pictures_of_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    exec(compile(example("python-picture"), str(README), "exec"), {})
+def test_two_pictures_of_a_person(run_program: Callable[..., Any]) -> None:
+    run_program(example("python-picture"))
     front, back = load_png("front.png"), load_png("back.png")
     assert front.shape == back.shape == (128, 128, 3)
     for picture in (front, back):
@@ -40,8 +39,7 @@ def test_two_pictures_of_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
-def test_a_human(tiny_human: HumanSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(geometry_settings.PRESETS, "quick", tiny_human.geometry)  # type: ignore[arg-type]
-    monkeypatch.chdir(tmp_path)
-    exec(compile(example("python-human"), str(README), "exec"), {})
+@pytest.mark.usefixtures("tiny_quick")
+def test_a_human(run_program: Callable[..., Any], tmp_path: Path) -> None:
+    run_program(example("python-human"))
     assert is_finished(tmp_path / "man") and prompt_of(tmp_path / "man") == "an old man in a long coat"

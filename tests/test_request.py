@@ -10,6 +10,7 @@ import torch
 
 from humannorm.body import BodyShape, Outfit
 from humannorm.checks import InputError
+from humannorm.models import camera_plan
 from humannorm.request import HumanRequest, HumanSettings, StartSettings, job_of, parse_sliders, preset, settings_of
 
 
@@ -91,6 +92,18 @@ def test_quick_leaves_a_dressed_start_as_it_is_unless_steps_are_asked_for() -> N
     assert not job_of(HumanRequest("a man")).settings.start.sculpted
     assert job_of(HumanRequest("a man", sculpt_steps=5)).settings.start.sculpted
     assert job_of(HumanRequest("a man", preset="standard")).settings.start.sculpted
+
+
+def test_standard_samples_all_views_and_either_method_can_be_asked_for() -> None:
+    assert preset("quick").views is None and preset("paper").views is None
+    views = preset("standard").views
+    assert views is not None and views.plan == camera_plan("bundled")
+    assert preset("standard", method="distil").views is None
+    asked = job_of(HumanRequest("a man", method="views", sculpt_steps=20)).settings
+    assert asked.start.sculpted and asked.views is not None and asked.views.walk.steps == 20
+    assert asked.geometry.steps == preset("quick").geometry.steps
+    with pytest.raises(InputError, match="method: expected one of auto, views, distil"):
+        HumanRequest("a man", method="guess")
 
 
 def test_the_networks_hear_a_pose_where_their_model_learnt_one(tiny_human: HumanSettings, tmp_path: Path) -> None:

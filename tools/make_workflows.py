@@ -792,7 +792,7 @@ def remix(flow: Workflow) -> None:
     start = flow.add("HumanNormGeometryStart", body=(body, 0))
     flow.column(440)
     sculpt = flow.add(
-        "HumanNormGeometryOptimizer", geometry=(start, 0), normal_guidance=(guide, 0), steps=60, pictures=220
+        "HumanNormGeometryOptimizer", geometry=(start, 0), normal_guidance=(guide, 0), steps=60, pictures=200
     )
     flow.group("6 Rendered", "results", 320)
     render = flow.add("HumanNormRenderViews", geometry=(sculpt, 0), framing="bundled", views="front,45,90,180")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from humannorm.commands.live import LiveView
 from humannorm.commands.options import (
     add_device,
+    add_method,
     add_models,
     add_out,
     add_precision,
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " three, or whatever the model paints",
     )
     add_seed(parser)
+    add_method(parser)
     parser.add_argument("--height", type=float, default=1.75, metavar="METRES", help="of the human in the GLB")
     parser.add_argument("--resume", action="store_true", help="go on with what is in DIR, unfinished or not begun")
     parser.add_argument("--ray", metavar="ADDRESS", help="hand the prompts to a Ray cluster, such as auto or HOST:PORT")
@@ -136,6 +138,7 @@ def request_of(args: argparse.Namespace, prompt: str) -> HumanRequest:
         paint_steps=args.paint_steps,
         faces=args.faces,
         texture_size=args.texture_size,
+        method=args.method,
     )
 
 

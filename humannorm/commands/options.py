@@ -142,6 +142,16 @@ def held_regions(text: str) -> tuple[str, ...]:
     return regions
 
 
+def add_method(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--method",
+        default="auto",
+        choices=("auto", "views", "distil"),
+        help="how the surface is sculpted: views samples all sides together until they agree on its normals, distil"
+        " asks for one gradient a step; auto: views in standard, distil in paper, and quick leaves its start as it is",
+    )
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options of a stage that optimises: length, what to go on from, preset, models, seed, device and folder."""
     parser.add_argument("--steps", type=int, help="length of the run; the preset's schedules are stretched with it")
@@ -221,17 +231,30 @@ def add_standing(parser: argparse.ArgumentParser) -> None:
     """How a mesh stands in its file."""
     from humannorm.mesh_standing import UPS
 
-    parser.add_argument("--up", choices=UPS, help="axis of MESH that points up (default: y; Blender and scanners: z)")
+    parser.add_argument("--up", choices=UPS, help="upward axis of the mesh (default: y; Blender and scanners: z)")
     parser.add_argument(
-        "--front", type=float, metavar="DEGREES", help="where MESH faces: 0 is +Z (with z up: -Y), 90 is +X (default 0)"
+        "--front", type=float, metavar="DEGREES", help="where it faces: 0 is +Z (with z up: -Y), 90 is +X (default 0)"
     )
-    parser.add_argument("--scale", type=float, default=1.0, metavar="FACTOR", help="of MESH, such as 0.01 for cm to m")
+    parser.add_argument("--scale", type=float, default=1.0, metavar="FACTOR", help="of the mesh, as 0.01 for cm to m")
+
+
+def _warn_of_standing(name: str, mesh: Mesh, up: str | None) -> None:
+    """mesh: stood up by `up`, where that was stated."""
+    import warnings
+
+    from humannorm.rigging.standing import doubt_of_standing
+
+    doubt = doubt_of_standing(mesh)
+    if doubt is not None and (up is None or doubt.up == "y"):
+        turn = f"--front={doubt.front:g}" if up else f"--up={doubt.up} --front={doubt.front:g}"
+        warnings.warn(f"{name}: {doubt.said}; taken as y up and facing +Z, {turn} turns it", stacklevel=3)
 
 
 def load_subject(text: str, standing: argparse.Namespace | None = None) -> Mesh:
     """The mesh file of that name, or for the word `body` the neutral adult that comes along.
 
-    standing: the arguments of `add_standing`; the mesh is turned and scaled so.
+    standing: the arguments of `add_standing`; the mesh is turned and scaled so. Where they do not say how it stands and
+    it is a human that stands otherwise, a warning does.
     """
     if text == BODY:
         from humannorm.body import load_body
@@ -245,4 +268,7 @@ def load_subject(text: str, standing: argparse.Namespace | None = None) -> Mesh:
         return mesh
     from humannorm.mesh_standing import stood_up
 
-    return stood_up(mesh, standing.up or "y", standing.front or 0.0, standing.scale)
+    mesh = stood_up(mesh, standing.up or "y", standing.front or 0.0, standing.scale)
+    if text != BODY and standing.front is None:
+        _warn_of_standing(text, mesh, standing.up)
+    return mesh

@@ -157,22 +157,6 @@ def first_state(
     return begin_painting(subject.to(device), settings, args.seed), settings
 
 
-def warn_of_standing(name: str, mesh: Mesh) -> None:
-    """Views of a human that stands otherwise would be painted with the words of others."""
-    import warnings
-
-    from humannorm.rigging.standing import find_standing
-
-    found = find_standing(mesh.to("cpu"))
-    if found.sure and not found.is_ours:
-        warnings.warn(
-            f"{name}: seems to stand with {found.up} up and to face {found.front:g} degrees (distance to a body"
-            f" {100 * found.distance:.1f} % of the height, of the next best way {found.margin:.2f} times that); painted"
-            f" as y up and facing +Z; --up={found.up} --front={found.front:g} turns it",
-            stacklevel=2,
-        )
-
-
 def body_with_uvs() -> Mesh:
     """The adult that comes along, split along the seams of its texture layout."""
     from humannorm.body import load_body

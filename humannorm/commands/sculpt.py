@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from humannorm.commands.options import (
     STATE,
     add_edit,
+    add_method,
     add_run_options,
     add_start,
     chosen_regions,
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
+EDIT_LEVEL = 0.5  # at most, of the noise schedule, where the views of an edited surface enter
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help='the person, such as "an old man in a long coat"')
     add_start(parser)
+    add_method(parser)
     add_edit(parser)
     add_run_options(parser)
 
@@ -41,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
+    from humannorm.geometry.multiview import sculpt_synchronised
     from humannorm.geometry.sculpt import sculpt
     from humannorm.geometry.state import save_state
     from humannorm.guidance import find_guides
@@ -54,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
     guides = find_guides(args.models, device, kinds=("normal", "depth"), precision=args.precision)
     generator = torch.Generator().manual_seed(args.seed)
     state, before, settings = first_state(args, job, generator, device)
+    views, figures = job.settings.views, {}
+    if views is not None and args.edit is not None:
+        views = views.entered_below(EDIT_LEVEL)
 
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
@@ -61,6 +69,18 @@ def run(args: argparse.Namespace) -> int:
     if as_it_is(state, job):
         print(f"{args.preset}: no steps, the dressed start is the sculpture; --steps N sculpts it all the same")
         save_state(state, out / STATE, generator)
+    elif views is not None:
+        sculpture = sculpt_synchronised(
+            state,
+            job.network_prompt,
+            views,
+            normal=guides.normal,
+            generator=generator,
+            callback=bar,
+            checkpoint=out / STATE,
+        )
+        state, figures = sculpture.state, {name: round(value, 4) for name, value in sculpture.figures.items()}
+        bar.close()
     else:
         state = sculpt(
             state,
@@ -88,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         "pieces_dropped": surface.dropped,
         "seconds": round(time.monotonic() - begin, 1),
         **bar.facts(),
+        **figures,
     }
     write_pictures(out, state, before, surface.mesh)
     (out / "sculpt.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
@@ -130,6 +151,7 @@ def request_of(args: argparse.Namespace) -> HumanRequest:
         outfit=args.outfit,
         hold=None if args.hold is None else held_regions(args.hold),
         sculpt_steps=args.steps,
+        method=args.method,
     )
 
 

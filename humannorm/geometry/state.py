@@ -42,7 +42,7 @@ from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh
 from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh, connected_components, face_areas, unique_edges
-from humannorm.optimisation import load_optimiser_state, save_optimiser_state, tensors_below
+from humannorm.optimisation import load_optimiser_state, save_optimiser_state, tensors_below, whole_number
 from humannorm.working_box import BOX
 
 __all__ = ["LOSS_NAMES", "GeometryState", "extract_mesh", "load_state", "save_state", "start_state"]
@@ -298,14 +298,15 @@ def _load_state(path: str | Path, generator: torch.Generator | None, device: tor
     record = tensors_below("record.", tensors)
     hold, labelled = tensors_below("hold.", tensors), tensors_below("labelled.", tensors)
     # States from before holds were drawn finer, could be painted or worn do not say these.
-    fineness, shape = numbers.get("hold_resolution", 0), numbers.get("hold_shape")
+    numbers = {"hold_resolution": 0, "hold_shape": None, **numbers}
+    fineness, shape = whole_number(numbers, "hold_resolution"), numbers["hold_shape"]
     outfit = Mesh(labelled["vertices"], labelled["faces"]) if labelled else None
     worn = outfit if numbers.get("hold_keeps_outfit") else None
     if "worn_vertices" in hold:
         worn = Mesh(hold["worn_vertices"], hold["worn_faces"])
     return GeometryState(
         field=field,
-        active_levels=numbers["active_levels"],
+        active_levels=whole_number(numbers, "active_levels", 1, field.levels),
         band=band_from_keys(Lattice(numbers["resolution"]), tensors["band.keys"]),
         deformation=deformation,
         record=SdfRecord(record["points"], record["values"]) if record else None,

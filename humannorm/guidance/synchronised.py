@@ -22,9 +22,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.checks import InputError, check_choice, check_range, check_tensor
+from humannorm.checks import InputError, check_choice, check_range, check_tensor, reading
 from humannorm.guidance.denoiser import Denoiser
-from humannorm.optimisation import RunError, StageTimes, read_state_file, write_state_file
+from humannorm.optimisation import RunError, StageTimes, read_state_file, whole_number, write_state_file
 
 __all__ = [
     "PLACES",
@@ -299,9 +299,10 @@ def load_walk(
     path: Path, generator: torch.Generator, request: Mapping[str, Any], device: torch.device | str = "cpu"
 ) -> Walk:
     """Read what `save_walk` wrote and set the generator; refused unless the same was asked for."""
-    tensors, numbers = read_state_file(path, "walk", FORMAT, device)
-    for name, value in request.items():
-        if numbers["request"].get(name) != value:
-            raise InputError(f"{path}: expected a walk with {name} {value!r}, got {numbers['request'].get(name)!r}")
-    generator.set_state(tensors["generator"].cpu())
-    return Walk(tensors["x"], int(numbers["step"]))
+    with reading(path, "a walk state"):
+        tensors, numbers = read_state_file(path, "walk", FORMAT, device)
+        for name, value in request.items():
+            if numbers["request"].get(name) != value:
+                raise InputError(f"expected a walk with {name} {value!r}, got {numbers['request'].get(name)!r}")
+        generator.set_state(tensors["generator"].cpu())
+        return Walk(tensors["x"], whole_number(numbers, "step"))

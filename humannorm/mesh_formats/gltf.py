@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,15 @@ from humannorm.mesh_formats.gltf_document import DECOMPRESS, GltfDocument
 from humannorm.mesh_formats.parts import Array, Part, srgb_from_linear, unit_or_none
 from humannorm.mesh_formats.pictures import decode_picture
 
-__all__ = ["read_gltf"]
+__all__ = ["MAPS", "Surface", "read_gltf", "read_gltf_surfaces"]
+
+MAPS = {
+    "normalTexture": "normal map",
+    "metallicRoughnessTexture": "metallic-roughness map",
+    "occlusionTexture": "occlusion map",
+    "emissiveTexture": "emissive map",
+}
+"""Pictures of a material beside its base colour, and what they are called."""
 
 _WRAPS = {33071: "clamp", 33648: "mirror", 10497: "repeat"}
 _DRACO = "KHR_draco_mesh_compression"
@@ -27,10 +35,25 @@ _DEEPEST = 1000  # nodes under nodes
 _MOST_COPIES = 100_000  # placed meshes of one scene
 
 
+@dataclass(frozen=True)
+class Surface:
+    """A placed piece of triangles and what the file says of its material."""
+
+    part: Part
+    material: Mapping[str, Any]  # the file's own object, empty where it has none
+    maps: Mapping[str, Part]  # by names of `MAPS`: the piece with that picture in place of its base colour
+
+
 def read_gltf(path: Path) -> list[Part]:
     """One part for each placed piece of triangles."""
-    document = GltfDocument.read(path)
-    return list(_Scene(document).parts())
+    scene = _Scene(GltfDocument.read(path))
+    return [scene.colored(*piece) for piece in scene.pieces()]
+
+
+def read_gltf_surfaces(path: Path) -> list[Surface]:
+    """The same with the other pictures of their materials."""
+    scene = _Scene(GltfDocument.read(path))
+    return [Surface(scene.colored(*piece), scene.material(piece[2]), scene.mapped(*piece)) for piece in scene.pieces()]
 
 
 class _Scene:
@@ -71,7 +94,8 @@ class _Scene:
             document.numbers(node, "scale", 3),
         )
 
-    def parts(self) -> Iterator[Part]:
+    def pieces(self) -> Iterator[tuple[Part, dict[str, Array], Any]]:
+        """Placed pieces without their look, the values of their vertices, and the numbers of their materials."""
         meshes = self.document.items("meshes")
         shown = [node for node in self._shown() if "mesh" in self.document.item("nodes", node)]
         if not self.document.items("nodes"):
@@ -118,7 +142,7 @@ class _Scene:
             or [np.zeros((4, 4))]
         )
 
-    def _pieces(self, mesh: Any, node: dict[str, Any], placed: Array) -> Iterator[Part]:
+    def _pieces(self, mesh: Any, node: dict[str, Any], placed: Array) -> Iterator[tuple[Part, dict[str, Array], Any]]:
         item = self.document.item("meshes", mesh)
         primitives = item.get("primitives", [])
         if not isinstance(primitives, list) or not all(isinstance(each, dict) for each in primitives):
@@ -129,7 +153,9 @@ class _Scene:
                 for matrix in placed:
                     yield self._piece(primitive, node, matrix, weights)
 
-    def _piece(self, primitive: dict[str, Any], node: dict[str, Any], matrix: Array, weights: Any) -> Part:
+    def _piece(
+        self, primitive: dict[str, Any], node: dict[str, Any], matrix: Array, weights: Any
+    ) -> tuple[Part, dict[str, Array], Any]:
         attributes, faces = self._attributes(primitive)
         position = attributes["POSITION"].astype(np.float64)
         normal = attributes.get("NORMAL")
@@ -149,8 +175,7 @@ class _Scene:
         if normal is not None:
             flat = not (np.abs(determinant) > 1e-30).all()
             normal = None if flat else np.einsum("...ji,...j->...i", np.linalg.inv(linear), normal)
-        part = Part(position, faces, unit_or_none(normal))
-        return self._colored(part, attributes, primitive.get("material"))
+        return Part(position, faces, unit_or_none(normal)), attributes, primitive.get("material")
 
     def _target(self, target: dict[str, Any], name: str, count: int) -> Array:
         if name not in target:
@@ -162,19 +187,21 @@ class _Scene:
 
     def _attributes(self, primitive: dict[str, Any]) -> tuple[dict[str, Array], Array]:
         """All values by name, each [V, W], and triangles [F, 3]."""
-        document = self.document
+        document, named, mode = self.document, primitive.get("attributes"), primitive.get("mode", 4)
+        if not isinstance(named, dict) or "POSITION" not in named:
+            raise document.fail("expected POSITION in every primitive, got one without")
+        packed, indices = None, None
         if _DRACO in primitive.get("extensions", {}):
-            attributes, indices = self._draco(primitive)
-        else:
-            named = primitive.get("attributes")
-            if not isinstance(named, dict) or "POSITION" not in named:
-                raise document.fail("expected POSITION in every primitive, got one without")
-            read = [name for name in named if not name.startswith(("_", "TANGENT"))]
-            attributes = {name: document.accessor(named[name]) for name in read}
-            if "indices" in primitive:
-                indices = document.accessor(primitive["indices"], 1)[:, 0].astype(np.int64)
-            else:
-                indices = np.arange(len(attributes["POSITION"]))
+            packed, indices = self._draco(primitive)
+            mode = 4  # whatever it was before
+        read = [name for name in named if not name.startswith(("_", "TANGENT"))]
+        attributes = {
+            name: packed[name] if packed and name in packed else document.accessor(named[name]) for name in read
+        }
+        if indices is None and "indices" in primitive:
+            indices = document.accessor(primitive["indices"], 1)[:, 0].astype(np.int64)
+        elif indices is None:
+            indices = np.arange(len(attributes["POSITION"]))
         count = len(attributes["POSITION"])
         for name, values in attributes.items():
             wanted = {"POSITION": 3, "NORMAL": 3, "TEXCOORD": 2, "JOINTS": 4, "WEIGHTS": 4}.get(name.partition("_")[0])
@@ -184,9 +211,10 @@ class _Scene:
                 )
         if len(indices) and (indices.min() < 0 or indices.max() >= count):
             raise document.fail(f"expected vertex indices 0 to {count - 1}, got {indices.min()} to {indices.max()}")
-        return attributes, _triangles(indices, primitive.get("mode", 4))
+        return attributes, _triangles(indices, mode)
 
     def _draco(self, primitive: dict[str, Any]) -> tuple[dict[str, Array], Array]:
+        """The values that are compressed, by name, and the triangles' indices."""
         extension = primitive["extensions"][_DRACO]
         try:
             import DracoPy
@@ -210,8 +238,6 @@ class _Scene:
             if stated.get("normalized") and values.dtype.kind in "ui":
                 values = np.maximum(values / float(np.iinfo(values.dtype).max), -1.0)
             named[name] = values
-        if "POSITION" not in named:
-            raise self.document.fail("expected POSITION in every primitive, got one without")
         return named, faces
 
     def _skinned(self, skin: Any, attributes: dict[str, Array]) -> Array:
@@ -244,13 +270,30 @@ class _Scene:
         matrices[unmoved] = np.eye(4)
         return matrices / np.where(unmoved, 1.0, total)[:, None, None]
 
-    def _colored(self, part: Part, attributes: dict[str, Array], material: Any) -> Part:
-        item = {} if material is None else self.document.item("materials", material)
-        factor, info = self._base_color(item)
+    def material(self, number: Any) -> dict[str, Any]:
+        return {} if number is None else self.document.item("materials", number)
+
+    def mapped(self, part: Part, attributes: dict[str, Array], material: Any) -> dict[str, Part]:
+        """The piece with each of the other pictures of its material that can be read."""
+        item = self.material(material)
+        found: dict[str, Part] = {}
+        for name in MAPS:
+            owner = item.get("pbrMetallicRoughness", {}) if name.startswith("metallic") else item
+            info = owner.get(name)
+            if not isinstance(info, dict):
+                continue
+            picture, (uvs, wraps) = self._picture(info.get("index")), self._coordinates(attributes, info)
+            if picture is not None and uvs is not None:
+                found[name] = replace(part, uvs=uvs, texture=picture, wraps=wraps)
+        return found
+
+    def colored(self, part: Part, attributes: dict[str, Array], material: Any) -> Part:
+        """The piece with its base colour."""
+        factor, info = self._base_color(self.material(material))
         tinted = attributes.get("COLOR_0")
         light = None if tinted is None else _unit_range(tinted)[:, :3]
         texture = None if info is None else self._picture(info.get("index"))
-        uvs, wraps = self._coordinates(part, attributes, info)
+        uvs, wraps = self._coordinates(attributes, info)
         if texture is None or uvs is None:
             shown = light
             if factor is not None:
@@ -273,7 +316,7 @@ class _Scene:
         return (None if factor is None else factor[:3].clip(0, 1)), info
 
     def _coordinates(
-        self, part: Part, attributes: dict[str, Array], info: dict[str, Any] | None
+        self, attributes: dict[str, Array], info: dict[str, Any] | None
     ) -> tuple[Array | None, tuple[str, str]]:
         """The texture's coordinates after its transform, and how it goes on outside of 0..1."""
         if info is None:

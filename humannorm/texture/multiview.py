@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan, Cameras, Crop, Part, crop_cameras
+from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan, Cameras
 from humannorm.checks import InputError, check_choice, check_range, check_tensor
+from humannorm.controls import CONTROL_KINDS, ControlKind, control_picture, more_controls
 from humannorm.guidance.denoiser import Denoiser
 from humannorm.guidance.synchronised import (
     SynchronisedProgress,
@@ -32,6 +33,7 @@ from humannorm.mesh import Mesh
 from humannorm.optimisation import StageTimes
 from humannorm.prompts import Prompts, TextRule
 from humannorm.rendering import render
+from humannorm.rings import Ring, body_rings, cameras_of_rings, plain_rings
 from humannorm.texture.agreement import (
     ColorAgreement,
     FusingSettings,
@@ -58,40 +60,12 @@ __all__ = [
     "ring_cameras",
 ]
 
-Control = Literal["normal", "depth"]
-CONTROLS: tuple[Control, ...] = ("normal", "depth")
+Control = ControlKind | Literal["none"]
+OLDER_CONTROLS: tuple[Control, ...] = ("normal", "depth", "none")  # first in the nodes' list
+CONTROLS: tuple[Control, ...] = (*OLDER_CONTROLS, *(kind for kind in CONTROL_KINDS if kind not in OLDER_CONTROLS))
 UNASKED = 0.5  # grey of a label for which no colour was asked, in what the walk begins from
 GIVEN_WEIGHT = 25.0  # of a view that stays as it is, beside 1 of a sampled one
 LEAST_LOGIT = 1e-4  # colours are kept this far from 0 and 1 in a texture state's sigmoid
-
-
-@dataclass(frozen=True)
-class Ring:
-    """Evenly spaced views of one body part, or of the whole of something else."""
-
-    views: int
-    part: Part = "full"
-    elevation: float = 0.0  # degrees
-    first: float = 0.0  # azimuth of the first view, degrees
-    crop: Crop | None = None  # None: the plan's crop of the part
-
-    def __post_init__(self) -> None:
-        check_range("views", self.views, 1, 360)
-        check_range("elevation", self.elevation, -89.0, 89.0)
-
-
-def body_rings(full: int = 8, upper: int = 8, lower: int = 8, head: int = 8) -> tuple[Ring, ...]:
-    """Rings around a person and around its parts; a count of 0 leaves one out."""
-    counts: tuple[tuple[Part, int], ...] = (("full", full), ("upper", upper), ("lower", lower), ("head", head))
-    return tuple(Ring(count, part) for part, count in counts if count)
-
-
-def plain_rings(views: int = 8, elevations: Sequence[float] = (-20.0, 0.0, 30.0)) -> tuple[Ring, ...]:
-    """Rings of elevation around a thing that is no person; each is turned by half a step against the one before."""
-    return tuple(
-        Ring(views, "full", elevation, first=(number % 2) * 180.0 / views)
-        for number, elevation in enumerate(elevations)
-    )
 
 
 @dataclass(frozen=True)
@@ -107,7 +81,7 @@ class MultiviewSettings:
     text_rule: TextRule = "paper"
     guidance_scale: float = 3.0  # classifier-free guidance, as seen to suit the bundled model
     control_scale: float = 1.0  # of the ControlNet's residuals
-    control: Control = "normal"  # what the ControlNet is shown of the surface
+    control: Control = "normal"  # what the ControlNet is shown of the surface; none: the guide has no ControlNet
     texture_size: int = 1024  # texels a side
     final_power: float = 6.0  # of the cosine in the last bake (TexPainter)
 
@@ -172,15 +146,7 @@ Callback = Callable[[MultiviewProgress], bool | None]
 
 def ring_cameras(settings: MultiviewSettings) -> Cameras:
     """All views, ring after ring, at the middle of the plan's distances and fields of view."""
-    plan, turns = settings.plan, []
-    for ring in settings.rings:
-        crop = ring.crop or next((crop for crop in plan.crops if crop.part == ring.part), None)
-        if crop is None:
-            raise InputError(f"rings: expected parts of the plan {plan.name}, got {ring.part}")
-        azimuths = [ring.first + 360.0 * number / ring.views for number in range(ring.views)]
-        framed = dataclasses.replace(crop, part=ring.part)
-        turns.append(crop_cameras(plan, framed, azimuths, elevation=ring.elevation))
-    return Cameras.concatenate(turns)
+    return cameras_of_rings(settings.rings, settings.plan)
 
 
 @torch.no_grad()
@@ -203,11 +169,12 @@ def paint_synchronised(
 ) -> MultiviewPainting:
     """Paint an unwrapped mesh of any size from a sentence, from all sides at once.
 
-    guide: with the ControlNet that `settings.control` is for. labels_at: what the surface is at points of it. palette:
-    the colours, sRGB, asked for each label, NaN for one without; with it, or with `entry` (colours at points), the walk
-    enters at `settings.walk.level`, else it begins at pure noise and takes more levels at the same pace. held: colours
-    at points and how far, 0..1, they stay as they are. given: finished pictures of some of the views of
-    `ring_cameras`, by number. All points are in the working box.
+    guide: with the ControlNet that `settings.control` is for; without one the views know the surface only by what they
+    enter from and by agreeing on it, so that the walk had better enter low. labels_at: what the surface is at points of
+    it. palette: the colours, sRGB, asked for each label, NaN for one without; with it, or with `entry` (colours at
+    points), the walk enters at `settings.walk.level`, else it begins at pure noise and takes more levels at the same
+    pace. held: colours at points and how far, 0..1, they stay as they are. given: finished pictures of some of the
+    views of `ring_cameras`, by number. All points are in the working box.
 
     checkpoint: a file that is kept up to date, level by level; with `resume` the run goes on from it if it is there,
     and ends in the same bytes on a CPU. It must have been asked for the same.
@@ -237,6 +204,7 @@ class _Painter:
             raise InputError("mesh: expected texture coordinates (`humannorm.export.unwrapped` makes some), got none")
         begin = time.monotonic()
         self.guide, self.seed, self.palette, self.given = guide, seed, palette, dict(given or {})
+        self.labels_at = labels_at
         self.prompts = color_prompts(prompt, settings.plan, settings.text_rule, negative)
         self.placed, self.placement = place(Mesh(mesh.vertices.detach().float(), mesh.faces, mesh.normals, mesh.uvs))
         self.cameras = ring_cameras(settings).to(mesh.device)
@@ -267,6 +235,7 @@ class _Painter:
         request = self._request()
         begin = time.monotonic()
         control = self._control()
+        more = more_controls(self.guide, self.placed, self.cameras, self.guide.resolution).get("more_controls", {})
         entry = None if self.entry is None else self._shown(self.agreement.with_held(self.entry))
         if resume and checkpoint is not None and checkpoint.exists():
             walk = load_walk(checkpoint, generator, request, self.placed.device)
@@ -289,7 +258,7 @@ class _Painter:
         if walk.step < settings.walk.steps:
             walk = sample_together(
                 self.guide,
-                lambda views: self._condition(views, control),
+                lambda views: self._condition(views, control, more),
                 self.agreement,
                 walk,
                 settings.walk,
@@ -307,25 +276,30 @@ class _Painter:
                 raise InputError(f"given: expected numbers of views, 0 to {len(self.cameras) - 1}, got {number}")
             check_tensor(f"given[{number}]", picture, "H W 3", finite=True)
 
-    def _control(self) -> Float[Tensor, "B S S C"]:
+    def _control(self) -> Float[Tensor, "B S S C"] | None:
         """What the ControlNet is shown; of one that knows them also the flat colours that are asked for by label."""
-        kind, size = self.settings.control, self.guide.resolution
-        passes = render(self.placed, self.cameras, (size, size), (kind,))
-        picture = passes.normal if kind == "normal" else passes.depth
-        assert picture is not None
+        kind = self.settings.control
+        if kind == "none":
+            return None
+        labels = None
+        if kind == "labels" and self.labels_at is not None:
+            labels = self.labels_at(self.placed.vertices[self.placed.faces].mean(1)).long()
+        body = getattr(self.guide, "body", None)
+        picture = control_picture(kind, self.placed, self.cameras, self.guide.resolution, body=body, labels=labels)
         if self.palette is None or kind != "normal" or self.guide.hint_channels < 2 * picture.shape[-1]:
             return picture
         asked = self.palette.to(picture).nan_to_num(0.0)  # black is what nobody named, and where there is nobody
         flat = self._shown(asked[self.surface.points.labels.long()], background=(0.0, 0.0, 0.0))
         return torch.cat([picture, flat], -1)
 
-    def _condition(self, views: Sequence[int], control: Tensor) -> Any:
+    def _condition(self, views: Sequence[int], control: Tensor | None, more: Mapping[str, Tensor]) -> Any:
         return self.guide.condition(
             self.prompts.for_cameras(self.cameras.select(views)),
             guidance_scale=self.settings.guidance_scale,
             negative=self.prompts.negative,
-            control=control[list(views)],
+            control=None if control is None else control[list(views)],
             control_scale=self.settings.control_scale,
+            **({"more_controls": {kind: each[list(views)] for kind, each in more.items()}} if more else {}),
         )
 
     def _shown(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from humannorm.checks import InputError, check_choice
+from humannorm.files import save_tensors
 from humannorm.processor import has_native_bf16
 from humannorm.training.config import LoopConfig
 from humannorm.training.ema import Ema
@@ -195,16 +196,12 @@ def save_checkpoint(
     path: Path, step: int, task: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer, config: LoopConfig
 ) -> None:
     """One safetensors file; the old one stays until the new one is whole."""
-    from safetensors.torch import save_file
-
     tensors: dict[str, Tensor] = {f"ema.{name}": value for name, value in ema.averages.items()}
     tensors |= {f"model.{name}": value.detach() for name, value in ema.parameters.items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": value for name, value in moments.items()}
     metadata = {"step": str(step), "ema_updates": str(ema.updates), "config": json.dumps(asdict(config))}
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, partial, metadata)
-    os.replace(partial, path)
+    save_tensors(path, {name: value.contiguous() for name, value in tensors.items()}, metadata)
 
 
 def load_checkpoint(path: Path, task: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> int:

@@ -202,7 +202,7 @@ def fine_tune(
     check_range("controlled_normals", config.controlled_normals, 0.0, 1.0)
     if recipe != "aligned" and config.controlled_normals:
         raise InputError(f"controlled_normals: expected 0 for {recipe}, which has no ControlNet, got a share")
-    folder, out, kind = model_folder(base), Path(out), KIND_OF_RECIPE[recipe]
+    folder, out, kind = model_folder(base, ("sd",)), Path(out), KIND_OF_RECIPE[recipe]
     place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
     vae = load_component(folder, "vae", diffusers.AutoencoderKL, **place)
     unet = load_component(folder, "unet", diffusers.UNet2DConditionModel, **place)
@@ -212,21 +212,23 @@ def fine_tune(
     encode(vae, data, out / "latents", kinds=kinds, device=device)
     unet.requires_grad_(not control and not config.lora_rank)
     text_encoder.requires_grad_(False)
-    controlnet = _first_controlnet(folder, unet, vae, hints=hints).requires_grad_(True) if control else None
+    with _seeded(config.loop.seed):
+        controlnet = _first_controlnet(folder, unet, vae, hints=hints).requires_grad_(True) if control else None
     _spare_memory(config.gradient_checkpointing, unet, controlnet)
     _suit_attention(unet, controlnet)
     if config.lora_rank:
-        add_lora(unet, config.lora_rank)
+        with _seeded(config.loop.seed):
+            add_lora(unet, config.lora_rank)
     scheduler = read_config(folder, "scheduler")
-    latents: dict[str, Any] = {"kinds": kinds, "control": control, "hints": hints}
+    shards, held_out = _split(data, out / "latents", {"kinds": kinds, "control": control, "hints": hints})
     task = (LoraTask if config.lora_rank else DenoiserTask)(
         unet=unet,
         text_encoder=text_encoder,
         tokenizer=load_tokenizer(folder),
         vae=vae,
         scheduler_config=scheduler,
-        shards=LatentShards(data, out / "latents", **latents),
-        held_out=LatentShards(data, out / "latents", split="held_out", **latents),
+        shards=shards,
+        held_out=held_out,
         config=DiffusionConfig(
             prompt_dropout=config.prompt_dropout,
             kinds=tuple((name, 1.0) for name in kinds),
@@ -261,6 +263,15 @@ def _spare_memory(wanted: bool | None, unet: Any, controlnet: Any | None) -> Non
     for network in (unet, controlnet):
         if network is not None:
             network.enable_gradient_checkpointing()
+
+
+def _split(data: str | Path, latents: Path, options: dict[str, Any]) -> tuple[LatentShards, LatentShards]:
+    """What is learnt, and what is held out: the same where fewer than ten scans leave nothing to hold out."""
+    shards = LatentShards(data, latents, **options)
+    if len(shards) < sum(len(shard.shots) for shard in shards.shards):
+        return shards, LatentShards(data, latents, split="held_out", **options)
+    logger.warning("%s: nothing is held out (fewer than ten scans): the held-out loss is of what is learnt", data)
+    return shards, shards
 
 
 def add_lora(unet: Any, rank: int) -> None:

@@ -128,10 +128,12 @@ def probes(vertices: Tensor, faces: Tensor, generator: torch.Generator, count: i
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SURFACES)
-def test_equals_brute_force_and_full_winding_number(name: str, generator: torch.Generator) -> None:
+def test_equals_brute_force_and_full_winding_number(
+    name: str, generator: torch.Generator, device: torch.device
+) -> None:
     vertices, faces = SURFACES[name]()
     points = probes(vertices, faces, generator)
-    measured = SignedDistance(vertices, faces)(points)
+    measured = SignedDistance(vertices.to(device), faces.to(device))(points.to(device)).cpu()
     expected = (closest_points(points, vertices, faces).point - points).norm(dim=1)
     torch.testing.assert_close(measured.abs(), expected, atol=1e-6, rtol=1e-5)
     winding = winding_number(points, vertices, faces)

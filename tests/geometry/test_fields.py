@@ -32,22 +32,24 @@ def test_published_layout() -> None:
 
 
 @pytest.mark.parametrize("levels", [0, 3, 6])
-def test_kernels_equal_the_reference(generator: torch.Generator, levels: int) -> None:
-    encoding = HashGridEncoding(SMALL, generator)
+def test_kernels_equal_the_reference(generator: torch.Generator, levels: int, device: torch.device) -> None:
+    encoding = HashGridEncoding(SMALL, generator).to(device)
     points = torch.rand(2000, 3, generator=generator)
     points[:4] = torch.tensor([[0.0, 0, 0], [1.0, 1, 1], [0.0, 1, 0.5], [0.5, 0.5, 1.0]])  # the walls too
+    points = points.to(device)
     features = encoding(points, levels)
     tables = list(encoding.tables)[:levels]
     twin = encode_reference(points, tables, SMALL)
     torch.testing.assert_close(features, twin, atol=1e-9, rtol=1e-5)
     assert not features[:, 2 * levels :].any()
     if levels:
-        upstream = torch.randn(features.shape, generator=generator)
+        upstream = torch.randn(features.shape, generator=generator).to(device)
         gradients = torch.autograd.grad(features, tables, upstream, retain_graph=True)
         for gradient, expected in zip(gradients, torch.autograd.grad(twin, tables, upstream), strict=True):
             torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-4)  # sums in another order
         again = torch.autograd.grad(features, tables, upstream)
-        assert all(torch.equal(first, second) for first, second in zip(gradients, again, strict=True))
+        if device.type == "cpu":  # a card adds in any order
+            assert all(torch.equal(first, second) for first, second in zip(gradients, again, strict=True))
 
 
 def test_reference_passes_gradcheck(generator: torch.Generator) -> None:

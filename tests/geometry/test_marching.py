@@ -33,9 +33,11 @@ def sphere(radius: float, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) 
     return lambda points: (points - points.new_tensor(centre)).norm(dim=1) - radius
 
 
-def whole_band(lattice: Lattice, field: Callable[[Tensor], Tensor]) -> tuple[Band, Tensor]:
+def whole_band(
+    lattice: Lattice, field: Callable[[Tensor], Tensor], device: torch.device | str = "cpu"
+) -> tuple[Band, Tensor]:
     """The band around all of a surface, found without a hint: from a coarse dense grid on."""
-    coarse, sdf = settle_band(dense_band(Lattice(min(48, lattice.resolution))), field)
+    coarse, sdf = settle_band(dense_band(Lattice(min(48, lattice.resolution)), device), field)
     return band_at_points(lattice, crossing_points(coarse, sdf), field)
 
 
@@ -99,10 +101,10 @@ def test_random_fields_give_closed_surfaces_inside_the_box(generator: torch.Gene
     assert float(mesh_volume(vertices, faces)) > 0
 
 
-def test_sphere_converges_to_its_closed_form() -> None:
+def test_sphere_converges_to_its_closed_form(device: torch.device) -> None:
     errors = []
     for resolution in (32, 64, 128):
-        band, sdf = whole_band(Lattice(resolution), sphere(0.7))
+        band, sdf = whole_band(Lattice(resolution), sphere(0.7), device)
         vertices, faces = marching_tetrahedra(band, sdf)
         assert is_watertight(faces)
         assert float((vertices.norm(dim=1) - 0.7).abs().max()) < band.lattice.cell_size**2 / 0.7

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import pickle
 import shutil
 
 import pytest
@@ -11,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from humannorm.checks import InputError
 from humannorm.guidance import DiffusersDenoiser
+from humannorm.guidance.folders import model_folder
 from humannorm.guidance.samplers import sample_latents
 
 
@@ -103,6 +106,8 @@ def test_weights_of_another_model(folder):
 def test_sdxl_folder(folder):
     (folder / "text_encoder_2").mkdir()
     with pytest.raises(InputError, match=r"expected a Stable Diffusion 1\.5-class model, got an SDXL-class one"):
+        model_folder(folder, ("sd",))
+    with pytest.raises(InputError, match="tokenizer_2: expected in a diffusers folder, got no such folder"):
         DiffusersDenoiser.load(folder)
 
 
@@ -138,6 +143,31 @@ def test_torch_files_are_read_if_they_hold_tensors_only(folder):
     torch.save([torch.zeros(3)], file)
     with pytest.raises(InputError, match=r"expected tensors by name, got list"):
         DiffusersDenoiser.load(folder)
+
+
+class Payload:
+    """What runs a command wherever it is unpickled."""
+
+    def __init__(self, file) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return (pathlib.Path.touch, (self.file,))
+
+
+@pytest.mark.parametrize(
+    "write", [torch.save, lambda payload, path: path.write_bytes(pickle.dumps(payload, protocol=2))]
+)
+def test_nothing_in_a_torch_file_is_run(folder, tmp_path, write):
+    mark = tmp_path / "it ran"
+    pickle.loads(pickle.dumps(Payload(mark)))
+    assert mark.exists()  # the payload works where somebody lets it
+    mark.unlink()
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    write({"conv_in.weight": Payload(mark)}, folder / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(InputError, match=r"diffusion_pytorch_model\.bin: expected a torch file of tensors only"):
+        DiffusersDenoiser.load(folder)
+    assert not mark.exists()
 
 
 def picture(models, **options) -> torch.Tensor:

@@ -40,13 +40,15 @@ QUAD = torch.tensor([[0, 1, 2], [0, 2, 3]])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("edge", [3.02, 3.3, 3.5, 3.75, 3.98])
 @pytest.mark.parametrize("turned", [False, True])
-def test_an_upright_edge_covers_its_pixel_by_the_exact_area(engine: str, edge: float, turned: bool) -> None:
+def test_an_upright_edge_covers_its_pixel_by_the_exact_area(
+    engine: str, edge: float, turned: bool, device: torch.device
+) -> None:
     size = 8
     right = torch.tensor(edge * 2 / size - 1, requires_grad=True)
     low, high = torch.tensor(-2.0), torch.tensor(2.0)
     x, y = torch.stack((low, right, right, low)), torch.stack((low, low, high, high))
     corners = torch.stack((-y, -x) if turned else (x, y), dim=1)  # turned: the lower edge of the upper part
-    mask = mask_of(flat(corners), QUAD, (size, size), engine)[0]
+    mask = mask_of(flat(corners).to(device), QUAD.to(device), (size, size), engine)[0].cpu()
     line = mask[:, 4].flip(0).flip(0) if turned else mask[4]
     expected = (edge - torch.arange(size)).clamp(0, 1)
     torch.testing.assert_close(line, expected, atol=1e-5, rtol=0)
@@ -107,7 +109,9 @@ def test_only_the_nearer_surface_has_a_silhouette(engine: str) -> None:
 
 @pytest.mark.parametrize("resolution", [(64, 48), (1, 40), (40, 1), (200, 200)])
 @pytest.mark.parametrize("closed", [True, False])
-def test_warp_equals_the_reference(resolution: tuple[int, int], closed: bool, generator: torch.Generator) -> None:
+def test_warp_equals_the_reference(
+    resolution: tuple[int, int], closed: bool, generator: torch.Generator, device: torch.device
+) -> None:
     mesh = trimesh.creation.icosphere(3)
     vertices, faces = torch.tensor(mesh.vertices, dtype=torch.float32), torch.tensor(mesh.faces)
     if not closed:  # holes, a wrong winding, an edge with three triangles
@@ -123,12 +127,13 @@ def test_warp_equals_the_reference(resolution: tuple[int, int], closed: bool, ge
     color = torch.rand(3, *resolution, 5, generator=generator)
     weight = torch.randn(3, *resolution, 5, generator=generator)
     results = []
-    for fragments in by_engines(clips, faces, resolution):
-        clip, image = clips.clone().requires_grad_(), color.clone().requires_grad_()
-        blended = antialias(image, fragments, clip, faces)
-        (blended * weight).sum().backward()
+    for fragments, at in zip(by_engines(clips, faces, resolution), (torch.device("cpu"), device), strict=True):
+        clip, image = clips.clone().to(at).requires_grad_(), color.clone().to(at).requires_grad_()
+        tensors = {name: value.to(at) for name, value in vars(fragments).items() if isinstance(value, Tensor)}
+        blended = antialias(image, replace(fragments, **tensors), clip, faces.to(at))
+        (blended * weight.to(at)).sum().backward()
         assert clip.grad is not None and image.grad is not None
-        results.append((blended.detach(), clip.grad, image.grad))
+        results.append((blended.detach().cpu(), clip.grad.cpu(), image.grad.cpu()))
     if min(resolution) > 1:
         assert (results[0][0] != color).any(-1).sum() > 100
         assert results[0][1].abs().max() > 1

@@ -24,7 +24,7 @@ def ball(radius: float = 0.7, centre: tuple[float, float, float] = (0.0, 0.0, 0.
 def at_vertices(mesh: Mesh, labels: torch.Tensor | None = None) -> SurfacePoints:
     """The mesh's own vertices as the points."""
     if labels is None:
-        labels = torch.zeros(mesh.num_vertices, dtype=torch.int32)
+        labels = torch.zeros(mesh.num_vertices, dtype=torch.int32, device=mesh.device)
 
     def nearest(face: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         return mesh.faces[face].gather(1, weights.argmax(1, keepdim=True))[:, 0]
@@ -41,14 +41,14 @@ def halves(mesh: Mesh) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_kernels_compute_what_plain_torch_does(generator, channels):
-    mesh = ball()
+def test_kernels_compute_what_plain_torch_does(generator, channels, device):
+    mesh = ball().to(device)
     points = at_vertices(mesh, halves(mesh))
     cameras = Cameras.concatenate([orbit(AZIMUTHS), orbit([20.0, 200.0], part="head")])
     fast, plain = (views_of(mesh, points, cameras, engine=engine) for engine in ("warp", "torch"))
     assert float((fast.seen != plain.seen).float().mean()) < 1e-3  # rounded numbers are compared
-    pictures = torch.rand(6, SIZE, SIZE, channels, generator=generator)
-    weights = torch.rand(6, generator=generator)
+    pictures = torch.rand(6, SIZE, SIZE, channels, generator=generator).to(device)
+    weights = torch.rand(6, generator=generator).to(device)
     for first, second in zip(
         fast.fuse(pictures, power=3.0, detail=2.0, view_weights=weights),
         type(fast).fuse(
@@ -57,7 +57,7 @@ def test_kernels_compute_what_plain_torch_does(generator, channels):
         strict=True,
     ):
         assert torch.allclose(first, second, atol=2e-5)
-    values = torch.rand(len(points.points), channels, generator=generator)
+    values = torch.rand(len(points.points), channels, generator=generator).to(device)
     assert torch.allclose(fast.show(values, pictures), plain.show(values, pictures), atol=1e-6)
 
 

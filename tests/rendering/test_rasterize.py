@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
@@ -8,7 +9,7 @@ import trimesh
 from scipy.spatial import Delaunay
 from torch import Tensor
 
-from humannorm.rendering import rasterize
+from humannorm.rendering import Fragments, rasterize
 
 ENGINES = ("torch", "warp")
 
@@ -40,10 +41,15 @@ def soup(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return perspective(points.reshape(1, -1, 3), far=8.0), torch.arange(3 * count).reshape(-1, 3)
 
 
+def fragments_on(fragments: Fragments, device: torch.device | str) -> Fragments:
+    tensors = {name: value.to(device) for name, value in vars(fragments).items() if isinstance(value, Tensor)}
+    return dataclasses.replace(fragments, **tensors)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("on_centres", [False, True])
 def test_a_tessellation_covers_every_pixel_exactly_once(
-    engine: str, on_centres: bool, generator: torch.Generator
+    engine: str, on_centres: bool, generator: torch.Generator, device: torch.device
 ) -> None:
     height, width = 16, 24
     inner = torch.rand(25, 2, generator=generator) * torch.tensor([width, height])
@@ -54,7 +60,7 @@ def test_a_tessellation_covers_every_pixel_exactly_once(
     faces = torch.tensor(Delaunay(pixels.numpy()).simplices).long()
     flipped = torch.rand(len(faces), generator=generator) < 0.5
     faces[flipped] = faces[flipped].flip(1)
-    clip = flat(pixels * 2 / torch.tensor([width, height]) - 1)[None]
+    clip, faces = flat(pixels * 2 / torch.tensor([width, height]) - 1)[None].to(device), faces.to(device)
     layers = sum(rasterize(clip, face[None], (height, width), engine=engine).covered.int() for face in faces)
     assert torch.equal(layers, torch.ones_like(layers))
 
@@ -137,14 +143,19 @@ def naive_depth(corners: list[list[int]], depth: list[float], x: int, y: int) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("resolution", [(64, 64), (37, 91), (1, 50), (50, 1), (150, 200)])
-def test_warp_equals_the_reference_on_any_soup(resolution: tuple[int, int], generator: torch.Generator) -> None:
+def test_warp_equals_the_reference_on_any_soup(
+    resolution: tuple[int, int], generator: torch.Generator, device: torch.device
+) -> None:
     clip, faces = soup(200, generator)
     clip = torch.cat((clip, clip.roll(3, dims=1)))
-    reference, fast = (rasterize(clip, faces, resolution, engine=engine) for engine in ENGINES)
+    reference = rasterize(clip, faces, resolution, engine="torch")
+    there = rasterize(clip.to(device), faces.to(device), resolution, engine="warp")
+    fast = fragments_on(there, "cpu")
     assert torch.equal(reference.triangle, fast.triangle)
     assert torch.equal(reference.depth, fast.depth)
     torch.testing.assert_close(reference.barycentric, fast.barycentric, atol=1e-5, rtol=0)
-    behind = [rasterize(clip, faces, resolution, behind=part.depth, engine=part.engine) for part in (reference, fast)]
+    peeled = rasterize(clip.to(device), faces.to(device), resolution, behind=there.depth, engine="warp")
+    behind = [rasterize(clip, faces, resolution, behind=reference.depth, engine="torch"), fragments_on(peeled, "cpu")]
     assert torch.equal(behind[0].triangle, behind[1].triangle)
     assert (behind[0].depth[behind[0].covered] > reference.depth[behind[0].covered]).all()
 
@@ -307,7 +318,7 @@ def test_smallest_and_largest_targets(resolution: tuple[int, int]) -> None:
     assert (fragments.depth == 0).all()
 
 
-def test_two_million_faces() -> None:
+def test_two_million_faces(device: torch.device) -> None:
     side = 1001
     line = torch.linspace(-1, 1, side)
     points = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).reshape(-1, 2)
@@ -319,7 +330,7 @@ def test_two_million_faces() -> None:
         )
     )
     assert len(faces) == 2_000_000
-    assert rasterize(flat(points)[None], faces, (128, 128), engine="warp").covered.all()
+    assert rasterize(flat(points)[None].to(device), faces.to(device), (128, 128), engine="warp").covered.all()
 
 
 def test_gradient_of_the_reference() -> None:
@@ -338,16 +349,16 @@ def test_gradient_of_the_reference() -> None:
 
 
 @pytest.mark.slow
-def test_gradient_of_warp_is_that_of_the_reference(generator: torch.Generator) -> None:
+def test_gradient_of_warp_is_that_of_the_reference(generator: torch.Generator, device: torch.device) -> None:
     vertices, faces = sphere(3)
     clips = torch.stack([perspective(vertices + torch.tensor([0.0, 0.1, -z])) for z in (2.5, 0.8)])
     weight = torch.randn(2, 60, 80, 2, generator=generator)
     gradients = []
-    for engine in ENGINES:
-        clip = clips.clone().requires_grad_()
-        (rasterize(clip, faces, (60, 80), engine=engine).barycentric * weight).sum().backward()
+    for engine, at in (("torch", torch.device("cpu")), ("warp", device)):
+        clip = clips.clone().to(at).requires_grad_()
+        (rasterize(clip, faces.to(at), (60, 80), engine=engine).barycentric * weight.to(at)).sum().backward()
         assert clip.grad is not None
-        gradients.append(clip.grad)
+        gradients.append(clip.grad.cpu())
     assert gradients[0].abs().max() > 1
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5 * float(gradients[0].abs().max()), rtol=1e-5)
     assert (gradients[0][..., 2] == 0).all() and (gradients[1][..., 2] == 0).all()  # weights do not depend on z

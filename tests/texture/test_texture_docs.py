@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,11 @@ PAGE = (Path(__file__).parents[2] / "docs" / "texture.md").read_text(encoding="u
 
 
 @pytest.mark.slow
-def test_the_program_runs(tiny_sd: Any) -> None:
+def test_the_first_program_runs(tiny_sd: Any, run_program: Callable[..., dict[str, Any]]) -> None:
     program = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert program is not None
-    names: dict[str, Any] = {}
-    exec(
-        program[1].replace('"bundled"', repr(str(tiny_sd("epsilon")))).replace("with_steps(10)", "with_steps(3)"), names
-    )
+    model = repr(str(tiny_sd("epsilon")))
+    names = run_program(program[1].replace('"bundled"', model).replace("with_steps(10)", "with_steps(3)"))
     assert names["state"].step == 3 and names["mesh"].colors is not None
 
 
