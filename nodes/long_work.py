@@ -61,10 +61,12 @@ class Progress:
 
 def say(node_id: str | None, text: str) -> None:
     """A line of text on the node; it stays there until another takes its place."""
+    if node_id is None:
+        return
     from server import PromptServer
 
     server = getattr(PromptServer, "instance", None)
-    if node_id is not None and server is not None and hasattr(server, "send_progress_text"):
+    if server is not None and hasattr(server, "send_progress_text"):
         server.send_progress_text(text, node_id)
 
 

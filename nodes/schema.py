@@ -156,8 +156,8 @@ def levels_input() -> io.Input:
         "levels_of_detail",
         default=0,
         min=0,
-        max=3,
-        tooltip="Coarser GLB files beside it, textured and under 500 kB each, named _lod1 to _lod3.",
+        max=2,
+        tooltip="Coarser GLB files beside it, textured and under 500 kB each, named _lod1 and _lod2.",
     )
 
 

@@ -99,9 +99,9 @@ Decimated, unwrapped, detail baked anew, saved by *Save 3D Model*.
 """,
     "edit": """\
 ## Other colours for a finished human, by its text
-Run *text_to_human* first: the painting that it saved is loaded here.
-- it is noised and painted again from all sides under the new words
-- *level*: 0.5 keeps the old colours, 0.9 is almost anew; the shape stays
+Run *text_to_human* first: the sculpture that it saved is loaded here.
+- the same clothes in the colours of the new words, painted from all sides
+- hands and face keep their skin; the shape stays
 - to change shape too, or only parts: *edit_clothes*
 """,
     "pose_and_animate": """\
@@ -555,9 +555,9 @@ def text_to_human(flow: Workflow) -> None:
     flow.add("Preview3D", model_file=(saved, 1), pictures=420)
 
 
-PAINTED_FACES = 60_000
+PAINTED_FACES = 120_000
 ALL_VIEWS: dict[str, Any] = {"level": 0.6, "texture_size": 1024, "faces": PAINTED_FACES}
-"""As the preset `quick` of `humannorm generate`, on fewer faces: unwrapping would take longer than painting."""
+"""As the preset `quick` of `humannorm generate`."""
 
 
 def text_to_human_sd15(flow: Workflow) -> None:
@@ -826,8 +826,8 @@ def remix_mesh(flow: Workflow) -> None:
 
 
 def edit(flow: Workflow) -> None:
-    flow.opening("1 A saved painting")
-    texture = flow.add("HumanNormLoadState", title="Painting", file="humannorm/texture_00001_.safetensors")
+    flow.opening("1 A saved sculpture")
+    geometry = flow.add("HumanNormLoadState", title="Sculpture", file="humannorm/geometry_00001_.safetensors")
     who = person(flow, "a young man in a green t-shirt and black jeans, standing")
     flow.group("2 New words", "models", 300)
     models = bundled(flow)
@@ -837,9 +837,9 @@ def edit(flow: Workflow) -> None:
     painted = flow.add(
         "HumanNormMultiviewPainter",
         guidance=guide["image"],
-        texture=(texture, 1),
+        geometry=(geometry, 0),
         pictures=300,
-        **{**ALL_VIEWS, "level": 0.85},
+        **ALL_VIEWS,
     )
     flow.group("4 The human", "results", 320)
     file = {"faces": PAINTED_FACES, "texture_size": 1024, "filename_prefix": "humannorm/edited"}
@@ -867,7 +867,7 @@ def pose_and_animate(flow: Workflow) -> None:
         geometry=(start, 0),
         start_body=(body, 0),
         pictures=120,
-        **{**ALL_VIEWS, "faces": 30_000},
+        **ALL_VIEWS,
     )
     rig = flow.add("HumanNormRig", mesh=(painted, 0), start_body=(body, 0))
     flow.group("4 Pose and animate", "results", 340)
@@ -930,7 +930,7 @@ def edit_clothes(flow: Workflow) -> None:
     saved = flow.add(
         "HumanNormMeshExporter",
         texture=(edited, 1),
-        faces=20_000,
+        faces=60_000,
         texture_size=1024,
         filename_prefix="humannorm/other_clothes",
     )

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="also write N (1 to 3) coarser files, under 500 kB each: animated_lod1.glb ...",
+        help="also write N (1 or 2) coarser files, under 500 kB each: animated_lod1.glb ...",
     )
     parser.add_argument("--start-pose", metavar="POSE", help="named pose that HUMAN stands in (default: as it is seen)")
     add_standing(parser)

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="also write N (1 to 3) coarser GLB files beside it, under 500 kB each: NAME_lod1.glb ...",
+        help="also write N (1 or 2) coarser GLB files beside it, under 500 kB each: NAME_lod1.glb ...",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     add_standing(parser)

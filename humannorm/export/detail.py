@@ -25,12 +25,12 @@ __all__ = ["LEVELS", "DetailLevel", "level_of_detail", "level_path", "skin_on", 
 class DetailLevel:
     """How coarse one level is."""
 
-    faces: int  # at most
+    faces: int  # about, see `decimate`
     texture_size: int  # texels a side of each map
 
 
 # Ours: with a skeleton of 163 joints and a clip of a few seconds each is a file under 500 kB.
-LEVELS = (DetailLevel(4000, 512), DetailLevel(1500, 256), DetailLevel(600, 128))
+LEVELS = (DetailLevel(5000, 512), DetailLevel(2000, 256))
 
 
 def level_of_detail(surface: Mesh | BakedMesh, level: DetailLevel) -> BakedMesh:

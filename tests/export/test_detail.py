@@ -9,7 +9,7 @@ from humannorm.body import load_body
 from humannorm.body.skin_binding import JointMotion, SkinBinding
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
-from humannorm.export.detail import LEVELS, level_of_detail, skin_on, write_levels
+from humannorm.export.detail import LEVELS, DetailLevel, level_of_detail, skin_on, write_levels
 from humannorm.export.skinned import read_skinned_glb
 from humannorm.mesh import Mesh
 
@@ -28,16 +28,16 @@ def test_a_level_is_small_and_skinned(tmp_path):
     (file,) = write_levels(tmp_path / "human.glb", mesh, 1, skin, [still])
     assert file.name == "human_lod1.glb" and file.stat().st_size < 500_000
     found = read_skinned_glb(file)
-    assert 500 < found.mesh.num_faces <= LEVELS[0].faces
+    assert 500 < found.mesh.num_faces <= 1.5 * LEVELS[0].faces
     assert len(found.skin.weights) == found.mesh.num_vertices
     apart = SignedDistance(mesh.vertices, mesh.faces).closest(found.mesh.vertices).point - found.mesh.vertices
     assert float(apart.norm(dim=1).max()) < 0.02  # of 1.8 units
-    with pytest.raises(InputError, match="levels_of_detail: expected 0 to 3, got 4"):
-        write_levels(tmp_path / "more.glb", mesh, 4)
+    with pytest.raises(InputError, match="levels_of_detail: expected 0 to 2, got 3"):
+        write_levels(tmp_path / "more.glb", mesh, 3)
 
 
 def test_a_level_has_the_colours_of_its_places():
-    low = level_of_detail(painted(), LEVELS[2])
+    low = level_of_detail(painted(), DetailLevel(1500, 128))
     assert low.normal_map is None and low.mesh.texture is not None
     assert low.mesh.texture.shape == (128, 128, 3)
     red, blue = ((low.mesh.texture - torch.tensor(color)).abs().amax(-1) < 0.02 for color in ([1.0, 0, 0], [0, 0, 1.0]))

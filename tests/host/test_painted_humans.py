@@ -13,7 +13,7 @@ from server import Host
 from humannorm.export import load_baked
 from humannorm.export.skinned import read_skinned_glb
 
-FACES, TEXELS = 4000, 128
+FACES, TEXELS = 7500, 128
 
 
 def painting() -> graphs.Graph:
