@@ -72,11 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = words[0] if words[0] in VERBS else None
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
+        goes_on = ""
         try:
             args = build_parser(verb).parse_args(words)
+            if hasattr(args, "resume"):
+                goes_on = "; the same command with --resume goes on"
             status = _command(args.verb).run(args)
         except KeyboardInterrupt:
-            sys.stderr.write("humannorm: interrupted\n")
+            sys.stderr.write(f"humannorm: interrupted{goes_on}\n")
             return 130
         except Exception as error:
             if "--debug" in words or not _is_for_the_user(error):

@@ -49,6 +49,7 @@ NODES: list[type[io.ComfyNode]] = [
     rig.HumanNormAnimate,
     edit.HumanNormEdit,
     multiview.HumanNormMultiviewPainter,
+    guidance.HumanNormAddControl,
 ]
 
 

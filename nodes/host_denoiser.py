@@ -8,7 +8,7 @@ our nodes acts on the gradient. With two models one guider runs inside the other
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,20 +21,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from humannorm.body import Body
 from humannorm.checks import InputError, check_tensor
 from humannorm.guidance.diffusers_denoiser import resized
 
+from .bases import HostNoise, base_of, check_base, kind_name, needs_frames, text_width
 from .payloads import DISTILLS, Conditioning, GuidancePayload, model_facts
 
 __all__ = [
     "HostDenoiser",
     "check_fit",
     "check_size",
+    "check_vae",
+    "decoded_pictures",
     "latent_size",
     "native_resolution",
     "ordinary_tensors",
     "with_control",
     "with_denoisers",
+    "with_frames",
+    "without_frames",
 ]
 
 Result = TypeVar("Result")
@@ -52,20 +58,23 @@ def ordinary_tensors() -> AbstractContextManager[Any]:
 
 @dataclass(frozen=True, eq=False)
 class HostCondition:
-    """Conds as the guider reads them, made ready for the model."""
+    """Conds as the guider reads them, made ready for the model; of the samples whose texts go through it together."""
 
-    conds: dict[str, list[dict[str, Any]]]
+    groups: list[tuple[list[int], dict[str, list[dict[str, Any]]]]]
 
 
 class HostVae:
     """The host's VAE with gradients to the pictures.
 
     The host's own `encode` runs on inference tensors, through which no gradient passes: the encoder here is a copy with
-    ordinary ones, which the host's memory manager loads and evicts like any model.
+    ordinary ones, which the host's memory manager loads and evicts like any model. Where the network or the VAE has an
+    axis of time, a picture is a film of one frame to it, and to nobody else.
     """
 
     def __init__(self, vae: Any, latent_format: Any, resolution: int) -> None:
-        self.vae, self.latent_format, self.resolution = vae, latent_format, resolution
+        self.vae, self.resolution = vae, resolution
+        self.latent_format = copy.deepcopy(latent_format)  # some have tensors, of the host's inference mode
+        self.films, self.films_of_latents = vae.latent_dim == 3, latent_format.latent_dimensions == 3
         self.network = copy.deepcopy(vae.first_stage_model).requires_grad_(False)
         made = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
         self.patcher = made(self.network, load_device=vae.device, offload_device=vae.patcher.offload_device)
@@ -75,13 +84,18 @@ class HostVae:
         check_tensor("images", images, "B H W 3")
         comfy.model_management.load_models_gpu([self.patcher])
         pixels = self.vae.process_input(resized(images.permute(0, 3, 1, 2), self.resolution))
+        if self.films:
+            pixels = pixels.unsqueeze(2)
         latents = self.network.encode(pixels.to(self.vae.device, self.vae.vae_dtype))
-        return self.latent_format.process_in(latents.to(images.device, torch.float32))
+        formatted = getattr(self.vae, "format_encoded", None)
+        latents = latents if formatted is None else formatted(latents)
+        latents = with_frames(latents, self.films_of_latents).to(images.device, torch.float32)
+        return without_frames(self.latent_format.process_in(latents))
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B H W 3"]:
         """Pictures 0..1 of scaled latents."""
-        images = self.vae.decode(self.latent_format.process_out(latents))
+        images = decoded_pictures(self.vae, self.latent_format.process_out(with_frames(latents, self.films_of_latents)))
         return images.to(latents.device, torch.float32).clone()
 
     def features(self, images: Float[Tensor, "B H W 3"]) -> list[Tensor]:
@@ -111,18 +125,28 @@ class HostDenoiser:
 
     def __init__(self, payload: GuidancePayload, guider: Any, arguments: dict[str, Any], latent: Tensor) -> None:
         self.payload, self.guider, self.arguments = payload, guider, arguments
-        self.sampling = payload.model.get_model_object("model_sampling")
+        self.noise = HostNoise(payload.model.get_model_object("model_sampling"))
+        self.frames = needs_frames(payload.model)
         self.vae = HostVae(payload.vae, payload.model.get_model_object("latent_format"), payload.resolution)
         self._latent = latent
         self._device = payload.model.load_device
 
     @property
     def timesteps(self) -> int:
-        return int(getattr(self.sampling, "num_timesteps", 1000))
+        return self.noise.timesteps
 
     @property
     def resolution(self) -> int:
         return self.payload.resolution
+
+    @property
+    def control_kinds(self) -> tuple[str, ...]:
+        """What the guidance's further ControlNets are to be shown."""
+        return tuple(control.kind for control in self.payload.controls)
+
+    @property
+    def body(self) -> Body | None:
+        return self.payload.body
 
     @property
     def hint_channels(self) -> int:
@@ -134,7 +158,7 @@ class HostDenoiser:
 
     def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Noise level by the model's own schedule."""
-        return self.sampling.sigma(timestep.float()).to(timestep.device, torch.float32)
+        return self.noise.sigma(timestep)
 
     def condition(
         self,
@@ -144,13 +168,35 @@ class HostDenoiser:
         negative: str = "",
         control: Float[Tensor, "B H W C"] | None = None,
         control_scale: float = 1.0,
+        more_controls: Mapping[str, Float[Tensor, "B H W 3"]] | None = None,
     ) -> HostCondition:
-        """See `Denoiser.condition`; `control_scale` multiplies the guidance's own strength."""
+        """See `Denoiser.condition`; `control_scale` multiplies the guidance's own strengths."""
+        more = more_controls or {}
+        missing = sorted(set(self.control_kinds) - set(more))
+        if missing:
+            raise InputError(f"more_controls: expected pictures for the ControlNets of {', '.join(missing)}, got none")
+        groups = []
+        for chosen in self._groups(prompts, control is not None or bool(more)):
+            shown = None if control is None else control[chosen]
+            hints = {kind: pictures[chosen] for kind, pictures in more.items()}
+            groups.append((chosen, self._conds([prompts[at] for at in chosen], shown, control_scale, hints)))
+        return HostCondition(groups)
+
+    def _groups(self, prompts: Sequence[str], controlled: bool) -> list[list[int]]:
+        """Places of samples that the network sees together. A VAE of films takes pictures in a batch for frames: the
+        control networks that have their pictures encoded by one get each by itself."""
+        if controlled and self.vae.films and not self.payload.vae.not_video:
+            return [[at] for at in range(len(prompts))]
+        return self.payload.prompts.groups(prompts)
+
+    def _conds(
+        self, prompts: Sequence[str], control: Tensor | None, control_scale: float, more: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
         payload = self.payload
         positive = payload.prompts.conditioning(prompts)
-        conds = with_control(payload, positive, payload.prompts.negative, control, control_scale)
-        latent = self._latent[:1].expand(len(prompts), -1, -1, -1)
-        ready = comfy.samplers.process_conds(
+        conds = with_control(payload, positive, payload.prompts.negative, control, control_scale, more)
+        latent = self._latent[:1].expand(len(prompts), *self._latent.shape[1:])
+        return comfy.samplers.process_conds(
             self.guider.inner_model,
             latent,
             {name: comfy.sampler_helpers.convert_cond(cond) for name, cond in conds.items()},
@@ -158,17 +204,20 @@ class HostDenoiser:
             latent_image=latent,
             seed=self.arguments.get("seed"),
         )
-        return HostCondition(ready)
 
     @torch.no_grad()
     def denoise(
         self, x: Float[Tensor, "B C h w"], sigma: Float[Tensor, "B"], condition: HostCondition
     ) -> Float[Tensor, "B C h w"]:
         """z0 with everything that was put before our node; interrupts between any two calls."""
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        self.guider.conds = condition.conds
-        denoised = self.guider(x.to(self._device), sigma.to(self._device), **self.arguments)
-        return denoised.to(x)
+        denoised = torch.empty_like(x)
+        for chosen, conds in condition.groups:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            self.guider.conds = conds
+            noisy, level = self.noise.to_host(x[chosen].to(self._device), sigma[chosen].to(self._device))
+            found = self.guider(with_frames(noisy, self.frames), level, **self.arguments)
+            denoised[chosen] = without_frames(found).to(x)
+        return denoised
 
     def encode_images(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B C h w"]:
         return self.vae.encode(images)
@@ -221,7 +270,7 @@ def with_denoisers(
             model.set_additional_models("humannorm", others)
         guider = comfy.samplers.CFGGuider(model)
         encoded = next(iter(payload.prompts.encoded.values()))
-        conds = with_control(payload, encoded, payload.prompts.negative, None, 1.0)
+        conds = with_control(payload, encoded, payload.prompts.negative, None, 1.0, loading=True)
         guider.set_conds(conds["positive"], conds["negative"])
         guider.set_cfg(payload.cfg)
         latent = torch.zeros(views, *latent_size(payload))
@@ -242,42 +291,75 @@ def with_control(
     negative: Conditioning,
     control: Float[Tensor, "B H W C"] | None,
     scale: float,
+    more: Mapping[str, Float[Tensor, "B H W 3"]] | None = None,
+    *,
+    loading: bool = False,
 ) -> dict[str, Conditioning]:
-    """Both conditionings with the ControlNet put on as the host's ControlNetApplyAdvanced does.
+    """Both conditionings with the ControlNets put on as the host's ControlNetApplyAdvanced does.
 
-    Without pictures its hint is black: that is for making the host load the network before there is a picture.
+    more: pictures by kind for the guidance's further ones. loading: all are shown black, for making the host load them
+    before there is a picture.
     """
-    if payload.control_net is None:
-        if control is not None:
-            raise InputError("guidance: expected one with a CONTROL_NET (normal-aligned model), got one without")
+    if payload.control_net is None and control is not None:
+        raise InputError("guidance: expected one with a CONTROL_NET (normal-aligned model), got one without")
+    black = torch.zeros(1, payload.resolution, payload.resolution, 3) if loading else None
+    shown: list[tuple[Any, Tensor | None, float, tuple[float, float]]] = []
+    if payload.control_net is not None:
+        hint = black if control is None else control
+        shown.append((payload.control_net, hint, payload.control_strength * scale, (0.0, 1.0)))
+    for each in payload.controls:
+        hint = black if loading else (more or {})[each.kind]
+        shown.append((each.network, hint, each.strength * scale, (each.start, each.end)))
+    applied: Any = None
+    for network, hint, strength, way in shown:
+        if hint is not None:
+            # A fresh copy each time: the host keeps the hint of a control network that has run.
+            pictures = hint.detach().movedim(-1, 1)
+            before = applied
+            applied = network.copy().set_cond_hint(pictures, strength, way, vae=payload.vae)
+            applied.set_previous_controlnet(before)
+    if applied is None:
         return {"positive": positive, "negative": negative}
-    if control is None:
-        control = torch.zeros(1, payload.resolution, payload.resolution, 3)
-    # A fresh copy each time: the host keeps the hint of a control network that has run.
-    applied = payload.control_net.copy().set_cond_hint(
-        control.detach().movedim(-1, 1), payload.control_strength * scale, (0.0, 1.0), vae=payload.vae
-    )
     return {
         name: [[tensor, {**extra, "control": applied, "control_apply_to_uncond": False}] for tensor, extra in cond]
         for name, cond in (("positive", positive), ("negative", negative))
     }
 
 
-def latent_size(payload: GuidancePayload) -> tuple[int, int, int]:
-    """Channels, height and width of the latents at the guidance's resolution."""
+def latent_size(payload: GuidancePayload) -> tuple[int, ...]:
+    """Channels, (one frame,) height and width of the host's latents at the guidance's resolution."""
     side = payload.resolution // payload.vae.spacial_compression_encode()
-    return payload.model.get_model_object("latent_format").latent_channels, side, side
+    channels = payload.model.get_model_object("latent_format").latent_channels
+    return (channels, *([1] if needs_frames(payload.model) else []), side, side)
 
 
-def native_resolution(model: Any, vae: Any) -> int:
-    """Pixels a side that a model was made for: a bundled one says so, SD1.x and SD2.x have 64 latents a side."""
+def with_frames(pictures: Float[Tensor, "B C h w"], films: bool) -> Tensor:
+    """As films of one frame [B, C, 1, h, w], where `films` are asked for."""
+    return pictures.unsqueeze(2) if films and pictures.ndim == 4 else pictures
+
+
+def without_frames(films: Tensor) -> Float[Tensor, "B C h w"]:
+    """The first frames of films, pictures as they are."""
+    return films[:, :, 0] if films.ndim == 5 else films
+
+
+def decoded_pictures(vae: Any, samples: Tensor) -> Float[Tensor, "B H W 3"]:
+    """What a VAE makes of samples, of films the first frame."""
+    if vae.latent_dim == 2:
+        samples = without_frames(samples)
+    images = vae.decode(samples)
+    return (images[:, 0] if images.ndim == 5 else images)[..., :3]
+
+
+def native_resolution(model: Any) -> int:
+    """Pixels a side that a model was made for: a bundled one says so, of others their kind does."""
     facts = model_facts(model)
-    return facts.resolution if facts is not None else 64 * int(vae.spacial_compression_encode())
+    return facts.resolution if facts is not None else base_of(model).resolution
 
 
-def check_size(name: str, size: int, model: Any, vae: Any) -> None:
+def check_size(name: str, size: int, model: Any) -> None:
     """Refuse a size (0: the model's own) that the model draws nothing sensible at, and may take hours for."""
-    native = native_resolution(model, vae)
+    native = native_resolution(model)
     low, high = native // SMALLEST, native * LARGEST
     if size and not low <= size <= high:
         raise InputError(
@@ -286,24 +368,27 @@ def check_size(name: str, size: int, model: Any, vae: Any) -> None:
 
 
 def check_fit(model: Any, width: int, what: str) -> None:
-    """Raise `InputError` where a model does not take these prompts.
+    """Raise `InputError` where a model is none for our nodes, or does not take these prompts.
 
     width: channels of the text embedding. what: name of the socket that has the prompts.
     """
-    settings = getattr(getattr(model.model, "model_config", None), "unet_config", {})
-    if not isinstance(settings.get("context_dim"), int):
+    check_base(model)
+    read = text_width(model)
+    if read is not None and read != width:
         raise InputError(
-            f"model: expected a Stable Diffusion-class MODEL (SD1.5, SD2.x or the bundled one), got {_kind(model)}"
-        )
-    if settings["context_dim"] != width:
-        raise InputError(
-            f"{what}: expected prompts encoded by the CLIP that belongs to the model ({settings['context_dim']}"
-            f" channels), got {width} channels; {_kind(model)} and this CLIP are of different families"
+            f"{what}: expected prompts encoded by the CLIP that belongs to the model ({read} channels), got {width}"
+            f" channels; {kind_name(model)} and this CLIP are of different families"
         )
 
 
-def _kind(model: Any) -> str:
-    return type(getattr(model.model, "model_config", model.model)).__name__
+def check_vae(model: Any, vae: Any) -> None:
+    """Raise `InputError` for a VAE of another model."""
+    wanted = model.get_model_object("latent_format").latent_channels
+    if getattr(vae, "latent_channels", wanted) != wanted:
+        raise InputError(
+            f"vae: expected the one that belongs to the model ({wanted} latent channels), got one with"
+            f" {vae.latent_channels}"
+        )
 
 
 def _refuse_rival_patches(payloads: Sequence[GuidancePayload]) -> None:

@@ -127,7 +127,8 @@ class HumanNormMultiviewPainter(io.ComfyNode):
                     "control",
                     options=list(CONTROLS),
                     default="normal",
-                    tooltip="What the guidance's ControlNet is shown of the surface.",
+                    tooltip="What the guidance's ControlNet is shown. none: for bases without one; begin at a level"
+                    " well below 1. openpose: the skeleton of the guidance's body.",
                 ),
                 advanced(
                     io.Combo,
@@ -211,7 +212,7 @@ class HumanNormMultiviewPainter(io.ComfyNode):
         faces: int = 0,
     ) -> io.NodeOutput:
         check_one_connected(own_mesh=own_mesh, texture=texture, geometry=geometry)
-        check_guide(guidance)
+        check_guide(guidance, control=control != "none")
         settings = replace(
             multiview_settings(preset, guidance, steps, level),
             rings=body_rings(views, views, views, views)

@@ -25,6 +25,7 @@ __all__ = [
     "ModelFacts",
     "PromptSet",
     "RiggedPayload",
+    "ShownControl",
     "kind_of",
     "model_facts",
     "wants_pose",
@@ -53,6 +54,19 @@ class PromptSet:
         """One CONDITIONING with an entry of the batch for each text."""
         return in_one_batch([self.encoded[text] for text in texts])
 
+    def groups(self, texts: Sequence[str]) -> list[list[int]]:
+        """Places of texts that can share one CONDITIONING: all of them, or those that have the same words.
+
+        Embeddings of different lengths, with masks or other extras that count tokens, cannot stand in one batch.
+        """
+        items = [self.encoded[text] for text in texts]
+        if can_share(items):
+            return [list(range(len(texts)))]
+        places: dict[int, list[int]] = {}
+        for at, item in enumerate(items):
+            places.setdefault(id(item), []).append(at)
+        return list(places.values())
+
     @property
     def width(self) -> int:
         """Channels of the text embedding."""
@@ -69,6 +83,17 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, eq=False)
+class ShownControl:
+    """A further ControlNet of a guidance, and when it is heard."""
+
+    kind: str  # of picture that it is shown, see `humannorm.controls.CONTROL_KINDS`
+    network: Any  # ControlBase
+    strength: float = 1.0
+    start: float = 0.0  # of the way from pure noise (0) to the picture (1), as the host counts it
+    end: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
 class GuidancePayload:
     """HUMANNORM_GUIDANCE: all that an optimiser needs to run a network through the host's own sampling machinery."""
 
@@ -79,7 +104,8 @@ class GuidancePayload:
     resolution: int  # pixels a side that the network sees
     control_net: Any | None = None  # ControlBase
     control_strength: float = 1.0
-    body: Body | None = None  # posed, in the working box: what the parts' cameras look at
+    body: Body | None = None  # posed, in the working box: what the parts' cameras look at, whose skeleton is shown
+    controls: tuple[ShownControl, ...] = ()  # beside control_net
 
     @property
     def plan(self) -> CameraPlan | None:
@@ -126,6 +152,24 @@ def wrong_card(model: Any, modality: str) -> list[str]:
 def model_facts(model: Any) -> ModelFacts | None:
     """The facts on a MODEL, None for one that is not bundled."""
     return getattr(model.model, "humannorm_facts", None)
+
+
+CLIP_LENGTH = 77
+"""Tokens of a text to a CLIP; longer texts are several of these, and repeating one changes nothing."""
+
+
+def can_share(items: Sequence[Conditioning]) -> bool:
+    """Whether conditionings differ in nothing but the tensors that `in_one_batch` puts together."""
+    if len({id(item) for item in items}) == 1:
+        return True
+    if any(len(item) != 1 for item in items):
+        return False
+    lengths = {item[0][0].shape[1] for item in items}
+    if len(lengths) > 1 and any(length % CLIP_LENGTH for length in lengths):
+        return False
+    extras = [{name: value for name, value in item[0][1].items() if name != "pooled_output"} for item in items]
+    plain = all(not isinstance(value, torch.Tensor | list | dict) for extra in extras for value in extra.values())
+    return plain and all(extra == extras[0] for extra in extras)
 
 
 def in_one_batch(items: Sequence[Conditioning]) -> Conditioning:

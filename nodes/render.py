@@ -7,7 +7,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from humannorm.geometry.state import GeometryState
+from humannorm.body import Body as BodyValue
+from humannorm.checks import InputError
+from humannorm.controls import CONTROL_KINDS, ControlKind, control_picture
+from humannorm.geometry.state import GeometryState, extract_mesh
 from humannorm.mesh import Mesh
 from humannorm.models import bundled_folder, camera_plan
 from humannorm.texture.state import TextureState
@@ -16,7 +19,7 @@ from humannorm.working_box import place
 from .devices import rest_device, work_device
 from .host_denoiser import ordinary_tensors
 from .host_mesh import from_host
-from .schema import CATEGORY, ViewerCamera, ViewerModels, part_input, schema, views_input
+from .schema import CATEGORY, Body, ViewerCamera, ViewerModels, advanced, part_input, schema, views_input
 from .subjects import check_one_connected, sculpted_mesh, subject_inputs
 from .views import as_in_viewer, chosen_views, framed_cameras, rendered, viewer_camera
 
@@ -63,12 +66,23 @@ class HumanNormRenderViews(io.ComfyNode):
                 ViewerModels.Input(
                     "model_3d_info", optional=True, tooltip="How the same viewer has moved, turned and scaled the mesh."
                 ),
+                advanced(
+                    io.Combo,
+                    "control",
+                    options=list(CONTROL_KINDS),
+                    default="canny",
+                    tooltip="What the control picture shows. openpose: the skeleton of the body below.",
+                ),
+                Body.Input(
+                    "body", optional=True, tooltip="The posed body of the mesh, for control pictures of a pose."
+                ),
             ],
             outputs=[
                 io.Image.Output("normal", display_name="normal", tooltip="Camera-space normals on black."),
                 io.Image.Output("depth", display_name="depth", tooltip="Inverse depth, near white, on black."),
                 io.Image.Output("color", display_name="color", tooltip="Unlit colours on white."),
                 io.Mask.Output("mask", display_name="mask", tooltip="Where the person is."),
+                io.Image.Output("control_picture", display_name="control", tooltip="For a ControlNet, on black."),
             ],
         )
 
@@ -85,23 +99,31 @@ class HumanNormRenderViews(io.ComfyNode):
         texture: TextureState | None = None,
         camera_info: Mapping[str, Any] | None = None,
         model_3d_info: Sequence[Mapping[str, Any]] | None = None,
+        control: ControlKind = "canny",
+        body: BodyValue | None = None,
     ) -> io.NodeOutput:
         azimuths = chosen_views(views).azimuths
         check_one_connected(mesh=mesh, geometry=geometry, texture=texture)
+        if control == "openpose" and body is None:
+            raise InputError("body: expected the posed body of the mesh, for its skeleton, got nothing connected")
         with ordinary_tensors():
             plan = camera_plan(bundled_folder()) if framing == "bundled" else None
             cameras = framed_cameras(plan, part, azimuths, elevation)
             if camera_info is not None:
                 cameras = viewer_camera(camera_info)
             surface: Mesh
+            labels = None
             if texture is not None:
                 surface = texture.mesh
             elif geometry is not None:
-                surface = sculpted_mesh(geometry)
+                surface, labels = sculpted_mesh(geometry), extract_mesh(geometry).labels
             elif camera_info is not None:
                 surface = as_in_viewer(from_host(mesh), model_3d_info)
             else:
                 surface, _ = place(from_host(mesh))
-            passes = rendered(surface.to(work_device()), cameras, size, None if texture is None else texture.field)
-            pictures = (passes.normal, passes.depth, passes.color, passes.mask)
+            placed = body if body is None or camera_info is not None else body.in_working_box()
+            surface, cameras = surface.to(work_device()), cameras.to(work_device())
+            passes = rendered(surface, cameras, size, None if texture is None else texture.field)
+            shown = control_picture(control, surface, cameras, size, body=placed, labels=labels)
+            pictures = (passes.normal, passes.depth, passes.color, passes.mask, shown)
             return io.NodeOutput(*(None if picture is None else picture.to(rest_device()) for picture in pictures))

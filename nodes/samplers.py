@@ -17,14 +17,29 @@ from torch import Tensor
 from humannorm.cameras import View
 from humannorm.checks import InputError
 
-from .host_denoiser import check_fit, check_size, native_resolution, with_control
+from .host_denoiser import (
+    check_fit,
+    check_size,
+    check_vae,
+    decoded_pictures,
+    latent_size,
+    native_resolution,
+    with_control,
+)
 from .long_work import say
 from .payloads import KINDS, GuidancePayload, PromptSet, kind_of, wrong_card
 from .scales import drawing_scale, told
 from .schema import CATEGORY, Prompts, override_input, part_input, schema, seed_input, vae_input, views_input
 from .views import chosen_views, pictures_from
 
-__all__ = ["HumanNormDepthSampler", "HumanNormNormalAlignedSampler", "HumanNormNormalSampler"]
+__all__ = [
+    "HumanNormDepthSampler",
+    "HumanNormNormalAlignedSampler",
+    "HumanNormNormalSampler",
+    "Sampling",
+    "draw_views",
+    "nearest_to_white",
+]
 
 # Between the background's black and the darkest colour of a normal map, whose largest channel is at least 0.5.
 NEAREST_SHARE, DARK = 0.995, 0.2  # quantile of a depth map that is its nearest point; too dull to be a person
@@ -96,25 +111,20 @@ def _check_kind(kind: str, model: Any, prompts: PromptSet) -> None:
     check_fit(model, prompts.width, "prompts")
 
 
-def _draw(
+def draw_views(
     payload: GuidancePayload, sides: Sequence[View], part: Any, sampling: Sampling, normal_maps: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Any]]:
     """Pictures [B, H, W, 3] and their LATENT, one for each side; view i has the noise of item i of the host's batch."""
     texts = [payload.prompts.prompts.text(part, side) for side in sides]
-    downscale = payload.vae.spacial_compression_encode()
-    side = payload.resolution // downscale
     model = payload.model
-    latent = torch.zeros(len(texts), model.get_model_object("latent_format").latent_channels, side, side)
-    latent = comfy.sample.fix_empty_latent_channels(model, latent)
+    latent = torch.zeros(len(texts), *latent_size(payload))
     noise = comfy.sample.prepare_noise(latent, sampling.seed)
-    native = native_resolution(model, payload.vae)
-    at_once = max(1, MOST_AT_ONCE * native**2 // payload.resolution**2)
-    parts = []
-    for first in range(0, len(texts), at_once):  # an interrupt is heard between any two
+    at_once = max(1, MOST_AT_ONCE * native_resolution(model) ** 2 // payload.resolution**2)
+    drawn: dict[int, tuple[Tensor, Tensor]] = {}
+    for chosen in _batches(payload.prompts, texts, at_once):  # an interrupt is heard between any two
         comfy.model_management.throw_exception_if_processing_interrupted()
-        chosen = slice(first, first + at_once)
         maps = None if normal_maps is None else normal_maps[chosen]
-        positive = payload.prompts.conditioning(texts[chosen])
+        positive = payload.prompts.conditioning([texts[at] for at in chosen])
         conds = with_control(payload, positive, payload.prompts.negative, maps, 1.0)
         samples = comfy.sample.sample(
             model,
@@ -129,18 +139,25 @@ def _draw(
             callback=latent_preview.prepare_callback(model, sampling.steps),
             seed=sampling.seed,
         )
-        parts.append((samples, payload.vae.decode(samples)))
-    latents, pictures = (torch.cat(each) for each in zip(*parts, strict=True))
+        drawn |= dict(zip(chosen, zip(samples, decoded_pictures(payload.vae, samples), strict=True), strict=True))
+    latents, pictures = (torch.stack(each) for each in zip(*(drawn[at] for at in range(len(texts))), strict=True))
     return pictures, {"samples": latents}
+
+
+def _batches(prompts: PromptSet, texts: Sequence[str], at_once: int) -> list[list[int]]:
+    """Places of texts that are drawn together, at most so many."""
+    groups = prompts.groups(texts)
+    return [group[first : first + at_once] for group in groups for first in range(0, len(group), at_once)]
 
 
 def _payload(cls: Any, model: Any, prompts: PromptSet, vae: Any, chosen: Sampling) -> GuidancePayload:
     """What is drawn with; scale and card of the model are told on the node."""
     modality = prompts.prompts.modality
     scale = chosen.cfg or drawing_scale(model, modality)
-    check_size("size", chosen.size, model, vae)
+    check_vae(model, vae)
+    check_size("size", chosen.size, model)
     say(cls.hidden.unique_id, "\n".join([told(model, scale, chosen.cfg), *wrong_card(model, modality)]))
-    return GuidancePayload(model, prompts, vae, scale, chosen.size or native_resolution(model, vae))
+    return GuidancePayload(model, prompts, vae, scale, chosen.size or native_resolution(model))
 
 
 def nearest_to_white(images: Tensor) -> Tensor:
@@ -161,7 +178,7 @@ class _MapSampler(io.ComfyNode):
         chosen = Sampling(**sampling)
         _check_kind(cls.KIND, model, prompts)
         payload = _payload(cls, model, prompts, vae, chosen)
-        images, latent = _draw(payload, chosen_views(views).sides, part, chosen)
+        images, latent = draw_views(payload, chosen_views(views).sides, part, chosen)
         if cls.KIND == "depth":
             images = nearest_to_white(images)
         brightest = images[..., :3].amax(-1)
@@ -257,4 +274,4 @@ class HumanNormNormalAlignedSampler(io.ComfyNode):
         payload = replace(
             _payload(cls, model, prompts, vae, chosen), control_net=control_net, control_strength=strength
         )
-        return io.NodeOutput(*_draw(payload, sides, part, chosen, maps))
+        return io.NodeOutput(*draw_views(payload, sides, part, chosen, maps))

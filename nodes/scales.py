@@ -9,27 +9,36 @@ from humannorm.guidance.samplers import GUIDANCE_SCALES
 from humannorm.prompts import Modality
 from humannorm.texture import settings as texture_settings
 
+from .bases import UNKNOWN, base_of
 from .payloads import model_facts
 
 __all__ = ["distilling_scale", "drawing_scale", "told"]
 
-DRAWING = 7.5  # the usual scale of SD1.5-class models in 2D
-
 
 def distilling_scale(model: Any, modality: Modality) -> float:
-    """The preset's that belongs to the model: `quick` for the bundled one, `paper` for SD1.5-class weights."""
-    preset = "paper" if model_facts(model) is None else "quick"
+    """`quick`'s for the bundled model; for others that of their kind in painting, and in sculpting the published one,
+    but where guidance was distilled into the network."""
     settings = texture_settings if modality == "color" else geometry_settings
-    return float(settings.preset(preset).guidance_scale)
+    if model_facts(model) is not None:
+        return float(settings.preset("quick").guidance_scale)
+    base = base_of(model)
+    if modality == "color" or base.guidance_is_distilled:
+        return base.cfg
+    return float(settings.preset("paper").guidance_scale)
 
 
 def drawing_scale(model: Any, modality: Modality) -> float:
     """What the model's pictures are best looked at with in 2D."""
-    return DRAWING if model_facts(model) is None else GUIDANCE_SCALES[modality]
+    return base_of(model).cfg if model_facts(model) is None else GUIDANCE_SCALES[modality]
 
 
 def told(model: Any, scale: float, chosen: float) -> str:
     """A line for the node."""
     if chosen:
         return f"cfg {chosen:g}"
-    return f"cfg {scale:g}, of the {'SD1.5-class' if model_facts(model) is None else 'bundled'} model"
+    if model_facts(model) is not None:
+        return f"cfg {scale:g}, of the bundled model"
+    base = base_of(model)
+    if base is UNKNOWN:
+        return f"cfg {scale:g}; a model of no kind known here: choose cfg and resolution yourself"
+    return f"cfg {scale:g}, of {base.name} models"

@@ -303,11 +303,12 @@ def skin_of(choice: str, guidance: GuidancePayload | None, seed: int) -> str:
     return {"any": tone_of_words(words, seed), "model": ""}.get(choice, choice)
 
 
-def check_guide(guidance: GuidancePayload) -> None:
+def check_guide(guidance: GuidancePayload, control: bool = True) -> None:
+    """control: whether the ControlNet is needed."""
     kind = guidance.prompts.prompts.modality
     if kind != "color":
         raise InputError(f"guidance: expected prompts of kind image, got kind {kind_of(kind)}")
-    if guidance.control_net is None:
+    if control and guidance.control_net is None:
         raise InputError("guidance: expected one with the normal ControlNet connected, got one without")
 
 

@@ -127,3 +127,12 @@ def test_body_is_the_adult_that_comes_along():
     mesh = load_subject("body")
     height = mesh.vertices[:, 1].max() - mesh.vertices[:, 1].min()
     assert float(height) == pytest.approx(1.8, abs=0.02) and float(mesh.vertices.abs().max()) <= 1.0
+
+
+def test_an_interrupted_run_that_can_go_on_says_how(monkeypatch, tmp_path, capsys):
+    def stopped(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("humannorm.commands.sculpt.run", stopped)
+    assert cli.main(["sculpt", "a man", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "humannorm: interrupted; the same command with --resume goes on\n"

@@ -119,7 +119,10 @@ def test_keep_frame(tmp_path: Path) -> None:
     [
         (["--views", "sideways"], "--views: expected front, left, back, right or degrees, got 'sideways'"),
         (["--views", "nan"], "--views"),
-        (["--passes", "normal,albedo"], "--passes: expected some of normal, depth, mask, color, got 'albedo'"),
+        (
+            ["--passes", "normal,albedo"],
+            "openpose, labels, got 'albedo'",
+        ),
         (["--passes", ","], "--passes"),
         (["--size", "0"], "--size: expected 1 to 8192, got 0"),
         (["--size", "9000"], "--size"),
@@ -147,3 +150,19 @@ def test_unreadable_meshes_are_one_sentence(tmp_path: Path, capsys: pytest.Captu
         error = capsys.readouterr().err
         assert name in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_for_controlnets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the body that comes along; each kind by its own name, all on the sheet."""
+    out = tmp_path / "out"
+    kinds = "normal,normal_bae,canny,openpose,labels"
+    assert main(["render", "body", "--views", "front", "--passes", kinds, "--size", "64", "--out", str(out)]) == 0
+    pictures = {kind: load_png(out / f"{kind}_full_front_00.png") for kind in kinds.split(",")}
+    assert {path.name for path in out.iterdir()} == {
+        *(f"{kind}_full_front_00.png" for kind in pictures), "sheet_full.png"
+    }  # fmt: skip
+    assert set(pictures["canny"].unique().tolist()) == {0.0, 1.0}
+    assert len(pictures["labels"].flatten(0, 1).unique(dim=0)) == 5  # nothing, skin, top, bottom, shoes
+    assert 0.01 < float((pictures["openpose"].amax(-1) > 0.3).float().mean()) < 0.2
+    assert main(["render", "body", "--passes", "edges", "--out", str(tmp_path / "other")]) == 1
+    assert "expected some of normal, depth, mask, color, normal_directx" in capsys.readouterr().err

@@ -49,9 +49,11 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "models": frozenset(),
     "body": frozenset(),
     "guidance": frozenset({"models"}),
+    # What networks are shown of people.
+    "controls": frozenset({"rendering", "body"}),
     # The stages.
-    "geometry": frozenset({"rendering", "distance", "fields", "body", "guidance"}),
-    "texture": frozenset({"rendering", "distance", "fields", "guidance", "geometry"}),
+    "geometry": frozenset({"rendering", "distance", "fields", "body", "guidance", "controls"}),
+    "texture": frozenset({"rendering", "distance", "fields", "guidance", "geometry", "controls"}),
     "export": frozenset({"rendering", "distance", "body"}),
     "rigging": frozenset({"rendering", "distance", "body", "export"}),
     # The assembly.
@@ -73,8 +75,8 @@ NO_MESHES = frozenset(
 ABOVE_ALL = "commands"  # the verbs may call every room
 
 LIGHT_ROOMS = (GROUND - {"warp_runtime", "__version__"}) | {
-    "body", "cli", "cluster", "commands", "distance", "evaluation", "export", "fields", "geometry", "guidance",
-    "models", "pipeline", "rendering", "request", "rigging", "texture", "training",
+    "body", "cli", "cluster", "commands", "controls", "distance", "evaluation", "export", "fields", "geometry",
+    "guidance", "models", "pipeline", "rendering", "request", "rigging", "texture", "training",
 }  # fmt: skip
 HEAVY = (
     "comfy",

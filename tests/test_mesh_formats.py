@@ -482,6 +482,8 @@ def test_obj_colours_behind_vertices(top, tmp_path):
         ('map_Kd "my picture.png"', "my picture.png", RED),
         ("map_Kd PIC.PNG", "pic.png", RED),
         ("map_Kd ./deep/../pic.png", "pic.png", RED),
+        ("map_Kd pic.png # the skin", "pic.png", RED),
+        ("map_Kd pic #1.png", "pic #1.png", RED),
     ],
 )
 def test_mtl_names_and_options(map_line, file, expected, tmp_path):
@@ -496,8 +498,37 @@ def test_mtl_names_and_options(map_line, file, expected, tmp_path):
         assert seen(load_mesh(tmp_path / "a.obj"), 0.25, 0.75) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("人", "utf-8"),
+        ("人", "gbk"),
+        ("テクスチャ", "shift_jis"),
+        ("Кожа", "cp1251"),
+        ("Müller", "latin-1"),
+        ("é à", "utf-16"),
+    ],
+)
+def test_names_of_other_scripts(name, encoding, tmp_path):
+    """Case 12: in the file's name, of its library, material and picture, in the encoding of any computer."""
+    Image.fromarray(FOUR).save(tmp_path / f"{name}.png")
+    (tmp_path / f"{name}.mtl").write_bytes(f"newmtl {name}\nmap_Kd {name}.png\n".encode(encoding))
+    lines = [f"v {x:g} {y:g} {z:g}" for x, y, z in SQUARE.tolist()] + ["vt 0 0", "vt 1 0", "vt 1 1", "vt 0 1"]
+    text = "\n".join([f"mtllib {name}.mtl", *lines, f"usemtl {name}", "f 1/1 2/2 3/3 4/4"])
+    (tmp_path / f"{name}.obj").write_bytes(text.encode(encoding))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert seen(load_mesh(tmp_path / f"{name}.obj"), 0.25, 0.75) == pytest.approx(RED, abs=1e-4)
+
+
+def test_obj_in_capitals_and_with_decimal_commas(tmp_path):
+    lines = [f"V {x:g},0 {y:g},0 {z:g},0" for x, y, z in SQUARE.tolist()]
+    (tmp_path / "a.obj").write_text("\n".join([*lines, "F 1 2 3 4"]), "utf-8")
+    assert load_mesh(tmp_path / "a.obj").vertices.tolist() == SQUARE.tolist()
+
+
 def test_obj_materials_without_pictures(tmp_path):
-    (tmp_path / "m.mtl").write_text("newmtl r\nKd 1 0 0\nnewmtl b\nKd 0 0 1\n", "utf-8")
+    (tmp_path / "m.mtl").write_text("newmtl r\nKd 1 0 0\nnewmtl b\nKd 0 0 1\nnewmtl g\nKd 0.5\n", "utf-8")
     lines = [f"v {x:g} {y:g} {z:g}" for x, y, z in SQUARE.tolist()]
     text = "\n".join(["mtllib m.mtl", *lines, "usemtl r", "f 1 2 3", "usemtl b", "f 1 3 4"])
     (tmp_path / "a.obj").write_text(text, "utf-8")

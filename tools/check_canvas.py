@@ -39,6 +39,7 @@ SHORTEN = """steps => window.app.graph._nodes.filter(node => /Optimizer|Refiner|
   node => node.widgets.filter(widget => /steps$/.test(widget.name)).forEach(widget => { widget.value = steps; }))"""
 SET = """([name, value]) => window.app.graph._nodes.forEach(node => (node.widgets || [])
   .filter(widget => widget.name === name).forEach(widget => { widget.value = value; }))"""
+PAUSE = "still => { window.app.canvas.pause_rendering = still; window.app.canvas.setDirty(true, true); }"
 FIT = """() => {
   const canvas = window.app.canvas, boxes = window.app.graph._groups.map(group => group._bounding);
   const left = Math.min(...boxes.map(b => b[0])), top = Math.min(...boxes.map(b => b[1]));
@@ -184,12 +185,20 @@ def check_upload(page: Any) -> list[str]:
 def run(page: Any, args: argparse.Namespace) -> list[str]:
     """Press Run and wait for the end."""
     before = set(ask(args.url, "/history"))
+    begin = time.monotonic()
     page.get_by_role("button", name=re.compile(r"^(Run|Queue)( \(.*\))?$")).first.click()
+    page.wait_for_timeout(5000)
+    window = page.viewport_size
+    page.evaluate(PAUSE, True)  # drawing by software takes the processor that the run needs
+    page.set_viewport_size({"width": 64, "height": 64})
     end = time.monotonic() + args.seconds
     while time.monotonic() < end:
         new = {key: value for key, value in ask(args.url, "/history").items() if key not in before}
         if new:
             (entry,) = new.values()
+            page.set_viewport_size(window)
+            page.evaluate(PAUSE, False)
+            print(f"run: {time.monotonic() - begin:.0f} s", flush=True)
             if entry["status"]["status_str"] == "success":
                 return []
             errors = [data for kind, data in entry["status"]["messages"] if kind == "execution_error"]

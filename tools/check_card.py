@@ -44,27 +44,40 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=8.0, help="all sections together")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas (default: %(default)s)")
     parser.add_argument("--files", action="store_true", help="name the files that it needs, and end")
+    parser.add_argument("--here", action="store_true", help="the one section of --only, in this process")
     args = parser.parse_args()
     if args.files:
         print(
             f"{' '.join(NEEDED)}   (without {WEIGHTS}: all sections but person)\n{WEIGHTS}   (the weights, for person)"
         )
         return 0
-    clock, failed = Clock(args.minutes), 0
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    print(f"# {machine(device)}", flush=True)
-    for name in args.only.split(","):
-        begin = time.monotonic()
+    clock = Clock(args.minutes)
+    if args.here:
         try:
-            if clock.left < 10:
-                raise LeftOutError(f"the {args.minutes:g} minutes are over")
-            said = SECTIONS[name](device, clock)
+            print(SECTIONS[args.only](device, clock))
         except LeftOutError as why:
-            said = f"left out: {why}"
-        except Exception as error:
-            said, failed = f"FAILED: {type(error).__name__}: {error}", failed + 1
-        print(f"\n## {name} ({time.monotonic() - begin:.0f} s)\n\n{said}", flush=True)
-    return failed
+            print(f"left out: {why}")
+        return 0
+    print(f"# {machine(device)}", flush=True)
+    return sum(not told(name, clock) for name in args.only.split(","))
+
+
+def told(name: str, clock: Clock) -> bool:
+    """One section in a process of its own: a card that has refused one kernel refuses all that follow in the same
+    process. Whether it went well, or had a reason to be left out."""
+    begin, well = time.monotonic(), True
+    command = [sys.executable, __file__, "--here", "--only", name, "--minutes", str(clock.left / 60)]
+    try:
+        if clock.left < 10:
+            raise subprocess.TimeoutExpired(command, 0)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=clock.left, check=False)
+        well = done.returncode == 0
+        said = done.stdout.strip() if well else f"FAILED\n\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
+    except subprocess.TimeoutExpired:
+        said = "left out: the minutes are over"
+    print(f"\n## {name} ({time.monotonic() - begin:.0f} s)\n\n{said}", flush=True)
+    return well
 
 
 def machine(device: torch.device) -> str:

@@ -17,6 +17,7 @@ def on_files(files: Files, config: Any) -> Files:
     text = "# Nodes\n\nThe help page of each node, as ComfyUI shows it. [In ComfyUI](comfyui.md) has the workflows.\n"
     for page in pages:
         body = re.sub(r"^(#+) ", r"#\1 ", page.read_text("utf-8"), flags=re.MULTILINE)
+        body = re.sub(r"(?<=[A-Z0-9]),(?=[A-Z])", ", ", body)  # lists of types may break in their narrow column
         text += f"\n{body.strip()}\n"
     files.append(File.generated(config, "nodes.md", content=text))
     return files

@@ -90,16 +90,23 @@ def broken_promises(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def keeps(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Does every saved workflow that fits the old socket or widget fit the new one? It may take more types; a text that
-    became a list of files may open on another of them."""
+    """Does every saved workflow that fits the old socket or widget fit the new one? It may take more types, and a list
+    may have more at its end; a text that became a list of files may open on another of them."""
     wider = set(old["type"].split(",")) <= set(new["type"].split(","))
     picked = new.get("options") == "host" and "STRING" in new["type"].split(",")
     own = {"type", "multiline", "options"} | ({"default"} if picked else set())
     return (
         wider
         and all(old.get(key) == new.get(key) for key in (old.keys() | new.keys()) - own)
-        and (picked or old.get("options") == new.get("options"))
+        and (picked or longer(old.get("options"), new.get("options")))
     )
+
+
+def longer(old: Any, new: Any) -> bool:
+    """Whether a list of choices begins with the old one; what is no list stays as it is."""
+    if isinstance(old, list) and isinstance(new, list):
+        return bool(new[: len(old)] == old)
+    return bool(old == new)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,8 @@ Run *text_to_human* first: what it saved is loaded here.
 class Graph:
     """Nodes and links in the making: rows of columns from left to right, so that wires run in the gaps."""
 
+    base = 0  # below the first node's number
+
     def __init__(self, known: dict[str, Any]) -> None:
         self.known = known
         self.nodes: list[dict[str, Any]] = []
@@ -266,13 +268,13 @@ class Graph:
         return node_id
 
     def _append(self, node: dict[str, Any]) -> int:
-        node_id = len(self.nodes) + 1
+        node_id = self.base + len(self.nodes) + 1
         plain = {"id": node_id, "flags": {}, "order": len(self.nodes), "mode": 0, "properties": {}}
         self.nodes.append({**plain, **node})
         return node_id
 
     def _node(self, node_id: int) -> dict[str, Any]:
-        return self.nodes[node_id - 1]
+        return self.nodes[node_id - self.base - 1]
 
     def _link(self, source: tuple[int, int], node_id: int, name: str) -> None:
         output = self._node(source[0])["outputs"][source[1]]
@@ -284,7 +286,9 @@ class Graph:
 
 
 class Subgraph(Graph):
-    """A graph in a node, with named sockets."""
+    """A graph in a node, with named sockets. Its numbers are none of the workflow's: newer canvases renumber those."""
+
+    base = 100
 
     def __init__(self, known: dict[str, Any], name: str, description: str = "") -> None:
         super().__init__(known)
@@ -326,7 +330,7 @@ class Subgraph(Graph):
             "version": 1,
             "state": {
                 "lastGroupId": 0,
-                "lastNodeId": len(self.nodes),
+                "lastNodeId": self.base + len(self.nodes),
                 "lastLinkId": len(self.links) + len(self.inner_links),
                 "lastRerouteId": 0,
             },
@@ -484,7 +488,7 @@ def words(flow: Workflow, *kinds: str, body: bool = False, name: str = "Words an
     }
     for node_id in prompts.values():  # the text comes from outside
         places = [place for place, _ in widgets(flow.known["HumanNormPrompts"])]
-        inner.nodes[node_id - 1]["widgets_values"][places.index("prompt")] = LINKED_TEXT
+        inner._node(node_id)["widgets_values"][places.index("prompt")] = LINKED_TEXT
     inner.take("person", "STRING", *((node_id, "prompt") for node_id in prompts.values()))
     for kind in kinds:
         inner.take(f"{kind}_model", "MODEL", (guides[kind], "model"))

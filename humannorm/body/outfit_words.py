@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from humannorm.body.outfit import CUTS, Outfit, Piece, in_order
 from humannorm.colours import COLOUR_WORDS, HAIR_COLOUR_WORDS
+from humannorm.prompt_fitting import plain_words
 
 __all__ = ["outfit_of_words"]
 
@@ -111,8 +112,9 @@ _PATTERNS = (
     r"|camouflage|camo|leopard|paisley"
 )
 _NEGATIONS = (
-    r"without|not wearing|isn'?t wearing|is not wearing|not in|doesn'?t wear|does not wear|wears no|wearing no|has no"
-    r"|no|not|never|instead of|rather than|lacking"
+    r"without|neither|not wearing|isn'?t wearing|is not wearing|never (?:wears|wearing|in)|not in|doesn'?t wear"
+    r"|does not wear|wears no|wearing no|has no|minus|lacks|free of|devoid of|no|not|never|instead of|rather than"
+    r"|lacking"
 )
 _LINKS = frozenset({"that", "which", "is", "are", "in", "of", "(", ":"})  # between a piece and its colour after it
 _JOINS = frozenset({"and", "or", "&", "+", "/", ","})  # between colours of one piece
@@ -172,7 +174,7 @@ _TABLE: tuple[tuple[str, re.Pattern[str], tuple[str, ...]], ...] = (
 
 def outfit_of_words(prompt: str) -> Outfit:
     """What a prompt says of clothes and hair, and in `told` what of it could not be read or made."""
-    tokens = _tokens(prompt.lower().replace("\u2019", "'"))
+    tokens = _tokens(plain_words(prompt).lower().replace("\u2019", "'"))
     negated = _negated(tokens)
     owners = _owners(tokens)
     pieces = []

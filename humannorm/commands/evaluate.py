@@ -1,4 +1,5 @@
-"""`humannorm evaluate samples|meshes|humans|ablations`: what is drawn and made, by judges that nobody here trained."""
+"""`humannorm evaluate samples|meshes|humans|ablations|table1|pairs`: what is drawn and made, by judges that nobody here
+trained, by the paper's measures, and by people."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from humannorm.commands.evaluate_table1 import add_pairs, add_table1, run_pairs, run_table1
 from humannorm.commands.options import (
     BODY,
     add_device,
@@ -91,6 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_precision(ablations)
     add_out(ablations)
 
+    add_table1(kinds.add_parser("table1", help="the paper's table 1: FID against a plain model, CLIP score"))
+    add_pairs(kinds.add_parser("pairs", help="a page on which people choose between two sets of pictures, blindly"))
+
 
 def _add_judge(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
@@ -99,7 +104,14 @@ def _add_judge(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    verbs = {"samples": run_samples, "meshes": run_meshes, "humans": run_humans, "ablations": run_ablations}
+    verbs = {
+        "samples": run_samples,
+        "meshes": run_meshes,
+        "humans": run_humans,
+        "ablations": run_ablations,
+        "table1": run_table1,
+        "pairs": run_pairs,
+    }
     return verbs[args.what](args)
 
 

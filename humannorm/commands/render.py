@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from humannorm.commands.options import BODY, add_device, add_out, add_standing, load_subject, parse_views, pick_device
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from humannorm.body import Body
+    from humannorm.mesh import Mesh
     from humannorm.rendering.passes import Pass, RenderedPasses
 
 __all__ = ["add_arguments", "run"]
@@ -25,7 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--views", default="front,left,back,right", help="front, left, back, right or degrees, parted by commas"
     )
-    parser.add_argument("--passes", default="normal,depth,mask,color", help="which pictures, parted by commas")
+    parser.add_argument(
+        "--passes",
+        default="normal,depth,mask,color",
+        help="which pictures, parted by commas; for ControlNets also normal_directx, normal_bae, canny, openpose and"
+        " labels (of the skeleton that is laid into the mesh)",
+    )
     parser.add_argument("--size", type=int, default=512, help="side of the square pictures in pixels")
     parser.add_argument("--elevation", type=float, default=0.0, help="degrees above the horizon")
     parser.add_argument("--part", default="full", choices=("full", "head", "upper", "lower"), help="what to look at")
@@ -45,8 +52,9 @@ def run(args: argparse.Namespace) -> int:
 
     from humannorm.cameras import orbit
     from humannorm.checks import check_range
+    from humannorm.controls import control_picture
     from humannorm.images import save_png
-    from humannorm.rendering.passes import render
+    from humannorm.rendering.passes import PASSES, render
     from humannorm.working_box import to_working_box
 
     views, passes = parse_views(args.views), parse_passes(args.passes)
@@ -60,13 +68,18 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.mesh} has no colours: color shows it in plain grey")
         mesh = mesh.replace(colors=torch.full_like(mesh.vertices, PLAIN_GREY))
 
+    body = skeleton_of(args, mesh) if {"openpose", "labels"} & set(passes) else None
+    plain = [name for name in passes if name in PASSES]
     tiles: dict[tuple[str, str], Tensor] = {}
     for view, azimuth in views.items():
         camera = orbit([azimuth], elevation=args.elevation, part=args.part).to(device)
         with torch.no_grad():
-            rendered = render(mesh, camera, (args.size, args.size), passes, engine=args.engine)
+            rendered = render(mesh, camera, (args.size, args.size), plain or ("mask",), engine=args.engine)
         for name in passes:
-            picture = as_picture(rendered, name)
+            if name in PASSES:
+                picture = as_picture(rendered, name)
+            else:
+                picture = control_picture(name, mesh, camera, args.size, body=body, engine=args.engine)[0]
             save_png(args.out / f"{name}_{args.part}_{view}_00.png", picture)
             tiles[name, view] = shrink(picture, LARGEST_TILE)
     sheet = args.out / f"sheet_{args.part}.png"
@@ -75,18 +88,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def parse_passes(text: str) -> tuple[Pass, ...]:
-    """'normal,mask' as pass names, each once, in the order given."""
+def skeleton_of(args: argparse.Namespace, mesh: Mesh) -> Body:
+    """The body in the mesh: the neutral adult itself, or one that is laid into it."""
+    from humannorm.body import load_body
+
+    if args.mesh == BODY and not args.keep_frame:
+        return load_body().in_working_box()
+    from humannorm.rigging.fitting import fit_body
+
+    print(f"laying a body into {args.mesh}, for its skeleton")
+    return fit_body(mesh).body
+
+
+def parse_passes(text: str) -> tuple[Any, ...]:
+    """'normal,canny' as names of passes and of pictures for ControlNets, each once, in the order given."""
     from humannorm.checks import InputError
+    from humannorm.controls import CONTROL_KINDS
     from humannorm.rendering.passes import PASSES
 
+    known = tuple(dict.fromkeys((*PASSES, *CONTROL_KINDS)))
     words = [word.strip() for word in text.split(",") if word.strip()]
-    for word in words:
-        if word not in PASSES:
-            raise InputError(f"--passes: expected some of {', '.join(PASSES)}, got {word!r}")
-    if not words:
-        raise InputError(f"--passes: expected some of {', '.join(PASSES)}, got {text!r}")
-    return tuple(dict.fromkeys(words))  # type: ignore[arg-type]
+    for word in words or [text]:
+        if word not in known:
+            raise InputError(f"--passes: expected some of {', '.join(known)}, got {word!r}")
+    return tuple(dict.fromkeys(words))
 
 
 def as_picture(rendered: RenderedPasses, name: Pass) -> Tensor:

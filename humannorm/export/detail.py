@@ -46,10 +46,10 @@ def skin_on(low: Mesh, full: Mesh, skin: SkinBinding) -> SkinBinding:
     places = locate(SignedDistance(full.vertices, full.faces, inside_out="flip"), low.vertices)
     corners = full.faces[places.face.long()].cpu()  # [N, 3]
     shares = skin.weights[corners] * places.barycentric.cpu()[..., None]  # [N, 3, 4]
-    dense = torch.zeros(len(corners), len(skin.joint_names))
+    dense = torch.zeros(len(corners), max(4, len(skin.joint_names)))
     dense.scatter_add_(1, skin.weight_joints[corners].flatten(1), shares.flatten(1).float())
-    weights, joints = dense.topk(min(4, dense.shape[1]), dim=1)
-    return replace(skin, weight_joints=joints, weights=weights / weights.sum(1, keepdim=True))
+    weights, joints = dense.topk(4, dim=1)
+    return replace(skin, weight_joints=joints.where(weights > 0, 0), weights=weights / weights.sum(1, keepdim=True))
 
 
 def level_path(target: Path, number: int) -> Path:

@@ -12,9 +12,11 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from humannorm.cameras import Cameras
+from humannorm.controls import more_controls
 from humannorm.geometry.settings import GeometrySettings, TargetSettings
 from humannorm.guidance import Denoiser, sds_at_pictures
 from humannorm.guidance.targets import TargetCache, renew_targets
+from humannorm.mesh import Mesh
 from humannorm.prompts import Modality, Prompts
 
 __all__ = ["GuideGradient", "GuideSource", "SdsGuide", "TargetGuide", "View", "make_guide"]
@@ -31,6 +33,8 @@ class View:
     step: int  # steps done
     cameras: Cameras
     index: list[int]  # places of the cameras among those that keep a target, if any do
+    mesh: Mesh | None = None  # the surface as it is, for guides with ControlNets
+    size: int = 512  # pixels a side of the pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +71,11 @@ class _Guide(ABC):
         """Whether the weight is zero now and ever after."""
         return self.schedule(step) == 0 and all(value == 0 for at, value in self.schedule.points if at > step)
 
-    def condition(self, cameras: Cameras) -> Any:
-        return self.network.condition(self.prompts.for_cameras(cameras), guidance_scale=self.guidance_scale)
+    def condition(self, view: View, chosen: list[int]) -> Any:
+        """Of some of the view's cameras."""
+        cameras = view.cameras.select(chosen)
+        more = {} if view.mesh is None else more_controls(self.network, view.mesh, cameras, view.size)
+        return self.network.condition(self.prompts.for_cameras(cameras), guidance_scale=self.guidance_scale, **more)
 
     @abstractmethod
     def gradient(
@@ -91,7 +98,7 @@ class SdsGuide(_Guide):
         gradient, size = sds_at_pictures(
             self.network,
             pictures,
-            lambda numbers: self.condition(view.cameras.select(numbers)),
+            lambda numbers: self.condition(view, numbers),
             t_range=(low, high(view.step)),
             generator=generator,
         )
@@ -128,7 +135,7 @@ class TargetGuide(_Guide):
             pictures,
             view.index,
             [place for place, at in enumerate(view.index) if self._is_due(targets, at, view.step)],
-            lambda places: self.condition(view.cameras.select(places)),
+            lambda places: self.condition(view, places),
             prompt=self.prompts.prompt,
             count=self.count,
             step=view.step,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,7 +166,7 @@ class _Run(OptimiserRun[GeometryState]):
         with self.times.measure("field"):
             sdf = self._follow_schedules_and_surface()
             mesh = self._differentiable_surface(sdf)
-        view = self._view()
+        view = dataclasses.replace(self._view(), mesh=mesh, size=settings.render_size)
         losses = dict.fromkeys(LOSS_NAMES, 0.0)
 
         wanted = {name: guide for name, guide in self.guides.items() if guide.weight(step) > 0}

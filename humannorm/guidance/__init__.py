@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from humannorm.guidance.denoiser import Denoiser
-from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersCondition, DiffusersDenoiser, to_denoised
+from humannorm.guidance.diffusers_denoiser import (
+    Autoguidance,
+    DiffusersCondition,
+    DiffusersDenoiser,
+    ExtraControl,
+    to_denoised,
+)
 from humannorm.guidance.distillation import (
     SdsResult,
     multistep_target,
@@ -23,6 +29,7 @@ __all__ = [
     "Denoiser",
     "DiffusersCondition",
     "DiffusersDenoiser",
+    "ExtraControl",
     "SdsResult",
     "StageGuides",
     "find_guides",

@@ -21,6 +21,10 @@ class Denoiser(Protocol):
     """All that optimisers and samplers know of a diffusion model.
 
     Conditions are opaque: the engine makes and reads them.
+
+    An engine with further ControlNets has an attribute `control_kinds`, the kinds of pictures that they are to be shown
+    (`humannorm.controls.CONTROL_KINDS`), and takes these by kind as `more_controls` of `condition`; `body` is then the
+    posed body for those that show a skeleton, or None. Others have none of it and are not asked.
     """
 
     @property

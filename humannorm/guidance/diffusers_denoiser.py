@@ -1,15 +1,18 @@
-"""The denoiser interface on a diffusers folder: SD1.5-class models, the bundled small one among them."""
+"""The denoiser interface on a diffusers folder: SD1.5-class models, the bundled small one among them.
+
+`DiffusersDenoiser.load` opens folders of other families too: what differs stands in `sdxl_denoiser`, `sd3_denoiser`.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from humannorm.checks import InputError, check_range, check_tensor
@@ -17,18 +20,25 @@ from humannorm.guidance.folders import (
     WEAK_UNET,
     load_component,
     load_tokenizer,
+    model_family,
     model_folder,
     read_config,
 )
+from humannorm.guidance.noise import NoiseTable
 from humannorm.images import from_network, to_network
 from humannorm.prompt_fitting import fit_prompt
 
-__all__ = ["TEXTS_KEPT", "Autoguidance", "DiffusersCondition", "DiffusersDenoiser", "resized", "to_denoised"]
+__all__ = [
+    "TEXTS_KEPT",
+    "Autoguidance",
+    "DiffusersCondition",
+    "DiffusersDenoiser",
+    "ExtraControl",
+    "resized",
+    "to_denoised",
+]
 
 TEXTS_KEPT = 256  # embeddings; a person in all parts and views takes 16 for each kind of picture
-# Of a schedule that ends in pure noise (Lin et al. 2024, "zero terminal SNR"), where sigma would be infinite: the last
-# alphabar that the host takes as well. A picture's share of the input there is 1 in 4519.
-LEAST_ALPHABAR = 4.8973451890853435e-08
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,22 @@ class Autoguidance:
 
 
 @dataclass(frozen=True, eq=False)
+class ExtraControl:
+    """A further ControlNet, and when it is heard."""
+
+    kind: str  # of picture that it is shown, see `humannorm.controls.CONTROL_KINDS`
+    network: Any
+    strength: float = 1.0
+    start: float = 0.0  # of the way from pure noise (0) to the picture (1)
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("strength", self.strength, 0.0, 10.0)
+        check_range("start", self.start, 0.0, 1.0)
+        check_range("end", self.end, self.start, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
 class DiffusersCondition:
     """Text embeddings and, for an aligned model, the normal maps to follow."""
 
@@ -60,6 +86,27 @@ class DiffusersCondition:
     guidance_scale: float
     control: Float[Tensor, "B C H W"] | None = None
     control_scale: float = 1.0
+    pooled: Float[Tensor, "B P"] | None = None  # of the whole texts, for the families that read such
+    negative_pooled: Float[Tensor, "1 P"] | None = None
+    more_controls: Mapping[str, Float[Tensor, "B 3 H W"]] = field(default_factory=dict)  # by kind
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """What a network reads of texts."""
+
+    states: Float[Tensor, "B T D"]
+    pooled: Float[Tensor, "B P"] | None = None
+
+    @staticmethod
+    def cat(parts: Sequence[Words]) -> Words:
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        return Words(torch.cat([part.states for part in parts]), torch.cat(pooled) if pooled else None)
+
+    def repeated(self, count: int) -> Words:
+        """A single text for as many samples."""
+        pooled = None if self.pooled is None else self.pooled.expand(count, -1)
+        return Words(self.states.expand(count, -1, -1), pooled)
 
 
 class DiffusersDenoiser:
@@ -80,17 +127,24 @@ class DiffusersDenoiser:
         weak_unet: Any | None = None,
         autoguidance: Autoguidance | None = None,
     ) -> None:
-        from diffusers import DDPMScheduler
-
         self.unet, self.text_encoder, self.tokenizer, self.vae = unet, text_encoder, tokenizer, vae
         self.controlnet, self.weak_unet, self.autoguidance = controlnet, weak_unet, autoguidance
+        self.extra_controls: tuple[ExtraControl, ...] = ()
+        self.body: Any = None  # posed, for the controls that show a skeleton
         self.scheduler_config = scheduler_config
         self.prediction_type = str(scheduler_config.get("prediction_type", "epsilon"))
-        alphabar = DDPMScheduler.from_config(scheduler_config).alphas_cumprod.double().clamp_min(LEAST_ALPHABAR)
-        self._log_sigmas = (((1 - alphabar) / alphabar).sqrt().log()).float().to(unet.device)
-        self._texts: OrderedDict[str, Tensor] = OrderedDict()  # embeddings of the prompts used last
+        self._noise = self.noise_table(scheduler_config)
+        self._texts: OrderedDict[str, Words] = OrderedDict()  # embeddings of the prompts used last
         for module in self.modules:
             module.eval().requires_grad_(False)
+
+    @staticmethod
+    def noise_table(config: dict[str, Any]) -> NoiseTable:
+        """The noise levels that a scheduler's config describes."""
+        from diffusers import DDPMScheduler
+
+        alphabar = DDPMScheduler.from_config(config).alphas_cumprod.double()
+        return NoiseTable.of(((1 - alphabar) / alphabar).sqrt(), len(alphabar))
 
     @classmethod
     def load(
@@ -102,7 +156,7 @@ class DiffusersDenoiser:
         control: bool = False,
         autoguidance: Autoguidance | None = None,
     ) -> DiffusersDenoiser:
-        """From a diffusers folder on disk, or "bundled"; nothing is fetched.
+        """From a diffusers folder on disk, or "bundled"; nothing is fetched. Of SDXL and SD3 folders their own kind.
 
         `control` also loads the ControlNet in its `controlnet` folder, `autoguidance` the UNet in a `weak_unet` folder
         if there is one. Errors name the file and what was expected.
@@ -111,6 +165,13 @@ class DiffusersDenoiser:
         import transformers
 
         folder = model_folder(models)
+        family = model_family(folder)
+        if family != "sd":
+            from humannorm.guidance.sd3_denoiser import load_sd3
+            from humannorm.guidance.sdxl_denoiser import load_sdxl
+
+            opens = load_sdxl if family == "sdxl" else load_sd3
+            return opens(folder, device=torch.device(device), dtype=dtype, control=control)
         options: dict[str, Any] = {"device": torch.device(device), "dtype": dtype}
         unets = diffusers.UNet2DConditionModel
         weak = autoguidance is not None and (folder / WEAK_UNET).is_dir()
@@ -128,7 +189,20 @@ class DiffusersDenoiser:
     @property
     def modules(self) -> list[torch.nn.Module]:
         every = (self.unet, self.text_encoder, self.vae, self.controlnet, self.weak_unet)
-        return [module for module in every if module is not None]
+        more = (extra.network for extra in getattr(self, "extra_controls", ()))
+        return [module for module in (*every, *more) if module is not None]
+
+    def add_control(
+        self, kind: str, network: Any, *, strength: float = 1.0, start: float = 0.0, end: float = 1.0
+    ) -> None:
+        """Have a further ControlNet heard, which the stages show pictures of this kind."""
+        added = ExtraControl(kind, network.eval().requires_grad_(False), strength, start, end)
+        self.extra_controls = (*self.extra_controls, added)
+
+    @property
+    def control_kinds(self) -> tuple[str, ...]:
+        """What the further ControlNets are to be shown."""
+        return tuple(extra.kind for extra in self.extra_controls)
 
     @property
     def device(self) -> torch.device:
@@ -140,12 +214,16 @@ class DiffusersDenoiser:
 
     @property
     def timesteps(self) -> int:
-        return len(self._log_sigmas)
+        return self._noise.timesteps
 
     @property
     def channels(self) -> int:
         """Latent channels."""
         return int(self.unet.config.in_channels)
+
+    @property
+    def _latent_scale(self) -> float:
+        return float(self.vae.config.scaling_factor)
 
     @property
     def downscale(self) -> int:
@@ -159,33 +237,39 @@ class DiffusersDenoiser:
     @property
     def hint_channels(self) -> int:
         """What the ControlNet is told: 3 a normal map, 6 flat colours by label too; 0 without one."""
-        return 0 if self.controlnet is None else int(self.controlnet.config.conditioning_channels)
+        return 0 if self.controlnet is None else int(self.controlnet.config.get("conditioning_channels", 3))
 
     def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Noise level of fractional timesteps, log-linear between the schedule's entries."""
-        at = timestep.to(self._log_sigmas).clamp(0, self.timesteps - 1)
-        below, above = at.floor().long(), at.ceil().long()
-        return torch.lerp(self._log_sigmas[below], self._log_sigmas[above], at - below).exp()
+        return self._noise.sigma(timestep.to(self.device))
 
     def timestep(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """The inverse of `sigma`, clamped to the schedule."""
-        table = self._log_sigmas
-        log_sigma = sigma.to(table).log().clamp(table[0], table[-1])
-        above = torch.searchsorted(table, log_sigma).clamp(1, len(table) - 1)
-        low, high = table[above - 1], table[above]
-        return (above - 1) + (log_sigma - low) / (high - low)
+        return self._noise.timestep(sigma.to(self.device))
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "B T D"]:
         """The text encoder's last hidden states. Of longer prompts the user's last words are cut, and a warning says
         so; weights and the like, which mean nothing to the encoder, are left out: see `humannorm.prompt_fitting`."""
         length = self.text_encoder.config.max_position_embeddings
-        fitted = [fit_prompt(prompt, length - 2, self._count_tokens) for prompt in prompts]  # begin and end apart
-        tokens = self.tokenizer(fitted, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-        return self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state
+        tokens = self._tokens(self.tokenizer, prompts, length)
+        return self.text_encoder(tokens).last_hidden_state
 
-    def _count_tokens(self, text: str) -> int:
-        return len(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+    def _tokens(self, tokenizer: Any, prompts: Sequence[str], length: int) -> Int[Tensor, "B T"]:
+        def count(text: str) -> int:
+            return len(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+
+        fitted = [fit_prompt(prompt, length - 2, count) for prompt in prompts]  # begin and end apart
+        tokens = tokenizer(fitted, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+        return tokens.input_ids.to(self.device)
+
+    def _read(self, prompt: str) -> Words:
+        """What the network is to read of one prompt."""
+        return Words(self.encode_prompts([prompt]))
+
+    def _read_negative(self, negative: str) -> Words:
+        """The same of what guidance leads away from."""
+        return self._embedding(negative)
 
     def condition(
         self,
@@ -195,26 +279,37 @@ class DiffusersDenoiser:
         negative: str = "",
         control: Float[Tensor, "B H W C"] | None = None,
         control_scale: float = 1.0,
+        more_controls: Mapping[str, Float[Tensor, "B H W 3"]] | None = None,
     ) -> DiffusersCondition:
         """See `Denoiser.condition`. `control` needs a guide loaded with `control=True`."""
         if control is not None and self.controlnet is None:
             raise InputError("control: expected a guide with a ControlNet (load with control=True), got one without")
         if control is not None:
-            control = self._hint(control, len(prompts))
-        positive = torch.cat([self._embedding(prompt) for prompt in prompts])
-        return DiffusersCondition(positive, self._embedding(negative), guidance_scale, control, control_scale)
+            control = self._hint(control, len(prompts), self.hint_channels)
+        positive, away = Words.cat([self._embedding(prompt) for prompt in prompts]), self._read_negative(negative)
+        missing = set(self.control_kinds) - set(more_controls or {})
+        if missing:
+            raise InputError(f"more_controls: expected pictures for the ControlNets of {', '.join(sorted(missing))}")
+        hints = {
+            kind: self._hint(pictures, len(prompts), 3)
+            for kind, pictures in (more_controls or {}).items()
+            if kind in self.control_kinds
+        }
+        return DiffusersCondition(
+            positive.states, away.states, guidance_scale, control, control_scale, positive.pooled, away.pooled, hints
+        )
 
-    def _hint(self, control: Float[Tensor, "B H W C"], count: int) -> Float[Tensor, "B N H W"]:
+    def _hint(self, control: Float[Tensor, "B H W C"], count: int, channels: int) -> Float[Tensor, "B N H W"]:
         """As the ControlNet takes it. Normals alone suit one that can also be told colours: those are absent then."""
-        if control.ndim == 4 and control.shape[-1] == 3 < self.hint_channels:
-            control = torch.nn.functional.pad(control, (0, self.hint_channels - 3))
-        check_tensor("control", control, f"{count} H W {self.hint_channels}")
+        if control.ndim == 4 and control.shape[-1] == 3 < channels:
+            control = torch.nn.functional.pad(control, (0, channels - 3))
+        check_tensor("control", control, f"{count} H W {channels}")
         return control.permute(0, 3, 1, 2).to(self.device, self.dtype)
 
-    def _embedding(self, prompt: str) -> Float[Tensor, "1 T D"]:
+    def _embedding(self, prompt: str) -> Words:
         """A prompt's embedding, kept for the next request. Each is made alone: the bytes hang on the prompt only."""
         if prompt not in self._texts:
-            self._texts[prompt] = self.encode_prompts([prompt])
+            self._texts[prompt] = self._read(prompt)
         self._texts.move_to_end(prompt)
         if len(self._texts) > TEXTS_KEPT:
             self._texts.popitem(last=False)
@@ -230,46 +325,81 @@ class DiffusersDenoiser:
         (Karras et al. 2024, eq. 3, beside eq. 4's classifier-free guidance). Errors that the two share, the weak one
         more of them, are taken back. The weak one sees no control: under one, guidance pulls towards it too.
         """
+        words = Words(condition.positive, condition.pooled)
         if condition.guidance_scale == 1.0:
-            guided = denoised = self._predict(x, sigma, condition.positive, condition)
+            guided = denoised = self._predict(x, sigma, words, condition)
         else:
-            text = torch.cat([condition.negative.expand_as(condition.positive), condition.positive])
+            away = Words(condition.negative, condition.negative_pooled).repeated(len(words.states))
+            text = Words.cat([away, words])
             unguided, guided = self._predict(x.repeat(2, 1, 1, 1), sigma.repeat(2), text, condition).chunk(2)
             denoised = unguided + condition.guidance_scale * (guided - unguided)
         if self.weak_unet is None or self.autoguidance is None:
             return denoised
         weight = self.autoguidance.weight(controlled=condition.control is not None)
-        weak = self._estimate(self.weak_unet, x, sigma, condition.positive)
+        weak = self._estimate(self.weak_unet, x, sigma, words)
         return denoised + (weight - 1.0) * (guided - weak)
 
     def _predict(
         self,
         x: Float[Tensor, "B C h w"],
         sigma: Float[Tensor, "B"],
-        text: Float[Tensor, "B T D"],
+        text: Words,
         condition: DiffusersCondition,
     ) -> Float[Tensor, "B C h w"]:
-        """z0 by the UNet, which follows the ControlNet where there is a control."""
-        residuals: dict[str, Any] = {}
+        """z0 by the UNet, which follows the ControlNets that are shown something."""
+        heard = [
+            self._control_residuals(network, hint, strength, x, sigma, text)
+            for network, hint, strength in self._controls(condition, sigma)
+        ]
+        return self._estimate(self.unet, x, sigma, text, **self._residuals(heard))
+
+    def _controls(
+        self, condition: DiffusersCondition, sigma: Float[Tensor, "B"]
+    ) -> list[tuple[Any, Float[Tensor, "N C H W"], Float[Tensor, "B"]]]:
+        """Networks, what they are shown, and how strongly each sample hears them at its noise level."""
+        found = []
         if condition.control is not None and self.controlnet is not None:
-            hint = condition.control.repeat(len(x) // len(condition.control), 1, 1, 1)
-            down, middle = self.controlnet(
-                self._scaled(x, sigma),
-                self.timestep(sigma),
-                text,
-                controlnet_cond=resized(hint, x.shape[-1] * self.downscale),
-                conditioning_scale=condition.control_scale,
-                return_dict=False,
-            )
-            residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-        return self._estimate(self.unet, x, sigma, text, **residuals)
+            found.append((self.controlnet, condition.control, torch.full_like(sigma, condition.control_scale)))
+        way = 1 - self.timestep(sigma) / (self.timesteps - 1)
+        for extra in self.extra_controls:
+            strength = torch.where((way >= extra.start) & (way <= extra.end), extra.strength, 0.0)
+            if bool(strength.any()):
+                found.append((extra.network, condition.more_controls[extra.kind], strength))
+        return found
+
+    def _control_residuals(
+        self, network: Any, hint: Tensor, strength: Float[Tensor, "B"], x: Tensor, sigma: Tensor, text: Words
+    ) -> list[Tensor]:
+        """What a ControlNet adds to each level of the UNet, the middle last."""
+        hint = hint.repeat(len(x) // len(hint), 1, 1, 1)
+        down, middle = network(
+            self._scaled(x, sigma),
+            self.timestep(sigma),
+            text.states,
+            controlnet_cond=resized(hint, x.shape[-1] * self.downscale),
+            return_dict=False,
+            **self._added(text),
+        )
+        return [level * strength[:, None, None, None].to(level) for level in (*down, middle)]
+
+    def _residuals(self, heard: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
+        """All that was heard, as the UNet takes it."""
+        if not heard:
+            return {}
+        *down, middle = (sum(each[1:], start=each[0]) for each in zip(*heard, strict=True))
+        return {"down_block_additional_residuals": tuple(down), "mid_block_additional_residual": middle}
 
     def _estimate(
-        self, unet: Any, x: Float[Tensor, "B C h w"], sigma: Float[Tensor, "B"], text: Tensor, **residuals: Any
+        self, unet: Any, x: Float[Tensor, "B C h w"], sigma: Float[Tensor, "B"], text: Words, **residuals: Any
     ) -> Float[Tensor, "B C h w"]:
         """z0 by a UNet."""
-        output = unet(self._scaled(x, sigma), self.timestep(sigma), text, **residuals).sample.to(x)
+        given = {**residuals, **self._added(text)}
+        output = unet(self._scaled(x, sigma), self.timestep(sigma), text.states, **given).sample.to(x)
         return to_denoised(output, x, sigma[:, None, None, None].to(x), self.prediction_type)
+
+    def _added(self, text: Words) -> dict[str, Any]:
+        """What networks of this family read beside the texts' states."""
+        return {}
 
     def _scaled(self, x: Float[Tensor, "B C h w"], sigma: Float[Tensor, "B"]) -> Float[Tensor, "B C h w"]:
         """What networks read: x in the variance preserving form."""
@@ -278,13 +408,16 @@ class DiffusersDenoiser:
     def encode_images(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B C h w"]:
         """The posterior's mean, scaled; images are resized to the network's resolution. Differentiable."""
         check_tensor("images", images, "B H W 3")
-        network = resized(to_network(images), self.resolution).to(self.device, self.dtype)
-        return (self.vae.encode(network).latent_dist.mode() * self.vae.config.scaling_factor).to(images.dtype)
+        return self._encoded(resized(to_network(images), self.resolution)).to(images.dtype)
+
+    def _encoded(self, network: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """Scaled latents of pictures -1..1."""
+        return self.vae.encode(network.to(self.device, self.vae.dtype)).latent_dist.mode() * self._latent_scale
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B H W 3"]:
         """Images 0..1 of scaled latents."""
-        decoded = self.vae.decode(latents.to(self.dtype) / self.vae.config.scaling_factor).sample
+        decoded = self.vae.decode(latents.to(self.vae.dtype) / self._latent_scale).sample
         return from_network(decoded.to(latents.dtype))
 
 

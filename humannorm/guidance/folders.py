@@ -1,5 +1,7 @@
 """Reading models as people have them: every fault is one sentence that names the file and what was expected there.
 
+Folders are of three families: Stable Diffusion 1.x and 2.x ("sd"), SDXL ("sdxl") and Stable Diffusion 3 ("sd3").
+
 A model is a diffusers folder with weights in any of the forms that diffusers has written (safetensors or torch files,
 whole or in shards, of full or half precision, the VAE's attention by its older names), such a folder in the hub's cache
 (`models--owner--name`, with its `snapshots`), or one file in the layout of the first release, see `single_file`.
@@ -11,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -26,6 +28,7 @@ __all__ = [
     "find_folders",
     "load_component",
     "load_tokenizer",
+    "model_family",
     "model_folder",
     "read_config",
     "read_weights",
@@ -34,7 +37,13 @@ __all__ = [
     "weights_file",
 ]
 
+Family = Literal["sd", "sdxl", "sd3"]
 COMPONENTS = ("unet", "scheduler", "text_encoder", "tokenizer", "vae")
+COMPONENTS_OF: Mapping[Family, tuple[str, ...]] = {
+    "sd": COMPONENTS,
+    "sdxl": (*COMPONENTS, "text_encoder_2", "tokenizer_2"),
+    "sd3": ("transformer", *COMPONENTS[1:], "text_encoder_2", "tokenizer_2"),
+}
 WEAK_UNET = "weak_unet"  # beside them, where a model has one for autoguidance
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _VARIANTS = ("", ".fp16", ".bf16", ".non_ema", ".fp32")
@@ -82,8 +91,15 @@ def find_folders(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def model_folder(models: str | Path) -> Path:
-    """The folder (or single file) of "bundled" or a path, checked to be of Stable Diffusion 1.5's kind."""
+def model_family(folder: Path) -> Family:
+    """Whose layout a diffusers folder has; a single file is of the first."""
+    if (folder / "transformer").is_dir():
+        return "sd3"
+    return "sdxl" if (folder / "text_encoder_2").is_dir() else "sd"
+
+
+def model_folder(models: str | Path, families: Sequence[Family] = ("sd", "sdxl", "sd3")) -> Path:
+    """The folder (or single file) of "bundled" or a path, checked to be whole and of one of these families."""
     if str(models) == "bundled":
         from humannorm.models import bundled_folder
 
@@ -97,16 +113,19 @@ def model_folder(models: str | Path) -> Path:
             f"{folder}: expected a diffusers folder (unet, vae, text_encoder, ...) or a"
             f" {' or '.join(SINGLE_FILE_SUFFIXES)} file, got no such {'file' if folder.suffix else 'folder'}"
         )
-    if (folder / "text_encoder_2").is_dir():
-        raise InputError(
-            f"{folder}: expected a Stable Diffusion 1.5-class model, got an SDXL-class one (text_encoder_2)"
-        )
-    for component in COMPONENTS:
+    family = model_family(folder)
+    if family not in families:
+        found = "an SDXL-class one (text_encoder_2)" if family == "sdxl" else "one with a transformer, as SD3 has"
+        raise InputError(f"{folder}: expected a Stable Diffusion 1.5-class model, got {found}")
+    for component in COMPONENTS_OF[family]:
         if not (folder / component).is_dir():
             raise InputError(
                 f"{folder / component}: expected in a diffusers folder, got no such folder{_found_elsewhere(folder)}"
             )
-    _check_fit(folder)
+    if family == "sd3":
+        _check_sd3(folder)
+    else:
+        _check_fit(folder, family)
     return folder
 
 
@@ -121,11 +140,23 @@ def _found_elsewhere(folder: Path) -> str:
     return f"; name the file in it: {files[0]}" if files else ""
 
 
-def _check_fit(folder: Path) -> None:
+def _check_fit(folder: Path, family: Family) -> None:
     """That the components speak of one another, as their configs say."""
     unet, vae, scheduler = (read_config(folder, name) for name in ("unet", "vae", "scheduler"))
     path = folder / "unet" / "config.json"
-    width, read = read_config(folder, "text_encoder").get("hidden_size"), unet.get("cross_attention_dim")
+    encoders = ["text_encoder", "text_encoder_2"] if family == "sdxl" else ["text_encoder"]
+    widths = [read_config(folder, name).get("hidden_size") for name in encoders]
+    width = None if None in widths else sum(int(each) for each in widths if each is not None)
+    read = unet.get("cross_attention_dim")
+    added = unet.get("addition_embed_type")
+    if family == "sdxl" and added != "text_time":
+        raise InputError(
+            f"{path}: expected addition_embed_type text_time, as SDXL has beside text_encoder_2, got {added!r}"
+        )
+    if family == "sd" and added:
+        raise InputError(
+            f"{path}: expected a Stable Diffusion 1.5-class UNet, got one with added conditions ({added}), as SDXL has"
+        )
     if None not in (width, read) and width != read:
         raise InputError(
             f"{path}: expected a UNet that reads the folder's text encoder (cross_attention_dim {width}), got one for"
@@ -142,6 +173,31 @@ def _check_fit(folder: Path) -> None:
         if vae.get(name, 3) != 3:
             raise InputError(f"{folder / 'vae' / 'config.json'}: expected {name} 3 (RGB), got {vae[name]}")
     _check_scheduler(folder / "scheduler" / "scheduler_config.json", scheduler)
+
+
+def _check_sd3(folder: Path) -> None:
+    """That the components speak of one another."""
+    transformer, vae = read_config(folder, "transformer"), read_config(folder, "vae")
+    path, latent = folder / "transformer" / "config.json", vae.get("latent_channels", 4)
+    named = transformer.get("_class_name", "SD3Transformer2DModel")
+    if named != "SD3Transformer2DModel":
+        raise InputError(
+            f"{path}: expected an SD3Transformer2DModel, the one transformer that is read without ComfyUI, got {named}"
+        )
+    if transformer.get("in_channels", 16) != latent:
+        raise InputError(
+            f"{path}: expected a transformer whose in_channels are the VAE's {latent} latent channels, got"
+            f" {transformer.get('in_channels', 16)}"
+        )
+    pooled = sum(int(read_config(folder, name).get("projection_dim", 0)) for name in ("text_encoder", "text_encoder_2"))
+    if transformer.get("pooled_projection_dim", 2048) != pooled:
+        raise InputError(
+            f"{path}: expected pooled_projection_dim {pooled}, of the folder's two CLIPs, got"
+            f" {transformer.get('pooled_projection_dim', 2048)}"
+        )
+    scheduler, where = read_config(folder, "scheduler"), folder / "scheduler" / "scheduler_config.json"
+    if "FlowMatch" not in str(scheduler.get("_class_name", "FlowMatch")):
+        raise InputError(f"{where}: expected flow matching's noise schedule, got {scheduler['_class_name']}")
 
 
 def _check_scheduler(path: Path, config: Mapping[str, Any]) -> None:
@@ -209,12 +265,7 @@ def load_component(folder: Path, component: str, cls: Any, *, device: torch.devi
     config = read_config(folder, component)
     path = folder if folder.is_file() else folder / component / "config.json"
     _check_class(path, config, cls)
-    if component == "unet" and config.get("addition_embed_type"):
-        raise InputError(
-            f"{path}: expected a Stable Diffusion 1.5-class UNet, got one with added conditions"
-            f" ({config['addition_embed_type']}), as SDXL has"
-        )
-    if "ControlNet" in cls.__name__ and config.get("conditioning_channels", 3) not in (3, 6):
+    if cls.__name__ == "ControlNetModel" and config.get("conditioning_channels", 3) not in (3, 6):
         raise InputError(
             f"{path}: expected a ControlNet that reads a normal map (conditioning_channels 3) and perhaps"
             " flat colours beside it (6), got one that reads"
@@ -222,7 +273,8 @@ def load_component(folder: Path, component: str, cls: Any, *, device: torch.devi
         )
     source, weights = component_weights(folder, component)
     try:
-        module = cls(cls.config_class(**config)) if component == "text_encoder" else cls.from_config(config)
+        of_texts = component.startswith("text_encoder")
+        module = cls(cls.config_class(**config)) if of_texts else cls.from_config(config)
     except Exception as error:  # the classes raise whatever a strange number leads them to
         raise InputError(f"{path}: expected the settings of a {cls.__name__}, got some that fail: {error}") from error
     own = module.state_dict()
@@ -260,11 +312,11 @@ def _check_weights(path: Path, component: str, own: Mapping[str, Any], weights: 
         )
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path, name: str = "tokenizer") -> Any:
     """The CLIP tokenizer of a model: tokenizer.json, or the older vocab.json and merges.txt."""
     from transformers import CLIPTokenizer
 
-    path = folder.parent / "tokenizer" if folder.is_file() else folder / "tokenizer"
+    path = folder.parent / name if folder.is_file() else folder / name
     if folder.is_file() and not path.is_dir():
         raise InputError(
             f"{path}: expected beside {folder.name}, which has no words in it, got no such folder; copy the tokenizer"

@@ -1,8 +1,10 @@
-"""Sampling whole images: DDIM and DPM-Solver++ (2M) of diffusers, walked with any `Denoiser`."""
+"""Sampling whole images: DDIM and DPM-Solver++ (2M), walked with any `Denoiser`."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +17,7 @@ from humannorm.guidance.denoiser import Denoiser
 if TYPE_CHECKING:
     from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 
-__all__ = ["GUIDANCE_SCALES", "SAMPLERS", "sample_images", "sample_latents"]
+__all__ = ["GUIDANCE_SCALES", "SAMPLERS", "sample_images", "sample_latents", "walk_levels"]
 
 SAMPLERS = ("dpm", "ddim")
 GUIDANCE_SCALES = {"normal": 4.0, "depth": 4.0, "color": 2.0}
@@ -91,13 +93,18 @@ def sample_latents(
 ) -> Float[Tensor, "B C h w"]:
     """Clean latents from unit Gaussian noise.
 
-    The schedulers walk in variance preserving coordinates and are configured for a network that predicts the clean
-    sample, which is what `denoise` gives, whatever the network itself predicts. `scheduler_config` is the model's own.
+    diffusers' schedulers walk in variance preserving coordinates and are configured for a network that predicts the
+    clean sample, which is what `denoise` gives, whatever the network itself predicts. `scheduler_config` is the model's
+    own. Flow models have no such schedule: they are walked in the denoiser's own noise, `walk_levels`.
     """
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
     check_choice("sampler", sampler, SAMPLERS)
     check_range("steps", steps, 1, 1000)
+    if "FlowMatch" in str(scheduler_config.get("_class_name", "")):
+        clean = walk_levels(denoiser, condition, noise, steps=steps, sampler=sampler, progress=progress)
+        check_finite(clean)
+        return clean
     config = {
         **{name: value for name, value in scheduler_config.items() if not name.startswith("_")},
         "prediction_type": "sample",
@@ -121,6 +128,37 @@ def sample_latents(
         if progress is not None:
             progress(number + 1, len(scheduler.timesteps))
     check_finite(x)
+    return x
+
+
+@torch.no_grad()
+def walk_levels(
+    denoiser: Denoiser,
+    condition: Any,
+    noise: Float[Tensor, "B C h w"],
+    *,
+    steps: int,
+    sampler: str = "dpm",
+    progress: Callable[[int, int], None] | None = None,
+) -> Float[Tensor, "B C h w"]:
+    """Clean latents by the denoiser's own noise levels, even in timesteps, in x = z + sigma eps.
+
+    ddim: x' = z + sigma' / sigma (x - z), for a flow model its Euler step. dpm: DPM-Solver++ (2M) (Lu et al. 2022,
+    algorithm 2) with alpha = 1: z is led on from the last two estimates, evenly in log sigma.
+    """
+    timesteps = torch.linspace(denoiser.timesteps - 1, 0, steps + 1)[:-1]
+    sigmas = [float(sigma) for sigma in denoiser.sigma(timesteps)] + [0.0]
+    x = noise * math.sqrt(1 + sigmas[0] ** 2)
+    before: Tensor | None = None
+    for step, (sigma, following) in enumerate(pairwise(sigmas)):
+        clean = denoiser.denoise(x, torch.full((len(x),), sigma, device=x.device), condition)
+        ahead = clean
+        if sampler == "dpm" and before is not None and following > 0:
+            last, width = math.log(sigmas[step - 1] / sigma), math.log(sigma / following)
+            ahead = clean + width / (2 * last) * (clean - before)
+        x, before = ahead + following / sigma * (x - ahead), clean
+        if progress is not None:
+            progress(step + 1, steps)
     return x
 
 

@@ -39,6 +39,7 @@ def read_obj(path: Path) -> list[Part]:
     libraries: list[str] = []
     for line in lines:
         word, _, rest = line.partition(" ")
+        word = word.lower()
         if word == "v":
             points.add(rest)
         elif word == "vt":
@@ -95,8 +96,10 @@ class _Rows:
                     f"{self.path}: expected at least {needed} numbers in every {self.word} line, got fewer"
                 )
             width = max(least, min(lengths))  # where some lines say more than others, that is left out
+            values = [(row + ["0"] * least)[:width] for row in rows]
+            if any("," in word for row in values[:1] for word in row):  # decimals with a comma
+                values = [[word.replace(",", ".") for word in row] for row in values]
             try:
-                values = [(row + ["0"] * least)[:width] for row in rows]
                 self._made = np.array(values, dtype=np.float64).reshape(len(rows), width)
             except ValueError as error:
                 raise InputError(
@@ -188,6 +191,9 @@ def _materials(path: Path, libraries: list[str]) -> Mapping[str, _Material]:
             warnings.warn(f"{path}: its material file {named} is missing; loaded without it", stacklevel=4)
         for file in filter(None, files):
             materials |= _read_mtl(file)
+    for material in materials.values():  # a remark behind a name, if it is no part of it
+        if material.picture is not None and find_file(path.parent, material.picture) is None:
+            material.picture = material.picture.partition(" #")[0].strip()
     for picture in dict.fromkeys(material.picture for material in materials.values()):
         if picture is not None and find_file(path.parent, picture) is None:
             warnings.warn(f"{path}: its texture {picture} is missing; loaded without it", stacklevel=4)
@@ -204,7 +210,8 @@ def _read_mtl(path: Path) -> dict[str, _Material]:
             material = materials.setdefault(rest, _Material())
         elif word == "kd":
             values = _numbers(rest.split(), 3)
-            material.color = tuple(values) if len(values) == 3 else material.color
+            if values:  # green and blue may be left out, and are red then
+                material.color = (values[0], *(values[1:] if len(values) == 3 else values[:1] * 2))
         elif word == "map_kd":
             _read_map(rest, material)
     return materials

@@ -14,6 +14,7 @@ from humannorm.mesh_formats.parts import Array
 
 __all__ = ["decode_picture", "find_file"]
 
+_OLDER_ENCODINGS = ("cp1251", "gb18030", "shift_jis", "euc_kr", "big5", "cp1250", "cp1253", "cp1254", "cp850", "cp866")
 _POINTER = b"version https://git-lfs"
 
 
@@ -45,6 +46,22 @@ def find_file(folder: Path, named: str) -> Path | None:
             found = _any_case(folder, "/".join(tail))
         except (OSError, ValueError):  # a name that no file can have
             return None
+        if found is not None:
+            return found
+    return _by_older_encodings(folder, plain)
+
+
+def _by_older_encodings(folder: Path, name: str) -> Path | None:
+    """The file of a name that was read byte by byte, as that of another script than the Latin one."""
+    try:
+        content = name.encode("latin-1")
+    except UnicodeEncodeError:
+        return None
+    for encoding in () if name.isascii() else _OLDER_ENCODINGS:
+        try:
+            found = _any_case(folder, content.decode(encoding))
+        except (OSError, ValueError):
+            continue
         if found is not None:
             return found
     return None

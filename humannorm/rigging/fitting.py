@@ -22,6 +22,7 @@ from humannorm.body.skeleton import axis_angle_to_matrix, forward_kinematics, lo
 from humannorm.checks import InputError, check_range
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, check_mesh, face_normals
+from humannorm.rigging.standing import even_points
 
 __all__ = ["BodyFit", "BodyFitSettings", "fit_body"]
 
@@ -55,6 +56,7 @@ class BodyFit:
     body: Body
     median_depth: float  # of body vertices below the surface
     outside: float  # 99th percentile of how far a body vertex stands out of it
+    apart: float  # mean distance from the surface to the body plus that from the body to the surface
 
 
 def fit_body(
@@ -92,7 +94,9 @@ def fit_body(
             tell((step + 1) / settings.steps)
     body = trial.body()
     depth = _depths(body.vertices, surface, normals) / _height(body)
-    return BodyFit(body, float(depth.median()), float((-depth).quantile(0.99).clamp_min(0)))
+    away = _distances(even_points(vertices, faces), body.vertices) / _height(body)
+    apart = float(away.mean() + depth.abs().mean())
+    return BodyFit(body, float(depth.median()), float((-depth).quantile(0.99).clamp_min(0)), apart)
 
 
 def _placed(start: Body, used: Float[Tensor, "N 3"]) -> Body:

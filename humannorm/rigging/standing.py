@@ -18,7 +18,7 @@ from humannorm.body import load_body
 from humannorm.mesh import Mesh, face_areas
 from humannorm.mesh_standing import UPS, stood_up, turn_to_stand
 
-__all__ = ["Standing", "doubt_of_standing", "find_standing", "stand"]
+__all__ = ["Standing", "doubt_of_standing", "even_points", "find_standing", "stand"]
 
 POSES = ("a-pose", "t-pose", "rest", "standing")
 FRONTS = (0.0, 90.0, 180.0, 270.0)
@@ -103,7 +103,7 @@ def stand(mesh: Mesh, up: str | None = None, front: float | None = None) -> tupl
 @torch.no_grad()
 def find_standing(mesh: Mesh, *, ups: tuple[str, ...] = UPS, fronts: tuple[float, ...] = FRONTS) -> Standing:
     """Of all ways to stand (`ups` x `fronts` x four poses) the one in which the body lies closest in the mesh."""
-    points = _points(mesh.vertices.detach().float().cpu(), mesh.faces.cpu())
+    points = even_points(mesh.vertices.detach().float().cpu(), mesh.faces.cpu())
     bodies = {pose: _in_one_box(_points_of_body(pose)) for pose in POSES}
     costs: dict[tuple[str, float], tuple[float, str]] = {}
     for up, front in itertools.product(ups, fronts):
@@ -126,10 +126,10 @@ def find_standing(mesh: Mesh, *, ups: tuple[str, ...] = UPS, fronts: tuple[float
 
 def _points_of_body(pose: str) -> Float[Tensor, "N 3"]:
     body = load_body(pose=pose)
-    return _points(body.vertices, body.faces)
+    return even_points(body.vertices, body.faces)
 
 
-def _points(vertices: Float[Tensor, "V 3"], faces: Tensor) -> Float[Tensor, "N 3"]:
+def even_points(vertices: Float[Tensor, "V 3"], faces: Tensor) -> Float[Tensor, "N 3"]:
     """Drawn evenly over the surface, the same for every call."""
     generator = torch.Generator().manual_seed(0)
     areas = face_areas(vertices, faces).double()

@@ -34,7 +34,7 @@ class CarrySettings:
 def carried(finished: TextureState, mesh: Mesh, settings: TextureSettings, generator: torch.Generator) -> TextureState:
     """The colours on another surface, in any frame: as `TextureState.on`, and a texture of another mesh too."""
     if isinstance(finished.field, UvColorField) and not finished.is_on(mesh):
-        finished = in_space(finished, settings, generator)
+        finished = in_space(finished, settings, generator, carry)
     return finished.on(mesh)
 
 

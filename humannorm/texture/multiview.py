@@ -20,6 +20,7 @@ from torch import Tensor
 
 from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan, Cameras
 from humannorm.checks import InputError, check_choice, check_range, check_tensor
+from humannorm.controls import CONTROL_KINDS, ControlKind, control_picture, more_controls
 from humannorm.guidance.denoiser import Denoiser
 from humannorm.guidance.synchronised import (
     SynchronisedProgress,
@@ -59,8 +60,9 @@ __all__ = [
     "ring_cameras",
 ]
 
-Control = Literal["normal", "depth"]
-CONTROLS: tuple[Control, ...] = ("normal", "depth")
+Control = ControlKind | Literal["none"]
+OLDER_CONTROLS: tuple[Control, ...] = ("normal", "depth", "none")  # first in the nodes' list
+CONTROLS: tuple[Control, ...] = (*OLDER_CONTROLS, *(kind for kind in CONTROL_KINDS if kind not in OLDER_CONTROLS))
 UNASKED = 0.5  # grey of a label for which no colour was asked, in what the walk begins from
 GIVEN_WEIGHT = 25.0  # of a view that stays as it is, beside 1 of a sampled one
 LEAST_LOGIT = 1e-4  # colours are kept this far from 0 and 1 in a texture state's sigmoid
@@ -79,7 +81,7 @@ class MultiviewSettings:
     text_rule: TextRule = "paper"
     guidance_scale: float = 3.0  # classifier-free guidance, as seen to suit the bundled model
     control_scale: float = 1.0  # of the ControlNet's residuals
-    control: Control = "normal"  # what the ControlNet is shown of the surface
+    control: Control = "normal"  # what the ControlNet is shown of the surface; none: the guide has no ControlNet
     texture_size: int = 1024  # texels a side
     final_power: float = 6.0  # of the cosine in the last bake (TexPainter)
 
@@ -167,11 +169,12 @@ def paint_synchronised(
 ) -> MultiviewPainting:
     """Paint an unwrapped mesh of any size from a sentence, from all sides at once.
 
-    guide: with the ControlNet that `settings.control` is for. labels_at: what the surface is at points of it. palette:
-    the colours, sRGB, asked for each label, NaN for one without; with it, or with `entry` (colours at points), the walk
-    enters at `settings.walk.level`, else it begins at pure noise and takes more levels at the same pace. held: colours
-    at points and how far, 0..1, they stay as they are. given: finished pictures of some of the views of
-    `ring_cameras`, by number. All points are in the working box.
+    guide: with the ControlNet that `settings.control` is for; without one the views know the surface only by what they
+    enter from and by agreeing on it, so that the walk had better enter low. labels_at: what the surface is at points of
+    it. palette: the colours, sRGB, asked for each label, NaN for one without; with it, or with `entry` (colours at
+    points), the walk enters at `settings.walk.level`, else it begins at pure noise and takes more levels at the same
+    pace. held: colours at points and how far, 0..1, they stay as they are. given: finished pictures of some of the
+    views of `ring_cameras`, by number. All points are in the working box.
 
     checkpoint: a file that is kept up to date, level by level; with `resume` the run goes on from it if it is there,
     and ends in the same bytes on a CPU. It must have been asked for the same.
@@ -201,6 +204,7 @@ class _Painter:
             raise InputError("mesh: expected texture coordinates (`humannorm.export.unwrapped` makes some), got none")
         begin = time.monotonic()
         self.guide, self.seed, self.palette, self.given = guide, seed, palette, dict(given or {})
+        self.labels_at = labels_at
         self.prompts = color_prompts(prompt, settings.plan, settings.text_rule, negative)
         self.placed, self.placement = place(Mesh(mesh.vertices.detach().float(), mesh.faces, mesh.normals, mesh.uvs))
         self.cameras = ring_cameras(settings).to(mesh.device)
@@ -231,6 +235,7 @@ class _Painter:
         request = self._request()
         begin = time.monotonic()
         control = self._control()
+        more = more_controls(self.guide, self.placed, self.cameras, self.guide.resolution).get("more_controls", {})
         entry = None if self.entry is None else self._shown(self.agreement.with_held(self.entry))
         if resume and checkpoint is not None and checkpoint.exists():
             walk = load_walk(checkpoint, generator, request, self.placed.device)
@@ -253,7 +258,7 @@ class _Painter:
         if walk.step < settings.walk.steps:
             walk = sample_together(
                 self.guide,
-                lambda views: self._condition(views, control),
+                lambda views: self._condition(views, control, more),
                 self.agreement,
                 walk,
                 settings.walk,
@@ -271,25 +276,30 @@ class _Painter:
                 raise InputError(f"given: expected numbers of views, 0 to {len(self.cameras) - 1}, got {number}")
             check_tensor(f"given[{number}]", picture, "H W 3", finite=True)
 
-    def _control(self) -> Float[Tensor, "B S S C"]:
+    def _control(self) -> Float[Tensor, "B S S C"] | None:
         """What the ControlNet is shown; of one that knows them also the flat colours that are asked for by label."""
-        kind, size = self.settings.control, self.guide.resolution
-        passes = render(self.placed, self.cameras, (size, size), (kind,))
-        picture = passes.normal if kind == "normal" else passes.depth
-        assert picture is not None
+        kind = self.settings.control
+        if kind == "none":
+            return None
+        labels = None
+        if kind == "labels" and self.labels_at is not None:
+            labels = self.labels_at(self.placed.vertices[self.placed.faces].mean(1)).long()
+        body = getattr(self.guide, "body", None)
+        picture = control_picture(kind, self.placed, self.cameras, self.guide.resolution, body=body, labels=labels)
         if self.palette is None or kind != "normal" or self.guide.hint_channels < 2 * picture.shape[-1]:
             return picture
         asked = self.palette.to(picture).nan_to_num(0.0)  # black is what nobody named, and where there is nobody
         flat = self._shown(asked[self.surface.points.labels.long()], background=(0.0, 0.0, 0.0))
         return torch.cat([picture, flat], -1)
 
-    def _condition(self, views: Sequence[int], control: Tensor) -> Any:
+    def _condition(self, views: Sequence[int], control: Tensor | None, more: Mapping[str, Tensor]) -> Any:
         return self.guide.condition(
             self.prompts.for_cameras(self.cameras.select(views)),
             guidance_scale=self.settings.guidance_scale,
             negative=self.prompts.negative,
-            control=control[list(views)],
+            control=None if control is None else control[list(views)],
             control_scale=self.settings.control_scale,
+            **({"more_controls": {kind: each[list(views)] for kind, each in more.items()}} if more else {}),
         )
 
     def _shown(

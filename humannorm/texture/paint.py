@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from humannorm.cameras import Cameras, sample_cameras
+from humannorm.controls import more_controls
 from humannorm.guidance import Denoiser, portions, sds_at_pictures
 from humannorm.guidance.targets import TargetCache, renew_targets
 from humannorm.optimisation import Callback, GuardedAdamW, OptimiserProgress, OptimiserRun
@@ -164,6 +165,7 @@ class _Run(OptimiserRun[TextureState]):
             negative=self.prompts.negative,
             control=normal,
             control_scale=self.settings.control_scale,
+            **more_controls(self.guide, self.start.mesh, cameras, normal.shape[1]),
         )
 
     def _coarse_gradient(self, picture: Tensor, normal: Tensor, cameras: Cameras) -> tuple[Tensor, float]:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.cameras import Cameras
+from humannorm.controls import more_controls
 from humannorm.guidance import Denoiser, multistep_target
 from humannorm.images import lab_from_srgb
 from humannorm.mesh import Mesh
@@ -72,6 +73,7 @@ def sample_pictures(
         guidance_scale=guidance_scale,
         negative=prompts.negative,
         control=passes.normal,
+        **more_controls(denoiser, mesh, cameras, size),
     )
     nothing = torch.zeros_like(denoiser.encode_images(torch.zeros_like(passes.normal)))
     latents = multistep_target(denoiser, nothing, condition, t_range=(1.0, 1.0), stride=stride, generator=generator)

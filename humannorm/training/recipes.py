@@ -202,7 +202,7 @@ def fine_tune(
     check_range("controlled_normals", config.controlled_normals, 0.0, 1.0)
     if recipe != "aligned" and config.controlled_normals:
         raise InputError(f"controlled_normals: expected 0 for {recipe}, which has no ControlNet, got a share")
-    folder, out, kind = model_folder(base), Path(out), KIND_OF_RECIPE[recipe]
+    folder, out, kind = model_folder(base, ("sd",)), Path(out), KIND_OF_RECIPE[recipe]
     place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
     vae = load_component(folder, "vae", diffusers.AutoencoderKL, **place)
     unet = load_component(folder, "unet", diffusers.UNet2DConditionModel, **place)
@@ -212,11 +212,13 @@ def fine_tune(
     encode(vae, data, out / "latents", kinds=kinds, device=device)
     unet.requires_grad_(not control and not config.lora_rank)
     text_encoder.requires_grad_(False)
-    controlnet = _first_controlnet(folder, unet, vae, hints=hints).requires_grad_(True) if control else None
+    with _seeded(config.loop.seed):
+        controlnet = _first_controlnet(folder, unet, vae, hints=hints).requires_grad_(True) if control else None
     _spare_memory(config.gradient_checkpointing, unet, controlnet)
     _suit_attention(unet, controlnet)
     if config.lora_rank:
-        add_lora(unet, config.lora_rank)
+        with _seeded(config.loop.seed):
+            add_lora(unet, config.lora_rank)
     scheduler = read_config(folder, "scheduler")
     shards, held_out = _split(data, out / "latents", {"kinds": kinds, "control": control, "hints": hints})
     task = (LoraTask if config.lora_rank else DenoiserTask)(

@@ -103,6 +103,11 @@ def test_colours_are_bound_to_their_piece_in_any_order(prompt: str, expected: di
     assert {label: colours for label, (_, colours) in worn(prompt).items()} == expected
 
 
+@pytest.mark.parametrize("prompt", ["a (red:1.3) coat, [blue] jeans", "((red)) coat BREAK <lora:a:1> blue++ jeans"])
+def test_weights_leave_colours_with_their_pieces(prompt: str) -> None:
+    assert str(outfit_of_words(prompt)) == str(outfit_of_words("a red coat, blue jeans"))
+
+
 def test_patterns_are_kept() -> None:
     (shirt,) = outfit_of_words("a man in a red and black checked shirt").pieces
     assert (shirt.pattern, str(shirt)) == ("checked", "red and black checked shirt")
@@ -120,6 +125,9 @@ def test_patterns_are_kept() -> None:
         ("no dress, but a blouse and jeans", {"top", "bottom"}),
         ("a woman who isn't wearing a hat, with a ponytail", {"hair"}),
         ("a woman in a dress, not in red", {"dress"}),
+        ("a woman in jeans with neither a hat nor a coat", {"bottom"}),
+        ("a knight in trousers, never wearing a dress", {"bottom"}),
+        ("a man in a shirt, minus the hat", {"top"}),
     ],
 )
 def test_negated_pieces_are_taken_back(prompt: str, left: set[str]) -> None:

@@ -96,16 +96,12 @@ def test_khronos_validator_finds_nothing(tmp_path, baked, ball, kind):
     assert (issues["numErrors"], issues["numWarnings"]) == (0, 0), issues["messages"]
 
 
-def test_obj_round_trip(tmp_path, baked):
-    files = write_obj(tmp_path / "human.obj", baked)
-    assert {file.name for file in files} == {
-        "human.obj",
-        "human.mtl",
-        "human.png",
-        "human_normal.png",
-        "human_occlusion.png",
-    }
-    mesh = load_mesh(tmp_path / "human.obj")
+@pytest.mark.parametrize("name", ["human", "ein Mensch ä", "人"])
+def test_obj_round_trip(name, tmp_path, baked):
+    files = write_obj(tmp_path / f"{name}.obj", baked)
+    endings = (".obj", ".mtl", ".png", "_normal.png", "_occlusion.png")
+    assert {file.name for file in files} == {name + ending for ending in endings}
+    mesh = load_mesh(tmp_path / f"{name}.obj")
     assert mesh.num_faces == baked.mesh.num_faces
     torch.testing.assert_close(mesh.vertices[mesh.faces], baked.mesh.vertices[baked.mesh.faces], atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(mesh.uvs[mesh.faces], baked.mesh.uvs[baked.mesh.faces], atol=1e-6, rtol=0)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from humannorm.checks import InputError
 from humannorm.guidance import DiffusersDenoiser
+from humannorm.guidance.folders import model_folder
 from humannorm.guidance.samplers import sample_latents
 
 
@@ -105,6 +106,8 @@ def test_weights_of_another_model(folder):
 def test_sdxl_folder(folder):
     (folder / "text_encoder_2").mkdir()
     with pytest.raises(InputError, match=r"expected a Stable Diffusion 1\.5-class model, got an SDXL-class one"):
+        model_folder(folder, ("sd",))
+    with pytest.raises(InputError, match="tokenizer_2: expected in a diffusers folder, got no such folder"):
         DiffusersDenoiser.load(folder)
 
 

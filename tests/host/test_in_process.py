@@ -107,7 +107,7 @@ def test_a_model_of_another_family_is_refused(rooms, payload):
     with pytest.raises(InputError, match=r"prompts: expected prompts encoded by the CLIP.* \(192 channels\), got 2048"):
         rooms.host_denoiser.check_fit(payload.model, 2048, "prompts")
     foreign = types.SimpleNamespace(model=types.SimpleNamespace(model_config=types.SimpleNamespace(unet_config={})))
-    with pytest.raises(InputError, match="model: expected a Stable Diffusion-class MODEL"):
+    with pytest.raises(InputError, match="model: expected a MODEL that draws pictures, got SimpleNamespace"):
         rooms.host_denoiser.check_fit(foreign, 192, "prompts")
 
 

@@ -43,6 +43,8 @@ def test_a_renamed_input_would_be_refused():
     new["HumanNormBody"]["inputs"][0]["id"] = "gender"
     new["HumanNormPrompts"]["inputs"].append({"id": "more", "group": "optional", "type": "INT"})
     new["HumanNormPickPrompt"]["inputs"][0]["type"] += ",STRING"  # takes more than before
+    part = next(entry for entry in new["HumanNormPickPrompt"]["inputs"] if entry["id"] == "part")
+    part["options"].append("feet")
     del new["HumanNormGuidance"]
     assert sorted(broken_promises(old, new)) == ["HumanNormBody: inputs changed", "HumanNormGuidance is gone"]
 

@@ -195,6 +195,20 @@ def test_what_cannot_be_a_standing_human_is_refused(dressed: Mesh) -> None:
         rig_human(column)
 
 
+def test_a_chess_pawn_is_no_human() -> None:
+    import trimesh
+
+    ball, foot = trimesh.creation.icosphere(3, 0.2), trimesh.creation.cylinder(0.3, 1.2).subdivide().subdivide()
+    foot.apply_transform(trimesh.transformations.rotation_matrix(torch.pi / 2, (1, 0, 0)))
+    ball.apply_translation((0, 0.8, 0))
+    pawn = trimesh.util.concatenate([ball, foot])
+    mesh = Mesh(torch.tensor(pawn.vertices).float(), torch.tensor(pawn.faces).long())
+    quickly = BodyFitSettings(steps=20, vertices=500)
+    with pytest.raises(InputError, match="mesh: expected a standing human, .* that the body does not fit"):
+        rig_human(mesh, fit=quickly)
+    assert fit_body(load_body().to_mesh(), settings=quickly).apart < 0.03
+
+
 def test_bad_input_is_refused(dressed: Mesh) -> None:
     with pytest.raises(InputError, match="rig: expected one of"):
         rig_human(dressed, "biped")
