@@ -48,7 +48,7 @@ FINE = 256  # sub-pixels along a picture's side
 JITTER = 0.5  # pixels that an outline may be off before it counts
 UPRIGHT = 0.3  # least cosine between a vertex's normal and the one it should get that the solve reckons with
 EDGE_WEIGHT = 3**-0.5  # cotangent weight of an edge between equilateral triangles
-SOFTENING = 2  # edges over which a vertex that may not move as it should slows its neighbours down
+SOFTENING = 4  # edges over which a vertex that may not move as it should slows its neighbours down
 SLIVER = 0.1  # of the median area: a face below it is not seen, whatever way it faces
 TURNED = 0.1  # cosine between a face before and after: below it the move is halved
 
