@@ -223,6 +223,7 @@ class HumanNormGeometryOptimizer(io.ComfyNode):
     ) -> io.NodeOutput:
         if method == "views":
             views = views_between(_with_steps(NORMAL_PRESETS[preset], steps), normal_guidance, begin, end)
+            views = replace(views, resolution=resolution or views.resolution)
             with ordinary_tensors():
                 return cls.finished(*run_views(cls.hidden, geometry, normal_guidance, views, seed), normal_guidance)
         guides = {"normal": normal_guidance} | ({} if depth_guidance is None else {"depth": depth_guidance})

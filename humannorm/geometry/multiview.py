@@ -182,17 +182,19 @@ class _Rounds:
         self.cameras = cameras_of_rings(settings.rings, settings.plan).to(self.device)
         self.times = StageTimes(STAGES, self.device)
         self.disagreement: list[float] = []
-        self.moved = 0.0
+        self.disagreement_last, self.moved = 0.0, 0.0
         self.begun = time.monotonic()
 
     def finish(self) -> NormalSculpture:
         while self.round < len(self.settings.levels):
             surface = _Surface.of(self.state)
-            walk = self._sampled(surface)
+            with self.times.measure("agreement"):
+                agreement, entry = self._agreement_on(surface), self._own_views(surface.mesh)
+            walk = self._sampled(surface, agreement, entry)
             if walk is None:
                 break
             with self.times.measure("surface"):
-                self.state = self._drawn_to(surface, walk)
+                self.state = self._drawn_to(surface, agreement, entry, walk)
             done = self._walk_file()
             self.round += 1
             if self.checkpoint is not None:
@@ -201,21 +203,20 @@ class _Rounds:
                 done.unlink(missing_ok=True)
         return NormalSculpture(self.state, self._figures())
 
-    def _sampled(self, surface: _Surface) -> Walk | None:
+    def _agreement_on(self, surface: _Surface) -> NormalAgreement:
+        size, fusing = self.guide.resolution, self.settings.fusing
+        return NormalAgreement.of(surface.mesh, self.cameras, size, fusing, held=surface.held)
+
+    def _sampled(self, surface: _Surface, agreement: NormalAgreement, entry: Float[Tensor, "B S S 3"]) -> Walk | None:
         """This round's views, all levels of them; None where the callback ended the run."""
         settings, file = self.settings.walk_from(self.settings.levels[self.round]), self._walk_file()
-        with self.times.measure("agreement"):
-            self.agreement = NormalAgreement.of(
-                surface.mesh, self.cameras, self.guide.resolution, self.settings.fusing, held=surface.held
-            )
-            self.entry = self._own_views(surface.mesh)
         request = self._request(surface.mesh)
         if file is not None and file.exists():
             walk = load_walk(file, self.generator, request, self.device)
         else:
             count = len(self.cameras)
-            walk = begin_walk(self.guide, settings, self.generator, count=count, entry=self.entry, device=self.device)
-        stopped, picture = False, self.entry[0]
+            walk = begin_walk(self.guide, settings, self.generator, count=count, entry=entry, device=self.device)
+        stopped, picture = False, entry[0]
         before = dict(self.times.seconds)
 
         def tell(progress: SynchronisedProgress) -> bool | None:
@@ -232,7 +233,7 @@ class _Rounds:
                 walk = sample_together(
                     self.guide,
                     self._condition,
-                    self.agreement,
+                    agreement,
                     walk,
                     settings,
                     generator=self.generator,
@@ -242,7 +243,7 @@ class _Rounds:
                 )
             except RunError as error:
                 raise RunError(str(error), self.state) from error
-        self.disagreement += self.agreement.disagreement[:1]
+        self.disagreement += agreement.disagreement[:1]
         return None if stopped and walk.step < settings.steps else walk
 
     def _own_views(self, mesh: Mesh) -> Float[Tensor, "B S S 3"]:
@@ -256,16 +257,18 @@ class _Rounds:
         texts = self.prompts.for_cameras(self.cameras.select(views))
         return self.guide.condition(texts, guidance_scale=self.settings.guidance_scale, negative=self.prompts.negative)
 
-    def _drawn_to(self, surface: _Surface, walk: Walk) -> GeometryState:
-        """The state whose surface follows the views, at the end of a round."""
-        settings, agreement = self.settings, self.agreement
+    def _drawn_to(
+        self, surface: _Surface, agreement: NormalAgreement, entry: Float[Tensor, "B S S 3"], walk: Walk
+    ) -> GeometryState:
+        """The state whose surface follows the views, at the end of a round. entry: what they began from."""
+        settings = self.settings
         pictures = walk.clean(self.guide, settings.walk)
         if settings.returned:
-            pictures = pictures + settings.returned * (self.entry - self._through_vae(self.entry))
+            pictures = pictures + settings.returned * (entry - self._through_vae(entry))
         self.disagreement_last = agreement.disagreement_of(pictures)
         bound = settings.surface.bound if surface.bound is None else min(settings.surface.bound, surface.bound)
         fit = dataclasses.replace(settings.surface, bound=bound / len(settings.levels))
-        pull = outline_pull(agreement.views, self.cameras, coverage_of(pictures), coverage_of(self.entry), fit.bound)
+        pull = outline_pull(agreement.views, self.cameras, coverage_of(pictures), coverage_of(entry), fit.bound)
         normals = agreement.fused(pictures, settings.fusing.power[1])
         mesh = fit_to_normals(surface.mesh, normals, fit, pull=pull, held=surface.held)
         self.moved = float((mesh.vertices - surface.mesh.vertices).norm(dim=1).mean())

@@ -48,6 +48,8 @@ FINE = 256  # sub-pixels along a picture's side
 JITTER = 0.5  # pixels that an outline may be off before it counts
 UPRIGHT = 0.3  # least cosine between a vertex's normal and the one it should get that the solve reckons with
 EDGE_WEIGHT = 3**-0.5  # cotangent weight of an edge between equilateral triangles
+SOFTENING = 4  # edges over which a vertex that may not move as it should slows its neighbours down
+SLIVER = 0.1  # of the median area: a face below it is not seen, whatever way it faces
 TURNED = 0.1  # cosine between a face before and after: below it the move is halved
 
 
@@ -77,8 +79,7 @@ def fit_to_normals(
     start, faces = mesh.vertices.float(), mesh.faces
     edges = unique_edges(faces)
     inward, outward = _room(mesh, settings.bound)
-    if held is not None:
-        inward, outward = inward * (1 - held), outward * (1 - held)
+    free = torch.ones_like(inward) if held is None else 1 - held.to(inward)
     first = vertex_normals(start, faces)
     vertices = start
     for _ in range(settings.rounds):
@@ -86,8 +87,9 @@ def fit_to_normals(
         height = _solved(vertices, faces, edges, own, normals, (start - vertices), settings, pull)
         moved = vertices + height[:, None] * own - start
         limit = torch.where((moved * first).sum(1) > 0, outward, inward)
-        moved = moved * (limit / moved.norm(dim=1).clamp_min(1e-12)).clamp(max=1)[:, None]
-        vertices = _unfolded(vertices, start + moved, faces)
+        share = (limit / moved.norm(dim=1).clamp_min(1e-12)).clamp(max=1)
+        moved = moved * (free * _softened(share, edges))[:, None]
+        vertices = _unfolded(vertices, start + moved, faces, edges)
     return Mesh(vertices, faces)
 
 
@@ -150,17 +152,31 @@ def _room(mesh: Mesh, bound: float) -> tuple[Float[Tensor, " V"], Float[Tensor, 
     return (-distance(mesh.vertices - step)).clamp(0, bound), distance(mesh.vertices + step).clamp(0, bound)
 
 
-def _unfolded(before: Tensor, after: Tensor, faces: Tensor) -> Float[Tensor, "V 3"]:
-    """After, with moves halved, and at last taken back, where they turn a face round."""
-    old = face_normals(before, faces)
-    share = torch.ones(len(before), device=before.device)
-    for attempt in range(10):
-        vertices = torch.lerp(before, after, share[:, None])
-        turned = (face_normals(vertices, faces) * old).sum(1) < TURNED
+def _softened(share: Float[Tensor, " V"], edges: Tensor) -> Float[Tensor, " V"]:
+    """Shares that rise smoothly from where they are small, and are nowhere larger than these: one vertex that may not
+    follow its neighbours would stand out as a dent."""
+    ends, others = torch.cat([edges, edges.flip(1)]).unbind(1)
+    for _ in range(SOFTENING):
+        share = share.scatter_reduce(0, ends, share[others], "amin")
+    count = torch.bincount(ends, minlength=len(share)) + 1
+    for _ in range(SOFTENING):
+        share = share.index_add(0, ends, share[others]) / count
+    return share
+
+
+def _unfolded(before: Tensor, after: Tensor, faces: Tensor, edges: Tensor) -> Float[Tensor, "V 3"]:
+    """After, with moves halved, and at last taken back, around faces that they turn round; slivers may turn."""
+    old, areas = face_normals(before, faces), face_areas(before, faces)
+    counts = areas > SLIVER * areas.median()
+    least = torch.ones(len(before), device=before.device)
+    vertices = after
+    for attempt in range(6):
+        turned = ((face_normals(vertices, faces) * old).sum(1) < TURNED) & counts
         if not bool(turned.any()):
-            return vertices
-        share[faces[turned].flatten()] *= 0.5 if attempt < 8 else 0.0
-    return torch.lerp(before, after, share[:, None])
+            break
+        least[faces[turned].flatten()] *= 0.5 if attempt < 4 else 0.0
+        vertices = torch.lerp(before, after, _softened(least, edges)[:, None])
+    return vertices
 
 
 @torch.no_grad()

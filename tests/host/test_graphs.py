@@ -136,6 +136,12 @@ def test_a_held_face_wears_the_skin_that_is_asked_for(host, skin):
         assert face.std() > 0.02  # eyes, nose, mouth
 
 
+def test_a_surface_is_sculpted_by_all_views_together(host):
+    graph = changed(graphs.sculpting(4), sculpt__method="views", sculpt__begin=0.5)  # one level of the last round
+    assert not same(surface_field(host, graphs.sculpting()), surface_field(host, graph))
+    assert not list((host.output("humannorm") / "unfinished").glob("geometry_*_round*"))
+
+
 def test_two_prompts_queued_are_both_done(host):
     ids = [host.queue(changed(graphs.sculpting(), sculpt__seed=seed)) for seed in (11, 12)]
     for prompt_id in ids:
