@@ -18,6 +18,8 @@ FEWEST_FACES = 4
 # How fast fast-simplification raises its error threshold (its own default is 7). Slower pinches less, but may stop
 # short of the budget.
 AGGRESSIVENESS = (5, 4, 6, 7, 3)
+PARTED = 100  # faces kept for parting what touches itself
+PARTING_ROUNDS = 4
 
 
 def decimate(mesh: Mesh, faces: int, whole: bool = True) -> Mesh:
@@ -72,14 +74,17 @@ def _collapse(points: Array, triangles: Array, budget: int, closed: bool) -> tup
     centre, size = (low + high) / 2, float((high - low).max())
     unit = np.ascontiguousarray((points - centre) / size, dtype=np.float32)
     indices = np.ascontiguousarray(triangles, dtype=np.int32)
+    spare = min(budget // 100, PARTED) if closed else 0
     for aggressiveness in AGGRESSIVENESS:
-        fewer, kept = fast_simplification.simplify(unit, indices, target_count=budget, agg=aggressiveness)
-        if not 0 < len(kept) <= budget:
-            continue
+        fewer, kept = fast_simplification.simplify(unit, indices, target_count=budget - spare, agg=aggressiveness)
         kept = kept.astype(np.int64)
-        if closed:
+        if not len(kept):
+            continue
+        for _ in range(PARTING_ROUNDS if closed else 0):
             fewer, kept = part_pinched_edges(fewer, kept)
-        if not closed or is_watertight(torch.from_numpy(kept)):
+            if is_watertight(torch.from_numpy(kept)):
+                break
+        if len(kept) <= budget and (not closed or is_watertight(torch.from_numpy(kept))):
             return fewer * size + centre, kept
     raise InputError(f"faces: expected a larger budget, got {budget}: this surface cannot be kept whole with so few")
 
@@ -100,8 +105,8 @@ def part_pinched_edges(points: Array, triangles: Array) -> tuple[Array, Array]:
     """Turn a closed surface that touches itself along edges or at vertices into one whose every edge has two faces.
 
     Around an edge with more faces, those that follow each other in angle (one from each side) belong together; the
-    corners that then no longer hang together get vertices of their own, at the same place. What collapses to two faces
-    lying on each other is dropped.
+    corners that then no longer hang together get vertices of their own, at the same place, and edges that still have
+    both ends in common one in their middle. What collapses to two faces lying on each other is dropped.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -139,7 +144,39 @@ def part_pinched_edges(points: Array, triangles: Array) -> tuple[Array, Array]:
     count, label = connected_components(graph.tocsr(), directed=False)
     place = np.empty((count, 3), points.dtype)
     place[label] = points[triangles.ravel()]
-    return place, label.reshape(-1, 3).astype(np.int64)
+    return _part_parallel_edges(place, label.reshape(-1, 3).astype(np.int64), twin)
+
+
+def _part_parallel_edges(points: Array, triangles: Array, twin: Array) -> tuple[Array, Array]:
+    """Give each but one of the edges that join the same two vertices a vertex in its middle.
+
+    Sheets that meet in an edge and hang together around both of its ends keep its vertices in common: their edges are
+    different ones, but no list of triangles could tell. twin: pairs of half-edges [E, 2]. A face is cut once; edges of
+    it that need it again are left, for another round.
+    """
+    start, end = triangles.ravel()[twin[:, 0]], triangles.ravel()[_next(twin[:, 0])]
+    ends = np.stack([np.minimum(start, end), np.maximum(start, end)], axis=1)
+    _, first = np.unique(ends, axis=0, return_index=True)
+    again = np.setdiff1d(np.arange(len(twin)), first)
+    added: list[Array] = []
+    middles: list[Array] = []
+    cut: set[int] = set()
+    for pair in twin[again]:
+        faces = {int(half_edge) // 3 for half_edge in pair}
+        if len(faces) < 2 or faces & cut:
+            continue
+        cut |= faces
+        middle = len(points) + len(middles)
+        middles.append(points[triangles.ravel()[[pair[0], _next(pair)[0]]]].mean(0))
+        for half_edge in pair:
+            face, corner = divmod(int(half_edge), 3)
+            beyond = (corner + 1) % 3
+            added.append(triangles[face].copy())
+            added[-1][corner] = middle
+            triangles[face, beyond] = middle
+    if not middles:
+        return points, triangles
+    return np.concatenate([points, np.stack(middles)]), np.concatenate([triangles, np.stack(added)])
 
 
 def _next(half_edge: Array) -> Array:

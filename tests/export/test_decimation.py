@@ -78,3 +78,37 @@ def test_hopeless_budgets_are_refused(sphere):
         decimate(sphere, 3)
     with pytest.raises(InputError, match="mesh: expected vertices and faces"):
         decimate(Mesh(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64)), 100)
+
+
+def voxel_surface(filled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The boundary of cells, two triangles a side, outward; cells that meet in an edge share its vertices."""
+    filled = np.pad(filled, 1)
+    corners: list[np.ndarray] = []
+    for axis in range(3):
+        for step in (-1, 1):
+            open_sides = filled & ~np.roll(filled, -step, axis)
+            u, v = np.eye(3, dtype=int)[[(axis + 1) % 3, (axis + 2) % 3]]
+            origin = np.argwhere(open_sides) + (step > 0) * np.eye(3, dtype=int)[axis]
+            ring = [origin, origin + u, origin + u + v, origin + v]
+            ring = ring if step > 0 else ring[::-1]
+            corners += [np.stack([ring[0], ring[1], ring[2]], 1), np.stack([ring[0], ring[2], ring[3]], 1)]
+    points, faces = np.unique(np.concatenate(corners).reshape(-1, 3), axis=0, return_inverse=True)
+    return points.astype(float), faces.reshape(-1, 3)
+
+
+@pytest.mark.parametrize("hollow", [False, True])
+def test_sheets_that_meet_in_an_edge_and_around_its_ends_are_parted(hollow: bool) -> None:
+    """Two columns that touch in an edge between a floor and a ceiling, and the same as a cavity: either way of parting
+    joins the sheets around both ends of the edge, so that new vertices at its ends cannot tell its sides apart."""
+    cells = np.ones((2, 2, 3), bool)
+    cells[0, 1, 1] = cells[1, 0, 1] = False
+    if hollow:
+        outer = np.ones((4, 4, 5), bool)
+        outer[1:3, 1:3, 1:4] = ~cells
+        cells = outer
+    points, faces = voxel_surface(cells)
+    assert not is_watertight(torch.from_numpy(faces))
+    parted, kept = part_pinched_edges(points, faces)
+    assert is_watertight(torch.from_numpy(kept))
+    volume = mesh_volume(torch.from_numpy(parted), torch.from_numpy(kept))
+    assert float(volume) == pytest.approx(cells.sum(), abs=1e-4)
