@@ -501,12 +501,12 @@ def test_mtl_names_and_options(map_line, file, expected, tmp_path):
 @pytest.mark.parametrize(
     ("name", "encoding"),
     [
-        ("人", "utf-8"),
-        ("人", "gbk"),
-        ("テクスチャ", "shift_jis"),
-        ("Кожа", "cp1251"),
-        ("Müller", "latin-1"),
-        ("é à", "utf-16"),
+        ("\u4eba", "utf-8"),
+        ("\u4eba", "gbk"),
+        ("\u30c6\u30af\u30b9\u30c1\u30e3", "shift_jis"),
+        ("\u041a\u043e\u0436\u0430", "cp1251"),
+        ("M\u00fcller", "latin-1"),
+        ("\u00e9 \u00e0", "utf-16"),
     ],
 )
 def test_names_of_other_scripts(name, encoding, tmp_path):
