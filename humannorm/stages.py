@@ -155,9 +155,8 @@ def paint_all_views(
     finished pictures of views of `ring_cameras`. checkpoint: gone on with where it is there.
     """
     low = unwrapped(sculpted, export)
-    held = held_skin(hold, skin) if skin else None
-    if held is not None and labelled is not None:
-        held = _where_skin(held, labelled)
+    is_skin = None if labelled is None else lambda points: labelled.labels_at(points) == SKIN
+    held = held_skin(hold, skin, is_skin) if skin else None
     return paint_synchronised(
         low,
         prompt,
@@ -189,18 +188,6 @@ def asked_colors(outfit: Outfit, shape: BodyShape | None, skin: str) -> Float[Te
     for label, color in named.items():
         palette[label_number(label)] = torch.tensor(color)
     return palette
-
-
-def _where_skin(
-    held: Callable[[Tensor], tuple[Tensor, Tensor]], labelled: LabelledSurface
-) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """What is held, but for hair, collars and cuffs that lie close to it."""
-
-    def bare(points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
-        colors, share = held(points)
-        return colors, share * (labelled.labels_at(points) == SKIN)
-
-    return bare
 
 
 def paint_any_mesh(

@@ -16,10 +16,17 @@ from humannorm.texture.template_skin import TemplateSkin
 __all__ = ["held_skin", "with_painted_template"]
 
 
-def held_skin(hold: Hold | None, tone: str) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+BARE = 0.75  # how far bare skin that is not held stays in its tone: networks paint legs in the colour of a skirt
+
+
+def held_skin(
+    hold: Hold | None, tone: str, is_skin: Callable[[Tensor], Tensor] | None = None
+) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
     """What the sculpting held of a template body, in that body's skin: colours at points and how far they stay.
 
-    tone: one of `SKIN_TONES`. None where nothing was held, or something else than a template body.
+    tone: one of `SKIN_TONES`. is_skin: which points [N, 3] are bare; with it all bare skin stays near its tone, and
+    hair, collars and cuffs that lie close to what is held do not. None where nothing was held, or something else than a
+    template body.
     """
     found = None if hold is None else template_in_skin(hold, tone)
     if hold is None or found is None:
@@ -28,7 +35,8 @@ def held_skin(hold: Hold | None, tone: str) -> Callable[[Tensor], tuple[Tensor, 
 
     def held(points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
         colors, opacity = skin(points)
-        return colors, opacity * hold.share_at(points)
+        share = opacity * hold.share_at(points)
+        return colors, share if is_skin is None else share.clamp_min(BARE) * is_skin(points)
 
     return held
 
