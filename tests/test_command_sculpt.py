@@ -92,7 +92,7 @@ def test_wrong_calls_are_one_sentence(
 ) -> None:
     models = str(tiny_sd("v_prediction"))
     assert main(["sculpt", " ", "--models", models, "--steps", "1", "--out", str(tmp_path)]) == 1
-    assert "prompt: expected a description" in capsys.readouterr().err
+    assert "prompt: expected words for the person" in capsys.readouterr().err
     broken = tmp_path / "state.safetensors"
     broken.write_bytes(b"no state")
     assert main(["sculpt", "a man", "--models", models, "--resume", str(broken), "--out", str(tmp_path)]) == 1

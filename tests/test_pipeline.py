@@ -133,7 +133,7 @@ def test_only_the_same_request_is_resumed(finished: Path, job: HumanJob, guides:
 
 
 def test_bad_input_is_refused_before_anything_is_written(job: HumanJob, guides: StageGuides, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="prompt: expected a description"):
+    with pytest.raises(InputError, match="prompt: expected words for the person"):
         blank = dataclasses.replace(job.request, prompt="  ")
         make_human(dataclasses.replace(job, request=blank), guides, tmp_path / "human")
     sheet = job.start.replace(faces=job.start.faces[:20])

@@ -27,7 +27,7 @@ class Oracle:
 
     def __init__(self, guide, truth):
         self.guide, self.truth, self.seen = guide, truth, []
-        self.timesteps, self.resolution = guide.timesteps, guide.resolution
+        self.timesteps, self.resolution, self.hint_channels = guide.timesteps, guide.resolution, 3
 
     def sigma(self, timestep):
         return self.guide.sigma(timestep)
