@@ -31,7 +31,13 @@ class CarrySettings:
         check_range("points", self.points, 1, 10_000_000)
 
 
-def carried(finished: TextureState, mesh: Mesh, settings: TextureSettings, generator: torch.Generator) -> TextureState:
+def carried(
+    finished: TextureState,
+    mesh: Mesh,
+    settings: TextureSettings,
+    generator: torch.Generator,
+    carry: CarrySettings = CarrySettings(),
+) -> TextureState:
     """The colours on another surface, in any frame: as `TextureState.on`, and a texture of another mesh too."""
     if isinstance(finished.field, UvColorField) and not finished.is_on(mesh):
         finished = in_space(finished, settings, generator, carry)
