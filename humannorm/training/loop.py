@@ -63,9 +63,11 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
     Several processes (`accelerate launch`) average their gradients, or at times their weights; the first one writes.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    AcceleratorState._reset_state()  # a process keeps its first training's precision, and refuses one of another
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=autocast_precision(config.precision, device))
     trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
     if not trained:
