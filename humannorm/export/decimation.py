@@ -78,15 +78,20 @@ def _collapse(points: Array, triangles: Array, budget: int, closed: bool) -> tup
     for aggressiveness in AGGRESSIVENESS:
         fewer, kept = fast_simplification.simplify(unit, indices, target_count=budget - spare, agg=aggressiveness)
         kept = kept.astype(np.int64)
-        if not len(kept):
-            continue
-        for _ in range(PARTING_ROUNDS if closed else 0):
-            fewer, kept = part_pinched_edges(fewer, kept)
-            if is_watertight(torch.from_numpy(kept)):
-                break
-        if len(kept) <= budget and (not closed or is_watertight(torch.from_numpy(kept))):
+        if closed:
+            fewer, kept = _parted(fewer, kept)
+        if 0 < len(kept) <= budget:
             return fewer * size + centre, kept
     raise InputError(f"faces: expected a larger budget, got {budget}: this surface cannot be kept whole with so few")
+
+
+def _parted(points: Array, triangles: Array) -> tuple[Array, Array]:
+    """A surface whose every edge has two faces, see `part_pinched_edges`; without any face where that fails."""
+    for _ in range(PARTING_ROUNDS if len(triangles) else 0):
+        points, triangles = part_pinched_edges(points, triangles)
+        if is_watertight(torch.from_numpy(triangles)):
+            return points, triangles
+    return points, triangles[:0]
 
 
 def _collapse_roughly(points: Array, triangles: Array, budget: int, closed: bool) -> tuple[Array, Array]:

@@ -57,7 +57,7 @@ class TextureState:
     def on(self, mesh: Mesh) -> TextureState:
         """The same colours on another surface, in any frame: no step done, nothing remembered."""
         surface, placement = _placed(mesh)
-        if self.is_on(mesh):
+        if self._is(surface):
             surface = self.mesh
         elif _has_texels(self.field.settings):
             raise InputError("texture: expected colours in space (a hash field), got a texture of another mesh")
@@ -65,7 +65,10 @@ class TextureState:
 
     def is_on(self, mesh: Mesh) -> bool:
         """Whether a mesh, in any frame, is the surface of this painting."""
-        surface, _ = _placed(mesh)
+        return self._is(_placed(mesh)[0])
+
+    def _is(self, surface: Mesh) -> bool:
+        """Whether a mesh in the working box is the surface."""
         return torch.equal(surface.vertices, self.mesh.vertices) and torch.equal(surface.faces, self.mesh.faces)
 
     def edited(self, hold: Hold | None) -> TextureState:
