@@ -11,7 +11,6 @@ from torch import Tensor
 
 from humannorm.body import Body as BodyValue
 from humannorm.body import shape_of_words
-from humannorm.body.painted_skin import SKIN_TONES
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, wrap_degrees
 from humannorm.checks import InputError
 from humannorm.export import ExportSettings
@@ -50,6 +49,7 @@ from .schema import (
     override_input,
     schema,
     seed_input,
+    skin_input,
     steps_input,
 )
 from .subjects import check_one_connected
@@ -168,14 +168,7 @@ class HumanNormMultiviewPainter(io.ComfyNode):
                     optional=True,
                     tooltip="The body that the sculpture began as; without it that of what is held, or of the words.",
                 ),
-                io.Combo.Input(
-                    "skin",
-                    options=["any", *SKIN_TONES, "model"],
-                    default="any",
-                    optional=True,
-                    tooltip="Of what a sculpture holds of its body: a tone, any (the one that the words name, else by"
-                    " the seed), or whatever the model paints.",
-                ),
+                skin_input("what a sculpture holds of its body", "the words name"),
                 override_input("faces", 2_000_000, "Most faces of the painted surface; 0: 400,000.", step=100),
             ],
             outputs=[

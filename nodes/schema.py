@@ -8,6 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from humannorm.body.painted_skin import SKIN_TONES
 from humannorm.cameras import PARTS
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "rendering_inputs",
     "schema",
     "seed_input",
+    "skin_input",
     "steps_input",
     "vae_input",
     "views_input",
@@ -112,6 +114,17 @@ def preset_input() -> io.Input:
         default="quick",
         tooltip="All numbers of the stage at once. quick: the bundled small model on a CPU. standard: SD1.5-class"
         " weights on a graphics card. paper: the published configuration.",
+    )
+
+
+def skin_input(of: str, named: str) -> io.Input:
+    """The tone that `texture.skin_of` reads. of: whose skin it is; named: who names one where any will do."""
+    return io.Combo.Input(
+        "skin",
+        options=["any", *SKIN_TONES, "model"],
+        default="any",
+        optional=True,
+        tooltip=f"Of {of}: a tone, any (the one that {named}, else by the seed), or whatever the model paints.",
     )
 
 

@@ -10,7 +10,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
-from humannorm.body.painted_skin import SKIN_TONES, tone_of_words
+from humannorm.body.painted_skin import tone_of_words
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, target_cameras
 from humannorm.checks import InputError
 from humannorm.geometry.state import GeometryState
@@ -40,6 +40,7 @@ from .schema import (
     rendering_inputs,
     schema,
     seed_input,
+    skin_input,
     steps_input,
 )
 from .subjects import check_one_connected, sculpted_mesh
@@ -85,14 +86,7 @@ class HumanNormTextureStart(io.ComfyNode):
                     optional=True,
                     tooltip="A painting whose colours to begin with: for a surface that was changed a little.",
                 ),
-                io.Combo.Input(
-                    "skin",
-                    options=["any", *SKIN_TONES, "model"],
-                    default="any",
-                    optional=True,
-                    tooltip="Of hands and face that the sculpture holds of its start body: a tone, any (the one that"
-                    " connected guidance names, else by the seed), or whatever the model paints.",
-                ),
+                skin_input("hands and face that the sculpture holds of its start body", "connected guidance names"),
                 Guidance.Input("guidance", optional=True, tooltip="Whose words name the skin: 'an African man'."),
             ],
             outputs=[Texture.Output("texture", display_name="texture", tooltip="For the texture optimiser.")],

@@ -520,7 +520,7 @@ def guides(
 ) -> dict[str, tuple[int, int]]:
     """A node of the graph of `words`, wired; its outputs by kind."""
     given = {"person": who, "clip": models["clip"], "vae": models["vae"], **more}
-    names = {entry["name"] for entry in inner.inputs}
+    names = [entry["name"] for entry in inner.inputs]  # in their order: links are numbered as they come
     given |= {name: models[name.removesuffix("_model")] for name in names if name.endswith("_model")}
     if "control_net" in names:
         given["control_net"] = models["control"]
@@ -528,24 +528,31 @@ def guides(
     return {entry["name"].removesuffix("_guidance"): (node, at) for at, entry in enumerate(inner.outputs)}
 
 
-def text_to_human(flow: Workflow) -> None:
-    flow.opening("1 Who is it?")
-    who = person(flow)
-    flow.group("2 Model and words", "models", 320)
+def painted_person(
+    flow: Workflow, who: tuple[int, int], column: int, group: str, width: int, pictures: int
+) -> tuple[int, tuple[int, int], int]:
+    """A dressed start of the words, painted from all sides at once: the start, the body and the painter."""
+    flow.group("2 Model and words", "models", column)
     models = bundled(flow)
-    body = flow.add("HumanNormBody", person=who)
-    flow.column(320)
+    body = flow.add("HumanNormBody", person=who), 0
+    flow.column(column)
     guide = guides(flow, words(flow, "image"), models, who)
-    start = flow.add("HumanNormGeometryStart", body=(body, 0), wears=who, **HELD)
-    flow.group("3 Painted from all sides", "work", 360)
+    start = flow.add("HumanNormGeometryStart", body=body, wears=who, **HELD)
+    flow.group(group, "work", width)
     painted = flow.add(
         "HumanNormMultiviewPainter",
         guidance=guide["image"],
         geometry=(start, 0),
-        start_body=(body, 0),
-        pictures=300,
+        start_body=body,
+        pictures=pictures,
         **ALL_VIEWS,
     )
+    return start, body, painted
+
+
+def text_to_human(flow: Workflow) -> None:
+    flow.opening("1 Who is it?")
+    start, _, painted = painted_person(flow, person(flow), 320, "3 Painted from all sides", 360, 300)
     flow.group("4 The human", "results", 320)
     saved = flow.add("HumanNormMeshExporter", texture=(painted, 1), faces=PAINTED_FACES, texture_size=1024)
     flow.add("HumanNormSaveState", geometry=(start, 0), filename_prefix="humannorm/geometry")
@@ -854,22 +861,8 @@ WOMAN = "a young woman in a red sweater and black leggings"
 def pose_and_animate(flow: Workflow) -> None:
     flow.opening("1 Who is it?")
     who = person(flow, f"{WOMAN}, standing")
-    flow.group("2 Model and words", "models", 300)
-    models = bundled(flow)
-    body = flow.add("HumanNormBody", person=who)
-    flow.column(300)
-    guide = guides(flow, words(flow, "image"), models, who)
-    start = flow.add("HumanNormGeometryStart", body=(body, 0), wears=who, **HELD)
-    flow.group("3 Paint and rig", "work", 320)
-    painted = flow.add(
-        "HumanNormMultiviewPainter",
-        guidance=guide["image"],
-        geometry=(start, 0),
-        start_body=(body, 0),
-        pictures=120,
-        **ALL_VIEWS,
-    )
-    rig = flow.add("HumanNormRig", mesh=(painted, 0), start_body=(body, 0))
+    _, body, painted = painted_person(flow, who, 300, "3 Paint and rig", 320, 120)
+    rig = flow.add("HumanNormRig", mesh=(painted, 0), start_body=body)
     flow.group("4 Pose and animate", "results", 340)
     walks = flow.add("HumanNormAnimate", human=(rig, 0), clip="walk", more_clips="wave", pictures=320)
     sits = flow.add("HumanNormPose", title="Repose it", human=(rig, 0), pose="sit", head_turn=25.0)
