@@ -215,7 +215,8 @@ def fine_tune(
     with _seeded(config.loop.seed):
         controlnet = _first_controlnet(folder, unet, vae, hints=hints).requires_grad_(True) if control else None
     _spare_memory(config.gradient_checkpointing, unet, controlnet)
-    _suit_attention(unet, controlnet)
+    if _count(unet) <= LARGE:
+        _suit_attention(unet, controlnet)
     if config.lora_rank:
         with _seeded(config.loop.seed):
             add_lora(unet, config.lora_rank)
