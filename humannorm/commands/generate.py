@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from humannorm.checks import InputError
     from humannorm.guidance import find_guides
+    from humannorm.prompts import read_prompts
     from humannorm.request import job_of, told_of
 
     if (args.prompt is None) == (args.prompts is None):
@@ -140,19 +141,6 @@ def request_of(args: argparse.Namespace, prompt: str) -> HumanRequest:
         texture_size=args.texture_size,
         method=args.method,
     )
-
-
-def read_prompts(file: Path) -> list[str]:
-    """The lines of a text file that are not empty."""
-    from humannorm.checks import InputError
-
-    try:
-        prompts = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: expected text in UTF-8, got other bytes ({error})") from error
-    if not prompts:
-        raise InputError(f"{file}: expected a prompt on each line, got none")
-    return prompts
 
 
 def slug(prompt: str) -> str:
