@@ -62,6 +62,9 @@ class Prompts:
 
     `rule` says where the body part is named: "paper" in every modality, as the paper describes and as the weights were
     trained; "published" as the authors' scripts do (full and half body: in depth only; head: everywhere).
+
+    >>> Prompts("an old man", "normal").text("head", "left")
+    'an old man, black background, normal map, only head, left side view'
     """
 
     prompt: str  # the subject, used as it is
