@@ -206,20 +206,13 @@ class HumanNormMultiviewPainter(io.ComfyNode):
     ) -> io.NodeOutput:
         check_one_connected(own_mesh=own_mesh, texture=texture, geometry=geometry)
         check_guide(guidance, control=control != "none")
-        settings = replace(
-            multiview_settings(preset, guidance, steps, level),
-            rings=body_rings(views, views, views, views)
-            if framing == "body"
-            else plain_rings(views, degrees(elevations)),
-            texture_size=texture_size,
-            control=control,  # type: ignore[arg-type]
-        )
-        low, high = FusingSettings().power
+        settings = sharpened(multiview_settings(preset, guidance, steps, level), sharpness)
         settings = replace(
             settings,
+            rings=body_rings(*[views] * 4) if framing == "body" else plain_rings(views, degrees(elevations)),
+            texture_size=texture_size,
+            control=control,  # type: ignore[arg-type]
             walk=replace(settings.walk, walk=walk),  # type: ignore[arg-type]
-            fusing=replace(settings.fusing, power=(low * sharpness, high * sharpness)),
-            final_power=settings.final_power * sharpness,
         )
         export = ExportSettings(faces=faces or ExportSettings().faces, texture_size=texture_size)
         with ordinary_tensors():
@@ -232,10 +225,9 @@ class HumanNormMultiviewPainter(io.ComfyNode):
                 )
                 start: Any = geometry
             else:
-                mesh = (painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")).to(
-                    work_device()
-                )
-                work, start = _mesh_work(mesh, guidance, settings, export.faces, layout == "own", given), mesh
+                mesh = painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")
+                start = mesh.to(work_device())
+                work = _mesh_work(start, guidance, settings, export.faces, layout == "own", given)
             painting = _painted(cls.hidden, start, guidance, settings, seed, work)
             sides = four_sides(painting.state.mesh, guidance.plan, painting.state.field).color
             assert sides is not None
@@ -354,6 +346,16 @@ def multiview_settings(preset: str, guidance: GuidancePayload, steps: int, level
         plan=guidance.plan or TEXTURE_CAMERA_PLANS[texts.plan],
         text_rule=texts.rule,
         guidance_scale=guidance.cfg,
+    )
+
+
+def sharpened(settings: MultiviewSettings, sharpness: float) -> MultiviewSettings:
+    """How much more a view counts that looks straight at a place, times `sharpness`."""
+    low, high = FusingSettings().power
+    return replace(
+        settings,
+        fusing=replace(settings.fusing, power=(low * sharpness, high * sharpness)),
+        final_power=settings.final_power * sharpness,
     )
 
 
