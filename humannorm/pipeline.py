@@ -184,11 +184,9 @@ class _Run:
 
     def sculpt(self) -> dict[str, Any]:
         """From the start body to the prompt's, and its surface as a file: by equation 6 and 7, or by sampled views."""
-        from humannorm.geometry.multiview import sculpt_synchronised
-        from humannorm.geometry.sculpt import sculpt
         from humannorm.geometry.state import load_state, save_state
         from humannorm.optimisation import OptimiserProgress
-        from humannorm.stages import as_it_is, begin_sculpture, write_sculpture
+        from humannorm.stages import as_it_is, begin_sculpture, sculpt_on, write_sculpture
 
         job, settings, checkpoint = self.job, self.job.settings.geometry, self.work / "sculpt.safetensors"
         generator = torch.Generator().manual_seed(job.request.seed)
@@ -208,29 +206,19 @@ class _Run:
             state = begun.state
         if as_it_is(state, job):
             save_state(state, checkpoint, generator)
-        elif views is not None and state.step < steps:
-            sculpture = sculpt_synchronised(
-                state,
-                job.network_prompt,
-                views,
-                normal=self.guides.normal,
-                generator=generator,
-                callback=tell,
-                checkpoint=checkpoint,
-            )
-            state = sculpture.state
-            self._measured_sculpting(sculpture.figures)
         elif state.step < steps:
-            state = sculpt(
+            state, figures = sculpt_on(
                 state,
                 job.network_prompt,
                 settings,
-                normal=self.guides.normal,
-                depth=self.guides.depth,
-                generator=generator,
+                views,
+                self.guides,
+                generator,
                 callback=tell,
                 checkpoint=checkpoint,
             )
+            if views is not None:
+                self._measured_sculpting(figures)
         surface = write_sculpture(self.out / "sculpt.glb", state)
         return {"faces": surface.mesh.num_faces, "pieces": surface.pieces, "pieces_dropped": surface.dropped}
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from humannorm.commands.options import HERE, STATE, load_subject, pick_device
+from humannorm.commands.report import write_report
 
 if TYPE_CHECKING:
     from humannorm.texture.multiview import MultiviewPainting, MultiviewProgress, MultiviewSettings
@@ -82,17 +82,12 @@ def run(args: argparse.Namespace) -> int:
     save_state(painting.state, out / STATE)
     files = write_results(out, painting, settings)
     facts = {
-        "prompt": args.prompt,
-        "preset": args.preset,
         "method": "views",
-        "seed": args.seed,
-        "precision": guides.precision,
         "faces": painting.mesh.num_faces,
         **{name: round(value, 4) for name, value in painting.figures.items()},
-        "seconds": round(time.monotonic() - begin, 1),
     }
-    (out / "paint.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    print(f"{', '.join(map(str, files))}; {facts['seconds']} s in all")
+    seconds = write_report(out / "paint.json", args, guides.precision, begin, facts)
+    print(f"{', '.join(map(str, files))}; {seconds} s in all")
     return 0
 
 
