@@ -68,7 +68,6 @@ FIGURES_OF_NORMALS = ("disagreement_first", "disagreement_last", "forwards", "mo
 FIGURES_OF_VIEWS = ("disagreement_last", "leak", "forwards")  # of `MultiviewPainting`, the same in a resumed run
 SECONDS_OF_VIEWS = ("networks", "vae", "fusing", "preparing")
 PREVIEW_SECONDS = 10.0  # at most this long between two previews
-FILM_FRAMES = 36
 PACKAGES = ("torch", "numpy", "scipy", "warp-lang", "diffusers", "transformers", "fast-simplification", "pillow")
 """Whose versions can change the result."""
 
@@ -374,7 +373,7 @@ class _Run:
         mesh = to_working_box(load_mesh(self.out / "human.glb").to(self.device))
         save_sides(self.out / "sheet_human.png", mesh)
         self.callback(Progress("show", 1, 3, "film"))
-        save_film(self.out / "turntable.webp", mesh, FILM_FRAMES)
+        save_film(self.out / "turntable.webp", mesh)
         self.callback(Progress("show", 2, 3, "page"))
         details = f"{mesh.num_faces:,} faces. Made by humannorm {__version__}, seed {self.job.request.seed}."
         write_page(self.out / "index.html", self.out / "human.glb", self.job.request.prompt, details)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
 import os
 import runpy
@@ -55,11 +56,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("device")
 
 
+def pytest_collection_finish() -> None:
+    """What the imports of all tests have made stays: the garbage collector need not look at it again and again."""
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def coarse_outfits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dressed starts of a fiftieth of the faces: what a test looks at is seen on them too."""
     if "humannorm.geometry" in sys.modules:  # what has not been imported is not worth importing for this
         monkeypatch.setattr("humannorm.geometry.outfits.RESOLUTION", 96)
+
+
+@pytest.fixture(autouse=True)
+def short_films(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turntable of four frames."""
+    if "humannorm.export.showing" in sys.modules:
+        monkeypatch.setattr("humannorm.export.showing.FILM_FRAMES", 4)
 
 
 @pytest.fixture

@@ -152,6 +152,7 @@ def test_unreadable_meshes_are_one_sentence(tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_pictures_for_controlnets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of the body that comes along; each kind by its own name, all on the sheet."""
     out = tmp_path / "out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -103,6 +104,7 @@ def sources(room: str) -> list[Path]:
     return [single] if single.exists() else sorted((PACKAGE / room).rglob("*.py"))
 
 
+@functools.cache
 def imported_modules(path: Path) -> set[str]:
     """Absolute names of all modules that a file imports, lazily or for type checking only included."""
     package = ["humannorm", *path.relative_to(PACKAGE).parent.parts]
@@ -174,14 +176,17 @@ print(json.dumps(dict(seconds=seconds, loaded=loaded, for_a_body=for_a_body)))
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_importing_the_library_is_silent_and_loads_nothing_heavy(fresh):
     assert {room: heavy for room, heavy in fresh["loaded"].items() if heavy} == {}
 
 
+@pytest.mark.slow
 def test_a_body_needs_nothing_heavy(fresh):
     assert fresh["for_a_body"] == []
 
 
+@pytest.mark.slow
 def test_importing_humannorm_takes_less_than_a_third_of_a_second_beyond_torch(fresh):
     package, core = fresh["seconds"]
     assert package < 0.3 and core < 1.0

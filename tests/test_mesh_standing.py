@@ -80,6 +80,7 @@ def test_what_is_stated_is_not_guessed_and_what_is_no_human_is_said(woman):
     torch.testing.assert_close(mesh.vertices, ball)
 
 
+@pytest.mark.slow
 def test_a_human_that_stands_otherwise_is_told_of(woman, tmp_path, capsys):
     assert doubt_of_standing(woman) is None
     assert doubt_of_standing(load_body(pose="fight").to_mesh()) is None  # none of the poses that are laid in

@@ -96,6 +96,7 @@ def test_stopped_in_every_stage_it_ends_in_the_same_bytes(
     assert {path.name for path in out.iterdir()} == {path.name for path in finished.iterdir()}
 
 
+@pytest.mark.slow
 def test_sampled_views_sculpt_and_a_stopped_run_ends_in_the_same_bytes(
     job: HumanJob, guides: StageGuides, tmp_path: Path
 ) -> None:

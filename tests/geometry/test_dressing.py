@@ -78,6 +78,7 @@ def test_what_is_worn_moves_little_whatever_the_field_says(start: StartMesh, hol
         assert float(distance[wrong].abs().max()) <= WORN + 1e-4 and not bool(wrong[distance.abs() > WORN + 1e-4].any())
 
 
+@pytest.mark.slow
 def test_it_survives_a_file_and_is_its_own_surface_until_something_is_done(
     start: StartMesh, hold: Hold, tmp_path: Path
 ) -> None:

@@ -55,7 +55,7 @@ def wider(believes_in_mesh: Callable[[Mesh], Any]) -> Any:
     return believes_in_mesh(larger.replace(vertices=larger.vertices * 1.1))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def labelled(small_settings: GeometrySettings) -> GeometryState:
     """A ball that knows what it is, as a dressed start does."""
     start = prepare_start(ball(), 2 * RADIUS)
@@ -108,6 +108,7 @@ def test_what_is_held_stays(labelled, settings, wider) -> None:
     assert way[surface.vertices[:, 1] < -0.05].max() > 1e-3
 
 
+@pytest.mark.slow
 def test_what_the_vae_alone_loses_is_given_back(labelled, settings, believes_in_mesh, monkeypatch) -> None:
     guide = believes_in_mesh(ball())
     blurred = torch.nn.AvgPool2d(5, 1, 2)
@@ -120,6 +121,7 @@ def test_what_the_vae_alone_loses_is_given_back(labelled, settings, believes_in_
     assert way(1.0) < 0.1 * way(0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["labelled", "plain"])
 def test_a_run_resumed_from_anywhere_ends_in_the_same_bytes(
     kind: str, labelled, settings, wider, sick, tmp_path: Path

@@ -29,11 +29,11 @@ def woman() -> DressedBody:
 @pytest.mark.parametrize(
     ("prompt", "pose"),
     [
-        ("a suit and a white shirt", "run"),
-        ("a ball gown, hair in a bun", "a-pose"),
-        ("a long coat over shorts, boots, a beanie", "a-pose"),
         ("a mini skirt over leggings, a crop top, braids", "sit"),
-        ("a hijab and a long dress", "fight"),
+        pytest.param("a suit and a white shirt", "run", marks=pytest.mark.slow),
+        pytest.param("a ball gown, hair in a bun", "a-pose", marks=pytest.mark.slow),
+        pytest.param("a long coat over shorts, boots, a beanie", "a-pose", marks=pytest.mark.slow),
+        pytest.param("a hijab and a long dress", "fight", marks=pytest.mark.slow),
     ],
 )
 def test_the_surface_is_closed_and_of_one_piece(prompt: str, pose: str) -> None:
@@ -75,11 +75,12 @@ def test_a_surface_that_grew_out_of_it_has_its_labels(woman: DressedBody) -> Non
 
 
 def test_the_shirt_below_a_suit_is_a_top() -> None:
-    labels = figure("a black suit and a white shirt", shape=BodyShape(sex=0.05)).surface.labels
+    labels = figure("a black suit and a white shirt", shape=BodyShape(sex=0.05), resolution=64).surface.labels
     area = torch.bincount(labels, minlength=len(LABELS))
     assert 0 < int(area[label_number("top")]) < int(area[label_number("outer")])
 
 
+@pytest.mark.slow
 def test_long_cloth_is_told_to_be_short_in_poses_that_would_tear_it() -> None:
     outfit = outfit_of_words("a ball gown")
     assert dress(load_body(WOMAN).in_working_box(), outfit, 64).told == ()
@@ -87,6 +88,7 @@ def test_long_cloth_is_told_to_be_short_in_poses_that_would_tear_it() -> None:
     assert "sit" in sentence and "ball gown" in sentence
 
 
+@pytest.mark.slow
 def test_a_body_without_an_outfit_is_itself() -> None:
     body = load_body(WOMAN).in_working_box()
     bare = dress(body, Outfit(), 256).surface

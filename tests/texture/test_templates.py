@@ -91,6 +91,7 @@ def test_it_goes_through_a_file(state: TextureState, tmp_path: Path) -> None:
     assert torch.equal(colors(load_state(tmp_path / "state.safetensors")), colors(state))
 
 
+@pytest.mark.slow
 def test_edits_keep_the_skin_unless_they_are_told_to_change_the_face(body: Body, state: TextureState) -> None:
     mesh, face = state.mesh, inner_face(body)
     everything = state.edited(None)

@@ -126,6 +126,7 @@ def test_more_latent_channels_leave_the_old_latents_and_the_pictures_as_they_wer
         with_detail(vae, 4)
 
 
+@pytest.mark.slow
 def test_new_latent_channels_are_learnt_beside_kept_ones(people_shards, tmp_path):
     data = people_shards(shards=1, size=64)
     vae = build_vae(SMALL, 64)
