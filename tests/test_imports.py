@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,16 @@ def test_arrows_point_downwards_only(room):
         called |= names
     unused = MAY_IMPORT[room] - called
     assert not unused, f"MAY_IMPORT lets humannorm/{room} import {sorted(unused)}, which it does not: take them out"
+
+
+def test_the_page_of_the_architecture_says_the_same():
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    table = dict(re.findall(r"^\| `(\w+)` \| .* \| ([^|]+) \|$", page, re.MULTILINE))
+    said = {room: frozenset(re.findall(r"\w+", called)) for room, called in table.items() if room != ABOVE_ALL}
+    unsaid = GROUND | {"cli", "__main__", "__init__"}
+    assert said == {room: rooms for room, rooms in MAY_IMPORT.items() if room not in unsaid}
+    ground = re.search(r"^ ground (.*?)```", page, re.MULTILINE | re.DOTALL)
+    assert ground is not None and set(ground.group(1).split()) == GROUND - {"__version__"}
 
 
 def test_the_library_never_imports_its_host():
