@@ -21,7 +21,7 @@ from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export import BakedMesh, ExportSettings, unwrapped, write_glb
 from humannorm.export.baking import colors_at, locate
-from humannorm.geometry import holding
+from humannorm.geometry import settings as geometry_settings
 from humannorm.geometry import state as geometry_state
 from humannorm.geometry.dressing import dressed, kept_of_start
 from humannorm.geometry.fitting import FitReport, FitSettings
@@ -321,7 +321,7 @@ def edit_sculpture(
         fitted, _ = geometry_state.start_state(surface, settings, torch.Generator().manual_seed(0))
         finished = dataclasses.replace(fitted, hold=finished.hold)
     levels, resolution = finished.active_levels, finished.band.lattice.resolution
-    return finished.edited(hold), holding.edit_settings(settings, levels, resolution, strength)
+    return finished.edited(hold), geometry_settings.edit_settings(settings, levels, resolution, strength)
 
 
 def edit_painting(

@@ -18,6 +18,7 @@ from humannorm.geometry.state import GeometryState, extract_mesh
 from humannorm.guidance.synchronised import WALKS
 from humannorm.mesh import Mesh
 from humannorm.request import START_SETTINGS, outfit_for
+from humannorm.rings import body_rings, plain_rings
 from humannorm.stages import asked_colors, paint_all_views, paint_any_mesh, textured_mesh
 from humannorm.texture.agreement import FusingSettings
 from humannorm.texture.fields import UvColorField
@@ -27,8 +28,6 @@ from humannorm.texture.multiview import (
     MultiviewPainting,
     MultiviewProgress,
     MultiviewSettings,
-    body_rings,
-    plain_rings,
     ring_cameras,
 )
 from humannorm.texture.state import TextureState

@@ -111,17 +111,12 @@ def run(args: argparse.Namespace) -> int:
 def request_of(args: argparse.Namespace, prompt: str) -> HumanRequest:
     """What the options ask for, for one prompt."""
     from humannorm.checks import check_range
-    from humannorm.request import HumanRequest
+    from humannorm.request import HEIGHTS_M, LIMITS, HumanRequest
 
-    check_range("--height", args.height, 0.01, 100.0)
-    for name, low, high in (
-        ("faces", 4, 10_000_000),
-        ("sculpt_steps", 1, 1_000_000),
-        ("paint_steps", 1, 1_000_000),
-        ("texture_size", 16, 8192),
-    ):
+    check_range("--height", args.height, *HEIGHTS_M)
+    for name, limits in LIMITS.items():
         if getattr(args, name) is not None:
-            check_range(f"--{name.replace('_', '-')}", getattr(args, name), low, high)
+            check_range(f"--{name.replace('_', '-')}", getattr(args, name), *limits)
     return HumanRequest(
         prompt,
         seed=args.seed,

@@ -95,7 +95,8 @@ def chosen_settings(args: argparse.Namespace) -> MultiviewSettings:
     """The settings behind --preset, --models, --steps, --level, --framing and --views."""
     from humannorm.checks import check_range
     from humannorm.models import camera_plan
-    from humannorm.texture.multiview import MULTIVIEW_PRESETS, body_rings, plain_rings
+    from humannorm.rings import body_rings, plain_rings
+    from humannorm.texture.multiview import MULTIVIEW_PRESETS
 
     settings = MULTIVIEW_PRESETS["standard" if args.preset == "paper" else args.preset]
     level, whole = args.level or 1.0, settings.walk.from_noise().steps

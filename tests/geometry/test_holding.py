@@ -14,9 +14,9 @@ from humannorm.body import BodyShape, load_body
 from humannorm.body.regions import BODY_REGIONS, region_vertices, share_of_regions
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
-from humannorm.geometry.holding import Hold, RememberedHold, edit_settings, hold_all_but, hold_regions
+from humannorm.geometry.holding import Hold, RememberedHold, hold_all_but, hold_regions
 from humannorm.geometry.sculpt import sculpt
-from humannorm.geometry.settings import QUICK, GeometrySettings
+from humannorm.geometry.settings import QUICK, GeometrySettings, edit_settings
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import Mesh, is_watertight, vertex_normals
