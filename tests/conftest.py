@@ -61,18 +61,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def coarse_outfits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dressed starts of a fiftieth of the faces: what a test looks at is seen on them too."""
-    if "humannorm.geometry" in sys.modules:  # what has not been imported is not worth importing for this
-        monkeypatch.setattr("humannorm.geometry.outfits.RESOLUTION", 96)
-
-
-@pytest.fixture(autouse=True)
-def short_films(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turntable of four frames."""
-    if "humannorm.export.showing" in sys.modules:
-        monkeypatch.setattr("humannorm.export.showing.FILM_FRAMES", 4)
+@pytest.fixture(scope="session", autouse=True)
+def small_scale() -> Iterator[None]:
+    """Dressed starts of a fiftieth of the faces, held hands that are marched with fewer still, turntables of four
+    frames: what a test looks at is seen on them too."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "humannorm.geometry" in sys.modules:  # what no test imports is not worth importing for this
+            patch.setattr("humannorm.geometry.outfits.RESOLUTION", 96)
+            patch.setattr("humannorm.geometry.holding.FINGERS", 128)
+            patch.setattr("humannorm.export.showing.FILM_FRAMES", 4)
+        yield
 
 
 @pytest.fixture

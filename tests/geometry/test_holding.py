@@ -14,7 +14,7 @@ from humannorm.body import BodyShape, load_body
 from humannorm.body.regions import BODY_REGIONS, region_vertices, share_of_regions
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
-from humannorm.geometry.holding import Hold, RememberedHold, hold_all_but, hold_regions
+from humannorm.geometry.holding import FINGERS, Hold, RememberedHold, hold_all_but, hold_regions
 from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import QUICK, GeometrySettings, edit_settings
 from humannorm.geometry.start import prepare_start
@@ -97,9 +97,10 @@ def test_held_hands_are_the_templates_own(pose: str) -> None:
 
 @pytest.mark.slow
 def test_fingers_are_found_again_in_the_finished_surface_whatever_the_lattice_lost(
-    small_settings: GeometrySettings,
+    small_settings: GeometrySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the lattice of the sculpting a finger falls between two vertices; the finished mesh must have it."""
+    monkeypatch.setattr("humannorm.geometry.holding.FINGERS", FINGERS)
     body = load_body().in_working_box()
     start = prepare_start(body.to_mesh(normalized=False))
     state, _ = start_state(start, small_settings, torch.Generator().manual_seed(0))
