@@ -9,6 +9,7 @@ import os
 import runpy
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -50,10 +51,17 @@ torch.set_num_threads(min(torch.get_num_threads(), 2))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`-m device`: the tests of kernels, which take the fixture of that name."""
+    """`-m device`: the tests of kernels, which take the fixture of that name. `few`: the rest of a table is slow."""
+    cases: Counter[str] = Counter()
     for item in items:
         if "device" in getattr(item, "fixturenames", ()):
             item.add_marker("device")
+        few = item.get_closest_marker("few")
+        if few is not None:
+            name = item.nodeid.partition("[")[0]
+            cases[name] += 1
+            if cases[name] > few.args[0]:
+                item.add_marker("slow")
 
 
 def pytest_collection_finish() -> None:

@@ -38,6 +38,7 @@ def test_normals_view_by_view_with_a_sheet(sample, tmp_path):
     assert load_png(tmp_path / "out" / "normal_head_front_00.png").shape == (64, 64, 3)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_and_batches_do_not(sample, tmp_path):
     words = ["depth", "--prompt", "a man", "--views", "front,left,back"]
     for out, more in {"a": [], "b": ["--batch", "2"], "c": ["--seed", "1"]}.items():

@@ -56,6 +56,7 @@ def test_fronts_are_azimuths_and_scale_is_of_lengths(woman):
             stood_up(woman, **wrong)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("up", "front"), [("y", 0.0), ("z", 0.0), ("y", 90.0), ("z", 180.0), ("x", 270.0)])
 def test_how_a_human_stands_is_seen(up, front, woman):
     turned, found, note = stand(laid(woman, up, front))

@@ -77,7 +77,8 @@ def test_parts_cover_the_body_and_sit_where_they_should() -> None:
         share_of_regions(body.vertices, body, [])
 
 
-@pytest.mark.parametrize("pose", ["a-pose", pytest.param("fight", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pose", ["a-pose", "fight"])
 def test_held_hands_are_the_templates_own(pose: str) -> None:
     """A field that has forgotten the hands altogether, with the template's held."""
     body = load_body(pose=pose).in_working_box()

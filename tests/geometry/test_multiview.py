@@ -98,6 +98,7 @@ def test_a_surface_without_labels_is_marched_from_its_field(labelled, settings, 
     assert len(connected_components(mesh.faces, mesh.num_vertices).unique()) == 1
 
 
+@pytest.mark.slow
 def test_what_is_held_stays(labelled, settings, wider) -> None:
     surface = labelled.labelled.mesh
     share = torch.zeros(48, 48, 48)
@@ -177,6 +178,7 @@ def test_states_and_settings_that_do_not_fit_are_refused(labelled, settings, wid
     assert settings.with_steps(20).steps == 15
 
 
+@pytest.mark.slow
 def test_a_saved_state_between_rounds_is_the_state(labelled, settings, wider, tmp_path: Path) -> None:
     half = run(labelled, dataclasses.replace(settings, levels=(0.5,)), wider).state
     save_state(half, tmp_path / "state.safetensors")

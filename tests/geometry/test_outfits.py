@@ -26,14 +26,15 @@ def woman() -> DressedBody:
     return figure("a woman with long hair, wearing a t-shirt, jeans, shoes and a hat")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("prompt", "pose"),
     [
         ("a mini skirt over leggings, a crop top, braids", "sit"),
-        pytest.param("a suit and a white shirt", "run", marks=pytest.mark.slow),
-        pytest.param("a ball gown, hair in a bun", "a-pose", marks=pytest.mark.slow),
-        pytest.param("a long coat over shorts, boots, a beanie", "a-pose", marks=pytest.mark.slow),
-        pytest.param("a hijab and a long dress", "fight", marks=pytest.mark.slow),
+        ("a suit and a white shirt", "run"),
+        ("a ball gown, hair in a bun", "a-pose"),
+        ("a long coat over shorts, boots, a beanie", "a-pose"),
+        ("a hijab and a long dress", "fight"),
     ],
 )
 def test_the_surface_is_closed_and_of_one_piece(prompt: str, pose: str) -> None:
@@ -74,6 +75,7 @@ def test_a_surface_that_grew_out_of_it_has_its_labels(woman: DressedBody) -> Non
     assert float((surface.labels_of(grown) == surface.labels).float().mean()) > 0.97
 
 
+@pytest.mark.slow
 def test_the_shirt_below_a_suit_is_a_top() -> None:
     labels = figure("a black suit and a white shirt", shape=BodyShape(sex=0.05), resolution=64).surface.labels
     area = torch.bincount(labels, minlength=len(LABELS))

@@ -156,6 +156,7 @@ def test_interruption_within_a_step_loses_that_step_only(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_target_serves_until_it_is_due_and_one_is_renewed_a_step(
     small_settings: GeometrySettings, believes_in_mesh: Any
 ) -> None:
@@ -179,6 +180,7 @@ def test_targets_of_another_prompt_are_made_anew(small_settings: GeometrySetting
     assert all(int(cache.step[cache.step >= 0].min()) >= 2 for cache in second.targets.values())
 
 
+@pytest.mark.slow
 def test_a_target_that_is_not_finite_is_not_kept(
     small_settings: GeometrySettings, believes_in_mesh: Any, sick: Any
 ) -> None:
