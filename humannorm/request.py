@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from humannorm.texture.settings import TextureSettings
 
 __all__ = [
+    "HEIGHTS_M",
+    "LIMITS",
     "METHODS",
     "PRESETS",
     "START_SETTINGS",
@@ -54,6 +56,14 @@ PRESETS = ("quick", "standard", "paper")
 METHODS = ("auto", "views", "distil")
 """How a surface is sculpted: by sampling all views together, or by distillation; auto: as the preset does."""
 AUTO, NONE, FROM_MODEL = "auto", "none", "model"
+LIMITS: Mapping[str, tuple[int, int]] = {
+    "sculpt_steps": (1, 1_000_000),
+    "paint_steps": (1, 1_000_000),
+    "faces": (4, 10_000_000),
+    "texture_size": (16, 8192),
+}
+"""Lowest and highest value of the numbers that a request may put in place of the preset's."""
+HEIGHTS_M = (0.01, 100.0)  # lowest and highest of an exported human, metres
 NEUTRAL = ("neutral", "body")
 """Words for the neutral adult that comes along."""
 BVH = ".bvh"
@@ -157,15 +167,10 @@ class HumanRequest:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("outfit", self.outfit, (AUTO, NONE))
         check_choice("method", self.method, METHODS)
-        check_range("height_m", self.height_m, 0.01, 100.0)
-        for name, low, high in (
-            ("sculpt_steps", 1, 1_000_000),
-            ("paint_steps", 1, 1_000_000),
-            ("faces", 4, 10_000_000),
-            ("texture_size", 16, 8192),
-        ):
+        check_range("height_m", self.height_m, *HEIGHTS_M)
+        for name, limits in LIMITS.items():
             if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), low, high)
+                check_range(name, getattr(self, name), *limits)
 
 
 @dataclass(frozen=True, eq=False)

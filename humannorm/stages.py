@@ -21,19 +21,22 @@ from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export import BakedMesh, ExportSettings, unwrapped, write_glb
 from humannorm.export.baking import colors_at, locate
-from humannorm.geometry import holding
+from humannorm.geometry import settings as geometry_settings
 from humannorm.geometry import state as geometry_state
 from humannorm.geometry.dressing import dressed, kept_of_start
 from humannorm.geometry.fitting import FitReport, FitSettings
 from humannorm.geometry.holding import Hold, hold_all_but, hold_all_but_labels
+from humannorm.geometry.multiview import NormalSculptSettings, sculpt_synchronised
 from humannorm.geometry.outfits import LabelledSurface
+from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh, prepare_start, start_height
 from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
 from humannorm.geometry.worn_fabric import WornFabric
-from humannorm.guidance import Denoiser
+from humannorm.guidance import Denoiser, StageGuides
 from humannorm.labels import LABELS, LABELS_OF_PARTS, SKIN, label_number
 from humannorm.mesh import Mesh
+from humannorm.optimisation import Callback as OptimiserCallback
 from humannorm.request import HumanJob, StartSettings
 from humannorm.rigging import fit_body
 from humannorm.texture import settings as texture_settings
@@ -62,6 +65,7 @@ __all__ = [
     "paint_any_mesh",
     "painted_surface",
     "place_start",
+    "sculpt_on",
     "textured_mesh",
     "worn_fabric",
     "worth_baking",
@@ -120,6 +124,40 @@ def begin_sculpture(
 def as_it_is(state: GeometryState, job: HumanJob) -> bool:
     """Whether a sculpture is finished before its first step: a dressed start that the preset leaves as it is."""
     return state.untouched and not job.settings.start.sculpted
+
+
+def sculpt_on(
+    state: GeometryState,
+    prompt: str,
+    settings: GeometrySettings,
+    views: NormalSculptSettings | None,
+    guides: StageGuides,
+    generator: torch.Generator,
+    *,
+    callback: OptimiserCallback | None = None,
+    checkpoint: Path | None = None,
+) -> tuple[GeometryState, Mapping[str, float]]:
+    """The state at its last step, and the figures of sampled views: by sampling all views together as `views` says, or,
+    without it, by distillation as `settings` says.
+
+    prompt: as the network hears it. checkpoint: a file that is kept up to date.
+    """
+    if views is None:
+        sculpture = sculpt(
+            state,
+            prompt,
+            settings,
+            normal=guides.normal,
+            depth=guides.depth,
+            generator=generator,
+            callback=callback,
+            checkpoint=checkpoint,
+        )
+        return sculpture, {}
+    sampled = sculpt_synchronised(
+        state, prompt, views, normal=guides.normal, generator=generator, callback=callback, checkpoint=checkpoint
+    )
+    return sampled.state, sampled.figures
 
 
 def begin_painting(
@@ -293,7 +331,7 @@ def edit_sculpture(
         fitted, _ = geometry_state.start_state(surface, settings, torch.Generator().manual_seed(0))
         finished = dataclasses.replace(fitted, hold=finished.hold)
     levels, resolution = finished.active_levels, finished.band.lattice.resolution
-    return finished.edited(hold), holding.edit_settings(settings, levels, resolution, strength)
+    return finished.edited(hold), geometry_settings.edit_settings(settings, levels, resolution, strength)
 
 
 def edit_painting(

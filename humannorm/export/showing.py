@@ -20,6 +20,7 @@ from humannorm.rendering.shaded import GROUND, SIDES, shaded_views
 __all__ = ["film_views", "save_film", "save_shaded_film", "save_sides", "write_film"]
 
 RELIEF = 0.35  # share of the shading in the film: enough to see the form, little enough to see the colours
+FILM_FRAMES = 36  # of a full turn
 FRAME_MILLISECONDS = 80
 ZOOM = 1.25  # a standing body then fills nine tenths of the height
 
@@ -49,20 +50,17 @@ def save_sides(path: Path, mesh: Mesh, size: int = 320, slopes: Float[Tensor, "S
     save_png(path, contact_sheet(tiles + normals, labels, columns=len(SIDES)))
 
 
-def save_film(
-    path: Path, mesh: Mesh, frames: int = 36, size: int = 400, slopes: Float[Tensor, "S S 3"] | None = None
-) -> None:
+def save_film(path: Path, mesh: Mesh, size: int = 400, slopes: Float[Tensor, "S S 3"] | None = None) -> None:
     """A full turn of a textured mesh in the working box as an endless animated WebP, written whole or not at all."""
-    views = turntable(frames, zoom=ZOOM)
-    cameras = [views.select([frame]).to(mesh.device) for frame in range(frames)]
-    pictures = [film_views(mesh, camera, size, slopes)[0].cpu() for camera in cameras]
+    views = turntable(FILM_FRAMES, zoom=ZOOM).to(mesh.device)
+    pictures = [film_views(mesh, views.select([frame]), size, slopes)[0].cpu() for frame in range(FILM_FRAMES)]
     write_film(path, pictures, FRAME_MILLISECONDS)
 
 
-def save_shaded_film(path: Path, mesh: Mesh, frames: int = 36, size: int = 320) -> None:
+def save_shaded_film(path: Path, mesh: Mesh, size: int = 320) -> None:
     """A full turn of a surface without colours, matt grey, as `save_film` writes it."""
-    views = turntable(frames)
-    pictures = [shaded_views(mesh, views.select([frame]).to(mesh.device), size)[1][0].cpu() for frame in range(frames)]
+    views = turntable(FILM_FRAMES).to(mesh.device)
+    pictures = [shaded_views(mesh, views.select([frame]), size)[1][0].cpu() for frame in range(FILM_FRAMES)]
     write_film(path, pictures, FRAME_MILLISECONDS)
 
 

@@ -17,7 +17,7 @@ from humannorm.optimiser_settings import OptimiserSettings
 from humannorm.prompts import MODALITIES, Modality
 from humannorm.schedules import Schedule, constant, ramp, step
 
-__all__ = ["PAPER_DEPARTURES", "PRESETS", "GeometrySettings", "TargetSettings", "preset"]
+__all__ = ["PAPER_DEPARTURES", "PRESETS", "GeometrySettings", "TargetSettings", "edit_settings", "preset"]
 
 
 @dataclass(frozen=True)
@@ -192,3 +192,22 @@ def preset(name: str) -> GeometrySettings:
     """The settings of a preset."""
     check_choice("preset", name, PRESETS)
     return PRESETS[name]
+
+
+def edit_settings(settings: GeometrySettings, levels: int, resolution: int, strength: float = 0.5) -> GeometrySettings:
+    """A schedule for a finished surface under another prompt: at the detail it has, from moderate noise down.
+
+    levels, resolution: those of the state that is edited. strength: where the noise begins, a fraction of the schedule.
+    """
+    check_range("strength", strength, 0.02, 1.0)
+    noise = constant(strength)
+    targets = settings.targets
+    return replace(
+        settings,
+        active_levels=constant(levels),
+        resolution=constant(resolution),
+        normal_t_range=(settings.normal_t_range[0], noise),
+        depth_t_range=(settings.depth_t_range[0], noise),
+        targets=None if targets is None else replace(targets, level=noise),
+        sdf_record_step=0,
+    )
