@@ -529,7 +529,7 @@ def guides(
 
 
 def painted_person(
-    flow: Workflow, who: tuple[int, int], column: int, group: str, width: int, pictures: int
+    flow: Workflow, who: tuple[int, int], column: int, group: str, width: int
 ) -> tuple[int, tuple[int, int], int]:
     """A dressed start of the words, painted from all sides at once: the start, the body and the painter."""
     flow.group("2 Model and words", "models", column)
@@ -544,7 +544,7 @@ def painted_person(
         guidance=guide["image"],
         geometry=(start, 0),
         start_body=body,
-        pictures=pictures,
+        pictures=300,
         **ALL_VIEWS,
     )
     return start, body, painted
@@ -552,7 +552,7 @@ def painted_person(
 
 def text_to_human(flow: Workflow) -> None:
     flow.opening("1 Who is it?")
-    start, _, painted = painted_person(flow, person(flow), 320, "3 Painted from all sides", 360, 300)
+    start, _, painted = painted_person(flow, person(flow), 320, "3 Painted from all sides", 360)
     flow.group("4 The human", "results", 320)
     saved = flow.add("HumanNormMeshExporter", texture=(painted, 1), faces=PAINTED_FACES, texture_size=1024)
     flow.add("HumanNormSaveState", geometry=(start, 0), filename_prefix="humannorm/geometry")
@@ -861,7 +861,7 @@ WOMAN = "a young woman in a red sweater and black leggings"
 def pose_and_animate(flow: Workflow) -> None:
     flow.opening("1 Who is it?")
     who = person(flow, f"{WOMAN}, standing")
-    _, body, painted = painted_person(flow, who, 300, "3 Paint and rig", 320, 120)
+    _, body, painted = painted_person(flow, who, 300, "3 Paint and rig", 320)
     rig = flow.add("HumanNormRig", mesh=(painted, 0), start_body=body)
     flow.group("4 Pose and animate", "results", 340)
     walks = flow.add("HumanNormAnimate", human=(rig, 0), clip="walk", more_clips="wave", pictures=320)
