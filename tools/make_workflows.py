@@ -562,6 +562,8 @@ def text_to_human(flow: Workflow) -> None:
     flow.add("Preview3D", model_file=(saved, 1), pictures=420)
 
 
+WOMAN, MAN = "a young woman in a red sweater and black leggings", "a man in a blue sweater and black jeans"
+"""In clothes that lie close: what a bare mannequin can be painted in."""
 PAINTED_FACES = 120_000
 ALL_VIEWS: dict[str, Any] = {"level": 0.6, "texture_size": 1024, "faces": PAINTED_FACES}
 """As the preset `quick` of `humannorm generate`."""
@@ -654,7 +656,7 @@ def painted_row(
 def paint_my_mesh(flow: Workflow) -> None:
     flow.opening("1 Your mesh")
     mesh = flow.add("HumanNormLoadMesh", pictures=70)
-    who = person(flow, "an old woman in a long green coat, standing")
+    who = person(flow, f"{MAN}, standing")
     flow.group("2 Model and words", "models", 300)
     models = bundled(flow)
     flow.column(300)
@@ -666,7 +668,7 @@ def paint_my_mesh(flow: Workflow) -> None:
 def paint_any_mesh(flow: Workflow) -> None:
     flow.opening("1 Your mesh")
     mesh = flow.add("HumanNormLoadMesh", pictures=70)
-    who = person(flow, "an old woman in a long green coat, standing")
+    who = person(flow, f"{WOMAN}, standing")
     flow.group("2 Model and words", "models", 300)
     models = bundled(flow)
     flow.column(300)
@@ -684,7 +686,7 @@ def paint_any_mesh(flow: Workflow) -> None:
 def paint_generated_mesh(flow: Workflow) -> None:
     flow.opening("1 Another generator's mesh")
     mesh = flow.add("HumanNormLoadMesh", title="Your mesh here", pictures=70)
-    who = person(flow, "a man in a blue suit, standing")
+    who = person(flow, f"{MAN}, standing")
     flow.group("2 Model and words", "models", 300)
     models = bundled(flow)
     flow.column(300)
@@ -827,7 +829,7 @@ def remix_mesh(flow: Workflow) -> None:
     saved = flow.add(
         "HumanNormMeshExporter", mesh=(worn, 0), faces=4000, texture_size=512, filename_prefix="humannorm/remixed"
     )
-    flow.add("SaveGLB", mesh=(worn, 0), filename_prefix="humannorm/host_saved")
+    flow.add("SaveGLB", mesh=(worn, 0), filename_prefix="humannorm/host_saved", pictures=220)  # has a viewer
     flow.column(480)
     flow.add("Preview3D", model_file=(saved, 1), pictures=480)
 
@@ -853,9 +855,6 @@ def edit(flow: Workflow) -> None:
     saved = flow.add("HumanNormMeshExporter", texture=(painted, 1), **file)
     flow.column(500)
     flow.add("Preview3D", model_file=(saved, 1), pictures=420)
-
-
-WOMAN = "a young woman in a red sweater and black leggings"
 
 
 def pose_and_animate(flow: Workflow) -> None:

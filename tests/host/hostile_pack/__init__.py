@@ -6,6 +6,7 @@ The tests link it into their ComfyUI beside this pack.
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -15,6 +16,10 @@ import comfy.model_patcher
 import comfy.supported_models
 import folder_paths
 import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+import families
 
 
 class _Maker:
@@ -175,6 +180,22 @@ class Seen(_Maker):
         return ({"depth": depth, "image": image}, moge)
 
 
+class Base(_Maker):
+    """MODEL, CLIP and VAE of a family, small and random: what a loader gives of a checkpoint."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("MODEL", "CLIP", "VAE")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"family": (list(families.LATENTS),)}}
+
+    def make(self, family: str) -> tuple[Any, Any, Any]:
+        clip = SimpleNamespace(
+            tokenize=lambda text: text, encode_from_tokens_scheduled=lambda text: families.encoded(family, text)
+        )
+        return (families.build_network(family), clip, families.build_vae(family))
+
+
 NODE_CLASS_MAPPINGS = {
     "HostileEmptyMesh": EmptyMesh,
     "HostileForeignMesh": ForeignMesh,
@@ -182,6 +203,7 @@ NODE_CLASS_MAPPINGS = {
     "HostileFile": FileInMemory,
     "HostileTwoMeshes": TwoMeshes,
     "HostileQuad": Quad,
+    "MadeBase": Base,
     "MadeVoxels": Voxels,
     "MadeColoredVoxels": ColoredVoxels,
     "MadeSplats": Splats,
