@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
@@ -25,6 +26,7 @@ __all__ = [
     "from_trimesh",
     "is_watertight",
     "laplacian_smoothness",
+    "leaning",
     "mesh_volume",
     "normal_consistency",
     "to_trimesh",
@@ -237,6 +239,12 @@ def mesh_volume(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Fl
     """Signed volume of a closed mesh by the divergence theorem: positive if faces wind outwards."""
     a, b, c = vertices[faces].unbind(1)
     return (a * torch.linalg.cross(b, c)).sum() / 6.0
+
+
+def leaning(normals: Float[Tensor, "N 3"], slopes: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    """Unit normals turned by the tangential part of vectors: one of length s turns by arctan(s)."""
+    unit = F.normalize(normals, dim=-1)
+    return F.normalize(unit + slopes - (slopes * unit).sum(-1, keepdim=True) * unit, dim=-1)
 
 
 def to_trimesh(mesh: Mesh) -> Any:

@@ -249,7 +249,7 @@ class _Run:
     def _sample_views(self, settings: MultiviewSettings) -> dict[str, Any]:
         """All views at once, agreeing on the texels of the surface that is exported."""
         from humannorm.geometry.state import extract_mesh, load_state
-        from humannorm.stages import asked_colors, paint_all_views
+        from humannorm.stages import asked_colors, paint_all_views, worn_fabric
         from humannorm.texture.multiview import MultiviewProgress
         from humannorm.texture.state import save_state
 
@@ -273,6 +273,7 @@ class _Run:
             skin=job.skin,
             labelled=sculpted.labelled,
             palette=asked_colors(job.outfit, None if job.body is None else job.body.shape, job.skin),
+            fabric=worn_fabric(job.settings.start, job.body, job.outfit),
             callback=tell,
             checkpoint=self.work / "walk.safetensors",
         )
@@ -362,8 +363,8 @@ class _Run:
         mesh, request = textured_mesh(state), self.job.request
         sculpture = load_sculpted(self.work / "sculpt.safetensors", device=self.device)
         sculpted = extract_mesh(sculpture).mesh
-        settings = worth_baking(self.job.settings.export, sculpted)
-        baked = with_maps(mesh, settings, sculpted if settings.normal_map else None)
+        settings = worth_baking(self.job.settings.export, sculpted, state.folds is not None)
+        baked = with_maps(mesh, settings, sculpted if settings.normal_map else None, slopes=state.folds)
         if sculpture.labelled is not None:
             baked = dataclasses.replace(baked, labels=sculpture.labelled.labels_at(state.mesh.vertices))
         extras = {"prompt": request.prompt, "seed": str(request.seed)}
@@ -377,16 +378,18 @@ class _Run:
 
     def show(self) -> dict[str, Any]:
         """Pictures and page of what stands in the file."""
+        from humannorm.export import load_baked, slopes_on
         from humannorm.export.page import write_page
         from humannorm.export.showing import save_film, save_sides
-        from humannorm.mesh_io import load_mesh
         from humannorm.working_box import to_working_box
 
         self.callback(Progress("show", 0, 3, "sides"))
-        mesh = to_working_box(load_mesh(self.out / "human.glb").to(self.device))
-        save_sides(self.out / "sheet_human.png", mesh)
+        baked = load_baked(self.out / "human.glb")
+        mesh, slopes = to_working_box(baked.mesh.to(self.device)), slopes_on(baked)
+        slopes = None if slopes is None else slopes.to(self.device)
+        save_sides(self.out / "sheet_human.png", mesh, slopes=slopes)
         self.callback(Progress("show", 1, 3, "film"))
-        save_film(self.out / "turntable.webp", mesh, FILM_FRAMES)
+        save_film(self.out / "turntable.webp", mesh, FILM_FRAMES, slopes=slopes)
         self.callback(Progress("show", 2, 3, "page"))
         details = f"{mesh.num_faces:,} faces. Made by humannorm {__version__}, seed {self.job.request.seed}."
         write_page(self.out / "index.html", self.out / "human.glb", self.job.request.prompt, details)

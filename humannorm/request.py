@@ -67,12 +67,15 @@ class StartSettings:
     held: tuple[str, ...] = ()  # regions of the body that stay as the start has them, see `hold_regions`
     keeps_outfit: bool = False  # hair and clothes that the body begins in stay, whatever the guidance wants
     completes: bool = False  # plain clothes and hair for what the prompt does not name
+    fabric: bool = False  # folds of cloth and strands of hair are the start's, where networks draw none so fine
     sculpted: bool = True  # else a dressed start goes to the painter as it is
 
 
 START_SETTINGS: Mapping[str, StartSettings] = {
     # The bundled model draws neither fingers nor faces of full bodies, and its steps blur hems, hair and shoes.
-    "quick": StartSettings(dressed=True, held=("hands", "face"), keeps_outfit=True, completes=True, sculpted=False),
+    "quick": StartSettings(
+        dressed=True, held=("hands", "face"), keeps_outfit=True, completes=True, fabric=True, sculpted=False
+    ),
     "standard": StartSettings(dressed=True),
     "paper": StartSettings(dressed=False),
 }

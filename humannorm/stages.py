@@ -30,6 +30,7 @@ from humannorm.geometry.outfits import LabelledSurface
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh, prepare_start, start_height
 from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
+from humannorm.geometry.worn_fabric import WornFabric
 from humannorm.guidance import Denoiser
 from humannorm.labels import LABELS, LABELS_OF_PARTS, SKIN, label_number
 from humannorm.mesh import Mesh
@@ -62,6 +63,7 @@ __all__ = [
     "painted_surface",
     "place_start",
     "textured_mesh",
+    "worn_fabric",
     "worth_baking",
     "write_sculpture",
 ]
@@ -144,6 +146,7 @@ def paint_all_views(
     skin: str = "",
     labelled: LabelledSurface | None = None,
     palette: Float[Tensor, "L 3"] | None = None,
+    fabric: WornFabric | None = None,
     given: Mapping[int, Float[Tensor, "H W 3"]] | None = None,
     callback: Callable[[MultiviewProgress], bool | None] | None = None,
     checkpoint: Path | None = None,
@@ -151,8 +154,9 @@ def paint_all_views(
     """Paint a sculpture by sampling all its views together, on the very atlas that is exported.
 
     sculpted: in the working box. prompt: as the network hears it. hold, skin: as in `begin_painting`. labelled: what
-    the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. given:
-    finished pictures of views of `ring_cameras`. checkpoint: gone on with where it is there.
+    the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. fabric: of
+    what the start wears; its folds and strands are painted, and go into the normal map. given: finished pictures of
+    views of `ring_cameras`. checkpoint: gone on with where it is there.
     """
     low = unwrapped(sculpted, export)
     is_skin = None if labelled is None else lambda points: labelled.labels_at(points) == SKIN
@@ -166,6 +170,7 @@ def paint_all_views(
         negative=negative,
         labels_at=None if labelled is None else labelled.labels_at,
         palette=None if labelled is None else palette,
+        fabric=None if labelled is None or fabric is None else fabric.look_at,
         held=held,
         given=given,
         callback=callback,
@@ -188,6 +193,11 @@ def asked_colors(outfit: Outfit, shape: BodyShape | None, skin: str) -> Float[Te
     for label, color in named.items():
         palette[label_number(label)] = torch.tensor(color)
     return palette
+
+
+def worn_fabric(keeping: StartSettings, body: Body | None, outfit: Outfit) -> WornFabric | None:
+    """Of what a body wears, where the preset paints it; the body stands where the sculpture's start stood."""
+    return WornFabric(body, outfit) if keeping.fabric and body is not None and outfit.pieces else None
 
 
 def paint_any_mesh(
@@ -315,8 +325,9 @@ def painted_surface(state: TextureState) -> PaintedSurface:
     return PaintedSurface(painted_mesh(state, colors), user_field(state, colors), colors)
 
 
-def worth_baking(settings: ExportSettings, mesh: Mesh) -> ExportSettings:
-    """The settings without a normal map where no faces are taken away that it could give back."""
-    if mesh.num_faces > settings.faces:
+def worth_baking(settings: ExportSettings, mesh: Mesh, folds: bool = False) -> ExportSettings:
+    """The settings without a normal map where no faces are taken away that it could give back, and there are no
+    `folds` that only it can show."""
+    if folds or mesh.num_faces > settings.faces:
         return settings
     return dataclasses.replace(settings, normal_map=False)

@@ -113,7 +113,7 @@ class HumanNormMeshExporter(io.ComfyNode):
 
         with ordinary_tensors():
             if texture is not None and format != "ply" and _is_finished(texture, settings):
-                baked = with_maps(textured_mesh(texture), settings, progress=tell)
+                baked = with_maps(textured_mesh(texture), settings, progress=tell, slopes=texture.folds)
             else:
                 surface, field = _subject(texture, geometry, mesh)
                 baked = bake_for(format, surface, settings, field, tell)

@@ -17,8 +17,8 @@ from humannorm.export import ExportSettings
 from humannorm.geometry.state import GeometryState, extract_mesh
 from humannorm.guidance.synchronised import WALKS
 from humannorm.mesh import Mesh
-from humannorm.request import START_SETTINGS, outfit_for
-from humannorm.stages import asked_colors, paint_all_views, paint_any_mesh, textured_mesh
+from humannorm.request import START_SETTINGS, figure_of_body, outfit_for
+from humannorm.stages import asked_colors, paint_all_views, paint_any_mesh, textured_mesh, worn_fabric
 from humannorm.texture.agreement import FusingSettings
 from humannorm.texture.fields import UvColorField
 from humannorm.texture.multiview import (
@@ -297,7 +297,9 @@ def _human_work(
     state, texts = moved(geometry, work_device()), guidance.prompts.prompts
     held = None if state.hold is None else state.hold.shape
     shape = body.shape if body is not None else held or shape_of_words(texts.prompt)
-    outfit = outfit_for(texts.prompt, shape, START_SETTINGS[preset])
+    keeping = START_SETTINGS[preset]
+    outfit = outfit_for(texts.prompt, shape, keeping)
+    fabric = None if body is None else worn_fabric(keeping, figure_of_body(body).body, outfit)
 
     def work(denoiser: HostDenoiser, **run: Any) -> MultiviewPainting:
         return paint_all_views(
@@ -311,6 +313,7 @@ def _human_work(
             skin=skin,
             labelled=state.labelled,
             palette=asked_colors(outfit, shape, skin),
+            fabric=fabric,
             given=given,
             **run,
         )

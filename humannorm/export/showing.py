@@ -25,35 +25,37 @@ ZOOM = 1.25  # a standing body then fills nine tenths of the height
 
 
 @torch.no_grad()
-def film_views(mesh: Mesh, cameras: Cameras, size: int) -> Float[Tensor, "B H W 3"]:
+def film_views(
+    mesh: Mesh, cameras: Cameras, size: int, slopes: Float[Tensor, "S S 3"] | None = None
+) -> Float[Tensor, "B H W 3"]:
     """The mesh's own colours, lightly shaded so that the form shows, on a light ground."""
     ground = (GROUND, GROUND, GROUND)
     color = render(mesh, cameras, (size, size), ("color",), background=ground).color
     assert color is not None
-    shading = shaded_views(mesh, cameras, size)[1]
+    shading = shaded_views(mesh, cameras, size, slopes)[1]
     return color * (1 - RELIEF + RELIEF * shading / GROUND).clamp(max=1)
 
 
 @torch.no_grad()
-def save_sides(path: Path, mesh: Mesh, size: int = 320) -> None:
-    """A textured mesh in the working box from eight sides: its colours as they are, over its normals."""
+def save_sides(path: Path, mesh: Mesh, size: int = 320, slopes: Float[Tensor, "S S 3"] | None = None) -> None:
+    """A textured mesh in the working box from eight sides: its colours lightly shaded, over its normals."""
     tiles: list[Tensor] = []
     normals: list[Tensor] = []
     for azimuth in SIDES:  # one view at a time: memory stays small at any number of faces
         camera = orbit([azimuth], elevation=5.0, zoom=ZOOM).to(mesh.device)
-        ground = (GROUND, GROUND, GROUND)
-        color = render(mesh, camera, (size, size), ("color",), background=ground).color
-        assert color is not None
-        tiles.append(color[0].cpu())
-        normals.append(shaded_views(mesh, camera, size)[0][0].cpu())
+        tiles.append(film_views(mesh, camera, size, slopes)[0].cpu())
+        normals.append(shaded_views(mesh, camera, size, slopes)[0][0].cpu())
     labels = [f"{kind}, {azimuth}" for kind in ("colour", "normals") for azimuth in SIDES]
     save_png(path, contact_sheet(tiles + normals, labels, columns=len(SIDES)))
 
 
-def save_film(path: Path, mesh: Mesh, frames: int = 36, size: int = 400) -> None:
+def save_film(
+    path: Path, mesh: Mesh, frames: int = 36, size: int = 400, slopes: Float[Tensor, "S S 3"] | None = None
+) -> None:
     """A full turn of a textured mesh in the working box as an endless animated WebP, written whole or not at all."""
     views = turntable(frames, zoom=ZOOM)
-    pictures = [film_views(mesh, views.select([frame]).to(mesh.device), size)[0].cpu() for frame in range(frames)]
+    cameras = [views.select([frame]).to(mesh.device) for frame in range(frames)]
+    pictures = [film_views(mesh, camera, size, slopes)[0].cpu() for camera in cameras]
     write_film(path, pictures, FRAME_MILLISECONDS)
 
 

@@ -22,10 +22,16 @@ SIDES = tuple(range(0, 360, 45))  # degrees
 
 
 @torch.no_grad()
-def shaded_views(mesh: Mesh, cameras: Cameras, size: int) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W 3"]]:
-    """Camera-space normals, and a matt grey surface under one light that moves with the camera; on a light ground."""
+def shaded_views(
+    mesh: Mesh, cameras: Cameras, size: int, slopes: Float[Tensor, "S S 3"] | None = None
+) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W 3"]]:
+    """Camera-space normals, and a matt grey surface under one light that moves with the camera; on a light ground.
+
+    slopes: of folds, as `render` takes them.
+    """
     middle = (0.5, 0.5, 0.5)  # decodes to a zero normal, so that coverage and normal come apart cleanly
-    passes = render(mesh, cameras, (size, size), ("normal", "mask"), encoding=PassEncoding(normal_background=middle))
+    encoding = PassEncoding(normal_background=middle)
+    passes = render(mesh, cameras, (size, size), ("normal", "mask"), encoding=encoding, slopes=slopes)
     assert passes.normal is not None and passes.mask is not None
     cover = passes.mask[..., None]
     normal = torch.nn.functional.normalize(passes.normal * 2 - 1, dim=-1)

@@ -53,6 +53,9 @@ class TextureState:
     gradient_scale: float = 0.0  # running mean of the gradient norm, 0 before the first step of a stage
     history: Float[Tensor, "S L"] | None = None  # of every step so far, columns `LOSS_NAMES`
     plan: CameraPlan = TEXTURE_CAMERA_PLANS["full_body"]  # whose cameras paint: what none of them sees is filled in
+    folds: Float[Tensor, "S S 3"] | None = None
+    """In the mesh's own texture layout: the tangential part of unit normals that folds and strands of cloth and hair
+    add to the surface's. None: the surface is as smooth as it is."""
 
     def on(self, mesh: Mesh) -> TextureState:
         """The same colours on another surface, in any frame: no step done, nothing remembered."""
@@ -138,6 +141,8 @@ def save_state(state: TextureState, path: str | Path, generator: torch.Generator
     tensors = {f"field.{name}": value for name, value in state.field.state_dict().items()}
     tensors |= {f"mesh.{name}": value for name in _MESH_PARTS if (value := getattr(state.mesh, name)) is not None}
     tensors |= {f"cameras.{name}": getattr(state.cameras, name) for name in _CAMERA_PARTS}
+    if state.folds is not None:
+        tensors["folds"] = state.folds.half()
     if state.targets is not None:
         tensors |= {f"targets.{name}": value for name, value in state.targets.tensors.items()}
     numbers = {
@@ -179,5 +184,6 @@ def _load_state(path: str | Path, generator: torch.Generator | None, device: tor
         field=field,
         cameras=cameras,
         targets=TargetCache(prompt=numbers["prompt"], **targets) if targets else None,
+        folds=tensors["folds"].float() if "folds" in tensors else None,  # not in older files
         **carried,
     )
