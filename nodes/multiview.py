@@ -311,6 +311,7 @@ def _human_work(
             skin=skin,
             labelled=state.labelled,
             palette=asked_colors(outfit, shape, skin),
+            materials=outfit.materials(),
             given=given,
             **run,
         )

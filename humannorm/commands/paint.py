@@ -148,7 +148,7 @@ def first_state(
         begun = carried(finished, surface, settings, generator)
         hold = held_for_edit(begun.mesh, regions, colors=begun.field.at(begun.mesh.vertices))
         print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
-        return edit_painting(begun, hold, settings)
+        return edit_painting(begun, hold, settings, prompt=args.prompt, regions=regions)
     if resumed is not None:
         state = load_state(resumed, generator, device)
         print(f"going on after step {state.step}")

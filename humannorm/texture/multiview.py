@@ -342,7 +342,10 @@ class _Painter:
             painted = slice(None) if self.held is None else self.held.share < 0.5
             figures["leak"] = label_leak(colors[painted], self.surface.points.labels[painted], self.palette.to(colors))
         field = uv_field(texture, self.placed)
-        state = TextureState(self.placed, self.placement, field, self.cameras, step=settings.walk.steps)
+        labels = None
+        if self.labels_at is not None:
+            labels = self.surface.texels.image(self.surface.points.labels[:, None].float())[..., 0].to(torch.uint8)
+        state = TextureState(self.placed, self.placement, field, self.cameras, step=settings.walk.steps, labels=labels)
         return MultiviewPainting(state, texture, pictures, self.cameras, figures)
 
     def _request(self) -> dict[str, Any]:

@@ -105,6 +105,8 @@ class _Run(OptimiserRun[TextureState]):
             gradient_scale=self.optimizer.scale,
             history=self.stacked_history,
             plan=self.settings.plan,
+            labels=self.start.labels,
+            materials=self.start.materials,
         )
 
     def advance(self) -> OptimiserProgress:
