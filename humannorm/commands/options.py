@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BODY",
     "STATE",
+    "add_delight",
     "add_device",
     "add_edit",
     "add_guidance",
@@ -149,6 +150,14 @@ def add_method(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "views", "distil"),
         help="how the surface is sculpted: views samples all sides together until they agree on its normals, distil"
         " asks for one gradient a step; auto: views in standard, distil in paper, and quick leaves its start as it is",
+    )
+
+
+def add_delight(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument(
+        "--delight",
+        action="store_true",
+        help="estimate the light that the model painted along with the colours and divide it out",
     )
 
 

@@ -63,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if paint_views.is_meant(args):
         return paint_views.run(args)
+    paint_views.refuse_options(args)
     import torch
 
     from humannorm.guidance import find_guides
