@@ -27,6 +27,7 @@ __all__ = [
     "add_preset",
     "add_run_options",
     "add_seed",
+    "add_single_looks",
     "add_standing",
     "add_start",
     "autoguidance_of",
@@ -158,6 +159,17 @@ def add_delight(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> No
         "--delight",
         action="store_true",
         help="estimate the light that the model painted along with the colours and divide it out",
+    )
+
+
+def add_single_looks(parser: argparse.ArgumentParser) -> None:
+    """How a network's single looks are distilled."""
+    group = parser.add_argument_group("distilling by single looks (--method distil)")
+    group.add_argument(
+        "--nfsd", action="store_true", help="noise-free score distillation in place of SDS, at scale 7.5"
+    )
+    group.add_argument(
+        "--annealed", action="store_true", help="levels of noise that fall with the steps, in place of drawn ones"
     )
 
 

@@ -16,6 +16,7 @@ from humannorm.commands.options import (
     STATE,
     add_edit,
     add_run_options,
+    add_single_looks,
     add_standing,
     chosen_regions,
     load_subject,
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--uv", type=int, metavar="SIZE", help="paint a texture of SIZE texels on the mesh's own UVs")
     paint_views.add_arguments(parser)
+    add_single_looks(parser)
     add_standing(parser)
     add_edit(parser)
     add_run_options(parser)
@@ -72,12 +74,13 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.stages import painted_surface
     from humannorm.texture.paint import paint
     from humannorm.texture.perceptual import make_perceptual
-    from humannorm.texture.settings import coarse_only
+    from humannorm.texture.settings import coarse_only, single_looks
     from humannorm.texture.state import load_state, save_state
 
     begin = time.monotonic()
     device, generator = pick_device(args.device), torch.Generator().manual_seed(args.seed)
     state, settings = first_state(args, painter_settings(args), device, generator)
+    settings = single_looks(settings, nfsd=args.nfsd, falling=args.annealed)
     prompt = network_prompt(args.prompt, args.models)
     guides = find_guides(args.models, device, kinds=("color",), precision=args.precision)
     guide = guides.aligned()

@@ -90,6 +90,9 @@ def run(args: argparse.Namespace) -> int:
     for name in ("edit", "uv", "fine_loss", "vgg16"):
         if getattr(args, name) is not None:
             raise InputError(f"--method: expected distil with --{name.replace('_', '-')}, got views")
+    for name in ("nfsd", "annealed"):
+        if getattr(args, name):
+            raise InputError(f"--method: expected distil with --{name}, got views")
     settings, device, out = chosen_settings(args), pick_device(args.device), args.out
     checkpoint = args.resume if args.resume not in (None, HERE) else out / WALK
     if args.resume is None and (checkpoint.exists() or (out / STATE).exists()):

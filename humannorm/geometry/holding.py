@@ -28,6 +28,7 @@ from humannorm.geometry.garment_extent import garment_vertices
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.labels import LABELS_OF_PARTS, labels_named
 from humannorm.mesh import Mesh, vertex_normals
+from humannorm.optimiser_settings import levels_at
 from humannorm.schedules import constant
 from humannorm.working_box import BOX
 
@@ -248,8 +249,8 @@ def edit_settings(settings: GeometrySettings, levels: int, resolution: int, stre
         settings,
         active_levels=constant(levels),
         resolution=constant(resolution),
-        normal_t_range=(settings.normal_t_range[0], noise),
-        depth_t_range=(settings.depth_t_range[0], noise),
+        normal_t_range=(levels_at(settings.normal_t_range, settings.steps)[0], noise),
+        depth_t_range=(levels_at(settings.depth_t_range, settings.steps)[0], noise),
         targets=None if targets is None else replace(targets, level=noise),
         sdf_record_step=0,
     )

@@ -133,7 +133,7 @@ def test_a_light_of_nine_harmonics_is_found_through_a_tenth_of_nonsense() -> Non
     expected = lights / lights[:, :1].mean()
     torch.testing.assert_close(found.coefficients / found.coefficients[:, :1].mean(), expected, atol=0.02, rtol=0)
     mean = found.at(normals, groups).mean()
-    assert float(mean) == pytest.approx(1.0, abs=0.02)
+    assert float(mean) == pytest.approx(1.0, abs=0.04)
 
 
 def test_harmonics_are_orthogonal_over_the_sphere() -> None:
