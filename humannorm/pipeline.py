@@ -267,6 +267,7 @@ class _Run:
             labelled=sculpted.labelled,
             palette=asked_colors(job.outfit, None if job.body is None else job.body.shape, job.skin),
             fabric=worn_fabric(job.settings.start, job.body, job.outfit),
+            materials=job.outfit.materials(),
             callback=tell,
             checkpoint=self.work / "walk.safetensors",
         )
@@ -346,7 +347,7 @@ class _Run:
 
     def _export_painted(self, state: TextureState) -> dict[str, Any]:
         """A surface whose atlas was painted: its texture is written as it is."""
-        from humannorm.export import with_maps, write_baked
+        from humannorm.export import with_maps, with_materials, write_baked
         from humannorm.geometry.state import extract_mesh
         from humannorm.geometry.state import load_state as load_sculpted
         from humannorm.mesh import is_watertight, weld
@@ -358,6 +359,7 @@ class _Run:
         sculpted = extract_mesh(sculpture).mesh
         settings = worth_baking(self.job.settings.export, sculpted, state.folds is not None)
         baked = with_maps(mesh, settings, sculpted if settings.normal_map else None, slopes=state.folds)
+        baked = with_materials(baked, state.labels, state.materials)
         if sculpture.labelled is not None:
             baked = dataclasses.replace(baked, labels=sculpture.labelled.labels_at(state.mesh.vertices))
         extras = {"prompt": request.prompt, "seed": str(request.seed)}

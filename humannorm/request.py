@@ -159,6 +159,7 @@ class HumanRequest:
     faces: int | None = None  # most of the exported human; None: the preset's
     texture_size: int | None = None  # texels a side; None: the preset's
     method: str = AUTO  # of the sculpting, one of `METHODS`
+    delight: bool = False  # take the light that the networks painted out of the colours, `texture.delighting`
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -196,6 +197,7 @@ class HumanJob:
 
 def settings_of(request: HumanRequest) -> HumanSettings:
     """The preset with what the request changes in it."""
+    from humannorm.texture.delighting import DelightSettings
     from humannorm.texture.multiview import MultiviewSettings
 
     settings = preset(request.preset, request.models, request.method)
@@ -207,7 +209,10 @@ def settings_of(request: HumanRequest) -> HumanSettings:
         geometry = geometry.with_steps(request.sculpt_steps)
     if isinstance(texture, MultiviewSettings):
         levels = dataclasses.replace(texture.walk, steps=request.paint_steps or texture.walk.steps)
-        texture = dataclasses.replace(texture, walk=levels, texture_size=size)
+        light = DelightSettings() if request.delight else texture.delight
+        texture = dataclasses.replace(texture, walk=levels, texture_size=size, delight=light)
+    elif request.delight:
+        raise InputError(f"delight: expected a preset that paints all views together, got {request.preset}")
     elif request.paint_steps is not None:
         texture = texture.with_steps(request.paint_steps)
     export = dataclasses.replace(

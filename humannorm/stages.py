@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.body import Body, BodyShape, Outfit
+from humannorm.body import Body, BodyShape, Outfit, outfit_of_words
 from humannorm.body.painted_skin import mean_tone, skin_picture
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
@@ -185,6 +185,7 @@ def paint_all_views(
     labelled: LabelledSurface | None = None,
     palette: Float[Tensor, "L 3"] | None = None,
     fabric: WornFabric | None = None,
+    materials: Mapping[str, str] | None = None,
     given: Mapping[int, Float[Tensor, "H W 3"]] | None = None,
     callback: Callable[[MultiviewProgress], bool | None] | None = None,
     checkpoint: Path | None = None,
@@ -193,13 +194,14 @@ def paint_all_views(
 
     sculpted: in the working box. prompt: as the network hears it. hold, skin: as in `begin_painting`. labelled: what
     the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. fabric: of
-    what the start wears; its folds and strands are painted, and go into the normal map. given: finished pictures of
-    views of `ring_cameras`. checkpoint: gone on with where it is there.
+    what the start wears; its folds and strands are painted, and go into the normal map. materials: what its labels are
+    of (`Outfit.materials`), for the exporter. given: finished pictures of views of `ring_cameras`. checkpoint: gone on
+    with where it is there.
     """
     low = unwrapped(sculpted, export)
     is_skin = None if labelled is None else lambda points: labelled.labels_at(points) == SKIN
     held = held_skin(hold, skin, is_skin) if skin else None
-    return paint_synchronised(
+    painting = paint_synchronised(
         low,
         prompt,
         settings,
@@ -215,6 +217,7 @@ def paint_all_views(
         checkpoint=checkpoint,
         resume=True,
     )
+    return dataclasses.replace(painting, state=dataclasses.replace(painting.state, materials=dict(materials or {})))
 
 
 def asked_colors(outfit: Outfit, shape: BodyShape | None, skin: str) -> Float[Tensor, "L 3"] | None:
@@ -335,10 +338,25 @@ def edit_sculpture(
 
 
 def edit_painting(
-    finished: TextureState, hold: Hold | None, settings: TextureSettings, strength: float = 0.5
+    finished: TextureState,
+    hold: Hold | None,
+    settings: TextureSettings,
+    strength: float = 0.5,
+    *,
+    prompt: str = "",
+    regions: Sequence[str] = (),
 ) -> tuple[TextureState, TextureSettings]:
-    """The first state of an edit of a finished painting, and the settings that it goes on with; as `edit_sculpture`."""
-    return finished.edited(hold), texture_settings.edit_settings(settings, strength)
+    """The first state of an edit of a finished painting, and the settings that it goes on with; as `edit_sculpture`.
+
+    prompt: the new words, which may say what the regions (without any: all) are of from now on.
+    """
+    parts = {**LABELS_OF_PARTS, "head": ("hair", "hat")}
+    labels = {label for region in regions for label in parts.get(region, ())} if regions else set(LABELS)
+    said = {label: of for label, of in outfit_of_words(prompt).materials().items() if label in labels}
+    edited = finished.edited(hold)
+    if edited.materials:
+        edited = dataclasses.replace(edited, materials={**edited.materials, **said})
+    return edited, texture_settings.edit_settings(settings, strength)
 
 
 def write_sculpture(path: Path, state: GeometryState) -> ExtractedMesh:

@@ -305,6 +305,7 @@ def _human_work(
             labelled=state.labelled,
             palette=asked_colors(outfit, shape, skin),
             fabric=fabric,
+            materials=outfit.materials(),
             given=given,
             **run,
         )

@@ -154,7 +154,15 @@ def person_of(skin: str) -> Person:
     dark = {"african": 0.05, "asian": 0.07, "caucasian": 0.2}[race] if age != "old" else 0.45
     shades = (*drawn.shades[:3], (dark, 0.85 * dark, 0.7 * dark), drawn.shades[4])  # of the brows: the hair's
     return dataclasses.replace(
-        drawn, phenotype=phenotype, skin=skin, hair=None, hat=None, pose=None, shades=shades, eyes=EYES[race], brows=BROWS[sex]
+        drawn,
+        phenotype=phenotype,
+        skin=skin,
+        hair=None,
+        hat=None,
+        pose=None,
+        shades=shades,
+        eyes=EYES[race],
+        brows=BROWS[sex],
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from humannorm.commands.live import LiveView
 from humannorm.commands.options import (
+    add_delight,
     add_device,
     add_method,
     add_models,
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paint-steps", type=int, metavar="N", help="length of the painting (the preset's)")
     parser.add_argument("--faces", type=int, metavar="N", help="most faces of the GLB; else the preset's")
     parser.add_argument("--texture-size", type=int, metavar="N", help="side of the textures, up to 8192 (the preset's)")
+    add_delight(parser)
     add_device(parser)
     add_precision(parser)
     add_out(parser, default="human")
@@ -135,6 +137,7 @@ def request_of(args: argparse.Namespace, prompt: str) -> HumanRequest:
         faces=args.faces,
         texture_size=args.texture_size,
         method=args.method,
+        delight=args.delight,
     )
 
 

@@ -16,6 +16,7 @@ from humannorm.commands.options import (
     STATE,
     add_edit,
     add_run_options,
+    add_single_looks,
     add_standing,
     chosen_regions,
     load_subject,
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--uv", type=int, metavar="SIZE", help="paint a texture of SIZE texels on the mesh's own UVs")
     paint_views.add_arguments(parser)
+    add_single_looks(parser)
     add_standing(parser)
     add_edit(parser)
     add_run_options(parser)
@@ -64,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if paint_views.is_meant(args):
         return paint_views.run(args)
+    paint_views.refuse_options(args)
     import torch
 
     from humannorm.guidance import find_guides
@@ -71,12 +74,13 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.stages import painted_surface
     from humannorm.texture.paint import paint
     from humannorm.texture.perceptual import make_perceptual
-    from humannorm.texture.settings import coarse_only
+    from humannorm.texture.settings import coarse_only, single_looks
     from humannorm.texture.state import load_state, save_state
 
     begin = time.monotonic()
     device, generator = pick_device(args.device), torch.Generator().manual_seed(args.seed)
     state, settings = first_state(args, painter_settings(args), device, generator)
+    settings = single_looks(settings, nfsd=args.nfsd, falling=args.annealed)
     prompt = network_prompt(args.prompt, args.models)
     guides = find_guides(args.models, device, kinds=("color",), precision=args.precision)
     guide = guides.aligned()
@@ -142,7 +146,7 @@ def first_state(
         begun = carried(finished, surface, settings, generator)
         hold = held_for_edit(begun.mesh, regions, colors=begun.field.at(begun.mesh.vertices))
         print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
-        return edit_painting(begun, hold, settings)
+        return edit_painting(begun, hold, settings, prompt=args.prompt, regions=regions)
     if resumed is not None:
         state = load_state(resumed, generator, device)
         print(f"going on after step {state.step}")

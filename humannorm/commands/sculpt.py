@@ -13,6 +13,7 @@ from humannorm.commands.options import (
     add_edit,
     add_method,
     add_run_options,
+    add_single_looks,
     add_start,
     chosen_regions,
     held_regions,
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help='the person, such as "an old man in a long coat"')
     add_start(parser)
     add_method(parser)
+    add_single_looks(parser)
     add_edit(parser)
     add_run_options(parser)
 
@@ -46,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
+    from humannorm.checks import InputError
+    from humannorm.geometry.settings import single_looks
     from humannorm.geometry.state import save_state
     from humannorm.guidance import find_guides
     from humannorm.request import job_of
@@ -54,9 +58,14 @@ def run(args: argparse.Namespace) -> int:
     begin = time.monotonic()
     device = pick_device(args.device)
     job = job_of(request_of(args))
+    if (args.nfsd or args.annealed) and job.settings.views is not None:
+        name = "nfsd" if args.nfsd else "annealed"
+        raise InputError(f"--method: expected distil with --{name}, got views")
     guides = find_guides(args.models, device, kinds=("normal", "depth"), precision=args.precision)
     generator = torch.Generator().manual_seed(args.seed)
     state, before, settings = first_state(args, job, generator, device)
+    if args.nfsd or args.annealed:
+        settings = single_looks(settings, nfsd=args.nfsd, falling=args.annealed)
     views = job.settings.views
     if views is not None and args.edit is not None:
         views = views.entered_below(EDIT_LEVEL)

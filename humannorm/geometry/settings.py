@@ -13,11 +13,19 @@ from humannorm.checks import check_choice, check_range
 from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.fields import FieldSettings, HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
-from humannorm.optimiser_settings import OptimiserSettings
+from humannorm.optimiser_settings import LevelRange, OptimiserSettings, annealed, noise_free
 from humannorm.prompts import MODALITIES, Modality
 from humannorm.schedules import Schedule, constant, ramp, step
 
-__all__ = ["PAPER_DEPARTURES", "PRESETS", "GeometrySettings", "TargetSettings", "edit_settings", "preset"]
+__all__ = [
+    "PAPER_DEPARTURES",
+    "PRESETS",
+    "GeometrySettings",
+    "TargetSettings",
+    "edit_settings",
+    "preset",
+    "single_looks",
+]
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,8 @@ class GeometrySettings(OptimiserSettings):
 
     normal_weight: Schedule  # of the SDS gradient, or of the pull to targets
     depth_weight: Schedule  # likewise; the depth network is let go when it stays 0
-    normal_t_range: tuple[float, Schedule]  # of SDS: lower and upper end, fractions of the noise schedule
-    depth_t_range: tuple[float, Schedule]
+    normal_t_range: LevelRange  # of single looks (SDS, NFSD)
+    depth_t_range: LevelRange
 
     sdf_record_step: int | None  # when the field is recorded for equation 7; None: never
     sdf_weight: Schedule  # of the sum of squares, from the recording on
@@ -186,6 +194,13 @@ QUICK = GeometrySettings(
 )
 
 PRESETS: Mapping[str, GeometrySettings] = {"paper": PAPER, "standard": STANDARD, "quick": QUICK}
+
+
+def single_looks(settings: GeometrySettings, *, nfsd: bool = False, falling: bool = False) -> GeometrySettings:
+    """The same run without multi-step targets: by NFSD in place of SDS, and at levels that fall with the steps."""
+    settings = replace(settings, targets=None)
+    settings = noise_free(settings) if nfsd else settings
+    return annealed(settings, ("normal_t_range", "depth_t_range"), settings.steps) if falling else settings
 
 
 def preset(name: str) -> GeometrySettings:

@@ -44,6 +44,7 @@ from humannorm.texture.agreement import (
     label_leak,
     texel_surface,
 )
+from humannorm.texture.delighting import DelightSettings, delit
 from humannorm.texture.fields import UvColorField, UvColorSettings
 from humannorm.texture.state import TextureState
 from humannorm.working_box import place
@@ -87,6 +88,7 @@ class MultiviewSettings:
     control: Control = "normal"  # what the ControlNet is shown of the surface; none: the guide has no ControlNet
     texture_size: int = 1024  # texels a side
     final_power: float = 6.0  # of the cosine in the last bake (TexPainter)
+    delight: DelightSettings | None = None  # take the light out of the last views; None: leave it
 
     def __post_init__(self) -> None:
         if not self.rings:
@@ -341,6 +343,12 @@ class _Painter:
             agreement = ColorAgreement.of(
                 self.surface, self.cameras, pictures.shape[1], settings.fusing, held=self.held, asked=self.palette
             )
+        light = 0.0
+        if settings.delight is not None:
+            share = None if self.held is None else self.held.share
+            pictures, light = delit(
+                agreement.views, self.cameras, pictures, settings.delight, held=share, given=tuple(self.given)
+            )
         colors = agreement.fused(pictures, settings.final_power).clamp(0, 1)
         last = disagreement_of(agreement.views, pictures)
         fusing = time.monotonic() - begin
@@ -362,17 +370,23 @@ class _Painter:
             "fusing": seconds["agreement"] + fusing,
             "preparing": self.preparing,
         }
+        if settings.delight is not None:
+            figures["light"] = light
         if self.palette is not None:
             painted = slice(None) if self.held is None else self.held.share < 0.5
             figures["leak"] = label_leak(colors[painted], self.surface.points.labels[painted], self.palette.to(colors))
         field = uv_field(texture, self.placed)
+        labels = None
+        if self.labels_at is not None:
+            labels = self.surface.texels.image(self.surface.points.labels[:, None].float())[..., 0].to(torch.uint8)
         steps = settings.walk.steps
-        state = TextureState(self.placed, self.placement, field, self.cameras, step=steps, folds=folds)
+        state = TextureState(self.placed, self.placement, field, self.cameras, step=steps, folds=folds, labels=labels)
         return MultiviewPainting(state, texture, pictures, self.cameras, figures)
 
     def _request(self) -> dict[str, Any]:
         """What a resumed run must have been asked for."""
-        digest = hashlib.sha256(repr((self.settings, self.seed, sorted(self.given))).encode())
+        walked = dataclasses.replace(self.settings, delight=None)  # which comes after the walk
+        digest = hashlib.sha256(repr((walked, self.seed, sorted(self.given))).encode())
         tensors = [self.placed.vertices, self.placed.faces, self.placed.uvs, self.surface.points.labels, self.entry]
         if self.held is not None:
             tensors += [self.held.colors, self.held.share]
