@@ -19,6 +19,7 @@ from torch import Tensor
 
 from humannorm.body import Body, Outfit
 from humannorm.body.fabrics import Fabric, fabric_of
+from humannorm.body.hulls import HANGING_POSES
 from humannorm.body.outfit import Piece
 from humannorm.body.wardrobe import fitted
 from humannorm.colours import colour_value
@@ -36,6 +37,11 @@ PATTERNS: Mapping[str, str] = {
     **dict.fromkeys(("dotted", "polka-dot", "polkadot", "polka-dotted", "polkadotted"), "dots"),
 }
 """What is drawn for a pattern's word; other words are left to the networks."""
+COATS = frozenset({"coat", "short coat"})
+# Of a coat's front, world units: how far left of the middle its edge lies and its buttons right of it, and their sizes.
+CLOSING, CLOSING_EDGE, BUTTON, BUTTONS_APART = 0.022, 0.007, 0.012, 0.11
+LOWEST_BUTTON, HIGHEST_BUTTON = -2, 3  # counted from the waist
+EDGE_SHADE, BUTTON_SHADE = 0.45, 0.4  # brightness beside the cloth's
 PATTERN_STEP = 0.03  # metres: width of a stripe or of a check's band
 DOT = 0.22  # radius of a dot, in double steps
 EDGE = 0.12  # of a step, over which a pattern's colours meet
@@ -99,12 +105,12 @@ class WornFabric:
         second, share, patterned = torch.zeros(count, 3), torch.zeros(count), torch.zeros(count, dtype=torch.bool)
         for number, names in self._garments.items():
             rows = (labels.cpu() == number).nonzero()[:, 0]
-            if not len(rows) or not names:
+            if not len(rows):
                 continue
             own = points[rows].cpu()
             pieces = [_Cloth(fitted(self.body, name), fabric_of(name)) for name in names]
             found = [piece.at(own) for piece in pieces]
-            nearest = torch.stack([away for away, _ in found]).argmin(0)
+            nearest = torch.stack([away for away, _ in found]).argmin(0) if found else None
             for k, (away, uv) in enumerate(found):
                 mine = (nearest == k) & (away < REACH)
                 at, uv = rows[mine], uv[mine]
@@ -113,6 +119,9 @@ class WornFabric:
                 shade[at] = fine[at] * coarse ** CONTRAST.get(LABELS[number], 1.0)
                 folds = self._folds(names[k], pieces[k])
                 lean[at] = folds.lean_at(points[at].cpu())
+            if number in self._closing:
+                dark = self._front_closing(own)
+                fine[rows], shade[rows] = fine[rows] * dark, shade[rows] * dark
             piece = self._patterned.get(number)
             if piece is not None:
                 second[rows], share[rows] = second_colour(piece), pattern_at(piece.pattern, self._at_rest(own))
@@ -124,6 +133,23 @@ class WornFabric:
     def _patterned(self) -> Mapping[int, Piece]:
         """By the number of their label, the outermost pieces with a pattern that can be drawn."""
         return {label_number(piece.label): piece for piece in self.outfit.pieces if piece.pattern in PATTERNS}
+
+    @cached_property
+    def _closing(self) -> frozenset[int]:
+        """Numbers of the labels of coats, which are made closed: where they close is drawn."""
+        coats = [piece for piece in self.outfit.pieces if piece.cut in COATS and self.body.pose in HANGING_POSES]
+        return frozenset(label_number(piece.label) for piece in coats)
+
+    def _front_closing(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        """Brightness of the edge and the buttons down the front of a coat."""
+        waist = self.body.joint("spine04")
+        x, y, z = (points - waist).unbind(1)
+        edge = 1 - (1 - EDGE_SHADE) * ((CLOSING_EDGE - (x - CLOSING).abs()) / CLOSING_EDGE).clamp(0, 1)
+        steps = y / BUTTONS_APART
+        away = torch.stack([x + CLOSING, (steps - steps.round()) * BUTTONS_APART]).norm(dim=0)
+        high = (steps.round() >= LOWEST_BUTTON) & (steps.round() <= HIGHEST_BUTTON)
+        button = torch.where((away < BUTTON) & high, BUTTON_SHADE, 1.0)
+        return torch.where(z > 0, edge * button, 1.0)
 
     def _at_rest(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Where the skin nearest to the points is at rest, metres: a pattern is of the cloth, not of the pose."""

@@ -16,6 +16,9 @@ from humannorm.checks import InputError
 from humannorm.export import ExportSettings, load_baked, slopes_on, with_maps, write_glb
 from humannorm.geometry.worn_fabric import (
     BRIGHTEST,
+    BUTTON_SHADE,
+    CLOSING,
+    EDGE_SHADE,
     FINEST,
     PATTERN_STEP,
     REACH,
@@ -114,6 +117,15 @@ def test_a_striped_shirt_is_patterned_and_jeans_are_not() -> None:
         look = worn.look_at(points, torch.full((len(points),), label_number(label)))
         assert bool((look.patterned == expected).all())
         assert (float(look.share.std()) > 0.3) == expected
+
+
+def test_a_coat_shows_where_it_closes_and_only_in_front() -> None:
+    body = load_body(pose="a-pose").in_working_box()
+    worn = WornFabric(body, Outfit((Piece("coat", "outer"),)))
+    waist = body.joint("spine04")
+    edge = waist + torch.tensor([[CLOSING, -0.3, 0.3], [0.1, -0.3, 0.3], [CLOSING, -0.3, -0.3], [-CLOSING, 0.0, 0.3]])
+    shade = worn.look_at(edge, torch.full((4,), label_number("outer"))).shade
+    assert shade.tolist() == pytest.approx([EDGE_SHADE, 1.0, 1.0, BUTTON_SHADE])
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.5, 2.0])
