@@ -54,7 +54,7 @@ ISLAND = 0.006  # square world units (8 cm by 8 cm on a person) of the largest p
 APART = 0.01  # of an edge: how far vertices of the surface keep from the lattice's
 NEARLY = 0.95  # of the way onto the body's own surface, and to where smoothing has a vertex
 LIPS = 0.004  # half the thickness of what fills the slit of the mouth, world units
-WAIST = 0.08  # metres below the waist to which the upper part of a dress reaches
+WAIST = 0.01  # metres below the waist to which the upper part of a dress reaches
 UNDER_HAT = 0.06  # the same for hair under a hat
 
 
@@ -159,7 +159,8 @@ def _layers_of(body: Body, piece: Piece, hem: float | None) -> list[_Layer]:
             low = (height < hem).any(1)
             mesh, labels = Mesh(mesh.vertices, mesh.faces[low]), labels[low]
         if piece.label == "dress" and body.pose in HANGING_POSES:  # a hull hangs from its waist
-            high = (height > float(body.rest_joints[body.joint_names.index("spine04"), 1]) - WAIST).all(1)
+            waist = float(body.rest_joints[body.joint_names.index("spine04"), 1]) * body.metres_per_unit
+            high = (height > waist - WAIST).all(1)
             mesh, labels = Mesh(mesh.vertices, mesh.faces[high]), labels[high]
         layers += _solids_of_cloth(mesh, labels, is_hat=piece.label == "hat")
     hulls = () if _hangs(piece) and body.pose not in HANGING_POSES else hulls_of(body, CUTS[piece.cut])

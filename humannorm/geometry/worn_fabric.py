@@ -42,7 +42,7 @@ COATS = frozenset({"coat", "short coat"})
 CLOSING, CLOSING_EDGE, BUTTON, BUTTONS_APART = 0.022, 0.007, 0.012, 0.11
 LOWEST_BUTTON, HIGHEST_BUTTON = -2, 3  # counted from the waist
 EDGE_SHADE, BUTTON_SHADE = 0.45, 0.4  # brightness beside the cloth's
-PATTERN_STEP = 0.03  # metres: width of a stripe or of a check's band
+PATTERN_STEP = 0.03  # world units: width of a stripe or of a check's band
 DOT = 0.22  # radius of a dot, in double steps
 EDGE = 0.12  # of a step, over which a pattern's colours meet
 LIGHT = 0.6  # mean of sRGB from which a colour counts as light
@@ -152,7 +152,7 @@ class WornFabric:
         return torch.where(z > 0, edge * button, 1.0)
 
     def _at_rest(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """Where the skin nearest to the points is at rest, metres: a pattern is of the cloth, not of the pose."""
+        """Where the skin nearest to the points is at rest: a pattern is of the cloth, not of the pose."""
         body = self.body
         closest = SignedDistance(body.vertices, body.faces, inside_out="flip").closest(points)
         corners = body.rest_vertices[body.faces[closest.face]]
@@ -173,7 +173,7 @@ def second_colour(piece: Piece) -> Tensor:
 
 
 def pattern_at(pattern: str, rest: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-    """How far a pattern shows the second colour at places of the body at rest, metres."""
+    """How far a pattern shows the second colour at places of the body at rest, world units."""
     x, y = rest[:, 0] / PATTERN_STEP, rest[:, 1] / PATTERN_STEP
     if PATTERNS[pattern] == "stripes":
         return _band(y)
