@@ -12,6 +12,7 @@ from torch import Tensor
 
 from humannorm.cameras import Cameras, orbit, turntable
 from humannorm.export.baked import BakedMesh
+from humannorm.export.exporting import slopes_on
 from humannorm.files import write_files
 from humannorm.images import contact_sheet, save_png, to_pil
 from humannorm.mesh import Mesh
@@ -85,8 +86,9 @@ def response_of(baked: BakedMesh) -> Float[Tensor, "H W 3"] | None:
 def relit(
     baked: BakedMesh, cameras: Cameras, size: int, azimuth: float, elevation: float = 35.0
 ) -> Float[Tensor, "B H W 3"]:
-    """A textured surface in the working box under one lamp (degrees, see `light_from`), without its normal map."""
-    return lit_views(baked.mesh, cameras, size, response_of(baked), light_from(azimuth, elevation))
+    """A textured surface in the working box under one lamp (degrees, see `light_from`)."""
+    slopes = slopes_on(baked)
+    return lit_views(baked.mesh, cameras, size, response_of(baked), light_from(azimuth, elevation), slopes)
 
 
 def save_light_film(path: Path, baked: BakedMesh, frames: int = 24, size: int = 400) -> None:
