@@ -20,8 +20,10 @@ __all__ = [
     "encode_image",
     "from_network",
     "lab_from_srgb",
+    "linear_from_srgb",
     "load_png",
     "save_png",
+    "srgb_from_linear",
     "to_network",
     "to_pil",
 ]
@@ -48,10 +50,22 @@ def from_network(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B H W C"]:
     return (images.permute(0, 2, 3, 1) / 2.0 + 0.5).clamp(0.0, 1.0)
 
 
+def linear_from_srgb(colors: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """IEC 61966-2-1 decoding; values below 0 count as 0."""
+    colors = colors.clamp_min(0)
+    return torch.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+
+
+def srgb_from_linear(light: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """IEC 61966-2-1 encoding; values below 0 count as 0."""
+    light = light.clamp_min(0)
+    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp_min(1e-9) ** (1 / 2.4) - 0.055)
+
+
 def lab_from_srgb(colors: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 3"]:
     """CIELAB (L* in 0..100, a*, b*) of sRGB colours in 0..1, white point D65."""
     check_tensor("colors", colors, "* 3")
-    linear = torch.where(colors <= 0.04045, colors / 12.92, ((colors.clamp_min(0) + 0.055) / 1.055) ** 2.4)
+    linear = linear_from_srgb(colors)
     matrix = colors.new_tensor(_XYZ_FROM_RGB)
     relative = linear @ matrix.T / matrix.sum(1)
     root, line = relative.clamp_min(1e-12) ** (1 / 3), relative * (29 / 6) ** 2 / 3 + 4 / 29

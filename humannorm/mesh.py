@@ -23,7 +23,6 @@ __all__ = [
     "connected_components",
     "face_areas",
     "face_normals",
-    "from_trimesh",
     "is_watertight",
     "laplacian_smoothness",
     "leaning",
@@ -271,14 +270,3 @@ def to_trimesh(mesh: Mesh) -> Any:
         visual=visual,
         process=False,
     )
-
-
-def from_trimesh(source: Any) -> Mesh:
-    """The float32 `Mesh` of a `trimesh.Trimesh`: its texture if it has one, else its vertex or face colours if any.
-
-    Normals are kept where the file brought them, so texture seams stay smooth. Face colours split the vertices where
-    two colours meet.
-    """
-    from humannorm.mesh_io import convert_trimesh
-
-    return convert_trimesh(source)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from humannorm.cameras import CAMERA_PLANS, CameraPlan
 from humannorm.checks import check_choice, check_range
 from humannorm.prompts import TextRule
-from humannorm.schedules import Schedule
+from humannorm.schedules import Schedule, ramp
 
-__all__ = ["OptimiserSettings"]
+__all__ = ["DISTILLATIONS", "Distillation", "LevelRange", "OptimiserSettings", "annealed", "levels_at", "noise_free"]
 
+Distillation = Literal["sds", "nfsd"]
+DISTILLATIONS: tuple[Distillation, ...] = ("sds", "nfsd")
+NOISE_FREE_SCALE = 7.5  # as published: without the noise in it no large scale is needed
+LevelRange = tuple[float | Schedule, Schedule]
+"""Lower and upper end of the noise levels that single looks are drawn from, fractions of the noise schedule."""
 Settings = TypeVar("Settings", bound="OptimiserSettings")
 
 
@@ -30,7 +36,8 @@ class OptimiserSettings:
     text_rule: TextRule  # where the texts name the body part
     views: int  # cameras per step
     render_size: int  # pixels; the guide resizes to its own resolution
-    guidance_scale: float  # classifier-free guidance, uncond + s * (cond - uncond)
+    guidance_scale: float  # classifier-free guidance, uncond + s * (cond - uncond); NFSD's s
+    distillation: Distillation = "sds"  # the gradient of single looks: equation 6 and 9, or noise-free (2310.17590)
 
     max_gradient_growth: float = 100.0  # a step whose gradient norm exceeds this many running means is rejected
     max_rejections: int = 8  # steps rejected in a row before the run stops
@@ -41,6 +48,7 @@ class OptimiserSettings:
         check_range("views", self.views, 1, 64)
         check_range("render_size", self.render_size, 16, 4096)
         check_range("guidance_scale", self.guidance_scale, 0.0, 1000.0)
+        check_choice("distillation", self.distillation, DISTILLATIONS)
 
     def plan_iteration(self, step: int) -> float:
         """Where the camera plan's own schedule stands at a step; rounded, so that a jump falls on its step."""
@@ -51,6 +59,31 @@ class OptimiserSettings:
         factor = steps / self.steps
         changed = {field.name: _stretched(getattr(self, field.name), factor) for field in fields(self)}
         return replace(self, **changed | {"steps": steps, "plan_pace": self.plan_pace / factor})
+
+
+def levels_at(ends: LevelRange, step: float) -> tuple[float, float]:
+    """Both ends of a range at a step."""
+    low, high = ends
+    return (low(step) if isinstance(low, Schedule) else low), high(step)
+
+
+def noise_free(settings: Settings) -> Settings:
+    """The same run by NFSD, at its published scale."""
+    return replace(settings, distillation="nfsd", guidance_scale=NOISE_FREE_SCALE)
+
+
+def annealed(settings: Settings, names: Sequence[str], steps: int) -> Settings:
+    """The same run with one level a step in place of one drawn from a range: it falls evenly over `steps` steps.
+
+    names: of the settings' ranges. Each level begins at the upper end that its range has at first and ends at the lower
+    one: form first, then detail (arXiv 2306.12422; GaussianIP, 2503.11143, anneals too). The straight line is ours.
+    """
+    falling = {}
+    for name in names:
+        ends: LevelRange = getattr(settings, name)
+        level = ramp(0, levels_at(ends, 0)[1], max(steps - 1, 1), levels_at(ends, steps)[0])
+        falling[name] = (level, level)
+    return replace(settings, **falling)  # type: ignore[arg-type]
 
 
 def _stretched(value: Any, factor: float) -> Any:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from humannorm.texture.settings import TextureSettings
 
 __all__ = [
+    "HEIGHTS_M",
+    "LIMITS",
     "METHODS",
     "PRESETS",
     "START_SETTINGS",
@@ -54,6 +56,14 @@ PRESETS = ("quick", "standard", "paper")
 METHODS = ("auto", "views", "distil")
 """How a surface is sculpted: by sampling all views together, or by distillation; auto: as the preset does."""
 AUTO, NONE, FROM_MODEL = "auto", "none", "model"
+LIMITS: Mapping[str, tuple[int, int]] = {
+    "sculpt_steps": (1, 1_000_000),
+    "paint_steps": (1, 1_000_000),
+    "faces": (4, 10_000_000),
+    "texture_size": (16, 8192),
+}
+"""Lowest and highest value of the numbers that a request may put in place of the preset's."""
+HEIGHTS_M = (0.01, 100.0)  # lowest and highest of an exported human, metres
 NEUTRAL = ("neutral", "body")
 """Words for the neutral adult that comes along."""
 BVH = ".bvh"
@@ -149,6 +159,7 @@ class HumanRequest:
     faces: int | None = None  # most of the exported human; None: the preset's
     texture_size: int | None = None  # texels a side; None: the preset's
     method: str = AUTO  # of the sculpting, one of `METHODS`
+    delight: bool = False  # take the light that the networks painted out of the colours, `texture.delighting`
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -157,15 +168,10 @@ class HumanRequest:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("outfit", self.outfit, (AUTO, NONE))
         check_choice("method", self.method, METHODS)
-        check_range("height_m", self.height_m, 0.01, 100.0)
-        for name, low, high in (
-            ("sculpt_steps", 1, 1_000_000),
-            ("paint_steps", 1, 1_000_000),
-            ("faces", 4, 10_000_000),
-            ("texture_size", 16, 8192),
-        ):
+        check_range("height_m", self.height_m, *HEIGHTS_M)
+        for name, limits in LIMITS.items():
             if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), low, high)
+                check_range(name, getattr(self, name), *limits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +197,7 @@ class HumanJob:
 
 def settings_of(request: HumanRequest) -> HumanSettings:
     """The preset with what the request changes in it."""
+    from humannorm.texture.delighting import DelightSettings
     from humannorm.texture.multiview import MultiviewSettings
 
     settings = preset(request.preset, request.models, request.method)
@@ -202,7 +209,10 @@ def settings_of(request: HumanRequest) -> HumanSettings:
         geometry = geometry.with_steps(request.sculpt_steps)
     if isinstance(texture, MultiviewSettings):
         levels = dataclasses.replace(texture.walk, steps=request.paint_steps or texture.walk.steps)
-        texture = dataclasses.replace(texture, walk=levels, texture_size=size)
+        light = DelightSettings() if request.delight else texture.delight
+        texture = dataclasses.replace(texture, walk=levels, texture_size=size, delight=light)
+    elif request.delight:
+        raise InputError(f"delight: expected a preset that paints all views together, got {request.preset}")
     elif request.paint_steps is not None:
         texture = texture.with_steps(request.paint_steps)
     export = dataclasses.replace(

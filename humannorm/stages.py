@@ -15,25 +15,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from humannorm.body import Body, BodyShape, Outfit
+from humannorm.body import Body, BodyShape, Outfit, outfit_of_words
 from humannorm.body.painted_skin import mean_tone, skin_picture
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export import BakedMesh, ExportSettings, unwrapped, write_glb
 from humannorm.export.baking import colors_at, locate
-from humannorm.geometry import holding
+from humannorm.geometry import settings as geometry_settings
 from humannorm.geometry import state as geometry_state
 from humannorm.geometry.dressing import dressed, kept_of_start
 from humannorm.geometry.fitting import FitReport, FitSettings
 from humannorm.geometry.holding import Hold, hold_all_but, hold_all_but_labels
+from humannorm.geometry.multiview import NormalSculptSettings, sculpt_synchronised
 from humannorm.geometry.outfits import LabelledSurface
+from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh, prepare_start, start_height
 from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
 from humannorm.geometry.worn_fabric import WornFabric
-from humannorm.guidance import Denoiser
+from humannorm.guidance import Denoiser, StageGuides
 from humannorm.labels import LABELS, LABELS_OF_PARTS, SKIN, label_number
 from humannorm.mesh import Mesh
+from humannorm.optimisation import Callback as OptimiserCallback
 from humannorm.request import HumanJob, StartSettings
 from humannorm.rigging import fit_body
 from humannorm.texture import settings as texture_settings
@@ -62,6 +65,7 @@ __all__ = [
     "paint_any_mesh",
     "painted_surface",
     "place_start",
+    "sculpt_on",
     "textured_mesh",
     "worn_fabric",
     "worth_baking",
@@ -122,6 +126,40 @@ def as_it_is(state: GeometryState, job: HumanJob) -> bool:
     return state.untouched and not job.settings.start.sculpted
 
 
+def sculpt_on(
+    state: GeometryState,
+    prompt: str,
+    settings: GeometrySettings,
+    views: NormalSculptSettings | None,
+    guides: StageGuides,
+    generator: torch.Generator,
+    *,
+    callback: OptimiserCallback | None = None,
+    checkpoint: Path | None = None,
+) -> tuple[GeometryState, Mapping[str, float]]:
+    """The state at its last step, and the figures of sampled views: by sampling all views together as `views` says, or,
+    without it, by distillation as `settings` says.
+
+    prompt: as the network hears it. checkpoint: a file that is kept up to date.
+    """
+    if views is None:
+        sculpture = sculpt(
+            state,
+            prompt,
+            settings,
+            normal=guides.normal,
+            depth=guides.depth,
+            generator=generator,
+            callback=callback,
+            checkpoint=checkpoint,
+        )
+        return sculpture, {}
+    sampled = sculpt_synchronised(
+        state, prompt, views, normal=guides.normal, generator=generator, callback=callback, checkpoint=checkpoint
+    )
+    return sampled.state, sampled.figures
+
+
 def begin_painting(
     mesh: Mesh, settings: TextureSettings, seed: int, *, hold: Hold | None = None, skin: str = ""
 ) -> TextureState:
@@ -147,6 +185,7 @@ def paint_all_views(
     labelled: LabelledSurface | None = None,
     palette: Float[Tensor, "L 3"] | None = None,
     fabric: WornFabric | None = None,
+    materials: Mapping[str, str] | None = None,
     given: Mapping[int, Float[Tensor, "H W 3"]] | None = None,
     callback: Callable[[MultiviewProgress], bool | None] | None = None,
     checkpoint: Path | None = None,
@@ -155,13 +194,14 @@ def paint_all_views(
 
     sculpted: in the working box. prompt: as the network hears it. hold, skin: as in `begin_painting`. labelled: what
     the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. fabric: of
-    what the start wears; its folds and strands are painted, and go into the normal map. given: finished pictures of
-    views of `ring_cameras`. checkpoint: gone on with where it is there.
+    what the start wears; its folds and strands are painted, and go into the normal map. materials: what its labels are
+    of (`Outfit.materials`), for the exporter. given: finished pictures of views of `ring_cameras`. checkpoint: gone on
+    with where it is there.
     """
     low = unwrapped(sculpted, export)
     is_skin = None if labelled is None else lambda points: labelled.labels_at(points) == SKIN
     held = held_skin(hold, skin, is_skin) if skin else None
-    return paint_synchronised(
+    painting = paint_synchronised(
         low,
         prompt,
         settings,
@@ -177,6 +217,7 @@ def paint_all_views(
         checkpoint=checkpoint,
         resume=True,
     )
+    return dataclasses.replace(painting, state=dataclasses.replace(painting.state, materials=dict(materials or {})))
 
 
 def asked_colors(outfit: Outfit, shape: BodyShape | None, skin: str) -> Float[Tensor, "L 3"] | None:
@@ -293,14 +334,29 @@ def edit_sculpture(
         fitted, _ = geometry_state.start_state(surface, settings, torch.Generator().manual_seed(0))
         finished = dataclasses.replace(fitted, hold=finished.hold)
     levels, resolution = finished.active_levels, finished.band.lattice.resolution
-    return finished.edited(hold), holding.edit_settings(settings, levels, resolution, strength)
+    return finished.edited(hold), geometry_settings.edit_settings(settings, levels, resolution, strength)
 
 
 def edit_painting(
-    finished: TextureState, hold: Hold | None, settings: TextureSettings, strength: float = 0.5
+    finished: TextureState,
+    hold: Hold | None,
+    settings: TextureSettings,
+    strength: float = 0.5,
+    *,
+    prompt: str = "",
+    regions: Sequence[str] = (),
 ) -> tuple[TextureState, TextureSettings]:
-    """The first state of an edit of a finished painting, and the settings that it goes on with; as `edit_sculpture`."""
-    return finished.edited(hold), texture_settings.edit_settings(settings, strength)
+    """The first state of an edit of a finished painting, and the settings that it goes on with; as `edit_sculpture`.
+
+    prompt: the new words, which may say what the regions (without any: all) are of from now on.
+    """
+    parts = {**LABELS_OF_PARTS, "head": ("hair", "hat")}
+    labels = {label for region in regions for label in parts.get(region, ())} if regions else set(LABELS)
+    said = {label: of for label, of in outfit_of_words(prompt).materials().items() if label in labels}
+    edited = finished.edited(hold)
+    if edited.materials:
+        edited = dataclasses.replace(edited, materials={**edited.materials, **said})
+    return edited, texture_settings.edit_settings(settings, strength)
 
 
 def write_sculpture(path: Path, state: GeometryState) -> ExtractedMesh:

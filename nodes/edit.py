@@ -140,7 +140,8 @@ class HumanNormEdit(io.ComfyNode):
                 if geometry is not None:
                     generator = torch.Generator().manual_seed(seed)
                     begun = carried(begun, sculpted_mesh(geometry).to(work_device()), settings, generator)
-                first, steps = edit_painting(begun, hold, settings, strength)
+                words = image_guidance.prompts.prompts.prompt
+                first, steps = edit_painting(begun, hold, settings, strength, prompt=words, regions=chosen)
                 texture = painting.run_painting(cls.hidden, first, image_guidance, steps, seed, None)
             if unfinished is not None:
                 forget(unfinished)

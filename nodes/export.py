@@ -9,7 +9,16 @@ from comfy.cli_args import args
 from comfy_api.latest import io
 
 from humannorm.checks import InputError
-from humannorm.export import FORMATS, BakedMesh, ExportSettings, bake_for, with_maps, write_baked, write_levels
+from humannorm.export import (
+    FORMATS,
+    BakedMesh,
+    ExportSettings,
+    bake_for,
+    with_maps,
+    with_materials,
+    write_baked,
+    write_levels,
+)
 from humannorm.geometry.state import GeometryState
 from humannorm.mesh import Mesh
 from humannorm.stages import painted_surface, textured_mesh
@@ -114,8 +123,9 @@ class HumanNormMeshExporter(io.ComfyNode):
         with ordinary_tensors():
             if texture is not None and format != "ply" and _is_finished(texture, settings):
                 baked = with_maps(textured_mesh(texture), settings, progress=tell, slopes=texture.folds)
+                baked = with_materials(baked, texture.labels, texture.materials) if format == "glb" else baked
             else:
-                surface, field = _subject(texture, geometry, mesh)
+                surface, field = _subject(texture, geometry, mesh, format)
                 baked = bake_for(format, surface, settings, field, tell)
             try:
                 write_baked(target, baked, extras=workflow_notes(cls.hidden))
@@ -140,11 +150,13 @@ def _is_finished(texture: TextureState, settings: ExportSettings) -> bool:
 
 
 def _subject(
-    texture: TextureState | None, geometry: GeometryState | None, mesh: Any | None
+    texture: TextureState | None, geometry: GeometryState | None, mesh: Any | None, format: str
 ) -> tuple[Mesh | BakedMesh, Any]:
-    """The surface to write and, for a painting, its colours as a field in the same frame."""
+    """The surface to write, with materials where the format can say them, and for a painting of the optimiser its
+    colours as a field in the same frame."""
     if texture is not None and isinstance(texture.field, UvColorField):
-        return textured_mesh(texture), None
+        surface = BakedMesh(textured_mesh(texture))
+        return with_materials(surface, texture.labels, texture.materials) if format == "glb" else surface, None
     if texture is not None:
         painted = painted_surface(texture)
         return painted.mesh, painted.field

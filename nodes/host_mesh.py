@@ -12,6 +12,7 @@ from torch import Tensor
 
 from humannorm.checks import InputError, reading
 from humannorm.export import BakedMesh, Material, load_baked
+from humannorm.images import linear_from_srgb, srgb_from_linear
 from humannorm.mesh import Mesh, check_mesh
 from humannorm.mesh_io import MESH_SUFFIXES
 
@@ -66,7 +67,7 @@ def _from_payload(value: Any, name: str) -> BakedMesh:
         value.faces[0, :corners].detach().long().cpu().clone(),
         normals=attribute("normals", 3),
         uvs=uvs,
-        colors=None if colors is None else linear_to_srgb(colors),
+        colors=None if colors is None else srgb_from_linear(colors),
         texture=picture("texture"),
     )
     said = getattr(value, "material", None) or {}
@@ -95,7 +96,7 @@ def baked_to_host(baked: BakedMesh) -> Any:
         packed = torch.cat([_sized(baked.occlusion, others), others], -1)
     extra = {
         "uvs": mesh.uvs,
-        "vertex_colors": None if mesh.colors is None else srgb_to_linear(mesh.colors),
+        "vertex_colors": None if mesh.colors is None else linear_from_srgb(mesh.colors),
         "texture": mesh.texture,
         "normals": mesh.normals,
         "tangents": baked.tangents,
@@ -190,9 +191,9 @@ def _tinted(mesh: Mesh, factor: Any) -> Mesh:
         return mesh
     tint = torch.tensor([float(part) for part in factor[:3]])
     if mesh.texture is not None:
-        return mesh.replace(texture=linear_to_srgb(srgb_to_linear(mesh.texture) * tint))
-    colors = torch.ones_like(mesh.vertices) if mesh.colors is None else srgb_to_linear(mesh.colors)
-    return mesh.replace(colors=linear_to_srgb(colors * tint))
+        return mesh.replace(texture=srgb_from_linear(linear_from_srgb(mesh.texture) * tint))
+    colors = torch.ones_like(mesh.vertices) if mesh.colors is None else linear_from_srgb(mesh.colors)
+    return mesh.replace(colors=srgb_from_linear(colors * tint))
 
 
 def _material(said: dict[str, Any], packed: Tensor | None, emissive: Tensor | None, unlit: bool) -> Material:
@@ -254,15 +255,6 @@ def mesh_class() -> Any:
     from comfy_extras.nodes_hunyuan3d import MESH
 
     return MESH
-
-
-def srgb_to_linear(colors: Tensor) -> Tensor:
-    """The sRGB curve undone: glTF's and the host's vertex colours are linear, the library's are sRGB."""
-    return torch.where(colors <= 0.04045, colors / 12.92, ((colors.clamp_min(0) + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(colors: Tensor) -> Tensor:
-    return torch.where(colors <= 0.0031308, colors * 12.92, 1.055 * colors.clamp_min(0) ** (1 / 2.4) - 0.055)
 
 
 def description_of(baked: BakedMesh) -> str:

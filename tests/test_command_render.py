@@ -71,6 +71,7 @@ def test_all_views_and_passes_and_nothing_else(tmp_path: Path, capsys: pytest.Ca
     assert "16 pictures" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_degrees_part_and_elevation(tmp_path: Path) -> None:
     mesh, out = colored_box(tmp_path / "box.glb"), tmp_path / "out"
     options = ["--views", "30,-45,90", "--passes", "mask", "--part", "head", "--elevation", "20", "--size", "32"]
@@ -101,6 +102,7 @@ def test_meshes_are_centred_and_scaled_unless_kept() -> None:
     assert float(wide.vertices[:, 0].amax()) == pytest.approx(REACH)
 
 
+@pytest.mark.slow
 def test_keep_frame(tmp_path: Path) -> None:
     mesh = tmp_path / "box.ply"
     trimesh.creation.box(extents=(0.2, 0.2, 0.2)).apply_translation((0, 0.8, 0)).export(mesh)
@@ -121,7 +123,7 @@ def test_keep_frame(tmp_path: Path) -> None:
         (["--views", "nan"], "--views"),
         (
             ["--passes", "normal,albedo"],
-            "openpose, labels, got 'albedo'",
+            "openpose, labels, lit, got 'albedo'",
         ),
         (["--passes", ","], "--passes"),
         (["--size", "0"], "--size: expected 1 to 8192, got 0"),
@@ -152,6 +154,7 @@ def test_unreadable_meshes_are_one_sentence(tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_pictures_for_controlnets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of the body that comes along; each kind by its own name, all on the sheet."""
     out = tmp_path / "out"
@@ -166,3 +169,15 @@ def test_pictures_for_controlnets(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert 0.01 < float((pictures["openpose"].amax(-1) > 0.3).float().mean()) < 0.2
     assert main(["render", "body", "--passes", "edges", "--out", str(tmp_path / "other")]) == 1
     assert "expected some of normal, depth, mask, color, normal_directx" in capsys.readouterr().err
+
+
+def test_a_lamp_shines_from_where_it_is_sent(tmp_path: Path) -> None:
+    mesh, brightness = colored_box(tmp_path / "box.ply"), {}
+    for side, light in (("left", "-80,0"), ("right", "80,0")):
+        out = tmp_path / side
+        arguments = ["--passes", "lit", "--views", "45", f"--light={light}", "--size", "48", "--out", str(out)]
+        assert main(["render", str(mesh), *arguments]) == 0
+        picture = load_png(out / "lit_full_045_00.png")
+        brightness[side] = [float(picture[24, column].mean()) for column in (21, 27)]
+    assert brightness["left"][0] > brightness["left"][1] + 0.1
+    assert brightness["right"][1] > brightness["right"][0] + 0.1

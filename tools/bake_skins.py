@@ -45,6 +45,7 @@ QUALITY = 88  # of the JPEG pictures
 EAR, HAIRLINE, SOFT = 0.03, 0.055, 0.01  # metres on the neutral adult: front of the ear's root, its rise, its blur
 FRONT_SIZE = 1024  # pixels of the head seen from the front
 EYES = {"african": 2, "asian": 2, "caucasian": 3}  # numbers of the wardrobe's irises: browns
+BROWS = {"female": 9, "male": 0}  # numbers of the wardrobe's brows: those that look calm
 
 
 def main() -> None:
@@ -153,7 +154,15 @@ def person_of(skin: str) -> Person:
     dark = {"african": 0.05, "asian": 0.07, "caucasian": 0.2}[race] if age != "old" else 0.45
     shades = (*drawn.shades[:3], (dark, 0.85 * dark, 0.7 * dark), drawn.shades[4])  # of the brows: the hair's
     return dataclasses.replace(
-        drawn, phenotype=phenotype, skin=skin, hair=None, hat=None, pose=None, shades=shades, eyes=EYES[race]
+        drawn,
+        phenotype=phenotype,
+        skin=skin,
+        hair=None,
+        hat=None,
+        pose=None,
+        shades=shades,
+        eyes=EYES[race],
+        brows=BROWS[sex],
     )
 
 

@@ -787,6 +787,13 @@ def remix(flow: Workflow) -> None:
     texts_ = flow.passed(said["normal"], (turn, lane), (-160, lane))
     vae = flow.passed(models["vae"], (before, lane + 30), (-160, lane + 30))
     model = flow.passed(models["normal"], (before + 90, lane + 60), (-160, lane + 60))
+    _sculpted_with_a_lora(flow, model, texts_, vae)
+
+
+def _sculpted_with_a_lora(
+    flow: Workflow, model: tuple[int, int], texts_: tuple[int, int], vae: tuple[int, int]
+) -> None:
+    """A place for a LoRA before the sculptor, and what it sculpts."""
     flow.group("5 A LoRA on the sculptor", "guidance", 320)
     lora = flow.add(
         "LoraLoaderModelOnly",

@@ -11,9 +11,27 @@ from humannorm.checks import check_choice
 from humannorm.colours import colour_value, hair_colour_value
 from humannorm.labels import LABELS
 
-__all__ = ["CUTS", "HEAD_HULLS", "Cut", "Outfit", "Piece", "Tube", "completed", "in_order"]
+__all__ = ["CUTS", "HEAD_HULLS", "MATERIALS", "Cut", "Outfit", "Piece", "Tube", "completed", "in_order"]
+
+GREY_AGE = 0.88  # of the body's slider: hair is grey from here on
+PLAIN_COLOURS = {
+    "hair": "dark brown",
+    "top": "white",
+    "bottom": "navy",
+    "dress": "navy",
+    "outer": "brown",
+    "shoes": "black",
+    "hat": "brown",
+    "legwear": "black",
+}
+"""Of what is worn and nobody gave a colour."""
 
 HEAD_HULLS = ("cap", "hood", "bun")
+MATERIALS = (
+    "skin", "hair", "cotton", "linen", "denim", "wool", "fur", "velvet", "silk", "nylon", "leather", "patent leather",
+    "suede", "rubber", "latex", "straw", "sequins", "metal",
+)  # fmt: skip
+"""What a part of a human can be made of; `export.materials` knows how each answers light."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +53,15 @@ class Cut:
     tube: Tube | None = None
     solid: str = ""  # hair or a covering of the head as a hull: one of HEAD_HULLS
     depth: int = 0  # of pieces with one label: what has more is worn over what has less
+    material: str = "cotton"  # one of `MATERIALS`: what it usually is of
 
     def garments(self, sex: float) -> tuple[str, ...]:
         """Names in the wardrobe, for a body of this sex (0 male, 1 female)."""
         return self.woman if sex > 0.5 else self.man
 
 
-def _both(label: str, *garments: str, tube: Tube | None = None, depth: int = 0) -> Cut:
-    return Cut(label, garments, garments, tube, depth=depth)
+def _both(label: str, *garments: str, tube: Tube | None = None, depth: int = 0, material: str = "cotton") -> Cut:
+    return Cut(label, garments, garments, tube, depth=depth, material=material)
 
 
 CUTS: Mapping[str, Cut] = {
@@ -51,19 +70,19 @@ CUTS: Mapping[str, Cut] = {
     "crop top": _both("top", "crop-top"),
     "blouse": _both("top", "blouse", depth=1),
     "shirt": _both("top", "shirt", depth=1),
-    "sweater": _both("top", "sweater", depth=2),
+    "sweater": _both("top", "sweater", depth=2, material="wool"),
     "jacket": _both("outer", "jacket", depth=3),
-    "suit jacket": _both("outer", "suit-jacket", depth=3),
-    "coat": _both("outer", "sweater", tube=Tube(0.66, 0.05), depth=4),
+    "suit jacket": _both("outer", "suit-jacket", depth=3, material="wool"),
+    "coat": _both("outer", "sweater", tube=Tube(0.66, 0.05), depth=4, material="wool"),
     "short coat": _both("outer", "sweater", tube=Tube(0.36, 0.03), depth=4),
     "robe": _both("outer", "sweater", tube=Tube(0.93, 0.07), depth=4),
-    "jeans": Cut("bottom", ("jeans-1",), ("jeans-2",), depth=1),
-    "wide jeans": _both("bottom", "jeans-2", depth=1),
-    "trousers": _both("bottom", "trousers", depth=1),
+    "jeans": Cut("bottom", ("jeans-1",), ("jeans-2",), depth=1, material="denim"),
+    "wide jeans": _both("bottom", "jeans-2", depth=1, material="denim"),
+    "trousers": _both("bottom", "trousers", depth=1, material="wool"),
     "shorts": _both("bottom", "shorts", tube=Tube(0.36, legs=True), depth=2),
     "hot pants": _both("bottom", tube=Tube(0.26, legs=True), depth=2),
     "bermudas": _both("bottom", tube=Tube(0.5, legs=True), depth=2),
-    "leggings": _both("bottom", "leggings"),
+    "leggings": _both("bottom", "leggings", material="nylon"),
     "skirt": _both("bottom", "skirt", depth=2),
     "mini skirt": _both("bottom", tube=Tube(0.32, 0.05), depth=2),
     "wide skirt": _both("bottom", tube=Tube(0.52, 0.09), depth=2),
@@ -71,25 +90,25 @@ CUTS: Mapping[str, Cut] = {
     "dress": Cut("dress", ("t-shirt-1",), ("t-shirt-2",), Tube(0.52, 0.07)),
     "short dress": Cut("dress", ("t-shirt-1",), ("t-shirt-2",), Tube(0.36, 0.06)),
     "long dress": Cut("dress", ("t-shirt-1",), ("t-shirt-2",), Tube(0.9, 0.09)),
-    "gown": Cut("dress", ("blouse",), ("blouse",), Tube(0.95, 0.13)),
-    "shoes": _both("shoes", "shoes-1"),
-    "sturdy shoes": _both("shoes", "shoes-2"),
+    "gown": Cut("dress", ("blouse",), ("blouse",), Tube(0.95, 0.13), material="silk"),
+    "shoes": _both("shoes", "shoes-1", material="leather"),
+    "sturdy shoes": _both("shoes", "shoes-2", material="leather"),
     "sneakers": _both("shoes", "sneakers"),
-    "hat": _both("hat", "hat-1"),
-    "cocked hat": _both("hat", "hat-2"),
-    "close cap": Cut("hat", solid="cap"),
+    "hat": _both("hat", "hat-1", material="wool"),
+    "cocked hat": _both("hat", "hat-2", material="wool"),
+    "close cap": Cut("hat", solid="cap", material="wool"),
     "hood": Cut("hat", solid="hood"),
-    "short hair": _both("hair", "short-2"),
-    "tousled hair": _both("hair", "short-3"),
-    "full short hair": _both("hair", "short-1"),
-    "cropped hair": _both("hair", "short-4"),
-    "afro": _both("hair", "afro"),
-    "bob": _both("hair", "bob-2"),
-    "wavy bob": _both("hair", "bob-1"),
-    "braid": _both("hair", "braid"),
-    "long hair": _both("hair", "long"),
-    "ponytail": _both("hair", "ponytail"),
-    "bun": Cut("hair", ("short-2",), ("short-2",), solid="bun"),
+    "short hair": _both("hair", "short-2", material="hair"),
+    "tousled hair": _both("hair", "short-3", material="hair"),
+    "full short hair": _both("hair", "short-1", material="hair"),
+    "cropped hair": _both("hair", "short-4", material="hair"),
+    "afro": _both("hair", "afro", material="hair"),
+    "bob": _both("hair", "bob-2", material="hair"),
+    "wavy bob": _both("hair", "bob-1", material="hair"),
+    "braid": _both("hair", "braid", material="hair"),
+    "long hair": _both("hair", "long", material="hair"),
+    "ponytail": _both("hair", "ponytail", material="hair"),
+    "bun": Cut("hair", ("short-2",), ("short-2",), solid="bun", material="hair"),
 }
 """All kinds of pieces by name. Ends and flares are ours."""
 
@@ -103,10 +122,12 @@ class Piece:
     colours: tuple[str, ...] = ()  # names that `colours.colour_value` knows, the main one first; empty: not said
     pattern: str = ""  # such as "striped"
     said: str = ""  # the prompt's word for it; empty: chosen, not asked for
+    material: str = ""  # one of `MATERIALS`, as the prompt says; empty: what the cut usually is of
 
     def __post_init__(self) -> None:
         check_choice("cut", self.cut, tuple(CUTS))
         check_choice("label", self.label, LABELS)
+        check_choice("material", self.material, ("", *MATERIALS))
         for name in self.colours:
             hair_colour_value(name) if self.label == "hair" else colour_value(name)
 
@@ -129,6 +150,7 @@ class Outfit:
     bald: bool = False  # the prompt wants no hair
     barefoot: bool = False  # the prompt wants no shoes
     colours_said: tuple[str, ...] = ()  # of no piece: "dressed in black"
+    material_said: str = ""  # of no piece: "in leather", "in armour"
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.pieces)) or "nothing"
@@ -141,19 +163,31 @@ class Outfit:
         """sRGB 0..1 of each label whose colour is known; of several pieces of a label the outermost one's."""
         return {piece.label: value for piece in self.pieces if (value := piece.colour()) is not None}
 
+    def materials(self) -> dict[str, str]:
+        """What each label is of, one of `MATERIALS`; of several pieces of a label the outermost one's."""
+        worn = {piece.label: piece.material or CUTS[piece.cut].material for piece in self.pieces}
+        return {"skin": "skin", **worn}
+
 
 def completed(outfit: Outfit, shape: BodyShape) -> Outfit:
     """The outfit with plain pieces that suit for what a person wears and the prompt does not name.
 
-    A top and a bottom, unless a dress is both; shoes and hair, unless the prompt wants none. They take the colours that
-    are said of everything ("dressed in black").
+    A top and a bottom, unless a dress is both; shoes and hair, unless the prompt wants none. They, and what is named
+    without a colour, take the colours that are said of everything ("dressed in black"), else some of their own; they
+    also take the material that is said of everything ("in armour").
     """
+    grey = {"hair": "grey"} if shape.age > GREY_AGE else {}
+
+    def coloured(piece: Piece) -> Piece:
+        said = () if piece.label == "hair" else outfit.colours_said
+        return dataclasses.replace(piece, colours=piece.colours or said or ((PLAIN_COLOURS | grey)[piece.label],))
+
     chosen: list[Piece] = []
     cuts = {piece.cut for piece in outfit.pieces}
     formal, skirted = bool(cuts & {"suit jacket", "shirt"}), any("skirt" in cut for cut in cuts)
 
     def add(cut: str, label: str, colour: str) -> None:
-        chosen.append(Piece(cut, label, outfit.colours_said or (colour,)))
+        chosen.append(Piece(cut, label, outfit.colours_said or (colour,), material=outfit.material_said))
 
     if not outfit.of("top", "dress"):
         add("blouse" if skirted else "shirt" if formal else "t-shirt", "top", "white" if skirted or formal else "grey")
@@ -163,9 +197,9 @@ def completed(outfit: Outfit, shape: BodyShape) -> Outfit:
         smart = formal or skirted or "trousers" in cuts or bool(outfit.of("dress"))
         add(*("shoes", "shoes", "black") if smart else ("sneakers", "shoes", "white"))
     if not outfit.of("hair") and not outfit.bald and "hood" not in cuts:
-        colour = "grey" if shape.age > 0.88 else "dark brown"
+        colour = (PLAIN_COLOURS | grey)["hair"]
         chosen.append(Piece("bob" if shape.sex > 0.5 else "short hair", "hair", (colour,)))
-    return dataclasses.replace(outfit, pieces=in_order((*outfit.pieces, *chosen)))
+    return dataclasses.replace(outfit, pieces=in_order((*map(coloured, outfit.pieces), *chosen)))
 
 
 def in_order(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:

@@ -1,9 +1,9 @@
 """The one reader of what a sentence says of clothes and hair.
 
-The prompt is cut into tokens: pieces, colours, patterns, negations, borders between phrases, other words. A run of
-colours belongs to the piece that ends its phrase ("red and black striped t-shirt"), or, where its phrase has none, to
-the piece before it ("a blouse that is white", "shoes black"). Negated pieces are taken back. What somebody wears and
-could not be read is said.
+The prompt is cut into tokens: pieces, colours, patterns, materials, negations, borders between phrases, other words. A
+run of colours, patterns and materials belongs to the piece that ends its phrase ("red and black striped t-shirt"), or,
+where its phrase has none, to the piece before it ("a blouse that is white", "shoes black"). Negated pieces are taken
+back. What somebody wears and could not be read is said.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CUT_WORDS: Mapping[str, str] = {
     "coat": r"((long|trench|winter|over|wool|duffle|fur)[- ]?){0,2}coats?|trench",
     "short coat": r"(lab|rain|pea|car|short|chef'?s)[- ]?coats?",
     "robe": r"(bath|dressing )?robes?|kimonos?|cassocks?|abayas?|caftans?|kaftans?",
-    "jeans": r"((skinny|slim) )?jeans|denims?",
+    "jeans": r"((skinny|slim) )?jeans|denims|denim(?! \w)",
     "wide jeans": r"(loose|baggy|wide|straight|flared|bootcut|boot-cut|mom) jeans",
     "trousers": r"trousers|(sweat ?|cargo |dress |suit |wide |linen |leather |track ?)?pants|slacks|chinos|khakis"
     r"|joggers|culottes|corduroys",
@@ -111,13 +111,45 @@ _PATTERNS = (
     r"striped?|stripes|checkered|chequered|checked|plaid|tartan|floral|flowered|flowery|polka-?dot(ted)?|dotted|patterned"
     r"|camouflage|camo|leopard|paisley"
 )
+_MATERIAL_WORDS: Mapping[str, str] = {
+    "patent leather": r"patent( leather)?",
+    "suede": r"suede|nubuck",
+    "leather": r"(faux |fake |vegan )?leather",
+    "denim": r"denim",
+    "linen": r"linen|burlap|hemp|canvas",
+    "cotton": r"cotton|flannel|corduroys?|jersey",
+    "wool": r"wool|woolly|woolen|woollen|knit|knitted|cashmere|tweed|fleece|felt(?= hat)",
+    "fur": r"(faux |fake )?fur|furry|shearling",
+    "velvet": r"velvet|velour",
+    "silk": r"silk|silken|silky|satin|chiffon",
+    "nylon": r"nylon|polyester|spandex|lycra|puffer|quilted|waterproof",
+    "latex": r"latex|vinyl|pvc",
+    "rubber": r"rubber|neoprene",
+    "straw": r"straw(?! hair)|raffia|wicker",
+    "sequins": r"sequins?|sequin(n)?ed|glitter(y|ing)?",
+    "metal": r"(?<!heavy )metal|metallic|steel|chrome|brass|bronze|armou?r(ed)?|chain-?mail|lam[e\u00e9]",
+}
+"""Material and its words, as patterns."""
+_BROUGHT: Mapping[str, str] = {
+    "denim": r"jeans?|denims",
+    "leather": r"biker|motorcycle|cowboy boots",
+    "suede": r"moccasins",
+    "wool": r"knitwear",
+    "nylon": r"nylons|wind-?breakers?|anoraks?|parkas?|tights|stockings|pantyhose|track-?suits?|leotards?|bikinis?"
+    r"|swim-?suits?|shell suits?|rain ?(jacket|coat)s?",
+    "rubber": r"wellingtons|wellies",
+    "straw": r"sombrero|panama",
+}
+"""The same of words for pieces that bring a material along ("a parka")."""
+_ARMOUR = r"armou?r|chain-?mail"  # says what everything is of, though it is not made
 _NEGATIONS = (
     r"without|neither|not wearing|isn'?t wearing|is not wearing|never (?:wears|wearing|in)|not in|doesn'?t wear"
     r"|does not wear|wears no|wearing no|has no|minus|lacks|free of|devoid of|no|not|never|instead of|rather than"
     r"|lacking"
 )
-_LINKS = frozenset({"that", "which", "is", "are", "in", "of", "(", ":"})  # between a piece and its colour after it
+_LINKS = frozenset({"that", "which", "is", "are", "in", "of", "made", "(", ":"})  # between a piece and its colour after
 _JOINS = frozenset({"and", "or", "&", "+", "/", ","})  # between colours of one piece
+_QUALITIES = ("colour", "pattern", "material")  # kinds of tokens that are said of a piece
 _ENDS = frozenset({",", ";", ".", ":", "!", "?", "(", ")", "but", "with", "wearing", "wears", "who", "dressed in"})
 _BORDERS = (
     r"wearing|wears|dressed in|dressed|with|in|on|over|under|and|but|who|which|that|is|are|has|having|plus|above|below"
@@ -130,8 +162,7 @@ _OTHER_NOUNS = (
 _ARTICLES = r"an?|the|his|her|their|some|pairs?|my|your"
 _FILLERS = re.compile(  # words that go with clothes and name none
     r"very|long|short|young|old|slim|thin|heavy|fat|muscular|new|plain|simple|casual|elegant|formal|smart|nice|beautiful"
-    r"|clean|matching|fitted|tight|loose|worn|leather|cotton|wool|silk|linen|denim|velvet|satin|lace|knitted|ripped"
-    r"|faded|classic|modern|traditional|stylish|fashionable|clothes|clothing|outfit|attire|look|style|colou?red"
+    r"|clean|matching|fitted|tight|loose|worn|lace|ripped|made|shiny|glossy|faded|classic|modern|traditional|stylish|fashionable|clothes|clothing|outfit|attire|look|style|colou?red"
 )
 _EITHER_WORDS = {**COLOUR_WORDS, **HAIR_COLOUR_WORDS}
 _NO_COLOUR_ALONE = {"dark", "fair", "brunette", "redhead"}
@@ -162,6 +193,7 @@ _TABLE: tuple[tuple[str, re.Pattern[str], tuple[str, ...]], ...] = (
     ("absent", _whole_words(_NOT_MADE), ()),
     ("no", _whole_words(_NEGATIONS), ()),
     ("pattern", _whole_words(_PATTERNS), ()),
+    ("material", _whole_words("|".join(f"(?:{words})" for words in _MATERIAL_WORDS.values())), ()),
     ("colour", _whole_words(rf"(?:{_COLOUR})(?:-?(?:colou?red|ish))?"), ()),
     ("noun", _whole_words(_OTHER_NOUNS), ()),
     ("article", _whole_words(_ARTICLES), ()),
@@ -173,26 +205,37 @@ _TABLE: tuple[tuple[str, re.Pattern[str], tuple[str, ...]], ...] = (
 
 
 def outfit_of_words(prompt: str) -> Outfit:
-    """What a prompt says of clothes and hair, and in `told` what of it could not be read or made."""
+    """What a prompt says of clothes and hair, and in `told` what of it could not be read or made.
+
+    >>> print(outfit_of_words("a woman with a bob, in a red and white striped t-shirt and no shoes"))
+    red and white striped t-shirt, bob
+    """
     tokens = _tokens(plain_words(prompt).lower().replace("\u2019", "'"))
     negated = _negated(tokens)
     owners = _owners(tokens)
     pieces = []
     for place, token in enumerate(tokens):
         if token.kind == "piece" and place not in negated:
-            words = [tokens[k].text for k, owner in owners.items() if owner == place and tokens[k].kind == "colour"]
-            patterns = [tokens[k].text for k, owner in owners.items() if owner == place and tokens[k].kind == "pattern"]
-            pieces += [_piece(cut, token.text, words, patterns) for cut in token.cuts]
-    everything = [tokens[place].text for place, owner in owners.items() if owner == ALL]
+            said = {kind: _said(tokens, owners, place, kind) for kind in _QUALITIES}
+            pieces += [_piece(cut, token.text, said) for cut in token.cuts]
+    everything = _said(tokens, owners, ALL, "colour")
+    armour = [token.text for k, token in enumerate(tokens) if re.fullmatch(_ARMOUR, token.text) and k not in negated]
+    material = _material([*_said(tokens, owners, ALL, "material"), *armour])
     stays = {kind for place, token in enumerate(tokens) if place not in negated for kind in [token.kind]}
     no_hair = any(_is_hair(tokens[place]) and not _names_a_style(tokens[place]) for place in negated)
     return Outfit(
-        pieces=in_order(tuple(_settled(pieces, everything))),
+        pieces=in_order(tuple(_settled(pieces, everything, material))),
         told=tuple(_told(tokens, negated, pieces, everything)),
         bald="bald" in stays or no_hair,
         barefoot="barefoot" in stays or any(_cut_label(tokens[place]) == "shoes" for place in negated),
         colours_said=_names(everything, "top"),
+        material_said=material,
     )
+
+
+def _said(tokens: Sequence[_Token], owners: Mapping[int, int], of: int, kind: str) -> list[str]:
+    """The words of a kind that are said of the piece at a place, or of everything."""
+    return [tokens[place].text for place, owner in owners.items() if owner == of and tokens[place].kind == kind]
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -244,28 +287,28 @@ ALL = -1  # owner of the colours of "dressed in black"
 
 
 def _owners(tokens: Sequence[_Token]) -> dict[int, int]:
-    """Place of the piece that each colour and pattern is said of; `ALL`: of everything. Other nouns' have none."""
+    """Place of the piece that each quality is said of; `ALL`: of everything. Other nouns' have none."""
     found: dict[int, int] = {}
     place = 0
     while place < len(tokens):
-        if tokens[place].kind not in ("colour", "pattern"):
+        if tokens[place].kind not in _QUALITIES:
             place += 1
             continue
         end = _end_of_run(tokens, place)
         owner = _owner(tokens, place, end, taken=set(found.values()))
         if owner is not None:
-            found.update((k, owner) for k in range(place, end) if tokens[k].kind in ("colour", "pattern"))
+            found.update((k, owner) for k in range(place, end) if tokens[k].kind in _QUALITIES)
         place = end
     return found
 
 
 def _end_of_run(tokens: Sequence[_Token], place: int) -> int:
-    """Behind the colours and patterns that stand together: "red and black striped"."""
+    """Behind the qualities that stand together: "red and black striped"."""
     end = place + 1
     while end < len(tokens):
-        if tokens[end].kind in ("colour", "pattern"):
+        if tokens[end].kind in _QUALITIES:
             end += 1
-        elif tokens[end].text in _JOINS and end + 1 < len(tokens) and tokens[end + 1].kind in ("colour", "pattern"):
+        elif tokens[end].text in _JOINS and end + 1 < len(tokens) and tokens[end + 1].kind in _QUALITIES:
             # "a t-shirt in red, blue jeans" is no run: what follows the comma has a piece of its own.
             if (
                 tokens[end].text != "and"
@@ -300,7 +343,7 @@ def _ahead(tokens: Sequence[_Token], place: int) -> int | None:
             return k
         if token.text == "," and k == place and k + 1 < len(tokens) and tokens[k + 1].kind == "word":
             continue  # "a white, flowing dress"
-        if token.kind not in ("word", "pattern", "colour"):
+        if token.kind not in ("word", *_QUALITIES):
             return None
     return None
 
@@ -316,10 +359,21 @@ def _behind(tokens: Sequence[_Token], place: int) -> tuple[int | None, bool]:
     return None, False
 
 
-def _piece(cut: str, said: str, colours: Sequence[str], patterns: Sequence[str]) -> Piece:
-    label = CUTS[cut].label
-    words = [said] if label == "hair" and said in _EITHER_WORDS else colours
-    return Piece(cut, label, _names(words, label), patterns[0] if patterns else "", said)
+def _piece(cut: str, said: str, qualities: Mapping[str, Sequence[str]]) -> Piece:
+    """said: the prompt's word for it. qualities: what else is said of it, by kind."""
+    label, patterns = CUTS[cut].label, qualities["pattern"]
+    words = [said] if label == "hair" and said in _EITHER_WORDS else qualities["colour"]
+    material = "" if label == "hair" else _material([*qualities["material"], said])
+    return Piece(cut, label, _names(words, label), patterns[0] if patterns else "", said, material)
+
+
+def _material(words: Sequence[str]) -> str:
+    """The material that the first of these words names which names one; empty: none does."""
+    for word in words:
+        for material, pattern in (*_MATERIAL_WORDS.items(), *_BROUGHT.items()):
+            if re.search(rf"\b(?:{pattern})\b", word):
+                return material
+    return ""
 
 
 def _names(words: Sequence[str], label: str) -> tuple[str, ...]:
@@ -330,7 +384,7 @@ def _names(words: Sequence[str], label: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(table[word] for word in plain if word in table))
 
 
-def _settled(pieces: Sequence[Piece], everything: Sequence[str]) -> list[Piece]:
+def _settled(pieces: Sequence[Piece], everything: Sequence[str], material: str) -> list[Piece]:
     """One hairdo, one hat and one pair of shoes; of several pieces of a kind the outer ones get labels of their own."""
     hair = [piece for piece in pieces if piece.label == "hair"]
     kept = [piece for piece in pieces if piece.label not in ("hair", "hat", "shoes")]
@@ -349,7 +403,10 @@ def _settled(pieces: Sequence[Piece], everything: Sequence[str]) -> list[Piece]:
     result += [replace(piece, label="legwear") for piece in (bottoms if below_dress else bottoms[:-1])[-1:]]
     result += [] if below_dress else bottoms[-1:]
     colours = _names(everything, "top")
-    return [replace(p, colours=colours) if colours and not p.colours and p.label != "hair" else p for p in result]
+    return [
+        p if p.label == "hair" else replace(p, colours=p.colours or colours, material=p.material or material)
+        for p in result
+    ]
 
 
 def _is_hair(token: _Token) -> bool:
@@ -394,7 +451,7 @@ def _unread(tokens: Sequence[_Token]) -> list[str]:
         if token.kind != "border" and token.kind != "no":
             phrase.append(token)
             continue
-        if listing and phrase and all(each.kind in ("word", "article", "colour", "pattern") for each in phrase):
+        if listing and phrase and all(each.kind in ("word", "article", *_QUALITIES) for each in phrase):
             words = [each.text for each in phrase if each.kind == "word"]
             if not all(_FILLERS.fullmatch(word) for word in words):
                 found.append(" ".join(words))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BODY",
     "STATE",
+    "add_delight",
     "add_device",
     "add_edit",
     "add_guidance",
@@ -26,6 +27,7 @@ __all__ = [
     "add_preset",
     "add_run_options",
     "add_seed",
+    "add_single_looks",
     "add_standing",
     "add_start",
     "autoguidance_of",
@@ -149,6 +151,25 @@ def add_method(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "views", "distil"),
         help="how the surface is sculpted: views samples all sides together until they agree on its normals, distil"
         " asks for one gradient a step; auto: views in standard, distil in paper, and quick leaves its start as it is",
+    )
+
+
+def add_delight(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument(
+        "--delight",
+        action="store_true",
+        help="estimate the light that the model painted along with the colours and divide it out",
+    )
+
+
+def add_single_looks(parser: argparse.ArgumentParser) -> None:
+    """How a network's single looks are distilled."""
+    group = parser.add_argument_group("distilling by single looks (--method distil)")
+    group.add_argument(
+        "--nfsd", action="store_true", help="noise-free score distillation in place of SDS, at scale 7.5"
+    )
+    group.add_argument(
+        "--annealed", action="store_true", help="levels of noise that fall with the steps, in place of drawn ones"
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
-import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from humannorm.commands.options import (
     STATE,
     add_edit,
     add_run_options,
+    add_single_looks,
     add_standing,
     chosen_regions,
     load_subject,
@@ -23,6 +24,7 @@ from humannorm.commands.options import (
     state_to_resume,
 )
 from humannorm.commands.progress import ProgressLine
+from humannorm.commands.report import write_report
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--uv", type=int, metavar="SIZE", help="paint a texture of SIZE texels on the mesh's own UVs")
     paint_views.add_arguments(parser)
+    add_single_looks(parser)
     add_standing(parser)
     add_edit(parser)
     add_run_options(parser)
@@ -63,20 +66,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if paint_views.is_meant(args):
         return paint_views.run(args)
+    paint_views.refuse_options(args)
     import torch
 
     from humannorm.guidance import find_guides
-    from humannorm.processor import waiting_policy
     from humannorm.request import network_prompt
     from humannorm.stages import painted_surface
     from humannorm.texture.paint import paint
     from humannorm.texture.perceptual import make_perceptual
-    from humannorm.texture.settings import coarse_only
+    from humannorm.texture.settings import coarse_only, single_looks
     from humannorm.texture.state import load_state, save_state
 
     begin = time.monotonic()
     device, generator = pick_device(args.device), torch.Generator().manual_seed(args.seed)
     state, settings = first_state(args, painter_settings(args), device, generator)
+    settings = single_looks(settings, nfsd=args.nfsd, falling=args.annealed)
     prompt = network_prompt(args.prompt, args.models)
     guides = find_guides(args.models, device, kinds=("color",), precision=args.precision)
     guide = guides.aligned()
@@ -85,42 +89,36 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     bar = PreviewedProgress(out)
+    paint_on = partial(
+        paint,
+        prompt=prompt,
+        guide=guide,
+        perceptual=perceptual,
+        generator=generator,
+        negative=args.negative,
+        callback=bar,
+        checkpoint=out / STATE,
+    )
     coarse_file = out / "coarse.safetensors"
-    for run in ([coarse_only(settings)] if settings.coarse_steps else []) + [settings]:
-        if state.step >= run.steps:
-            continue
-        state = paint(
-            state,
-            prompt,
-            run,
-            guide=guide,
-            perceptual=perceptual,
-            generator=generator,
-            negative=args.negative,
-            callback=bar,
-            checkpoint=out / STATE,
-        )
-        if run.steps == settings.coarse_steps:
-            save_state(state, coarse_file)
+    if state.step < settings.coarse_steps:
+        state = paint_on(state, settings=coarse_only(settings))
+        save_state(state, coarse_file)
+    if state.step < settings.steps:
+        state = paint_on(state, settings=settings)
     bar.close()
 
     coarse = load_state(coarse_file, device=device) if coarse_file.exists() else None
     painted = painted_surface(state)
     files = write_pictures(out, state, coarse, painted.colors, settings) + write_mesh(out, painted)
     facts = {
-        **{name: getattr(args, name) for name in ("prompt", "preset", "seed")},
-        "precision": guides.precision,
-        "threads": torch.get_num_threads(),
-        "waiting": waiting_policy(),
         "steps": state.step,
         "faces": state.mesh.num_faces,
         "unseen_vertices": int((~painted.colors.seen).sum()),
         "mean_chroma": saturation(guide, prompt, args.negative, settings, state, coarse, args.seed),
-        "seconds": round(time.monotonic() - begin, 1),
         **bar.facts(),
     }
-    (out / "paint.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    print(f"{', '.join(map(str, files))}; {facts['seconds']} s in all")
+    seconds = write_report(out / "paint.json", args, guides.precision, begin, facts)
+    print(f"{', '.join(map(str, files))}; {seconds} s in all")
     return 0
 
 
@@ -148,7 +146,7 @@ def first_state(
         begun = carried(finished, surface, settings, generator)
         hold = held_for_edit(begun.mesh, regions, colors=begun.field.at(begun.mesh.vertices))
         print(f"editing {args.edit}: {', '.join(regions) or 'all of it'}")
-        return edit_painting(begun, hold, settings)
+        return edit_painting(begun, hold, settings, prompt=args.prompt, regions=regions)
     if resumed is not None:
         state = load_state(resumed, generator, device)
         print(f"going on after step {state.step}")

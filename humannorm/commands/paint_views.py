@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from humannorm.commands.options import HERE, STATE, load_subject, pick_device
+from humannorm.commands.options import BODY, HERE, STATE, add_delight, load_subject, pick_device
+from humannorm.commands.report import write_report
 
 if TYPE_CHECKING:
+    import torch
+
+    from humannorm.body import Body
+    from humannorm.guidance import DiffusersDenoiser
+    from humannorm.mesh import Mesh
     from humannorm.texture.multiview import MultiviewPainting, MultiviewProgress, MultiviewSettings
 
-__all__ = ["METHODS", "add_arguments", "is_meant", "run"]
+__all__ = ["METHODS", "add_arguments", "is_meant", "refuse_options", "run"]
 
 METHODS = ("views", "distil")
 FRAMINGS = ("body", "plain")
@@ -38,6 +43,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--views", type=int, default=8, help="views of each ring (8)")
     group.add_argument("--texture-size", type=int, help="texels a side of the texture (the preset's)")
+    add_delight(group)
+    group.add_argument(
+        "--control",
+        default="normal",
+        metavar="KIND",
+        help="what the ControlNet in --models is shown: normal, normal_directx, normal_bae, depth, canny, openpose or"
+        " labels; none: it is left aside, for folders without one",
+    )
+    group.add_argument(
+        "--add-control",
+        action="append",
+        default=[],
+        metavar="KIND=DIR",
+        help="a further ControlNet of diffusers in DIR, and what it is shown; as often as you like",
+    )
+
+
+def refuse_options(args: argparse.Namespace) -> None:
+    """An error where options of this method stand beside another."""
+    from humannorm.checks import InputError
+
+    for name, given in (
+        ("delight", args.delight),
+        ("control", args.control != "normal"),
+        ("add-control", args.add_control),
+    ):
+        if given:
+            raise InputError(f"--method: expected views with --{name}, got distil")
 
 
 def is_meant(args: argparse.Namespace) -> bool:
@@ -49,7 +82,6 @@ def is_meant(args: argparse.Namespace) -> bool:
 
 def run(args: argparse.Namespace) -> int:
     from humannorm.checks import InputError
-    from humannorm.guidance import find_guides
     from humannorm.request import network_prompt
     from humannorm.stages import paint_any_mesh
     from humannorm.texture.state import save_state
@@ -58,13 +90,16 @@ def run(args: argparse.Namespace) -> int:
     for name in ("edit", "uv", "fine_loss", "vgg16"):
         if getattr(args, name) is not None:
             raise InputError(f"--method: expected distil with --{name.replace('_', '-')}, got views")
+    for name in ("nfsd", "annealed"):
+        if getattr(args, name):
+            raise InputError(f"--method: expected distil with --{name}, got views")
     settings, device, out = chosen_settings(args), pick_device(args.device), args.out
     checkpoint = args.resume if args.resume not in (None, HERE) else out / WALK
     if args.resume is None and (checkpoint.exists() or (out / STATE).exists()):
         raise InputError(f"--out: expected a folder without a run, or --resume to go on, got {out}, which holds one")
     mesh = load_subject(args.mesh, args).to(device)
-    guides = find_guides(args.models, device, kinds=("color",), precision=args.precision)
-    guide = guides.aligned()
+    guide, precision = guide_for(args, device)
+    guide.body = body_for(args, mesh, {settings.control, *guide.control_kinds})
     out.mkdir(parents=True, exist_ok=True)
     bar = ViewsProgress(out)
     painting = paint_any_mesh(
@@ -82,25 +117,62 @@ def run(args: argparse.Namespace) -> int:
     save_state(painting.state, out / STATE)
     files = write_results(out, painting, settings)
     facts = {
-        "prompt": args.prompt,
-        "preset": args.preset,
         "method": "views",
-        "seed": args.seed,
-        "precision": guides.precision,
+        "control": [settings.control, *guide.control_kinds],
         "faces": painting.mesh.num_faces,
         **{name: round(value, 4) for name, value in painting.figures.items()},
-        "seconds": round(time.monotonic() - begin, 1),
     }
-    (out / "paint.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    print(f"{', '.join(map(str, files))}; {facts['seconds']} s in all")
+    seconds = write_report(out / "paint.json", args, precision, begin, facts)
+    print(f"{', '.join(map(str, files))}; {seconds} s in all")
     return 0
 
 
+def guide_for(args: argparse.Namespace, device: torch.device) -> tuple[DiffusersDenoiser, str]:
+    """The network behind --models, --control and --add-control, and the precision that it computes in."""
+    from humannorm.checks import InputError, check_choice
+    from humannorm.controls import CONTROL_KINDS
+    from humannorm.guidance import find_guides
+    from humannorm.guidance.stages import add_control_of, published_in
+
+    added = [word.partition("=") for word in args.add_control]
+    for kind, _, folder in added:
+        check_choice("--add-control", kind, CONTROL_KINDS)
+        if not folder:
+            raise InputError(f"--add-control: expected KIND=DIR, got {kind!r}")
+    if args.control != "none" or published_in(args.models):
+        guides = find_guides(args.models, device, kinds=("color",), precision=args.precision)
+        guide = guides.aligned()
+        if args.control == "none":
+            guide.controlnet = None
+    else:
+        guides = find_guides(args.models, device, kinds=("normal",), precision=args.precision)
+        guide = guides.aligned()  # of one folder that draws everything
+    for kind, _, folder in added:
+        add_control_of(guide, kind, folder)
+    return guide, guides.precision
+
+
+def body_for(args: argparse.Namespace, mesh: Mesh, kinds: set[str]) -> Body | None:
+    """The body in the mesh, in the working box, where a picture of these kinds is drawn of it."""
+    from humannorm.body import load_body
+    from humannorm.rigging.fitting import fit_body
+    from humannorm.working_box import to_working_box
+
+    if not kinds & {"openpose", "labels"}:
+        return None
+    if args.mesh == BODY:
+        return load_body().in_working_box()
+    print(f"laying a body into {args.mesh}, for its skeleton")
+    return fit_body(to_working_box(mesh)).body
+
+
 def chosen_settings(args: argparse.Namespace) -> MultiviewSettings:
-    """The settings behind --preset, --models, --steps, --level, --framing and --views."""
-    from humannorm.checks import check_range
+    """The settings behind the options."""
+    from humannorm.checks import check_choice, check_range
     from humannorm.models import camera_plan
-    from humannorm.texture.multiview import MULTIVIEW_PRESETS, body_rings, plain_rings
+    from humannorm.rings import body_rings, plain_rings
+    from humannorm.texture.delighting import DelightSettings
+    from humannorm.texture.multiview import CONTROLS, MULTIVIEW_PRESETS
 
     settings = MULTIVIEW_PRESETS["standard" if args.preset == "paper" else args.preset]
     level, whole = args.level or 1.0, settings.walk.from_noise().steps
@@ -108,6 +180,7 @@ def chosen_settings(args: argparse.Namespace) -> MultiviewSettings:
     steps = args.steps if args.steps is not None else max(1, round(whole * level))
     check_range("--steps", steps, 1, 1000)
     check_range("--views", args.views, 1, 64)
+    check_choice("--control", args.control, CONTROLS)
     is_body = args.framing == "body"
     return dataclasses.replace(
         settings,
@@ -116,6 +189,8 @@ def chosen_settings(args: argparse.Namespace) -> MultiviewSettings:
         plan=camera_plan(args.models) or settings.plan,
         text_rule=settings.text_rule if is_body else "published",  # which names no part of a body
         texture_size=args.texture_size or settings.texture_size,
+        control=args.control,
+        delight=DelightSettings() if args.delight else None,
     )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from humannorm.export.gltf import GlbBuilder
     from humannorm.export.loading import load_baked
+    from humannorm.export.materials import with_materials
     from humannorm.export.tangents import vertex_tangents
     from humannorm.export.writers import add_mesh, write_glb, write_obj, write_ply
 
@@ -52,6 +53,7 @@ _HOMES = {
     ),
     "GlbBuilder": "gltf",
     "load_baked": "loading",
+    "with_materials": "materials",
     "vertex_tangents": "tangents",
     **dict.fromkeys(("add_mesh", "write_glb", "write_obj", "write_ply"), "writers"),
 }
@@ -78,6 +80,7 @@ __all__ = [
     "unwrapped",
     "vertex_tangents",
     "with_maps",
+    "with_materials",
     "write_baked",
     "write_glb",
     "write_levels",

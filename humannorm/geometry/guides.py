@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,10 @@ from humannorm.cameras import Cameras
 from humannorm.controls import more_controls
 from humannorm.geometry.settings import GeometrySettings, TargetSettings
 from humannorm.guidance import Denoiser, sds_at_pictures
+from humannorm.guidance.distillation import asked
 from humannorm.guidance.targets import TargetCache, renew_targets
 from humannorm.mesh import Mesh
+from humannorm.optimiser_settings import levels_at
 from humannorm.prompts import Modality, Prompts
 
 __all__ = ["GuideGradient", "GuideSource", "SdsGuide", "TargetGuide", "View", "make_guide"]
@@ -54,7 +56,7 @@ class _Guide(ABC):
         text: Modality = settings.normal_text if is_normal else "depth"
         self.prompts = Prompts(prompt, text, plan=settings.text_plan, rule=settings.text_rule)
         self.schedule = settings.normal_weight if is_normal else settings.depth_weight
-        self.guidance_scale = settings.guidance_scale
+        self.guidance_scale, self.distillation = settings.guidance_scale, settings.distillation
         self._source = source
         self._network: Denoiser | None = None
 
@@ -73,9 +75,19 @@ class _Guide(ABC):
 
     def condition(self, view: View, chosen: list[int]) -> Any:
         """Of some of the view's cameras."""
+        return self._conditions(view, chosen)(self._texts(view, chosen), self.guidance_scale)
+
+    def looking(self, view: View, chosen: list[int]) -> Any:
+        """The same for a single look, as the settings distil."""
+        return asked(self.distillation, self._conditions(view, chosen), self._texts(view, chosen), self.guidance_scale)
+
+    def _texts(self, view: View, chosen: list[int]) -> Sequence[str]:
+        return self.prompts.for_cameras(view.cameras.select(chosen))
+
+    def _conditions(self, view: View, chosen: list[int]) -> Callable[[Sequence[str], float], Any]:
         cameras = view.cameras.select(chosen)
         more = {} if view.mesh is None else more_controls(self.network, view.mesh, cameras, view.size)
-        return self.network.condition(self.prompts.for_cameras(cameras), guidance_scale=self.guidance_scale, **more)
+        return lambda prompts, scale: self.network.condition(prompts, guidance_scale=scale, **more)
 
     @abstractmethod
     def gradient(
@@ -94,12 +106,11 @@ class SdsGuide(_Guide):
     def gradient(
         self, pictures: Pictures, view: View, targets: TargetCache | None, generator: Generator
     ) -> GuideGradient:
-        low, high = self.t_range
         gradient, size = sds_at_pictures(
             self.network,
             pictures,
-            lambda numbers: self.condition(view, numbers),
-            t_range=(low, high(view.step)),
+            lambda numbers: self.looking(view, numbers),
+            t_range=levels_at(self.t_range, view.step),
             generator=generator,
         )
         return GuideGradient(gradient * self.weight(view.step), size)

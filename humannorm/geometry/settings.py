@@ -13,11 +13,19 @@ from humannorm.checks import check_choice, check_range
 from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.fields import FieldSettings, HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
-from humannorm.optimiser_settings import OptimiserSettings
+from humannorm.optimiser_settings import LevelRange, OptimiserSettings, annealed, noise_free
 from humannorm.prompts import MODALITIES, Modality
 from humannorm.schedules import Schedule, constant, ramp, step
 
-__all__ = ["PAPER_DEPARTURES", "PRESETS", "GeometrySettings", "TargetSettings", "preset"]
+__all__ = [
+    "PAPER_DEPARTURES",
+    "PRESETS",
+    "GeometrySettings",
+    "TargetSettings",
+    "edit_settings",
+    "preset",
+    "single_looks",
+]
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,8 @@ class GeometrySettings(OptimiserSettings):
 
     normal_weight: Schedule  # of the SDS gradient, or of the pull to targets
     depth_weight: Schedule  # likewise; the depth network is let go when it stays 0
-    normal_t_range: tuple[float, Schedule]  # of SDS: lower and upper end, fractions of the noise schedule
-    depth_t_range: tuple[float, Schedule]
+    normal_t_range: LevelRange  # of single looks (SDS, NFSD)
+    depth_t_range: LevelRange
 
     sdf_record_step: int | None  # when the field is recorded for equation 7; None: never
     sdf_weight: Schedule  # of the sum of squares, from the recording on
@@ -188,7 +196,33 @@ QUICK = GeometrySettings(
 PRESETS: Mapping[str, GeometrySettings] = {"paper": PAPER, "standard": STANDARD, "quick": QUICK}
 
 
+def single_looks(settings: GeometrySettings, *, nfsd: bool = False, falling: bool = False) -> GeometrySettings:
+    """The same run without multi-step targets: by NFSD in place of SDS, and at levels that fall with the steps."""
+    settings = replace(settings, targets=None)
+    settings = noise_free(settings) if nfsd else settings
+    return annealed(settings, ("normal_t_range", "depth_t_range"), settings.steps) if falling else settings
+
+
 def preset(name: str) -> GeometrySettings:
     """The settings of a preset."""
     check_choice("preset", name, PRESETS)
     return PRESETS[name]
+
+
+def edit_settings(settings: GeometrySettings, levels: int, resolution: int, strength: float = 0.5) -> GeometrySettings:
+    """A schedule for a finished surface under another prompt: at the detail it has, from moderate noise down.
+
+    levels, resolution: those of the state that is edited. strength: where the noise begins, a fraction of the schedule.
+    """
+    check_range("strength", strength, 0.02, 1.0)
+    noise = constant(strength)
+    targets = settings.targets
+    return replace(
+        settings,
+        active_levels=constant(levels),
+        resolution=constant(resolution),
+        normal_t_range=(settings.normal_t_range[0], noise),
+        depth_t_range=(settings.depth_t_range[0], noise),
+        targets=None if targets is None else replace(targets, level=noise),
+        sdf_record_step=0,
+    )

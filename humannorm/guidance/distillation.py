@@ -1,9 +1,9 @@
-"""Score distillation: the SDS gradient (eq. 6 and 9 of HumanNorm) and the multi-step targets (eq. 10)."""
+"""Score distillation: the SDS gradient (eq. 6 and 9 of HumanNorm), NFSD, and the multi-step targets (eq. 10)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,9 +14,12 @@ from torch import Tensor
 
 from humannorm.checks import check_range
 from humannorm.guidance.denoiser import Denoiser
+from humannorm.optimiser_settings import Distillation
 
 __all__ = [
+    "NoiseFree",
     "SdsResult",
+    "asked",
     "multistep_target",
     "portions",
     "sds_at_pictures",
@@ -28,6 +31,21 @@ __all__ = [
 
 PIXELS_AT_ONCE = 2**18
 """One picture of 512 pixels, for which the graph of SD1.5's encoder takes gigabytes, or sixteen of 128."""
+
+
+BAD = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, gloomy"
+"""NFSD's words for pictures that lie beside the domain, as published (arXiv 2310.17590, section 4.2)."""
+SMALL_NOISE = 0.2  # of the schedule: below it NFSD takes the unconditional prediction as it is, as published
+
+
+@dataclass(frozen=True)
+class NoiseFree:
+    """What NFSD asks a network, in place of one guided belief. All three conditions are without guidance."""
+
+    words: Any
+    nothing: Any  # of the empty prompt
+    bad: Any  # of `BAD`
+    scale: float  # of the direction from nothing to the words; 7.5 as published
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,8 @@ def sds_gradient(
     With `x = z + sigma * eps` and `eps_hat = (x - z0) / sigma` this is `w * (z - z0) / sigma`: the optimiser's step
     against the gradient moves the latents toward what the network believes in. One timestep is drawn for the whole
     batch, uniformly from the integers of `t_range` (fractions of the schedule, both ends included), fresh on each call.
+
+    With a `NoiseFree` condition it is NFSD instead: see `noise_free_direction`.
     """
     low, high = timestep_bounds(denoiser, t_range)
     timestep = torch.randint(low, high + 1, (1,), generator=generator).expand(len(latents)).to(latents.device).float()
@@ -60,8 +80,37 @@ def sds_gradient(
     z = latents.detach()
     sigma = denoiser.sigma(timestep).to(latents)
     wide = sigma[:, None, None, None]
-    denoised = denoiser.denoise(z + wide * noise, sigma, condition)
+    x = z + wide * noise
+    if isinstance(condition, NoiseFree):
+        is_small = float(timestep[0]) < SMALL_NOISE * denoiser.timesteps
+        direction, denoised = noise_free_direction(denoiser, x, sigma, condition, is_small)
+        return SdsResult(sds_weight(wide) * direction, denoised, timestep)
+    denoised = denoiser.denoise(x, sigma, condition)
     return SdsResult(sds_weight(wide) * (z - denoised) / wide, denoised, timestep)
+
+
+def noise_free_direction(
+    denoiser: Denoiser, x: Float[Tensor, "B C h w"], sigma: Float[Tensor, "B"], asked: NoiseFree, is_small: bool
+) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B C h w"]]:
+    """NFSD's `delta_D + s * delta_C` (arXiv 2310.17590, eq. 8 and 9), and what the network believes of the words.
+
+    `delta_C = eps(words) - eps(nothing)`. `delta_D`, the way into the domain without its noise, is `eps(nothing)` where
+    there is little noise, and `eps(nothing) - eps(bad)` else: what the two have in common is the noise.
+    """
+    wide = sigma[:, None, None, None]
+    words, nothing = (denoiser.denoise(x, sigma, each) for each in (asked.words, asked.nothing))
+    into = x - nothing if is_small else denoiser.denoise(x, sigma, asked.bad) - nothing
+    return (into + asked.scale * (nothing - words)) / wide, words
+
+
+def asked(
+    distillation: Distillation, condition: Callable[[Sequence[str], float], Any], prompts: Sequence[str], scale: float
+) -> Any:
+    """The condition of `sds_gradient`. condition: makes one of prompts and a guidance scale."""
+    if distillation == "sds":
+        return condition(prompts, scale)
+    words, nothing, bad = (condition(texts, 1.0) for texts in (prompts, [""] * len(prompts), [BAD] * len(prompts)))
+    return NoiseFree(words, nothing, bad, scale)
 
 
 def sds_at_pictures(

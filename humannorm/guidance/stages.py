@@ -14,7 +14,7 @@ from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoise
 from humannorm.guidance.folders import find_folders, load_component, model_folder, read_config
 from humannorm.processor import network_dtype, network_precision
 
-__all__ = ["KINDS", "PUBLISHED_FOLDERS", "StageGuides", "find_guides", "load_networks"]
+__all__ = ["KINDS", "PUBLISHED_FOLDERS", "StageGuides", "add_control_of", "find_guides", "load_networks"]
 
 NORMAL, DEPTH = "normal-adapted-sd1.5", "depth-adapted-sd1.5"
 ALIGNED, CONTROL = "normal-aligned-sd1.5", "controlnet-normal-sd1.5"
@@ -73,6 +73,21 @@ def load_networks(
     return dict.fromkeys(
         kinds, _load(models, "color" if "color" in kinds else "normal", device, precision, autoguidance)
     )
+
+
+def add_control_of(guide: DiffusersDenoiser, kind: str, folder: str | Path) -> None:
+    """Have the guide hear a further ControlNet, that of a diffusers folder, which is shown pictures of this kind."""
+    import diffusers
+
+    place = Path(folder).resolve()
+    config = read_config(place.parent, place.name)
+    width, own = config.get("cross_attention_dim"), guide.unet.config.get("cross_attention_dim")
+    if width != own:
+        raise InputError(f"{folder}: expected a ControlNet for texts of {own} numbers, as the model's, got {width}")
+    network = load_component(
+        place.parent, place.name, diffusers.ControlNetModel, device=guide.device, dtype=guide.dtype
+    )
+    guide.add_control(kind, network)
 
 
 def published_in(models: str | Path) -> dict[str, Path]:

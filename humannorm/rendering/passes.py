@@ -108,8 +108,15 @@ def render(
     engine: rasteriser, see `humannorm.rendering.available_engines`. labels: of the faces, for the label pass.
     slopes: folds too fine for the mesh, a picture on its uvs: what they add to unit world normals, see `mesh.leaning`.
 
-    Gradients flow to vertices (through shading, perspective and silhouettes), normals, colours, texture and field.
+    Gradients flow to vertices (through shading, perspective and silhouettes), normals, colours, texture and field; the
+    choice of a mip level counts as a constant.
     The published renderer turned only the first view of a batch into camera space; here each is turned by its camera.
+
+    >>> from humannorm.body import load_body
+    >>> from humannorm.cameras import orbit
+    >>> drawn = render(load_body().to_mesh(), orbit([0.0, 90.0]), (64, 48), ("normal", "mask"))
+    >>> drawn.normal.shape, drawn.mask.shape, drawn.color
+    (torch.Size([2, 64, 48, 3]), torch.Size([2, 64, 48]), None)
     """
     _check_request(mesh, cameras, resolution, passes, field, background)
     _check_labels(mesh, passes, labels)
@@ -117,14 +124,18 @@ def render(
         check_tensor("slopes", slopes, "S S 3")
         if mesh.uvs is None:
             raise InputError("slopes: expected a mesh with texture coordinates, got one without")
+
+    # 1. Which triangle each pixel sees.
     height, width = resolution
-    clip = cameras.clip_from_world(mesh.vertices, aspect=width / height)
-    fragments = rasterize(clip, mesh.faces, resolution, engine=engine)
+    clip = cameras.clip_from_world(mesh.vertices, aspect=width / height)  # [B, V, 4]
+    fragments = rasterize(clip, mesh.faces, resolution, engine=engine)  # of B x H x W pixels
     seen = None if labels is None or "label" not in passes else _seen_labels(fragments, labels)
     passes = [name for name in passes if name != "label"]
     if not passes:
         return RenderedPasses(label=seen)
-    pixels = _covered_pixels(fragments)
+    pixels = _covered_pixels(fragments)  # N of B * H * W
+
+    # 2. Values of the surface there, and what each pass makes of them.
     # Split vertices are no outline: without welding, antialiasing would blend across the seams inside the surface.
     split = mesh.uvs is not None or mesh.normals is not None
     welded = weld(mesh.vertices) if split else None
@@ -133,11 +144,12 @@ def render(
         bent = _looked_up(slopes, mesh, clip, fragments, pixels, surface["uv"], encoding.texture_lookup)
         surface["normal"] = leaning(surface["normal"], bent)
     drawn = _pass_values(mesh, cameras, width / height, clip, fragments, pixels, surface, passes, field, encoding)
+
+    # 3. On the backgrounds, all passes as channels of one image, and antialiased at once.
     behind = {"normal": encoding.normal_background, "depth": (0.0,), "mask": (0.0,), "color": background}
     canvas = clip.new_tensor([value for name in drawn for value in behind[name]])
-    images = canvas.repeat(fragments.triangle.numel(), 1).index_copy(
-        0, pixels.index, torch.cat(list(drawn.values()), dim=-1)
-    )
+    values = torch.cat(list(drawn.values()), dim=-1)  # [N, K], the channels of all passes
+    images = canvas.repeat(fragments.triangle.numel(), 1).index_copy(0, pixels.index, values)  # [B * H * W, K]
     images = antialias(
         images.view(*fragments.triangle.shape, -1),
         fragments,
@@ -165,7 +177,7 @@ def _pass_values(
     passes: Sequence[Pass],
     field: ColorField | None,
     encoding: PassEncoding,
-) -> dict[Pass, Float[Tensor, "K C"]]:
+) -> dict[Pass, Float[Tensor, "N _"]]:
     """What each of the wanted passes shows at the covered pixels, in the order of `PASSES`."""
     values: dict[Pass, Tensor] = {}
     if "normal" in passes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch import Tensor
 from humannorm.cameras import Cameras, sample_cameras
 from humannorm.controls import more_controls
 from humannorm.guidance import Denoiser, portions, sds_at_pictures
+from humannorm.guidance.distillation import asked
 from humannorm.guidance.targets import TargetCache, renew_targets
 from humannorm.optimisation import Callback, GuardedAdamW, OptimiserProgress, OptimiserRun
+from humannorm.optimiser_settings import levels_at
 from humannorm.prompts import Prompts
 from humannorm.texture.fields import ColorField
 from humannorm.texture.fine import fine_loss
@@ -105,6 +108,8 @@ class _Run(OptimiserRun[TextureState]):
             gradient_scale=self.optimizer.scale,
             history=self.stacked_history,
             plan=self.settings.plan,
+            labels=self.start.labels,
+            materials=self.start.materials,
         )
 
     def advance(self) -> OptimiserProgress:
@@ -159,23 +164,33 @@ class _Run(OptimiserRun[TextureState]):
         return [int(at) for at in order[:count]]
 
     def _condition(self, normal: Tensor, cameras: Cameras) -> Any:
-        return self.guide.condition(
-            self.prompts.for_cameras(cameras),
-            guidance_scale=self.settings.guidance_scale,
+        return self._conditions(normal, cameras)(self.prompts.for_cameras(cameras), self.settings.guidance_scale)
+
+    def _conditions(self, normal: Tensor, cameras: Cameras) -> Callable[[Sequence[str], float], Any]:
+        more = more_controls(self.guide, self.start.mesh, cameras, normal.shape[1])
+        return lambda prompts, scale: self.guide.condition(
+            prompts,
+            guidance_scale=scale,
             negative=self.prompts.negative,
             control=normal,
             control_scale=self.settings.control_scale,
-            **more_controls(self.guide, self.start.mesh, cameras, normal.shape[1]),
+            **more,
         )
 
     def _coarse_gradient(self, picture: Tensor, normal: Tensor, cameras: Cameras) -> tuple[Tensor, float]:
         """Equation 9 at the pictures, and the gradient's root mean square per latent number."""
-        low, high = self.settings.coarse_t_range
+        settings = self.settings
+
+        def condition(numbers: list[int]) -> Any:
+            seen = cameras.select(numbers)
+            make, texts = self._conditions(normal[numbers], seen), self.prompts.for_cameras(seen)
+            return asked(settings.distillation, make, texts, settings.guidance_scale)
+
         return sds_at_pictures(
             self.guide,
             picture,
-            lambda numbers: self._condition(normal[numbers], cameras.select(numbers)),
-            t_range=(low, high(self.step)),
+            condition,
+            t_range=levels_at(settings.coarse_t_range, self.step),
             generator=self.generator,
         )
 

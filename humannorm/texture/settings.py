@@ -12,7 +12,7 @@ from typing import Literal
 from humannorm.cameras import TEXTURE_CAMERA_PLANS
 from humannorm.checks import check_choice, check_range
 from humannorm.fields.hash_grid import GridLayout
-from humannorm.optimiser_settings import OptimiserSettings
+from humannorm.optimiser_settings import LevelRange, OptimiserSettings, annealed, levels_at, noise_free
 from humannorm.schedules import Schedule, constant, ramp
 from humannorm.texture.fields import ColorFieldSettings, HashColorSettings
 
@@ -26,6 +26,7 @@ __all__ = [
     "edit_settings",
     "fine_only",
     "preset",
+    "single_looks",
 ]
 
 FineLoss = Literal["published", "paper"]
@@ -43,7 +44,7 @@ class TextureSettings(OptimiserSettings):
     field: ColorFieldSettings
 
     control_scale: float  # of the normal ControlNet's residuals
-    coarse_t_range: tuple[float, Schedule]  # lower and upper end, fractions of the noise schedule
+    coarse_t_range: LevelRange
 
     fine_loss: FineLoss  # which reading of equation 10, see `humannorm.texture.fine`
     fine_views: int  # cameras of the fine steps, each with one target
@@ -168,9 +169,15 @@ def edit_settings(settings: TextureSettings, strength: float = 0.5) -> TextureSe
 
     strength: where the noise begins, a fraction of the schedule.
     """
-    low, _ = settings.coarse_t_range
+    low, _ = levels_at(settings.coarse_t_range, settings.steps)
     check_range("strength", strength, low, 1.0)
     return replace(settings, coarse_t_range=(low, constant(strength)))
+
+
+def single_looks(settings: TextureSettings, *, nfsd: bool = False, falling: bool = False) -> TextureSettings:
+    """The same run with coarse steps by NFSD in place of SDS, and at levels that fall with them."""
+    settings = noise_free(settings) if nfsd else settings
+    return annealed(settings, ("coarse_t_range",), settings.coarse_steps) if falling else settings
 
 
 def coarse_only(settings: TextureSettings) -> TextureSettings:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, CameraPlan, Cameras, target_cameras
-from humannorm.checks import InputError, reading
+from humannorm.checks import InputError, check_tensor, reading
 from humannorm.geometry.holding import Hold
 from humannorm.guidance.targets import TargetCache
 from humannorm.mesh import Mesh
@@ -56,15 +57,22 @@ class TextureState:
     folds: Float[Tensor, "S S 3"] | None = None
     """In the mesh's own texture layout: the tangential part of unit normals that folds and strands of cloth and hair
     add to the surface's. None: the surface is as smooth as it is."""
+    labels: UInt8[Tensor, "H W"] | None = None
+    """Numbers of `humannorm.labels` in the mesh's own texture coordinates, of a painting that knew them."""
+    materials: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What the labels are of, by label (`body.outfit.MATERIALS`); empty where nobody said."""
 
     def on(self, mesh: Mesh) -> TextureState:
         """The same colours on another surface, in any frame: no step done, nothing remembered."""
         surface, placement = _placed(mesh)
-        if self._is(surface):
+        same = self._is(surface)
+        if same:
             surface = self.mesh
         elif _has_texels(self.field.settings):
             raise InputError("texture: expected colours in space (a hash field), got a texture of another mesh")
-        return TextureState(surface, placement, copy_field(self.field, surface), self.cameras, plan=self.plan)
+        field = copy_field(self.field, surface)
+        made = {"labels": self.labels, "materials": self.materials} if same else {}
+        return TextureState(surface, placement, field, self.cameras, plan=self.plan, **made)  # type: ignore[arg-type]
 
     def is_on(self, mesh: Mesh) -> bool:
         """Whether a mesh, in any frame, is the surface of this painting."""
@@ -89,7 +97,8 @@ class TextureState:
             assert isinstance(kept, TemplateColorField)
             kept.learned.load_state_dict(field.state_dict())
             field = kept
-        return TextureState(self.mesh, self.placement, field, self.cameras, plan=self.plan)
+        made = {"labels": self.labels, "materials": self.materials}
+        return TextureState(self.mesh, self.placement, field, self.cameras, plan=self.plan, **made)  # type: ignore[arg-type]
 
 
 def _placed(mesh: Mesh) -> tuple[Mesh, Placement]:
@@ -145,7 +154,10 @@ def save_state(state: TextureState, path: str | Path, generator: torch.Generator
         tensors["folds"] = state.folds.half()
     if state.targets is not None:
         tensors |= {f"targets.{name}": value for name, value in state.targets.tensors.items()}
+    if state.labels is not None:
+        tensors["labels"] = state.labels
     numbers = {
+        "materials": dict(state.materials),
         "field": color_settings_to_dict(state.field.settings),
         "placement": dataclasses.asdict(state.placement),
         "cameras": {"part": state.cameras.part, "near": state.cameras.near, "far": state.cameras.far},
@@ -177,6 +189,9 @@ def _load_state(path: str | Path, generator: torch.Generator | None, device: tor
     targets = tensors_below("targets.", tensors)
     if "plan" in numbers:  # not in older files
         carried["plan"] = CameraPlan.from_dict(numbers["plan"])
+    if "labels" in tensors:
+        check_tensor("labels", tensors["labels"], "H W", dtype="int")
+        carried["labels"] = tensors["labels"].to(torch.uint8)
     placement = numbers["placement"]
     return TextureState(
         mesh=mesh,
@@ -185,5 +200,6 @@ def _load_state(path: str | Path, generator: torch.Generator | None, device: tor
         cameras=cameras,
         targets=TargetCache(prompt=numbers["prompt"], **targets) if targets else None,
         folds=tensors["folds"].float() if "folds" in tensors else None,  # not in older files
+        materials={str(label): str(material) for label, material in numbers.get("materials", {}).items()},
         **carried,
     )

@@ -214,3 +214,39 @@ def test_an_outfit_can_be_read() -> None:
     assert str(outfit_of_words("a red t-shirt and blue jeans")) == "blue jeans, red t-shirt"
     assert str(Outfit()) == "nothing"
     assert all(cut.label for cut in CUTS.values())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a man in a black leather jacket and blue jeans", {"outer": "leather", "bottom": "denim"}),
+        ("a woman in a dress of red velvet and a straw hat", {"dress": "velvet", "hat": "straw"}),
+        ("a coat made of wool, a silk blouse", {"outer": "wool", "top": "silk"}),
+        ("a shiny black latex dress and rubber boots", {"dress": "latex", "shoes": "rubber"}),
+        ("a denim skirt and a satin shirt", {"bottom": "denim", "top": "silk"}),
+        ("a puffer jacket over a t-shirt", {"outer": "nylon", "top": "cotton"}),
+        ("a red jacket and a leather bag, grey trousers", {"outer": "cotton", "bottom": "wool"}),
+        ("a knight in armour", {"top": "metal", "bottom": "metal", "shoes": "metal", "hair": "hair"}),
+        ("a rocker dressed in leather", {"top": "leather", "bottom": "leather"}),
+        ("a person without armour in a t-shirt", {"top": "cotton", "shoes": "cotton"}),
+        ("a woman with copper hair, a heavy metal fan in a t-shirt", {"hair": "hair", "top": "cotton"}),
+        ("a cowboy in a t-shirt and cowboy boots", {"top": "cotton", "shoes": "leather"}),
+    ],
+)
+def test_materials_belong_to_their_piece(prompt: str, expected: dict[str, str]) -> None:
+    found = completed(outfit_of_words(prompt), shape_of_words(prompt)).materials()
+    assert found.items() >= {"skin": "skin", **expected}.items()
+
+
+def test_a_word_for_a_material_leaves_the_colours_with_their_piece() -> None:
+    assert worn("black leather jacket, a shirt of white silk, red velvet skirt") == {
+        "outer": ("jacket", ("black",)),
+        "top": ("shirt", ("white",)),
+        "bottom": ("skirt", ("red",)),
+    }
+    assert worn("a woman with copper hair")["hair"] == worn("a woman with red hair")["hair"]
+
+
+def test_a_material_must_be_known() -> None:
+    with pytest.raises(InputError, match="material: expected"):
+        Piece("shirt", "top", material="paper")

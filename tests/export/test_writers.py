@@ -16,7 +16,16 @@ import trimesh
 
 from humannorm.checks import InputError
 from humannorm.cli import main
-from humannorm.export import BakedMesh, ExportSettings, bake, export_mesh, write_glb, write_obj, write_ply
+from humannorm.export import (
+    BakedMesh,
+    ExportSettings,
+    bake,
+    export_mesh,
+    with_materials,
+    write_glb,
+    write_obj,
+    write_ply,
+)
 from humannorm.export.writers import vertex_labels_of_glb
 from humannorm.labels import LABELS
 from humannorm.mesh import Mesh
@@ -77,7 +86,7 @@ def test_trimesh_reads_the_glb(tmp_path, baked):
     assert scene.extents[1] == pytest.approx(1.75, rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["textured", "jpeg", "vertex colours", "bare and open"])
+@pytest.mark.parametrize("kind", ["textured", "jpeg", "materials", "vertex colours", "bare and open"])
 def test_khronos_validator_finds_nothing(tmp_path, baked, ball, kind):
     node = shutil.which("node")
     if node is None or subprocess.run([node, "-e", "require('gltf-validator')"], capture_output=True).returncode:
@@ -86,6 +95,8 @@ def test_khronos_validator_finds_nothing(tmp_path, baked, ball, kind):
         subject = BakedMesh(ball.replace(colors=ball.vertices / 2 + 0.5))
     elif kind == "bare and open":
         subject = BakedMesh(Mesh(ball.vertices, ball.faces[:100]))
+    elif kind == "materials":
+        subject = with_materials(baked, torch.ones(64, 64, dtype=torch.uint8), {"skin": "metal"})
     else:
         subject = baked
     path = write_glb(
@@ -174,6 +185,7 @@ def test_hostile_inputs(tmp_path, ball, baked):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, ball, colorful, capsys):
     source = write_ply(tmp_path / "in.ply", BakedMesh(ball.replace(colors=colorful(ball.vertices))))
     out = tmp_path / "out"

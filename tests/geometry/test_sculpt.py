@@ -16,11 +16,20 @@ import trimesh
 from humannorm.checks import InputError
 from humannorm.geometry.losses import progressive_sdf_loss, record_sdf
 from humannorm.geometry.sculpt import sculpt
-from humannorm.geometry.settings import PAPER, PRESETS, GeometrySettings, TargetSettings, preset
+from humannorm.geometry.settings import (
+    PAPER,
+    PRESETS,
+    QUICK,
+    GeometrySettings,
+    TargetSettings,
+    preset,
+    single_looks,
+)
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import LOSS_NAMES, GeometryState, extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import Mesh, is_watertight, mesh_volume
 from humannorm.optimisation import OptimiserProgress, RunError
+from humannorm.optimiser_settings import levels_at
 from humannorm.schedules import constant, ramp
 
 
@@ -29,8 +38,15 @@ def ball(radius: float) -> Mesh:
     return Mesh(torch.tensor(shape.vertices, dtype=torch.float32), torch.tensor(shape.faces, dtype=torch.int64))
 
 
-def fresh(settings: GeometrySettings, radius: float = 0.5) -> GeometryState:
-    return start_state(prepare_start(ball(radius), 2 * radius), settings, torch.Generator().manual_seed(0))[0]
+FITTED: dict[object, GeometryState] = {}
+
+
+def fresh(settings: GeometrySettings) -> GeometryState:
+    """A ball's first state; fitted once, since a run leaves it as it is."""
+    what = (settings.field, settings.fit, settings.deformable, settings.active_levels, settings.resolution)
+    if what not in FITTED:
+        FITTED[what] = start_state(prepare_start(ball(0.5), 1.0), settings, torch.Generator().manual_seed(0))[0]
+    return FITTED[what]
 
 
 def radius_of(state: GeometryState) -> float:
@@ -149,6 +165,7 @@ def test_interruption_within_a_step_loses_that_step_only(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_target_serves_until_it_is_due_and_one_is_renewed_a_step(
     small_settings: GeometrySettings, believes_in_mesh: Any
 ) -> None:
@@ -172,6 +189,7 @@ def test_targets_of_another_prompt_are_made_anew(small_settings: GeometrySetting
     assert all(int(cache.step[cache.step >= 0].min()) >= 2 for cache in second.targets.values())
 
 
+@pytest.mark.slow
 def test_a_target_that_is_not_finite_is_not_kept(
     small_settings: GeometrySettings, believes_in_mesh: Any, sick: Any
 ) -> None:
@@ -323,3 +341,18 @@ def test_finished_state_is_refused(small_settings: GeometrySettings, believes_in
     guide = believes_in_mesh(ball(0.6))
     with pytest.raises(InputError, match=r"settings\.steps: expected more than the 12 steps done"):
         sculpt(state, "a ball", small_settings, normal=guide, depth=None, generator=torch.Generator())
+
+
+def test_single_looks_may_be_noise_free_and_fall_in_level() -> None:
+    settings = single_looks(QUICK, nfsd=True, falling=True)
+    assert settings.targets is None and settings.distillation == "nfsd" and settings.guidance_scale == 7.5
+    for ends in (settings.normal_t_range, settings.depth_t_range):
+        levels = [levels_at(ends, step) for step in (0, 120, 239, 240)]
+        assert all(low == high for low, high in levels)
+        assert [low for low, _ in levels] == pytest.approx([0.60, 0.6 - 0.55 * 120 / 239, 0.05, 0.05])
+    half = settings.with_steps(120)
+    assert levels_at(half.normal_t_range, 60) == pytest.approx(levels_at(settings.normal_t_range, 120))
+    plain = single_looks(QUICK)
+    assert plain.distillation == "sds" and plain.normal_t_range == QUICK.normal_t_range
+    with pytest.raises(InputError, match="distillation: expected one of sds, nfsd, got 'vsd'"):
+        dataclasses.replace(QUICK, distillation="vsd")

@@ -17,7 +17,7 @@ from humannorm.guidance import (
     sds_loss,
     sds_weight,
 )
-from humannorm.guidance.distillation import timestep_bounds
+from humannorm.guidance.distillation import NoiseFree, asked, timestep_bounds
 from humannorm.guidance.samplers import sample_latents
 from humannorm.training.diffusion import SCHEDULE
 
@@ -172,6 +172,7 @@ class PictureOracle(Oracle):
         return self.guide.encode_images(images)
 
 
+@pytest.mark.slow
 def test_large_pictures_are_looked_at_one_by_one_and_small_ones_together(guide):
     pictures = torch.rand((5, 64, 64, 3), generator=torch.Generator().manual_seed(1))
     truth = torch.zeros_like(guide.encode_images(pictures[:1]))
@@ -194,3 +195,58 @@ def test_large_pictures_are_looked_at_one_by_one_and_small_ones_together(guide):
     for gradient, size in found.values():
         torch.testing.assert_close(gradient, expected_gradient, atol=1e-6, rtol=1e-3)
         assert size == pytest.approx(float(upstream.square().mean().sqrt()), rel=1e-4)
+
+
+NUMBERS = {"words": 0.3, "nothing": 0.1, "bad": -0.2}
+
+
+class Linear(Oracle):
+    """Believes `x - sigma * (a + slope * x)`: predicts noise `a + slope * x`, with a number `a` for each text."""
+
+    def denoise(self, x, sigma, condition):
+        self.seen.append(condition)
+        return x - sigma[:, None, None, None] * (NUMBERS[condition] + 0.5 * x)
+
+
+@pytest.mark.parametrize(("level", "is_small"), [(0.1, True), (0.199, True), (0.2, False), (0.7, False)])
+def test_noise_free_distillation_is_its_two_directions(guide, level, is_small):
+    linear = Linear(guide, torch.zeros(1))
+    z = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(2))
+    three = NoiseFree("words", "nothing", "bad", 7.5)
+    found = sds_gradient(linear, z, three, t_range=(level, level), generator=torch.Generator().manual_seed(3))
+    draws = torch.Generator().manual_seed(3)
+    torch.randint(0, 1, (1,), generator=draws)
+    sigma = guide.sigma(found.timestep)[:, None, None, None]
+    x = z + sigma * torch.randn(z.shape, generator=draws)
+    into = 0.1 + 0.5 * x if is_small else torch.full_like(x, 0.1 + 0.2)  # what both predict alike falls out
+    expected = sds_weight(sigma) * (into + 7.5 * (0.3 - 0.1))
+    torch.testing.assert_close(found.gradient, expected, atol=1e-4, rtol=1e-4)
+    assert linear.seen == (["words", "nothing"] if is_small else ["words", "nothing", "bad"])
+
+
+def test_where_noise_is_large_the_noise_free_gradient_has_none_of_it(guide):
+    linear = Linear(guide, torch.zeros(1))
+    z, three = torch.zeros(1, 4, 8, 8), NoiseFree("words", "nothing", "bad", 7.5)
+    draws = [
+        sds_gradient(linear, z, three, t_range=(0.5, 0.5), generator=torch.Generator().manual_seed(seed)).gradient
+        for seed in range(2)
+    ]
+    torch.testing.assert_close(draws[0], draws[1], atol=1e-5, rtol=0)
+    one, two = (
+        sds_gradient(linear, z, "words", t_range=(0.5, 0.5), generator=torch.Generator().manual_seed(seed)).gradient
+        for seed in range(2)
+    )
+    assert float((one - two).abs().mean()) > 0.1
+
+
+def test_what_is_asked_by_either_way():
+    made = []
+
+    def condition(prompts, scale):
+        made.append((list(prompts), scale))
+        return len(made)
+
+    assert asked("sds", condition, ["a", "b"], 50.0) == 1 and made == [(["a", "b"], 50.0)]
+    three = asked("nfsd", condition, ["a", "b"], 7.5)
+    assert (three.words, three.nothing, three.bad, three.scale) == (2, 3, 4, 7.5)
+    assert made[1:3] == [(["a", "b"], 1.0), (["", ""], 1.0)] and made[3][0][0].startswith("unrealistic, blurry")

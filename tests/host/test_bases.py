@@ -182,8 +182,9 @@ def test_what_cannot_work_is_refused_by_name(rooms):
 def painted(rooms, payload, **changes):
     """A tube painted from four sides in two levels, and the pictures of its views."""
     from humannorm.guidance.synchronised import SynchronisedSettings
+    from humannorm.rings import Ring
     from humannorm.stages import paint_any_mesh
-    from humannorm.texture.multiview import MultiviewSettings, Ring
+    from humannorm.texture.multiview import MultiviewSettings
 
     walk = SynchronisedSettings(**{"steps": 2, "level": 1.0, "batch": 3, **changes.pop("walk", {})})
     settings = MultiviewSettings(

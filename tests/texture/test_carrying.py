@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from humannorm.body import load_body
@@ -25,6 +26,7 @@ def banded() -> TextureState:
     return state
 
 
+@pytest.mark.slow
 def test_a_texture_is_carried_to_a_surface_that_was_changed():
     painted = banded()
     other = painted.mesh.replace(vertices=painted.mesh.vertices * 1.001, uvs=None)

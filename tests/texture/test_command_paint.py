@@ -53,6 +53,7 @@ def test_paint_writes_what_it_names(
         assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_errors_are_one_sentence(
     statue: Path, tiny_sd: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,9 +65,13 @@ def test_errors_are_one_sentence(
     said = capsys.readouterr().err
     assert "none.glb" in said and "torchvision's vgg16 weights" in said and "a mesh without uvs" in said
     assert "Traceback" not in said
+    for option in (["--delight"], ["--control", "depth"], ["--add-control", "depth=x"]):
+        assert main(["paint", str(statue), "a man", *option, *models, *out]) == 1
+        assert f"--method: expected views with {option[0]}, got distil" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_paint_from_all_sides_at_once(
     statue: Path, tiny_sd: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +94,23 @@ def test_paint_from_all_sides_at_once(
         ([], "--out: expected a folder without a run"),
         (["--resume", "--vgg16", "file"], "--method: expected distil with --vgg16, got views"),
         (["--resume", "--level", "1.5"], "--level: expected 0.05 to 1, got 1.5"),
+        (["--resume", "--control", "pose"], "--control: expected one of normal, depth, none"),
+        (["--resume", "--add-control", "depth"], "--add-control: expected KIND=DIR, got 'depth'"),
+        (["--resume", "--add-control", f"depth={tmp_path}"], "config.json"),
     ):
         assert main([*words, *wrong, "--method", "views"]) == 1
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_other_controls_and_light_taken_out(tiny_sd: Any, tmp_path: Path) -> None:
+    models, out, plain = tiny_sd("epsilon"), tmp_path / "out", tmp_path / "plain"
+    words = ["paint", "body", "a man", "--models", str(models), "--steps", "1", "--views", "1", "--texture-size", "32"]
+    words += ["--framing", "plain"]
+    extra = ["--control", "openpose", "--add-control", f"depth={models / 'controlnet'}", "--delight"]
+    assert main([*words, *extra, "--out", str(out)]) == 0
+    facts = json.loads((out / "paint.json").read_text("utf-8"))
+    assert facts["control"] == ["openpose", "depth"] and facts["light"] > 0
+    assert main([*words, "--control", "none", "--out", str(plain)]) == 0
+    facts = json.loads((plain / "paint.json").read_text("utf-8"))
+    assert facts["control"] == ["none"] and "light" not in facts

@@ -29,6 +29,7 @@ from humannorm.texture.multiview import (
     plain_rings,
     ring_cameras,
 )
+from humannorm.texture.state import load_state, save_state
 
 RED, BLUE, GREEN, GREY = (0.8, 0.1, 0.1), (0.1, 0.1, 0.8), (0.1, 0.7, 0.2), (0.5, 0.5, 0.5)
 
@@ -95,6 +96,17 @@ def test_labels_keep_their_colours_apart(tube, settings, believes_in_color):
     # Eight views of red, believed to a hundredth, still say something beside the asked blue.
     assert torch.allclose(painting.texture[56, 20], torch.tensor(BLUE), atol=0.3)
     assert painting.figures["leak"] < 0.1
+
+
+def test_a_painting_remembers_what_its_texels_are_and_are_of(tube, settings, believes_in_color, tmp_path):
+    painting = paint_synchronised(tube, "a person", settings, believes_in_color(RED, RED), labels_at=upper_half)
+    state = dataclasses.replace(painting.state, materials={"skin": "metal"})
+    assert state.labels is not None and state.labels.dtype == torch.uint8
+    assert bool((state.labels[:28] == 1).all()) and bool((state.labels[36:] == 0).all())
+    save_state(state, tmp_path / "painted.safetensors")
+    for other in (load_state(tmp_path / "painted.safetensors"), state.edited(None), state.on(tube)):
+        assert torch.equal(other.labels, state.labels) and other.materials == {"skin": "metal"}
+    assert paint_synchronised(tube, "a person", settings, believes_in_color(RED, RED)).state.labels is None
 
 
 def test_held_colours_are_never_changed(tube, settings, believes_in_color):

@@ -18,7 +18,16 @@ from humannorm.optimisation import OptimiserProgress, RunError
 from humannorm.texture.fields import UvColorSettings
 from humannorm.texture.paint import paint
 from humannorm.texture.perceptual import make_perceptual
-from humannorm.texture.settings import PAPER, PRESETS, QUICK, TextureSettings, coarse_only, fine_only, preset
+from humannorm.texture.settings import (
+    PAPER,
+    PRESETS,
+    QUICK,
+    TextureSettings,
+    coarse_only,
+    fine_only,
+    preset,
+    single_looks,
+)
 from humannorm.texture.state import LOSS_NAMES, TextureState, load_state, save_state, start_state
 
 RED, BLUE = (0.9, 0.1, 0.1), (0.1, 0.1, 0.9)
@@ -267,6 +276,25 @@ def test_shortened_run_keeps_its_shape() -> None:
     assert coarse_only(short).steps == 200 and coarse_only(short).plan_pace == short.plan_pace
     assert fine_only(short).steps == 800 and fine_only(short).coarse_steps == 0
     assert [QUICK.with_steps(steps).coarse_steps for steps in (1, 2, 5)] == [0, 1, 1]  # both stages, if there is room
+
+
+def test_noise_free_steps_lead_from_nothing_to_the_words(
+    ball: Mesh, small_settings: TextureSettings, believes_in: Any, pixel_distance: Any
+) -> None:
+    def picture(prompt: str) -> torch.Tensor:
+        color = RED if prompt.startswith("a ball") else BLUE if prompt.startswith("unrealistic") else (0.5, 0.5, 0.5)
+        return torch.tensor(color).expand(48, 48, 3)
+
+    settings = single_looks(coarse_only(small_settings.with_steps(28)), nfsd=True, falling=True)
+    low, high = (ends for ends in settings.coarse_t_range)
+    assert low == high and settings.distillation == "nfsd" and settings.guidance_scale == 7.5
+    generator = torch.Generator().manual_seed(1)
+    start = fresh(ball, settings)
+    end = paint(start, "a ball", settings, guide=believes_in(picture), perceptual=pixel_distance, generator=generator)
+    points = ball.vertices[::10]
+    with torch.no_grad():
+        before, after = start.field(points), end.field(points)
+    assert float((after[:, 0] - before[:, 0]).mean()) > 0.02 and float((after[:, 2] - before[:, 2]).mean()) < -0.02
 
 
 def test_bad_input_is_refused_before_any_work(
