@@ -199,11 +199,10 @@ def test_large_pictures_are_looked_at_one_by_one_and_small_ones_together(guide):
 class Linear(Oracle):
     """Believes `x - sigma * (a + slope * x)`: predicts noise `a + slope * x`, with a number `a` for each text."""
 
-    TEXTS = {"words": 0.3, "nothing": 0.1, "bad": -0.2}
-
     def denoise(self, x, sigma, condition):
         self.seen.append(condition)
-        return x - sigma[:, None, None, None] * (self.TEXTS[condition] + 0.5 * x)
+        alone = {"words": 0.3, "nothing": 0.1, "bad": -0.2}[condition]
+        return x - sigma[:, None, None, None] * (alone + 0.5 * x)
 
 
 @pytest.mark.parametrize(("level", "is_small"), [(0.1, True), (0.199, True), (0.2, False), (0.7, False)])
