@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.harness import machine, peak_gigabytes, table
+from benchmarks.random_networks import SCHEDULER, parameter_count, random_sd15
 from humannorm.body import load_body
 from humannorm.geometry.sculpt import STAGES, sculpt
 from humannorm.geometry.settings import preset
@@ -21,43 +20,9 @@ from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import extract_mesh, start_state
 from humannorm.guidance import DiffusersDenoiser
 from humannorm.mesh import is_watertight
-from humannorm.models import bundled_folder
 from humannorm.optimisation import OptimiserProgress
 
 STEPS, QUICK_STEPS = 24, 3
-SCHEDULER = {  # of SD1.5
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "prediction_type": "epsilon",
-}
-
-
-def random_sd15(device: torch.device) -> DiffusersDenoiser:
-    """UNet, VAE and text encoder as in SD1.5's configuration files, freshly drawn. The vocabulary is the small model's:
-    random embeddings know no words."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    parts: dict[str, Any] = {
-        "unet": UNet2DConditionModel(sample_size=64, cross_attention_dim=768),
-        "vae": AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-        ),
-        "text_encoder": CLIPTextModel(
-            CLIPTextConfig(
-                hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, bos_token_id=0,
-                eos_token_id=1,
-            )
-        ),
-    }  # fmt: skip
-    tokenizer = CLIPTokenizer.from_pretrained(Path(bundled_folder()) / "tokenizer", local_files_only=True)
-    moved = {name: part.to(device) for name, part in parts.items()}
-    return DiffusersDenoiser(tokenizer=tokenizer, scheduler_config=SCHEDULER, **moved)
 
 
 def run(rounds: int, threads: int | None, quick: bool) -> None:
@@ -71,8 +36,8 @@ def run(rounds: int, threads: int | None, quick: bool) -> None:
     print(f"field fitted in {report.seconds:.1f} s, mean error {report.mean_error:.1e}; {_peak()} so far", flush=True)
     torch.manual_seed(0)
     begin = time.monotonic()
-    normal, depth = random_sd15(device), random_sd15(device)
-    count = sum(parameter.numel() for module in normal.modules for parameter in module.parameters())
+    normal, depth = (DiffusersDenoiser(scheduler_config=SCHEDULER, **random_sd15(device)) for _ in range(2))
+    count = parameter_count(*normal.modules)
     print(
         f"two networks of {count / 1e6:.0f} million parameters in {time.monotonic() - begin:.0f} s; {_peak()} so far",
         flush=True,

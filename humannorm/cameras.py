@@ -77,7 +77,11 @@ def view_label(azimuth: float) -> View:
 
 
 def parse_views(text: str, name: str = "views") -> tuple[float, ...]:
-    """'front,left,30' as azimuths in degrees: names of `VIEWS` or numbers, parted by commas. name: for messages."""
+    """'front,left,30' as azimuths in degrees: names of `VIEWS` or numbers, parted by commas. name: for messages.
+
+    >>> parse_views("front, left, -30")
+    (0.0, 90.0, -30.0)
+    """
     azimuths: list[float] = []
     for word in filter(None, (word.strip().lower() for word in text.split(","))):
         try:
@@ -93,7 +97,11 @@ def parse_views(text: str, name: str = "views") -> tuple[float, ...]:
 
 
 def view_name(azimuth: float) -> str:
-    """How a picture's name says its view: front, left, back, right where exact, else degrees such as 030 or m045."""
+    """How a picture's name says its view: front, left, back, right where exact, else degrees.
+
+    >>> [view_name(azimuth) for azimuth in (0, -90, 30, -45, 350)]
+    ['front', 'right', '030', 'm045', 'm010']
+    """
     angle = wrap_degrees(azimuth)
     for name, exact in VIEW_AZIMUTHS.items():
         if angle == exact:

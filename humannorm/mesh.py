@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
@@ -22,9 +23,9 @@ __all__ = [
     "connected_components",
     "face_areas",
     "face_normals",
-    "from_trimesh",
     "is_watertight",
     "laplacian_smoothness",
+    "leaning",
     "mesh_volume",
     "normal_consistency",
     "to_trimesh",
@@ -239,6 +240,12 @@ def mesh_volume(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Fl
     return (a * torch.linalg.cross(b, c)).sum() / 6.0
 
 
+def leaning(normals: Float[Tensor, "N 3"], slopes: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    """Unit normals turned by the tangential part of vectors: one of length s turns by arctan(s)."""
+    unit = F.normalize(normals, dim=-1)
+    return F.normalize(unit + slopes - (slopes * unit).sum(-1, keepdim=True) * unit, dim=-1)
+
+
 def to_trimesh(mesh: Mesh) -> Any:
     """A `trimesh.Trimesh` with the same vertices, faces, normals, and texture (v flipped to trimesh's) or colours."""
     import trimesh
@@ -263,14 +270,3 @@ def to_trimesh(mesh: Mesh) -> Any:
         visual=visual,
         process=False,
     )
-
-
-def from_trimesh(source: Any) -> Mesh:
-    """The float32 `Mesh` of a `trimesh.Trimesh`: its texture if it has one, else its vertex or face colours if any.
-
-    Normals are kept where the file brought them, so texture seams stay smooth. Face colours split the vertices where
-    two colours meet.
-    """
-    from humannorm.mesh_io import convert_trimesh
-
-    return convert_trimesh(source)

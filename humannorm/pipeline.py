@@ -67,8 +67,9 @@ FIGURES_OF_NORMALS = ("disagreement_first", "disagreement_last", "forwards", "mo
 """Of `NormalSculpture`; degrees, a count, world units. Of what was done since the run was last resumed."""
 FIGURES_OF_VIEWS = ("disagreement_last", "leak", "forwards")  # of `MultiviewPainting`, the same in a resumed run
 SECONDS_OF_VIEWS = ("networks", "vae", "fusing", "preparing")
+CHECKPOINTS: Mapping[str, tuple[str, ...]] = {"paint": ("walk.safetensors", "paint.safetensors"), "export": ()}
+"""Files in `work/` of the stages that a resumed run may begin anew, because it asks something else of them."""
 PREVIEW_SECONDS = 10.0  # at most this long between two previews
-FILM_FRAMES = 36
 PACKAGES = ("torch", "numpy", "scipy", "warp-lang", "diffusers", "transformers", "fast-simplification", "pillow")
 """Whose versions can change the result."""
 
@@ -143,8 +144,9 @@ def make_human(
 ) -> dict[str, Any]:
     """Make one human in a folder; the record that `run.json` holds.
 
-    resume: go on with the run in the folder, if there is one; it must have the same request. Without it a
-    folder with a run is refused. An exception from the callback or anywhere else (KeyboardInterrupt, a kill) leaves
+    resume: go on with the run in the folder, if there is one. It must have the same request in all that its finished
+    stages read: another number of faces is fine as long as nothing was unwrapped. Without it a folder with a run is
+    refused. An exception from the callback or anywhere else (KeyboardInterrupt, a kill) leaves
     files that a resumed run goes on from; it loses at most a minute.
     """
     for modality in ("normal", "color"):
@@ -177,6 +179,9 @@ class _Run:
         self.out, self.work = out, out / "work"
         self.start = place_start(job.start, job.body, device)
         self.record = _Record(out, _request(job, device, guides.precision), resume)
+        for stage in self.record.begun_anew:
+            for name in CHECKPOINTS.get(stage, ()):
+                (self.work / name).unlink(missing_ok=True)
         self.preview_file = out / "preview.png"
         self._previewed = time.monotonic()
         for leftover in out.glob(".*.partial"):  # of a process that was killed while it wrote
@@ -184,11 +189,9 @@ class _Run:
 
     def sculpt(self) -> dict[str, Any]:
         """From the start body to the prompt's, and its surface as a file: by equation 6 and 7, or by sampled views."""
-        from humannorm.geometry.multiview import sculpt_synchronised
-        from humannorm.geometry.sculpt import sculpt
         from humannorm.geometry.state import load_state, save_state
         from humannorm.optimisation import OptimiserProgress
-        from humannorm.stages import as_it_is, begin_sculpture, write_sculpture
+        from humannorm.stages import as_it_is, begin_sculpture, sculpt_on, write_sculpture
 
         job, settings, checkpoint = self.job, self.job.settings.geometry, self.work / "sculpt.safetensors"
         generator = torch.Generator().manual_seed(job.request.seed)
@@ -208,29 +211,19 @@ class _Run:
             state = begun.state
         if as_it_is(state, job):
             save_state(state, checkpoint, generator)
-        elif views is not None and state.step < steps:
-            sculpture = sculpt_synchronised(
-                state,
-                job.network_prompt,
-                views,
-                normal=self.guides.normal,
-                generator=generator,
-                callback=tell,
-                checkpoint=checkpoint,
-            )
-            state = sculpture.state
-            self._measured_sculpting(sculpture.figures)
         elif state.step < steps:
-            state = sculpt(
+            state, figures = sculpt_on(
                 state,
                 job.network_prompt,
                 settings,
-                normal=self.guides.normal,
-                depth=self.guides.depth,
-                generator=generator,
+                views,
+                self.guides,
+                generator,
                 callback=tell,
                 checkpoint=checkpoint,
             )
+            if views is not None:
+                self._measured_sculpting(figures)
         surface = write_sculpture(self.out / "sculpt.glb", state)
         return {"faces": surface.mesh.num_faces, "pieces": surface.pieces, "pieces_dropped": surface.dropped}
 
@@ -249,7 +242,7 @@ class _Run:
     def _sample_views(self, settings: MultiviewSettings) -> dict[str, Any]:
         """All views at once, agreeing on the texels of the surface that is exported."""
         from humannorm.geometry.state import extract_mesh, load_state
-        from humannorm.stages import asked_colors, paint_all_views
+        from humannorm.stages import asked_colors, paint_all_views, worn_fabric
         from humannorm.texture.multiview import MultiviewProgress
         from humannorm.texture.state import save_state
 
@@ -274,6 +267,7 @@ class _Run:
             labelled=sculpted.labelled,
             palette=asked_colors(job.outfit, None if job.body is None else job.body.shape, job.skin),
             materials=job.outfit.materials(),
+            fabric=worn_fabric(job.settings.start, job.body, job.outfit),
             callback=tell,
             checkpoint=self.work / "walk.safetensors",
         )
@@ -363,8 +357,8 @@ class _Run:
         mesh, request = textured_mesh(state), self.job.request
         sculpture = load_sculpted(self.work / "sculpt.safetensors", device=self.device)
         sculpted = extract_mesh(sculpture).mesh
-        settings = worth_baking(self.job.settings.export, sculpted)
-        baked = with_maps(mesh, settings, sculpted if settings.normal_map else None)
+        settings = worth_baking(self.job.settings.export, sculpted, state.folds is not None)
+        baked = with_maps(mesh, settings, sculpted if settings.normal_map else None, slopes=state.folds)
         baked = with_materials(baked, state.labels, state.materials)
         if sculpture.labelled is not None:
             baked = dataclasses.replace(baked, labels=sculpture.labelled.labels_at(state.mesh.vertices))
@@ -379,16 +373,18 @@ class _Run:
 
     def show(self) -> dict[str, Any]:
         """Pictures and page of what stands in the file."""
+        from humannorm.export import load_baked, slopes_on
         from humannorm.export.page import write_page
         from humannorm.export.showing import save_film, save_sides
-        from humannorm.mesh_io import load_mesh
         from humannorm.working_box import to_working_box
 
         self.callback(Progress("show", 0, 3, "sides"))
-        mesh = to_working_box(load_mesh(self.out / "human.glb").to(self.device))
-        save_sides(self.out / "sheet_human.png", mesh)
+        baked = load_baked(self.out / "human.glb")
+        mesh, slopes = to_working_box(baked.mesh.to(self.device)), slopes_on(baked)
+        slopes = None if slopes is None else slopes.to(self.device)
+        save_sides(self.out / "sheet_human.png", mesh, slopes=slopes)
         self.callback(Progress("show", 1, 3, "film"))
-        save_film(self.out / "turntable.webp", mesh, FILM_FRAMES)
+        save_film(self.out / "turntable.webp", mesh, slopes=slopes)
         self.callback(Progress("show", 2, 3, "page"))
         details = f"{mesh.num_faces:,} faces. Made by humannorm {__version__}, seed {self.job.request.seed}."
         write_page(self.out / "index.html", self.out / "human.glb", self.job.request.prompt, details)
@@ -414,6 +410,7 @@ class _Record:
         self.path = out / RECORD
         self.request = request
         self.stages: dict[str, Any] = {}
+        self.begun_anew: tuple[str, ...] = ()  # unfinished stages of which something else is asked now
         self.measured: dict[str, Any] = {
             "seconds": {},
             "resumed": 0,
@@ -439,13 +436,20 @@ class _Record:
 
     def _take_over(self, found: dict[str, Any]) -> None:
         request = json.loads(json.dumps(self.request))
-        for name, value in request["request"].items():
-            if found["request"].get(name) != value:
-                difference = _first_difference(name, found["request"].get(name), value)
-                raise InputError(f"{self.path}: expected to resume what was begun, got another {difference}")
-        if found["versions"] != request["versions"]:
-            difference = _first_difference("versions", found["versions"], request["versions"])
-            warnings.warn(f"{self.path}: resumed with other {difference}; the result may differ", stacklevel=2)
+        before = {name: found["request"].get(name) for name in request["request"]}
+        changed = list(_differences("", before, request["request"]))
+        readers = [_first_reader(name, request["request"]) for name, _, _ in changed]
+        for reader, difference in zip(readers, changed, strict=True):
+            later = STAGES[STAGES.index(reader) :]
+            if reader not in CHECKPOINTS or set(later) & set(found["stages"]):
+                said = _in_words(*difference)
+                raise InputError(f"{self.path}: expected to resume what was begun, got another {said}")
+        if readers:
+            self.begun_anew = STAGES[min(map(STAGES.index, readers)) :]
+        for difference in _differences("versions.", found["versions"], request["versions"]):
+            said = _in_words(*difference)
+            warnings.warn(f"{self.path}: resumed with other {said}; the result may differ", stacklevel=2)
+            break
         self.stages, self.measured = found["stages"], found["measured"]
         self.measured["resumed"] += 1
         # Another number of threads would add in another order, and end in other last digits.
@@ -514,12 +518,32 @@ def _package_versions() -> dict[str, str]:
     return versions
 
 
-def _first_difference(name: str, before: Any, now: Any) -> str:
-    """Where two plain values differ, in words: settings.geometry.steps (300 before, 100 now)."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        key = next(key for key in [*now, *before] if before.get(key) != now.get(key))
-        return _first_difference(f"{name}.{key}", before.get(key), now.get(key))
+def _differences(path: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Where two records differ: dotted names, such as settings.geometry.steps, with both values."""
+    for key in [*now, *(key for key in before if key not in now)]:
+        one, two = before.get(key), now.get(key)
+        if isinstance(one, dict) and isinstance(two, dict):
+            yield from _differences(f"{path}{key}.", one, two)
+        elif one != two:
+            yield f"{path}{key}", one, two
+
+
+def _in_words(name: str, before: Any, now: Any) -> str:
     return f"{name} ({before!r} before, {now!r} now)"
+
+
+def _first_reader(name: str, request: Mapping[str, Any]) -> str:
+    """The first stage that reads a value of the request, by its dotted name. All that is not listed is the sculpture's.
+
+    Where all views are painted together, they are painted on the atlas that is exported.
+    """
+    if name in ("height_m", "settings.export.height_m"):
+        return "export"
+    if name in ("faces", "texture_size") or name.startswith("settings.export."):
+        return "paint" if "walk" in request["settings"]["texture"] else "export"
+    if name in ("paint_steps", "skin", "painted_skin") or name.startswith(("settings.texture.", "settings.perceptual")):
+        return "paint"
+    return "sculpt"
 
 
 def _peak_memory() -> float | None:

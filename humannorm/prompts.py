@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from humannorm.cameras import CAMERA_PLANS, PARTS, VIEWS, Cameras, Part, View
 from humannorm.checks import InputError, check_choice
 
-__all__ = ["MODALITIES", "PART_SUFFIXES", "TEXT_RULES", "VIEW_SUFFIXES", "Modality", "Prompts", "TextRule"]
+__all__ = [
+    "MODALITIES",
+    "PART_SUFFIXES",
+    "TEXT_RULES",
+    "VIEW_SUFFIXES",
+    "Modality",
+    "Prompts",
+    "TextRule",
+    "read_prompts",
+]
 
 Modality = Literal["normal", "depth", "color"]
 TextRule = Literal["paper", "published"]
@@ -52,6 +62,9 @@ class Prompts:
 
     `rule` says where the body part is named: "paper" in every modality, as the paper describes and as the weights were
     trained; "published" as the authors' scripts do (full and half body: in depth only; head: everywhere).
+
+    >>> Prompts("an old man", "normal").text("head", "left")
+    'an old man, black background, normal map, only head, left side view'
     """
 
     prompt: str  # the subject, used as it is
@@ -86,3 +99,15 @@ class Prompts:
     def for_cameras(self, cameras: Cameras) -> tuple[str, ...]:
         """One text for each camera, after what it frames and from where it looks."""
         return tuple(self.text(part, view) for part, view in zip(cameras.part, cameras.view_labels(), strict=True))
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The people of a text file in UTF-8, one a line; empty lines and those that begin with # are left out."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected text in UTF-8, got other bytes ({error})") from error
+    prompts = [line for line in lines if line and not line.startswith("#")]
+    if not prompts:
+        raise InputError(f"{path}: expected a prompt on each line, got none")
+    return prompts

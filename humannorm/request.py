@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from humannorm.texture.settings import TextureSettings
 
 __all__ = [
+    "HEIGHTS_M",
+    "LIMITS",
     "METHODS",
     "PRESETS",
     "START_SETTINGS",
@@ -54,6 +56,14 @@ PRESETS = ("quick", "standard", "paper")
 METHODS = ("auto", "views", "distil")
 """How a surface is sculpted: by sampling all views together, or by distillation; auto: as the preset does."""
 AUTO, NONE, FROM_MODEL = "auto", "none", "model"
+LIMITS: Mapping[str, tuple[int, int]] = {
+    "sculpt_steps": (1, 1_000_000),
+    "paint_steps": (1, 1_000_000),
+    "faces": (4, 10_000_000),
+    "texture_size": (16, 8192),
+}
+"""Lowest and highest value of the numbers that a request may put in place of the preset's."""
+HEIGHTS_M = (0.01, 100.0)  # lowest and highest of an exported human, metres
 NEUTRAL = ("neutral", "body")
 """Words for the neutral adult that comes along."""
 BVH = ".bvh"
@@ -67,12 +77,15 @@ class StartSettings:
     held: tuple[str, ...] = ()  # regions of the body that stay as the start has them, see `hold_regions`
     keeps_outfit: bool = False  # hair and clothes that the body begins in stay, whatever the guidance wants
     completes: bool = False  # plain clothes and hair for what the prompt does not name
+    fabric: bool = False  # folds of cloth and strands of hair are the start's, where networks draw none so fine
     sculpted: bool = True  # else a dressed start goes to the painter as it is
 
 
 START_SETTINGS: Mapping[str, StartSettings] = {
     # The bundled model draws neither fingers nor faces of full bodies, and its steps blur hems, hair and shoes.
-    "quick": StartSettings(dressed=True, held=("hands", "face"), keeps_outfit=True, completes=True, sculpted=False),
+    "quick": StartSettings(
+        dressed=True, held=("hands", "face"), keeps_outfit=True, completes=True, fabric=True, sculpted=False
+    ),
     "standard": StartSettings(dressed=True),
     "paper": StartSettings(dressed=False),
 }
@@ -155,15 +168,10 @@ class HumanRequest:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("outfit", self.outfit, (AUTO, NONE))
         check_choice("method", self.method, METHODS)
-        check_range("height_m", self.height_m, 0.01, 100.0)
-        for name, low, high in (
-            ("sculpt_steps", 1, 1_000_000),
-            ("paint_steps", 1, 1_000_000),
-            ("faces", 4, 10_000_000),
-            ("texture_size", 16, 8192),
-        ):
+        check_range("height_m", self.height_m, *HEIGHTS_M)
+        for name, limits in LIMITS.items():
             if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), low, high)
+                check_range(name, getattr(self, name), *limits)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,10 @@ class Schedule:
     """A piecewise linear function of the iteration, constant before its first and after its last point.
 
     Two points at one iteration are a jump: from that iteration on the later one counts.
+
+    >>> rate = ramp(0, 1.0, 100, 0.5)
+    >>> rate(-5), rate(50), rate(1000), rate.scaled_time(2)(50)
+    (1.0, 0.75, 0.5, 0.875)
     """
 
     points: tuple[tuple[float, float], ...]  # (iteration, value), iterations never falling

@@ -21,18 +21,22 @@ from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export import BakedMesh, ExportSettings, unwrapped, write_glb
 from humannorm.export.baking import colors_at, locate
-from humannorm.geometry import holding
+from humannorm.geometry import settings as geometry_settings
 from humannorm.geometry import state as geometry_state
 from humannorm.geometry.dressing import dressed, kept_of_start
 from humannorm.geometry.fitting import FitReport, FitSettings
 from humannorm.geometry.holding import Hold, hold_all_but, hold_all_but_labels
+from humannorm.geometry.multiview import NormalSculptSettings, sculpt_synchronised
 from humannorm.geometry.outfits import LabelledSurface
+from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh, prepare_start, start_height
 from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
-from humannorm.guidance import Denoiser
+from humannorm.geometry.worn_fabric import WornFabric
+from humannorm.guidance import Denoiser, StageGuides
 from humannorm.labels import LABELS, LABELS_OF_PARTS, SKIN, label_number
 from humannorm.mesh import Mesh
+from humannorm.optimisation import Callback as OptimiserCallback
 from humannorm.request import HumanJob, StartSettings
 from humannorm.rigging import fit_body
 from humannorm.texture import settings as texture_settings
@@ -61,7 +65,9 @@ __all__ = [
     "paint_any_mesh",
     "painted_surface",
     "place_start",
+    "sculpt_on",
     "textured_mesh",
+    "worn_fabric",
     "worth_baking",
     "write_sculpture",
 ]
@@ -120,6 +126,40 @@ def as_it_is(state: GeometryState, job: HumanJob) -> bool:
     return state.untouched and not job.settings.start.sculpted
 
 
+def sculpt_on(
+    state: GeometryState,
+    prompt: str,
+    settings: GeometrySettings,
+    views: NormalSculptSettings | None,
+    guides: StageGuides,
+    generator: torch.Generator,
+    *,
+    callback: OptimiserCallback | None = None,
+    checkpoint: Path | None = None,
+) -> tuple[GeometryState, Mapping[str, float]]:
+    """The state at its last step, and the figures of sampled views: by sampling all views together as `views` says, or,
+    without it, by distillation as `settings` says.
+
+    prompt: as the network hears it. checkpoint: a file that is kept up to date.
+    """
+    if views is None:
+        sculpture = sculpt(
+            state,
+            prompt,
+            settings,
+            normal=guides.normal,
+            depth=guides.depth,
+            generator=generator,
+            callback=callback,
+            checkpoint=checkpoint,
+        )
+        return sculpture, {}
+    sampled = sculpt_synchronised(
+        state, prompt, views, normal=guides.normal, generator=generator, callback=callback, checkpoint=checkpoint
+    )
+    return sampled.state, sampled.figures
+
+
 def begin_painting(
     mesh: Mesh, settings: TextureSettings, seed: int, *, hold: Hold | None = None, skin: str = ""
 ) -> TextureState:
@@ -145,6 +185,7 @@ def paint_all_views(
     labelled: LabelledSurface | None = None,
     palette: Float[Tensor, "L 3"] | None = None,
     materials: Mapping[str, str] | None = None,
+    fabric: WornFabric | None = None,
     given: Mapping[int, Float[Tensor, "H W 3"]] | None = None,
     callback: Callable[[MultiviewProgress], bool | None] | None = None,
     checkpoint: Path | None = None,
@@ -153,8 +194,9 @@ def paint_all_views(
 
     sculpted: in the working box. prompt: as the network hears it. hold, skin: as in `begin_painting`. labelled: what
     the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. materials: what
-    its labels are of (`Outfit.materials`), for the exporter. given: finished pictures of views of `ring_cameras`.
-    checkpoint: gone on with where it is there.
+    its labels are of (`Outfit.materials`), for the exporter. fabric: of what the start wears; its folds and strands are
+    painted, and go into the normal map. given: finished pictures of views of `ring_cameras`. checkpoint: gone on with
+    where it is there.
     """
     low = unwrapped(sculpted, export)
     is_skin = None if labelled is None else lambda points: labelled.labels_at(points) == SKIN
@@ -168,6 +210,7 @@ def paint_all_views(
         negative=negative,
         labels_at=None if labelled is None else labelled.labels_at,
         palette=None if labelled is None else palette,
+        fabric=None if labelled is None or fabric is None else fabric.look_at,
         held=held,
         given=given,
         callback=callback,
@@ -191,6 +234,11 @@ def asked_colors(outfit: Outfit, shape: BodyShape | None, skin: str) -> Float[Te
     for label, color in named.items():
         palette[label_number(label)] = torch.tensor(color)
     return palette
+
+
+def worn_fabric(keeping: StartSettings, body: Body | None, outfit: Outfit) -> WornFabric | None:
+    """Of what a body wears, where the preset paints it; the body stands where the sculpture's start stood."""
+    return WornFabric(body, outfit) if keeping.fabric and body is not None and outfit.pieces else None
 
 
 def paint_any_mesh(
@@ -286,7 +334,7 @@ def edit_sculpture(
         fitted, _ = geometry_state.start_state(surface, settings, torch.Generator().manual_seed(0))
         finished = dataclasses.replace(fitted, hold=finished.hold)
     levels, resolution = finished.active_levels, finished.band.lattice.resolution
-    return finished.edited(hold), holding.edit_settings(settings, levels, resolution, strength)
+    return finished.edited(hold), geometry_settings.edit_settings(settings, levels, resolution, strength)
 
 
 def edit_painting(
@@ -333,8 +381,9 @@ def painted_surface(state: TextureState) -> PaintedSurface:
     return PaintedSurface(painted_mesh(state, colors), user_field(state, colors), colors)
 
 
-def worth_baking(settings: ExportSettings, mesh: Mesh) -> ExportSettings:
-    """The settings without a normal map where no faces are taken away that it could give back."""
-    if mesh.num_faces > settings.faces:
+def worth_baking(settings: ExportSettings, mesh: Mesh, folds: bool = False) -> ExportSettings:
+    """The settings without a normal map where no faces are taken away that it could give back, and there are no
+    `folds` that only it can show."""
+    if folds or mesh.num_faces > settings.faces:
         return settings
     return dataclasses.replace(settings, normal_map=False)

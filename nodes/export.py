@@ -122,7 +122,7 @@ class HumanNormMeshExporter(io.ComfyNode):
 
         with ordinary_tensors():
             if texture is not None and format != "ply" and _is_finished(texture, settings):
-                baked = with_maps(textured_mesh(texture), settings, progress=tell)
+                baked = with_maps(textured_mesh(texture), settings, progress=tell, slopes=texture.folds)
                 baked = with_materials(baked, texture.labels, texture.materials) if format == "glb" else baked
             else:
                 surface, field = _subject(texture, geometry, mesh, format)

@@ -17,8 +17,9 @@ from humannorm.export import ExportSettings
 from humannorm.geometry.state import GeometryState, extract_mesh
 from humannorm.guidance.synchronised import WALKS
 from humannorm.mesh import Mesh
-from humannorm.request import START_SETTINGS, outfit_for
-from humannorm.stages import asked_colors, paint_all_views, paint_any_mesh, textured_mesh
+from humannorm.request import START_SETTINGS, figure_of_body, outfit_for
+from humannorm.rings import body_rings, plain_rings
+from humannorm.stages import asked_colors, paint_all_views, paint_any_mesh, textured_mesh, worn_fabric
 from humannorm.texture.agreement import FusingSettings
 from humannorm.texture.delighting import DelightSettings
 from humannorm.texture.fields import UvColorField
@@ -28,8 +29,6 @@ from humannorm.texture.multiview import (
     MultiviewPainting,
     MultiviewProgress,
     MultiviewSettings,
-    body_rings,
-    plain_rings,
     ring_cameras,
 )
 from humannorm.texture.state import TextureState
@@ -215,21 +214,14 @@ class HumanNormMultiviewPainter(io.ComfyNode):
     ) -> io.NodeOutput:
         check_one_connected(own_mesh=own_mesh, texture=texture, geometry=geometry)
         check_guide(guidance, control=control != "none")
+        settings = sharpened(multiview_settings(preset, guidance, steps, level), sharpness)
         settings = replace(
-            multiview_settings(preset, guidance, steps, level),
-            rings=body_rings(views, views, views, views)
-            if framing == "body"
-            else plain_rings(views, degrees(elevations)),
+            settings,
+            rings=body_rings(*[views] * 4) if framing == "body" else plain_rings(views, degrees(elevations)),
             texture_size=texture_size,
             control=control,  # type: ignore[arg-type]
             delight=DelightSettings() if delight else None,
-        )
-        low, high = FusingSettings().power
-        settings = replace(
-            settings,
             walk=replace(settings.walk, walk=walk),  # type: ignore[arg-type]
-            fusing=replace(settings.fusing, power=(low * sharpness, high * sharpness)),
-            final_power=settings.final_power * sharpness,
         )
         export = ExportSettings(faces=faces or ExportSettings().faces, texture_size=texture_size)
         with ordinary_tensors():
@@ -242,10 +234,9 @@ class HumanNormMultiviewPainter(io.ComfyNode):
                 )
                 start: Any = geometry
             else:
-                mesh = (painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")).to(
-                    work_device()
-                )
-                work, start = _mesh_work(mesh, guidance, settings, export.faces, layout == "own", given), mesh
+                mesh = painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")
+                start = mesh.to(work_device())
+                work = _mesh_work(start, guidance, settings, export.faces, layout == "own", given)
             painting = _painted(cls.hidden, start, guidance, settings, seed, work)
             sides = four_sides(painting.state.mesh, guidance.plan, painting.state.field).color
             assert sides is not None
@@ -307,7 +298,9 @@ def _human_work(
     state, texts = moved(geometry, work_device()), guidance.prompts.prompts
     held = None if state.hold is None else state.hold.shape
     shape = body.shape if body is not None else held or shape_of_words(texts.prompt)
-    outfit = outfit_for(texts.prompt, shape, START_SETTINGS[preset])
+    keeping = START_SETTINGS[preset]
+    outfit = outfit_for(texts.prompt, shape, keeping)
+    fabric = None if body is None else worn_fabric(keeping, figure_of_body(body).body, outfit)
 
     def work(denoiser: HostDenoiser, **run: Any) -> MultiviewPainting:
         return paint_all_views(
@@ -322,6 +315,7 @@ def _human_work(
             labelled=state.labelled,
             palette=asked_colors(outfit, shape, skin),
             materials=outfit.materials(),
+            fabric=fabric,
             given=given,
             **run,
         )
@@ -365,6 +359,16 @@ def multiview_settings(preset: str, guidance: GuidancePayload, steps: int, level
         plan=guidance.plan or TEXTURE_CAMERA_PLANS[texts.plan],
         text_rule=texts.rule,
         guidance_scale=guidance.cfg,
+    )
+
+
+def sharpened(settings: MultiviewSettings, sharpness: float) -> MultiviewSettings:
+    """How much more a view counts that looks straight at a place, times `sharpness`."""
+    low, high = FusingSettings().power
+    return replace(
+        settings,
+        fusing=replace(settings.fusing, power=(low * sharpness, high * sharpness)),
+        final_power=settings.final_power * sharpness,
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
 import os
 import runpy
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -49,17 +51,34 @@ torch.set_num_threads(min(torch.get_num_threads(), 2))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`-m device`: the tests of kernels, which take the fixture of that name."""
+    """`-m device`: the tests of kernels, which take the fixture of that name. `few`: the rest of a table is slow."""
+    cases: Counter[str] = Counter()
     for item in items:
         if "device" in getattr(item, "fixturenames", ()):
             item.add_marker("device")
+        few = item.get_closest_marker("few")
+        if few is not None:
+            name = item.nodeid.partition("[")[0]
+            cases[name] += 1
+            if cases[name] > few.args[0]:
+                item.add_marker("slow")
 
 
-@pytest.fixture(autouse=True)
-def coarse_outfits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dressed starts of a fiftieth of the faces: what a test looks at is seen on them too."""
-    if "humannorm.geometry" in sys.modules:  # what has not been imported is not worth importing for this
-        monkeypatch.setattr("humannorm.geometry.outfits.RESOLUTION", 96)
+def pytest_collection_finish() -> None:
+    """What the imports of all tests have made stays: the garbage collector need not look at it again and again."""
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_scale() -> Iterator[None]:
+    """Dressed starts of a fiftieth of the faces, held hands that are marched with fewer still, turntables of four
+    frames: what a test looks at is seen on them too."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "humannorm.geometry" in sys.modules:  # what no test imports is not worth importing for this
+            patch.setattr("humannorm.geometry.outfits.RESOLUTION", 96)
+            patch.setattr("humannorm.geometry.holding.FINGERS", 128)
+            patch.setattr("humannorm.export.showing.FILM_FRAMES", 4)
+        yield
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from benchmarks import harness, threads
 from benchmarks.__main__ import main
 from benchmarks.harness import Timings
 from benchmarks.human import human, query_points, subdivided
+from benchmarks.random_networks import parameter_count, random_sd15
 from benchmarks.rendering_peers import PEERS, humannorm, scene
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.mesh import Mesh, is_watertight, mesh_volume
@@ -84,6 +86,15 @@ def test_installed_peers_draw_the_same_picture(name: str) -> None:
         pytest.skip(f"{name} does not run here; its benchmark tells why")
     given = scene(0, 64)
     assert np.abs(build(given).forward() - humannorm(given).forward()).mean() < 0.06
+
+
+@pytest.mark.slow
+def test_random_networks_have_the_published_size_and_a_tokenizer_that_can_be_saved(tmp_path: Path) -> None:
+    parts = random_sd15("meta")
+    assert parameter_count(parts["unet"]) == 859_520_964 and parameter_count(parts["vae"]) == 83_653_863
+    assert parameter_count(parts["text_encoder"]) == 123_060_480
+    parts["tokenizer"].save_pretrained(tmp_path)
+    assert type(parts["tokenizer"]).from_pretrained(tmp_path)("a red t-shirt") == parts["tokenizer"]("a red t-shirt")
 
 
 def test_command_line_knows_its_benchmarks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

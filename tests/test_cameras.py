@@ -111,6 +111,7 @@ def test_angles_wrap_to_minus_180_exclusive_180_inclusive():
     assert [view_label(azimuth) for azimuth in VIEW_AZIMUTHS.values()] == list(VIEW_AZIMUTHS)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("plan", "iteration", "expected"),
     [

@@ -14,6 +14,7 @@ from humannorm.export.decimation import decimate
 from humannorm.export.skinned import read_skinned_glb
 
 
+@pytest.mark.slow
 def test_a_run_folder_gets_its_moving_human(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mesh = decimate(load_body().to_mesh(), 3000)
     write_glb(tmp_path / "run" / "human.glb", BakedMesh(mesh.replace(colors=mesh.vertices / 2 + 0.5)))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from humannorm.cli import main
-from humannorm.commands.generate import read_prompts, slug
+from humannorm.commands.generate import slug
 from humannorm.commands.live import LiveView
 from humannorm.geometry import settings as geometry_settings
 from humannorm.pipeline import STAGES, Progress
@@ -116,13 +116,7 @@ def test_wrong_calls_are_one_sentence_and_write_nothing(
     assert message in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
-def test_prompts_and_names(tmp_path: Path) -> None:
-    file = tmp_path / "prompts.txt"
-    file.write_bytes("\ufeff a man \n\n caf\u00e9 owner\r\n".encode())
-    assert read_prompts(file) == ["a man", "caf\u00e9 owner"]
-    file.write_bytes(b"\n \n")
-    with pytest.raises(ValueError, match="expected a prompt on each line, got none"):
-        read_prompts(file)
+def test_a_folder_is_named_after_its_prompt() -> None:
     assert slug("An old man, 80% wool!") == "an_old_man_80_wool" and slug("\u7537") == "human"
 
 

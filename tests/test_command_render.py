@@ -71,6 +71,7 @@ def test_all_views_and_passes_and_nothing_else(tmp_path: Path, capsys: pytest.Ca
     assert "16 pictures" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_degrees_part_and_elevation(tmp_path: Path) -> None:
     mesh, out = colored_box(tmp_path / "box.glb"), tmp_path / "out"
     options = ["--views", "30,-45,90", "--passes", "mask", "--part", "head", "--elevation", "20", "--size", "32"]
@@ -101,6 +102,7 @@ def test_meshes_are_centred_and_scaled_unless_kept() -> None:
     assert float(wide.vertices[:, 0].amax()) == pytest.approx(REACH)
 
 
+@pytest.mark.slow
 def test_keep_frame(tmp_path: Path) -> None:
     mesh = tmp_path / "box.ply"
     trimesh.creation.box(extents=(0.2, 0.2, 0.2)).apply_translation((0, 0.8, 0)).export(mesh)
@@ -152,6 +154,7 @@ def test_unreadable_meshes_are_one_sentence(tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_pictures_for_controlnets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of the body that comes along; each kind by its own name, all on the sheet."""
     out = tmp_path / "out"

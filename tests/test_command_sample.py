@@ -38,6 +38,7 @@ def test_normals_view_by_view_with_a_sheet(sample, tmp_path):
     assert load_png(tmp_path / "out" / "normal_head_front_00.png").shape == (64, 64, 3)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_and_batches_do_not(sample, tmp_path):
     words = ["depth", "--prompt", "a man", "--views", "front,left,back"]
     for out, more in {"a": [], "b": ["--batch", "2"], "c": ["--seed", "1"]}.items():
@@ -52,6 +53,7 @@ def test_image_draws_its_normal_map_first(sample, tmp_path):
     assert names(tmp_path / "out") == ["image_full_front_00.png", "normal_full_front_00.png", "sheet_image_full.png"]
 
 
+@pytest.mark.slow
 def test_image_follows_a_given_normal_map(sample, tiny_sd, tmp_path):
     """The file is what the sampler draws under that map, from the noise that the seed and the picture's number give."""
     save_png(tmp_path / "normal.png", torch.rand(64, 64, 3))
@@ -78,6 +80,7 @@ def test_image_follows_a_given_normal_map(sample, tiny_sd, tmp_path):
         assert (written - drawn[name]).square().mean() < (written - drawn[other]).square().mean()
 
 
+@pytest.mark.slow
 def test_the_published_four_draw_what_one_folder_draws(published_sd, tiny_sd, tmp_path):
     """Four folders of the same weights: the normal map and the picture that follows it come out alike."""
     for out, models in {"four": published_sd, "one": tiny_sd("epsilon")}.items():
@@ -90,6 +93,7 @@ def test_the_published_four_draw_what_one_folder_draws(published_sd, tiny_sd, tm
     assert main(["sample", "depth", *words]) == 1 and not (tmp_path / "depth").exists()
 
 
+@pytest.mark.slow
 def test_a_weak_unet_guides_but_at_a_weight_of_one(autoguided_sd, sample, tmp_path):
     words = ["normal", "--prompt", "a man", "--views", "front"]
     assert sample(*words, out="without") == 0

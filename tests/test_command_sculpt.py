@@ -37,6 +37,7 @@ SMALL = replace(
 PROMISED = {"state.safetensors", "sculpt.glb", "sheet_sculpt.png", "losses.png", "turntable.webp", "sculpt.json"}
 
 
+@pytest.mark.slow
 def test_sculpt_and_go_on(
     tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +58,7 @@ def test_sculpt_and_go_on(
     assert facts["rejected_steps"] == 0
 
 
+@pytest.mark.slow
 def test_quick_writes_the_dressed_start_where_no_steps_are_asked_for(
     tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +76,7 @@ def test_quick_writes_the_dressed_start_where_no_steps_are_asked_for(
     assert not changed.untouched and changed.labelled is not None
 
 
+@pytest.mark.slow
 def test_all_views_together(tiny_sd: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = replace(NORMAL_PRESETS["quick"], levels=(0.2,), rings=(Ring(3),), fit=SMALL.fit, resolution=48)
     monkeypatch.setitem(PRESETS, "quick", SMALL)  # type: ignore[arg-type]
@@ -99,6 +102,7 @@ def test_wrong_calls_are_one_sentence(
     assert "expected a geometry state" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_posed_start_with_held_hands(
     tiny_sd: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +114,7 @@ def test_a_posed_start_with_held_hands(
     assert load_state(tmp_path / "state.safetensors").hold is not None
 
 
+@pytest.mark.slow
 def test_an_edit_of_one_part(
     tiny_sd: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -21,8 +22,13 @@ def test_every_statement_names_a_test():
     assert [text for text in statements() if not TEST_NAME.search(text)] == []
 
 
+@functools.cache
+def defined_in(path: str) -> set[str]:
+    """Names of the functions of a file."""
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
 def test_every_named_test_exists():
     for path, name in TEST_NAME.findall(PAGE):
-        tree = ast.parse((ROOT / path).read_text("utf-8"))
-        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-        assert name in defined, f"{path} has no {name}"
+        assert name in defined_in(path), f"{path} has no {name}"

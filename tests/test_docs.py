@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from humannorm.pipeline import is_finished
 from humannorm.request import HumanSettings
 
 ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "humannorm").glob("**/*.py"))
 PAGES = sorted(ROOT.glob("docs/**/*.md"))
 Run = Callable[..., dict[str, Any]]
 
@@ -38,6 +41,14 @@ def test_links_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
             if not target.startswith(("http", "#")) and target != "nodes.md":  # made by tools/docs_hooks.py
                 assert (page.parent / target.split("#")[0]).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize(
+    "module", [str(path.relative_to(ROOT).with_suffix("")) for path in SOURCES if ">>> " in path.read_text("utf-8")]
+)
+def test_examples_of_docstrings(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(module.replace("/", ".")))
+    assert result.attempted > 0 and result.failed == 0
 
 
 def test_rendering(run_program: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

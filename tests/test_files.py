@@ -48,6 +48,7 @@ def test_what_was_there_stays(write: Callable[[Path], None], tmp_path: Path) -> 
     assert str(target) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_verb_says_so_in_one_sentence(tmp_path: Path) -> None:
     """In a process of its own, whose pipes no limit holds for."""
     code = (

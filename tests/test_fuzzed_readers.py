@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import fuzzed_readers
 
-COUNT = 200  # of each format; `python tests/fuzzed_readers.py 20000` is the longer run
+FEW, MANY = 12, 200  # broken copies of each format; `python tests/fuzzed_readers.py 20000` is the longer run
 NAMES = (
     "glb", "skinned glb", "gltf", "obj", "ply ascii", "ply binary", "stl", "bvh", "png", "png 16 bits", "jpeg",
     "texture state", "geometry state", "walk", "model folder", "tokenizer", "captions", "run.json", "joints.json",
@@ -28,10 +28,11 @@ def formats():
 
 
 @pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
-def test_broken_copies_are_refused_with_words(name, formats, tmp_path):
+def test_broken_copies_are_refused_with_words(name, count, formats, tmp_path):
     draw = random.Random(f"gate {name}")
-    for number in range(COUNT):
+    for number in range(count):
         fault = fuzzed_readers.attempt(formats[name], tmp_path, draw)
         assert fault is None, f"broken copy {number} of {name}: {fault}"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +105,7 @@ def sources(room: str) -> list[Path]:
     return [single] if single.exists() else sorted((PACKAGE / room).rglob("*.py"))
 
 
+@functools.cache
 def imported_modules(path: Path) -> set[str]:
     """Absolute names of all modules that a file imports, lazily or for type checking only included."""
     package = ["humannorm", *path.relative_to(PACKAGE).parent.parts]
@@ -131,6 +134,16 @@ def test_arrows_point_downwards_only(room):
         called |= names
     unused = MAY_IMPORT[room] - called
     assert not unused, f"MAY_IMPORT lets humannorm/{room} import {sorted(unused)}, which it does not: take them out"
+
+
+def test_the_page_of_the_architecture_says_the_same():
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    table = dict(re.findall(r"^\| `(\w+)` \| .* \| ([^|]+) \|$", page, re.MULTILINE))
+    said = {room: frozenset(re.findall(r"\w+", called)) for room, called in table.items() if room != ABOVE_ALL}
+    unsaid = GROUND | {"cli", "__main__", "__init__"}
+    assert said == {room: rooms for room, rooms in MAY_IMPORT.items() if room not in unsaid}
+    ground = re.search(r"^ ground (.*?)```", page, re.MULTILINE | re.DOTALL)
+    assert ground is not None and set(ground.group(1).split()) == GROUND - {"__version__"}
 
 
 def test_the_library_never_imports_its_host():
@@ -174,14 +187,17 @@ print(json.dumps(dict(seconds=seconds, loaded=loaded, for_a_body=for_a_body)))
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_importing_the_library_is_silent_and_loads_nothing_heavy(fresh):
     assert {room: heavy for room, heavy in fresh["loaded"].items() if heavy} == {}
 
 
+@pytest.mark.slow
 def test_a_body_needs_nothing_heavy(fresh):
     assert fresh["for_a_body"] == []
 
 
+@pytest.mark.slow
 def test_importing_humannorm_takes_less_than_a_third_of_a_second_beyond_torch(fresh):
     package, core = fresh["seconds"]
     assert package < 0.3 and core < 1.0

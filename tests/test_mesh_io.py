@@ -9,8 +9,8 @@ import trimesh
 from PIL import Image
 
 from humannorm.checks import InputError
-from humannorm.mesh import Mesh, face_normals, from_trimesh, mesh_volume, to_trimesh
-from humannorm.mesh_io import load_mesh
+from humannorm.mesh import Mesh, face_normals, mesh_volume, to_trimesh
+from humannorm.mesh_io import convert_trimesh, load_mesh
 
 
 def quad(image: Image.Image | None, uv: list[list[float]], **material: object) -> trimesh.Trimesh:
@@ -88,7 +88,7 @@ def test_face_colors_split_vertices_where_colors_meet_and_only_there():
     red = np.abs(box.face_normals[:, 0]) > 0.5
     colors[red, 0] = 255
     box.visual.face_colors = colors
-    mesh = from_trimesh(box)
+    mesh = convert_trimesh(box)
     assert mesh.colors is not None and mesh.normals is not None
     assert mesh.num_vertices == 16  # each of the 8 corners sees both colours
     for face, is_red in zip(mesh.faces, red, strict=True):
@@ -149,12 +149,12 @@ def test_a_factor_tints_its_texture_in_linear_light(tmp_path):
 
 
 def test_to_trimesh_and_back():
-    mesh = from_trimesh(quad(two_tone((255, 0, 0), (0, 0, 255)), UNIT_UV))
-    again = from_trimesh(to_trimesh(mesh))
+    mesh = convert_trimesh(quad(two_tone((255, 0, 0), (0, 0, 255)), UNIT_UV))
+    again = convert_trimesh(to_trimesh(mesh))
     for name in ("vertices", "faces", "normals", "uvs", "texture"):
         torch.testing.assert_close(getattr(again, name), getattr(mesh, name))
     tinted = Mesh(mesh.vertices, mesh.faces, colors=torch.rand(4, 3))
-    torch.testing.assert_close(from_trimesh(to_trimesh(tinted)).colors, tinted.colors, atol=0.5 / 255, rtol=0)
+    torch.testing.assert_close(convert_trimesh(to_trimesh(tinted)).colors, tinted.colors, atol=0.5 / 255, rtol=0)
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".ply"])

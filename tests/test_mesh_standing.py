@@ -56,6 +56,7 @@ def test_fronts_are_azimuths_and_scale_is_of_lengths(woman):
             stood_up(woman, **wrong)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("up", "front"), [("y", 0.0), ("z", 0.0), ("y", 90.0), ("z", 180.0), ("x", 270.0)])
 def test_how_a_human_stands_is_seen(up, front, woman):
     turned, found, note = stand(laid(woman, up, front))
@@ -80,6 +81,7 @@ def test_what_is_stated_is_not_guessed_and_what_is_no_human_is_said(woman):
     torch.testing.assert_close(mesh.vertices, ball)
 
 
+@pytest.mark.slow
 def test_a_human_that_stands_otherwise_is_told_of(woman, tmp_path, capsys):
     assert doubt_of_standing(woman) is None
     assert doubt_of_standing(load_body(pose="fight").to_mesh()) is None  # none of the poses that are laid in

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def test_stopped_in_every_stage_it_ends_in_the_same_bytes(
     assert {path.name for path in out.iterdir()} == {path.name for path in finished.iterdir()}
 
 
+@pytest.mark.slow
 def test_sampled_views_sculpt_and_a_stopped_run_ends_in_the_same_bytes(
     job: HumanJob, guides: StageGuides, tmp_path: Path
 ) -> None:
@@ -130,6 +132,40 @@ def test_only_the_same_request_is_resumed(finished: Path, job: HumanJob, guides:
     longer = dataclasses.replace(job.settings, geometry=dataclasses.replace(job.settings.geometry, sdf_points=7))
     with pytest.raises(InputError, match=r"another settings\.geometry\.sdf_points \(5000 before, 7 now\)"):
         make_human(dataclasses.replace(job, settings=longer), guides, finished, resume=True)
+
+
+@pytest.mark.slow
+def test_unfinished_stages_may_be_asked_for_something_else(
+    finished: Path, job: HumanJob, guides: StageGuides, tmp_path: Path
+) -> None:
+    def stopped_after(stage: str) -> Path:
+        """A copy of the run as it was when this stage had ended and the next one was at work."""
+        out = shutil.copytree(finished, tmp_path / stage)
+        record = json.loads((out / "run.json").read_text("utf-8"))
+        record["stages"] = {name: record["stages"][name] for name in STAGES[: STAGES.index(stage) + 1]}
+        (out / "run.json").write_text(json.dumps(record), encoding="utf-8")
+        return out
+
+    seen: list[Progress] = []
+    export = dataclasses.replace(job.settings.export, faces=400)
+    fewer = dataclasses.replace(job, settings=dataclasses.replace(job.settings, export=export))
+    record = make_human(fewer, guides, stopped_after("paint"), resume=True, callback=seen.append)
+    assert {progress.stage for progress in seen} == {"export", "show"}
+    assert load_mesh(tmp_path / "paint" / "human.glb").num_faces <= 400
+    assert record["request"]["settings"]["export"]["faces"] == 400
+
+    def stop(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.stage == "paint" and progress.step:
+            raise KeyboardInterrupt
+
+    painting = dataclasses.replace(job.settings.texture, guidance_scale=2.0)
+    other = dataclasses.replace(job, settings=dataclasses.replace(job.settings, texture=painting))
+    with pytest.raises(KeyboardInterrupt):
+        make_human(other, guides, stopped_after("sculpt"), resume=True, callback=stop)
+    assert (seen[-1].stage, seen[-1].step) == ("paint", 1)  # from its beginning
+    with pytest.raises(InputError, match=r"another settings\.texture\.guidance_scale"):
+        make_human(other, guides, tmp_path / "paint", resume=True)
 
 
 def test_bad_input_is_refused_before_anything_is_written(job: HumanJob, guides: StageGuides, tmp_path: Path) -> None:

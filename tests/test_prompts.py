@@ -6,7 +6,7 @@ import pytest
 
 from humannorm.cameras import orbit
 from humannorm.checks import InputError
-from humannorm.prompts import MODALITIES, Prompts
+from humannorm.prompts import MODALITIES, Prompts, read_prompts
 
 SUBJECT = "a DSLR photo of Stephen Curry"
 
@@ -61,3 +61,15 @@ def test_texts_follow_the_cameras():
 def test_unknown_choices_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         Prompts(*arguments)
+
+
+def test_a_file_of_prompts(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_bytes("\ufeff# mine\n a man \n\n caf\u00e9 owner\r\n".encode())
+    assert read_prompts(file) == ["a man", "caf\u00e9 owner"]
+    file.write_bytes(b"\n # none \n")
+    with pytest.raises(InputError, match="expected a prompt on each line, got none"):
+        read_prompts(file)
+    file.write_bytes(b"a man\xff")
+    with pytest.raises(InputError, match="expected text in UTF-8"):
+        read_prompts(file)

@@ -44,6 +44,7 @@ def saved(job: HumanJob, path: Path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_presets")
 def test_command_and_library_make_the_same_human(tiny_sd: Callable[[str], Path], tmp_path: Path) -> None:
     models = str(tiny_sd("epsilon"))
@@ -61,6 +62,7 @@ def test_command_and_library_make_the_same_human(tiny_sd: Callable[[str], Path],
     assert "coat" in request["worn"] and "long hair" in request["worn"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_presets")
 def test_the_verb_sculpt_begins_as_the_library_does(
     tiny_sd: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -75,7 +77,7 @@ def test_the_verb_sculpt_begins_as_the_library_does(
         heard["prompt"] = prompt
         raise Stopped
 
-    monkeypatch.setattr("humannorm.geometry.sculpt.sculpt", stop)
+    monkeypatch.setattr("humannorm.stages.sculpt", stop)
     with pytest.raises(Stopped):
         main(["sculpt", PROMPT, "--models", models, "--seed", "4", "--steps", "1", "--out", str(tmp_path)])
     assert (tmp_path / "verb.safetensors").read_bytes() == expected

@@ -271,6 +271,14 @@ def find(name: str, folders: list[Path]) -> Path:
     raise SystemExit(f"{name} is in none of {', '.join(map(str, folders))}")
 
 
+def pose_quaternions(names: list[str], folders: list[Path]) -> dict[str, np.ndarray]:
+    """A unit quaternion for each of these joints, pose by pose."""
+    return {
+        pose: matrix_to_quaternion(rotations_for(load_bvh(find(file, folders), up="z"), names)).numpy()
+        for pose, file in POSE_FILES.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--poses", type=Path, nargs="+", required=True, help="folders with the CC0 .bvh files")
@@ -299,10 +307,7 @@ def main() -> None:
     uvs, uv_vertices, uv_faces = split_uvs(faces, corners, model.texture_coordinates.numpy())
 
     names = list(model.bone_labels)
-    poses = {}
-    for pose, file in POSE_FILES.items():
-        motion = load_bvh(find(file, args.poses), up="z")
-        poses[pose] = matrix_to_quaternion(rotations_for(motion, names)).numpy()
+    poses = pose_quaternions(names, args.poses)
 
     scale = np.abs(basis).max(axis=(1, 2))
     np.savez_compressed(

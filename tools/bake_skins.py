@@ -4,7 +4,8 @@
 
 For each adult skin of the CC0 list (three ages, three tones, both sexes) the people renderer's own head, with eyes,
 brows and lashes, is drawn from the front without its light and laid onto the body's texture layout, where the mannequin
-faces forward. Elsewhere on head and hands stands the skin's texture; the rest is its mean tone.
+faces forward. Elsewhere on head, hands, arms, legs and feet stands the skin's texture; the rest, which clothes cover,
+is the mean tone of the limbs.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from bake_body import AnnyBody, mannequin_matrix, split_quads
 
 from humannorm.body import BodyShape, load_body
 from humannorm.body.painted_skin import SKIN_SIZE
-from humannorm.body.regions import region_vertices
+from humannorm.body.regions import following_vertices, region_vertices
 from humannorm.body.shape import ADULT, NEUTRAL, to_anny
 from humannorm.cameras import orbit
 from humannorm.mesh import vertex_normals
@@ -39,10 +40,12 @@ from humannorm.training.people_render import draw_pictures
 from humannorm.training.warp_people import AMBIENT, DIFFUSE, LIGHT
 
 OUTPUT = Path(__file__).parents[1] / "humannorm" / "body" / "data" / "skins.npz"
+LIMBS = ("upperarm", "lowerarm", "upperleg", "lowerleg", "foot", "toe")  # beginnings of joint names
 QUALITY = 88  # of the JPEG pictures
 EAR, HAIRLINE, SOFT = 0.03, 0.055, 0.01  # metres on the neutral adult: front of the ear's root, its rise, its blur
 FRONT_SIZE = 1024  # pixels of the head seen from the front
 EYES = {"african": 2, "asian": 2, "caucasian": 3}  # numbers of the wardrobe's irises: browns
+BROWS = {"female": 9, "male": 0}  # numbers of the wardrobe's brows: those that look calm
 
 
 def main() -> None:
@@ -71,7 +74,7 @@ def main() -> None:
 
 
 class Layout:
-    """Where each texel of the body's texture lies on its surface, and which texels are of head and hands."""
+    """Where each texel of the body's texture lies on its surface, and which texels are of head, hands and limbs."""
 
     def __init__(self) -> None:
         body = load_body()
@@ -83,7 +86,9 @@ class Layout:
         outside = ~self.fragments.covered[0].numpy()
         indices = scipy.ndimage.distance_transform_edt(outside, return_distances=False, return_indices=True)
         self.nearest = torch.from_numpy(indices).long()
-        self.own = self.at(region_vertices(body, ["head", "hands"]).float()[:, None])[..., 0] > 0
+        limbs = following_vertices(body, LIMBS)
+        self.limbs = self.at(limbs.float()[:, None])[..., 0] > 0.999
+        self.own = self.at((limbs | region_vertices(body, ["head", "hands"])).float()[:, None])[..., 0] > 0
 
     def at(self, values: Tensor) -> Tensor:
         """Values of the body's vertices [V, C] at the texels; beside the charts those of the nearest texel on one."""
@@ -120,7 +125,7 @@ def painted(maker: PeopleMaker, mannequin: object, layout: Layout, skin: str, as
     on_face = layout.at(region_vertices(load_body(), ["face"]).float()[:, None])[..., 0]
     share = ((facing - 0.25) / 0.3).clamp(0, 1) * on_face
     result = torch.lerp(result, seen, share[..., None])
-    tone = result[layout.own & layout.fragments.covered[0]].median(0).values
+    tone = result[layout.limbs & layout.fragments.covered[0]].median(0).values
     result = torch.where(layout.own[..., None], result[tuple(layout.nearest)], tone)
     return (result.clamp(0, 1) * 255).round().byte().numpy()
 
@@ -149,7 +154,15 @@ def person_of(skin: str) -> Person:
     dark = {"african": 0.05, "asian": 0.07, "caucasian": 0.2}[race] if age != "old" else 0.45
     shades = (*drawn.shades[:3], (dark, 0.85 * dark, 0.7 * dark), drawn.shades[4])  # of the brows: the hair's
     return dataclasses.replace(
-        drawn, phenotype=phenotype, skin=skin, hair=None, hat=None, pose=None, shades=shades, eyes=EYES[race]
+        drawn,
+        phenotype=phenotype,
+        skin=skin,
+        hair=None,
+        hat=None,
+        pose=None,
+        shades=shades,
+        eyes=EYES[race],
+        brows=BROWS[sex],
     )
 
 

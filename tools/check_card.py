@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).parents[1]
-NEEDED = ("pyproject.toml", "humannorm", "tests", "tools")
+NEEDED = ("pyproject.toml", "humannorm", "tests", "tools", "benchmarks")
 WEIGHTS = "humannorm/models/bundled"
 PROMPT = "a young woman with long brown hair, wearing a red t-shirt, blue jeans and white shoes"
 SIZES, ROUNDS = (512, 1024), 20  # pixels; renders a figure
@@ -231,44 +231,17 @@ def made(preset: str, models: str, device: torch.device, clock: Clock, steps: di
 
 def random_networks(folder: Path, device: torch.device) -> int:
     """A diffusers folder as large as Stable Diffusion 1.5 with a ControlNet, freshly drawn, in half precision; how many
-    parameters it has. The vocabulary is a small one of our own: random embeddings know no words."""
-    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    parameters it has."""
+    from diffusers import ControlNetModel
 
-    from humannorm.training.config import TextConfig
-    from humannorm.training.diffusion import SCHEDULE, save_folder
-    from humannorm.training.text import train_tokenizer
+    from benchmarks.random_networks import SCHEDULER, parameter_count, random_sd15
+    from humannorm.training.diffusion import save_folder
 
-    train_tokenizer([PROMPT] * 10, folder / "tokenizer", TextConfig(vocabulary=600))
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     torch.manual_seed(0)
-    with torch.device(device):
-        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
-        parts = {
-            "unet": unet,
-            "controlnet": ControlNetModel.from_unet(unet),
-            "vae": AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                block_out_channels=(128, 256, 512, 512),
-                layers_per_block=2,
-            ),
-            "text_encoder": CLIPTextModel(
-                CLIPTextConfig(
-                    vocab_size=600,
-                    hidden_size=768,
-                    intermediate_size=3072,
-                    num_hidden_layers=12,
-                    num_attention_heads=12,
-                    bos_token_id=tokenizer.bos_token_id,
-                    eos_token_id=tokenizer.eos_token_id,
-                )
-            ),
-        }
-    halves = {name: part.half() for name, part in parts.items()}
-    scheduler = {**SCHEDULE, "prediction_type": "epsilon"}
-    save_folder(folder, tokenizer=tokenizer, scheduler_config=scheduler, **halves)
-    return sum(parameter.numel() for part in halves.values() for parameter in part.parameters())
+    parts = random_sd15(device, half=True)
+    parts["controlnet"] = ControlNetModel.from_unet(parts["unet"])
+    save_folder(folder, scheduler_config=SCHEDULER, **parts)
+    return parameter_count(*(parts[name] for name in ("unet", "vae", "text_encoder", "controlnet")))
 
 
 _MADE: dict[str, Any] = {}

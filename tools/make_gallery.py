@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from humannorm.cameras import orbit
-from humannorm.commands.generate import read_prompts, slug
+from humannorm.commands.generate import slug
 from humannorm.export.showing import film_views
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh_io import load_mesh
+from humannorm.prompts import read_prompts
 from humannorm.rendering.shaded import shaded_views
 from humannorm.working_box import to_working_box
 

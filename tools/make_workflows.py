@@ -529,7 +529,7 @@ def guides(
 
 
 def painted_person(
-    flow: Workflow, who: tuple[int, int], column: int, group: str, width: int, pictures: int
+    flow: Workflow, who: tuple[int, int], column: int, group: str, width: int
 ) -> tuple[int, tuple[int, int], int]:
     """A dressed start of the words, painted from all sides at once: the start, the body and the painter."""
     flow.group("2 Model and words", "models", column)
@@ -544,7 +544,7 @@ def painted_person(
         guidance=guide["image"],
         geometry=(start, 0),
         start_body=body,
-        pictures=pictures,
+        pictures=300,
         **ALL_VIEWS,
     )
     return start, body, painted
@@ -552,7 +552,7 @@ def painted_person(
 
 def text_to_human(flow: Workflow) -> None:
     flow.opening("1 Who is it?")
-    start, _, painted = painted_person(flow, person(flow), 320, "3 Painted from all sides", 360, 300)
+    start, _, painted = painted_person(flow, person(flow), 320, "3 Painted from all sides", 360)
     flow.group("4 The human", "results", 320)
     saved = flow.add("HumanNormMeshExporter", texture=(painted, 1), faces=PAINTED_FACES, texture_size=1024)
     flow.add("HumanNormSaveState", geometry=(start, 0), filename_prefix="humannorm/geometry")
@@ -562,6 +562,8 @@ def text_to_human(flow: Workflow) -> None:
     flow.add("Preview3D", model_file=(saved, 1), pictures=420)
 
 
+WOMAN, MAN = "a young woman in a red sweater and black leggings", "a man in a blue sweater and black jeans"
+"""In clothes that lie close: what a bare mannequin can be painted in."""
 PAINTED_FACES = 120_000
 ALL_VIEWS: dict[str, Any] = {"level": 0.6, "texture_size": 1024, "faces": PAINTED_FACES}
 """As the preset `quick` of `humannorm generate`."""
@@ -593,8 +595,8 @@ def text_to_human_sd15(flow: Workflow) -> None:
     flow.gap(140)
     flow.group("Keep the sculpture", "results", 340)
     flow.add("HumanNormSaveState", geometry=(sculpt, 0), filename_prefix="humannorm/geometry")
-    flow.row(LANE - 10)
-    lane = flow.lane()
+    flow.row(LANE - 30)
+    lane = flow.lane() - 15
     sculpture = flow.passed((sculpt, 0), (end, lane), (-160, lane))
     pictures = flow.passed(guide["image"], (drop, lane + 25), (-160, lane + 25))
     stood = flow.passed((body, 0), (drop + 50, lane + 50), (-160, lane + 50))
@@ -654,7 +656,7 @@ def painted_row(
 def paint_my_mesh(flow: Workflow) -> None:
     flow.opening("1 Your mesh")
     mesh = flow.add("HumanNormLoadMesh", pictures=70)
-    who = person(flow, "an old woman in a long green coat, standing")
+    who = person(flow, f"{MAN}, standing")
     flow.group("2 Model and words", "models", 300)
     models = bundled(flow)
     flow.column(300)
@@ -666,7 +668,7 @@ def paint_my_mesh(flow: Workflow) -> None:
 def paint_any_mesh(flow: Workflow) -> None:
     flow.opening("1 Your mesh")
     mesh = flow.add("HumanNormLoadMesh", pictures=70)
-    who = person(flow, "an old woman in a long green coat, standing")
+    who = person(flow, f"{WOMAN}, standing")
     flow.group("2 Model and words", "models", 300)
     models = bundled(flow)
     flow.column(300)
@@ -684,7 +686,7 @@ def paint_any_mesh(flow: Workflow) -> None:
 def paint_generated_mesh(flow: Workflow) -> None:
     flow.opening("1 Another generator's mesh")
     mesh = flow.add("HumanNormLoadMesh", title="Your mesh here", pictures=70)
-    who = person(flow, "a man in a blue suit, standing")
+    who = person(flow, f"{MAN}, standing")
     flow.group("2 Model and words", "models", 300)
     models = bundled(flow)
     flow.column(300)
@@ -785,6 +787,13 @@ def remix(flow: Workflow) -> None:
     texts_ = flow.passed(said["normal"], (turn, lane), (-160, lane))
     vae = flow.passed(models["vae"], (before, lane + 30), (-160, lane + 30))
     model = flow.passed(models["normal"], (before + 90, lane + 60), (-160, lane + 60))
+    _sculpted_with_a_lora(flow, model, texts_, vae)
+
+
+def _sculpted_with_a_lora(
+    flow: Workflow, model: tuple[int, int], texts_: tuple[int, int], vae: tuple[int, int]
+) -> None:
+    """A place for a LoRA before the sculptor, and what it sculpts."""
     flow.group("5 A LoRA on the sculptor", "guidance", 320)
     lora = flow.add(
         "LoraLoaderModelOnly",
@@ -827,7 +836,7 @@ def remix_mesh(flow: Workflow) -> None:
     saved = flow.add(
         "HumanNormMeshExporter", mesh=(worn, 0), faces=4000, texture_size=512, filename_prefix="humannorm/remixed"
     )
-    flow.add("SaveGLB", mesh=(worn, 0), filename_prefix="humannorm/host_saved")
+    flow.add("SaveGLB", mesh=(worn, 0), filename_prefix="humannorm/host_saved", pictures=220)  # has a viewer
     flow.column(480)
     flow.add("Preview3D", model_file=(saved, 1), pictures=480)
 
@@ -855,13 +864,10 @@ def edit(flow: Workflow) -> None:
     flow.add("Preview3D", model_file=(saved, 1), pictures=420)
 
 
-WOMAN = "a young woman in a red sweater and black leggings"
-
-
 def pose_and_animate(flow: Workflow) -> None:
     flow.opening("1 Who is it?")
     who = person(flow, f"{WOMAN}, standing")
-    _, body, painted = painted_person(flow, who, 300, "3 Paint and rig", 320, 120)
+    _, body, painted = painted_person(flow, who, 300, "3 Paint and rig", 320)
     rig = flow.add("HumanNormRig", mesh=(painted, 0), start_body=body)
     flow.group("4 Pose and animate", "results", 340)
     walks = flow.add("HumanNormAnimate", human=(rig, 0), clip="walk", more_clips="wave", pictures=320)

@@ -26,8 +26,11 @@ from humannorm.mesh import Mesh
 __all__ = ["HANGING_POSES", "hulls_of"]
 
 HANGING_POSES = frozenset({"a-pose", "rest", "t-pose", "standing"})  # in which cloth and hair hang as they are made
-RING = 64  # points of a ring
-EASE = 0.012  # of cloth over the hull
+RING = 128  # points of a ring
+EASE, OUTER_EASE = 0.012, 0.03  # of cloth over the hull; of a coat, over what is worn below it
+TUCK, SEAM = 0.12, 0.04  # how much narrower the top of a skirt is than what it hangs from; of a dress below its waist
+DRAPE = 0.4  # of the hem's flare: how deep the folds of a skirt are there
+FOLDS = ((9, 0.6, 1.0), (14, 2.1, 0.6))  # around a skirt, their turn in radians, and weight
 COVER = 0.23  # thickness of what covers the head, in halves of the head
 CROTCH = 0.14  # where the legs part, as `Tube.end`
 LEG_FLARE = 0.02  # of the hem of shorts
@@ -47,7 +50,9 @@ def hulls_of(body: Body, cut: Cut) -> tuple[Mesh, ...]:
             hulls.append(_skirt(standing, CROTCH, SEAT_TAPER))
         hulls += [_leg_of_shorts(standing, side, cut.tube.end) for side in "LR"]
     elif cut.tube is not None:
-        hulls.append(_skirt(standing, cut.tube.end, cut.tube.flare))
+        tuck = SEAM if cut.label == "dress" else TUCK
+        ease = OUTER_EASE if cut.label == "outer" else EASE
+        hulls.append(_skirt(standing, cut.tube.end, cut.tube.flare, tuck, ease))
     if cut.solid:
         hulls += _on_the_head(standing, cut.solid)
     return tuple(Mesh(_following(hull.vertices, standing, body), hull.faces) for hull in hulls)
@@ -72,8 +77,8 @@ def _scaling(standing: Body, body: Body) -> Float[Tensor, "4 4"]:
     return matrix
 
 
-def _skirt(body: Body, hem: float, flare: float) -> Mesh:
-    """Rings from the waist down: the hull of torso and legs, never narrower than above, opening toward the hem."""
+def _skirt(body: Body, hem: float, flare: float, tuck: float = TUCK, ease: float = EASE) -> Mesh:
+    """Rings from the waist down: the hull of torso and legs, never narrower than above, opening in folds to the hem."""
     hanging = ("root", "pelvis", "upperleg", "lowerleg", "spine03", "spine04", "spine05")
     vertices = body.vertices[following_vertices(body, hanging)]
     hips, ankles = (
@@ -89,7 +94,8 @@ def _skirt(body: Body, hem: float, flare: float) -> Mesh:
     below = ((hips - heights) / (hips - low)).clamp(0, 1)[:, None]
     above = ((heights - hips) / (waist - hips)).clamp(0, 1)[:, None]
     # Begun inside the waist; from the hips down it hangs from the widest ring.
-    radii = (radii.cummax(0).values + EASE + flare * below) * (1 - 0.12 * above)
+    drape = max(flare, 0.0) * DRAPE * below**1.5 * _folds()
+    radii = (radii.cummax(0).values + ease + flare * below + drape) * (1 - tuck * above)
     return _loft(centre + radii[..., None] * _directions(), heights)
 
 
@@ -190,6 +196,12 @@ def _angles() -> Float[Tensor, " A"]:
     return torch.arange(RING) * (2 * math.pi / RING)
 
 
+def _folds() -> Float[Tensor, " A"]:
+    """How far the folds of hanging cloth stand out around it, -1..1."""
+    waves = [weight * (count * _angles() + turn).cos() for count, turn, weight in FOLDS]
+    return torch.stack(waves).sum(0) / sum(weight for _, _, weight in FOLDS)
+
+
 def _directions() -> Float[Tensor, "A 2"]:
     """Unit vectors (x, z) of a ring's points."""
     return torch.stack([_angles().sin(), _angles().cos()], 1)
@@ -212,9 +224,9 @@ def _hull_radius(points: Float[Tensor, "N 2"], centre: Float[Tensor, "2"]) -> Fl
 
 
 def _rounded(radii: Float[Tensor, "K A"]) -> Float[Tensor, "K A"]:
-    """Rings smoothed around (three points to each side) and from ring to ring (one)."""
-    kernel = torch.tensor((1.0, 6.0, 15.0, 20.0, 15.0, 6.0, 1.0)) / 64
-    around = torch.nn.functional.pad(radii[:, None], (3, 3), mode="circular")
+    """Rings smoothed around (six points to each side) and from ring to ring (one)."""
+    kernel = torch.tensor([math.comb(12, k) / 2**12 for k in range(13)])
+    around = torch.nn.functional.pad(radii[:, None], (6, 6), mode="circular")
     smooth = torch.nn.functional.conv1d(around, kernel[None, None])[:, 0]
     padded = torch.cat([smooth[:1], smooth, smooth[-1:]])
     return (padded[:-2] + 2 * smooth + padded[2:]) / 4

@@ -13,6 +13,19 @@ from humannorm.labels import LABELS
 
 __all__ = ["CUTS", "HEAD_HULLS", "MATERIALS", "Cut", "Outfit", "Piece", "Tube", "completed", "in_order"]
 
+GREY_AGE = 0.88  # of the body's slider: hair is grey from here on
+PLAIN_COLOURS = {
+    "hair": "dark brown",
+    "top": "white",
+    "bottom": "navy",
+    "dress": "navy",
+    "outer": "brown",
+    "shoes": "black",
+    "hat": "brown",
+    "legwear": "black",
+}
+"""Of what is worn and nobody gave a colour."""
+
 HEAD_HULLS = ("cap", "hood", "bun")
 MATERIALS = (
     "skin", "hair", "cotton", "linen", "denim", "wool", "fur", "velvet", "silk", "nylon", "leather", "patent leather",
@@ -159,9 +172,16 @@ class Outfit:
 def completed(outfit: Outfit, shape: BodyShape) -> Outfit:
     """The outfit with plain pieces that suit for what a person wears and the prompt does not name.
 
-    A top and a bottom, unless a dress is both; shoes and hair, unless the prompt wants none. They take the colours and
-    the material that are said of everything ("dressed in black", "in armour").
+    A top and a bottom, unless a dress is both; shoes and hair, unless the prompt wants none. They, and what is named
+    without a colour, take the colours that are said of everything ("dressed in black"), else some of their own, and the
+    material that is ("in armour").
     """
+    grey = {"hair": "grey"} if shape.age > GREY_AGE else {}
+    named = [
+        piece if piece.colours else dataclasses.replace(piece, colours=outfit.colours_said or (colour,))
+        for piece in outfit.pieces
+        for colour in [(PLAIN_COLOURS | grey)[piece.label]]
+    ]
     chosen: list[Piece] = []
     cuts = {piece.cut for piece in outfit.pieces}
     formal, skirted = bool(cuts & {"suit jacket", "shirt"}), any("skirt" in cut for cut in cuts)
@@ -177,9 +197,9 @@ def completed(outfit: Outfit, shape: BodyShape) -> Outfit:
         smart = formal or skirted or "trousers" in cuts or bool(outfit.of("dress"))
         add(*("shoes", "shoes", "black") if smart else ("sneakers", "shoes", "white"))
     if not outfit.of("hair") and not outfit.bald and "hood" not in cuts:
-        colour = "grey" if shape.age > 0.88 else "dark brown"
+        colour = (PLAIN_COLOURS | grey)["hair"]
         chosen.append(Piece("bob" if shape.sex > 0.5 else "short hair", "hair", (colour,)))
-    return dataclasses.replace(outfit, pieces=in_order((*outfit.pieces, *chosen)))
+    return dataclasses.replace(outfit, pieces=in_order((*named, *chosen)))
 
 
 def in_order(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:

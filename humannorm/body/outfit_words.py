@@ -205,7 +205,11 @@ _TABLE: tuple[tuple[str, re.Pattern[str], tuple[str, ...]], ...] = (
 
 
 def outfit_of_words(prompt: str) -> Outfit:
-    """What a prompt says of clothes and hair, and in `told` what of it could not be read or made."""
+    """What a prompt says of clothes and hair, and in `told` what of it could not be read or made.
+
+    >>> print(outfit_of_words("a woman with a bob, in a red and white striped t-shirt and no shoes"))
+    red and white striped t-shirt, bob
+    """
     tokens = _tokens(plain_words(prompt).lower().replace("\u2019", "'"))
     negated = _negated(tokens)
     owners = _owners(tokens)

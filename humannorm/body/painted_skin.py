@@ -1,7 +1,7 @@
 """Painted faces and hands for the body: what a held region wears where no network paints it.
 
 One picture for each of three ages, three tones and both sexes, in the body's texture layout; baked by
-`tools/bake_skins.py`. Head and hands are painted, everything else has the skin's mean tone: clothes cover it.
+`tools/bake_skins.py`. Head, hands and limbs are painted, everything else has the skin's mean tone: clothes cover it.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ RENDERED = 512  # pixels a side, as the paper's test set is kept
 
 def add_table1(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--prompts", type=Path, metavar="FILE", help="a prompt a line (default: thirty that come along)"
+        "--prompts", type=Path, metavar="FILE", help="one prompt a line (default: thirty that come along)"
     )
     parser.add_argument(
         "--inception", type=Path, required=True, metavar="FILE", help="Inception's weights, torch-fidelity's file"
@@ -72,13 +72,14 @@ def run_pairs(args: argparse.Namespace) -> int:
 
 def run_table1(args: argparse.Namespace) -> int:
     from humannorm.checks import check_range
-    from humannorm.evaluation.table1 import ClipScorer, InceptionFeatures, read_prompts, table1_of
+    from humannorm.evaluation.table1 import PROMPTS, ClipScorer, InceptionFeatures, table1_of
+    from humannorm.prompts import read_prompts
 
     check_range("--views", args.views, 4, 10_000)
     check_range("--pictures", args.pictures, 1, 10_000)
     check_range("--steps", args.steps, 1, 1000)
     check_range("--size", args.size, 16, 4096)
-    prompts, device = read_prompts(args.prompts), pick_device(args.device)
+    prompts, device = read_prompts(args.prompts or PROMPTS), pick_device(args.device)
     features, score = InceptionFeatures(args.inception, device), ClipScorer(args.clip, device)
     folders = [args.out / "humans" / f"{number:02d}" for number in range(1, len(prompts) + 1)]
     make_humans(args, prompts, folders, device)

@@ -69,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from humannorm.checks import InputError
     from humannorm.guidance import find_guides
+    from humannorm.prompts import read_prompts
     from humannorm.request import job_of, told_of
 
     if (args.prompt is None) == (args.prompts is None):
@@ -112,17 +113,12 @@ def run(args: argparse.Namespace) -> int:
 def request_of(args: argparse.Namespace, prompt: str) -> HumanRequest:
     """What the options ask for, for one prompt."""
     from humannorm.checks import check_range
-    from humannorm.request import HumanRequest
+    from humannorm.request import HEIGHTS_M, LIMITS, HumanRequest
 
-    check_range("--height", args.height, 0.01, 100.0)
-    for name, low, high in (
-        ("faces", 4, 10_000_000),
-        ("sculpt_steps", 1, 1_000_000),
-        ("paint_steps", 1, 1_000_000),
-        ("texture_size", 16, 8192),
-    ):
+    check_range("--height", args.height, *HEIGHTS_M)
+    for name, limits in LIMITS.items():
         if getattr(args, name) is not None:
-            check_range(f"--{name.replace('_', '-')}", getattr(args, name), low, high)
+            check_range(f"--{name.replace('_', '-')}", getattr(args, name), *limits)
     return HumanRequest(
         prompt,
         seed=args.seed,
@@ -143,19 +139,6 @@ def request_of(args: argparse.Namespace, prompt: str) -> HumanRequest:
         method=args.method,
         delight=args.delight,
     )
-
-
-def read_prompts(file: Path) -> list[str]:
-    """The lines of a text file that are not empty."""
-    from humannorm.checks import InputError
-
-    try:
-        prompts = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: expected text in UTF-8, got other bytes ({error})") from error
-    if not prompts:
-        raise InputError(f"{file}: expected a prompt on each line, got none")
-    return prompts
 
 
 def slug(prompt: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
-import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from humannorm.commands.options import (
     state_to_resume,
 )
 from humannorm.commands.progress import ProgressLine
+from humannorm.commands.report import write_report
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +70,6 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from humannorm.guidance import find_guides
-    from humannorm.processor import waiting_policy
     from humannorm.request import network_prompt
     from humannorm.stages import painted_surface
     from humannorm.texture.paint import paint
@@ -89,42 +89,36 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     bar = PreviewedProgress(out)
+    paint_on = partial(
+        paint,
+        prompt=prompt,
+        guide=guide,
+        perceptual=perceptual,
+        generator=generator,
+        negative=args.negative,
+        callback=bar,
+        checkpoint=out / STATE,
+    )
     coarse_file = out / "coarse.safetensors"
-    for run in ([coarse_only(settings)] if settings.coarse_steps else []) + [settings]:
-        if state.step >= run.steps:
-            continue
-        state = paint(
-            state,
-            prompt,
-            run,
-            guide=guide,
-            perceptual=perceptual,
-            generator=generator,
-            negative=args.negative,
-            callback=bar,
-            checkpoint=out / STATE,
-        )
-        if run.steps == settings.coarse_steps:
-            save_state(state, coarse_file)
+    if state.step < settings.coarse_steps:
+        state = paint_on(state, settings=coarse_only(settings))
+        save_state(state, coarse_file)
+    if state.step < settings.steps:
+        state = paint_on(state, settings=settings)
     bar.close()
 
     coarse = load_state(coarse_file, device=device) if coarse_file.exists() else None
     painted = painted_surface(state)
     files = write_pictures(out, state, coarse, painted.colors, settings) + write_mesh(out, painted)
     facts = {
-        **{name: getattr(args, name) for name in ("prompt", "preset", "seed")},
-        "precision": guides.precision,
-        "threads": torch.get_num_threads(),
-        "waiting": waiting_policy(),
         "steps": state.step,
         "faces": state.mesh.num_faces,
         "unseen_vertices": int((~painted.colors.seen).sum()),
         "mean_chroma": saturation(guide, prompt, args.negative, settings, state, coarse, args.seed),
-        "seconds": round(time.monotonic() - begin, 1),
         **bar.facts(),
     }
-    (out / "paint.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    print(f"{', '.join(map(str, files))}; {facts['seconds']} s in all")
+    seconds = write_report(out / "paint.json", args, guides.precision, begin, facts)
+    print(f"{', '.join(map(str, files))}; {seconds} s in all")
     return 0
 
 

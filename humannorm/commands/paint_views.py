@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from humannorm.commands.options import BODY, HERE, STATE, add_delight, load_subject, pick_device
+from humannorm.commands.report import write_report
 
 if TYPE_CHECKING:
     import torch
@@ -117,18 +117,13 @@ def run(args: argparse.Namespace) -> int:
     save_state(painting.state, out / STATE)
     files = write_results(out, painting, settings)
     facts = {
-        "prompt": args.prompt,
-        "preset": args.preset,
         "method": "views",
-        "seed": args.seed,
-        "precision": precision,
         "control": [settings.control, *guide.control_kinds],
         "faces": painting.mesh.num_faces,
         **{name: round(value, 4) for name, value in painting.figures.items()},
-        "seconds": round(time.monotonic() - begin, 1),
     }
-    (out / "paint.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    print(f"{', '.join(map(str, files))}; {facts['seconds']} s in all")
+    seconds = write_report(out / "paint.json", args, precision, begin, facts)
+    print(f"{', '.join(map(str, files))}; {seconds} s in all")
     return 0
 
 
@@ -175,8 +170,9 @@ def chosen_settings(args: argparse.Namespace) -> MultiviewSettings:
     """The settings behind the options."""
     from humannorm.checks import check_choice, check_range
     from humannorm.models import camera_plan
+    from humannorm.rings import body_rings, plain_rings
     from humannorm.texture.delighting import DelightSettings
-    from humannorm.texture.multiview import CONTROLS, MULTIVIEW_PRESETS, body_rings, plain_rings
+    from humannorm.texture.multiview import CONTROLS, MULTIVIEW_PRESETS
 
     settings = MULTIVIEW_PRESETS["standard" if args.preset == "paper" else args.preset]
     level, whole = args.level or 1.0, settings.walk.from_noise().steps

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from humannorm.commands.options import (
     state_to_resume,
 )
 from humannorm.commands.progress import ProgressLine
+from humannorm.commands.report import write_report
 
 if TYPE_CHECKING:
     import torch
@@ -48,14 +49,11 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from humannorm.checks import InputError
-    from humannorm.geometry.multiview import sculpt_synchronised
-    from humannorm.geometry.sculpt import sculpt
     from humannorm.geometry.settings import single_looks
     from humannorm.geometry.state import save_state
     from humannorm.guidance import find_guides
-    from humannorm.processor import waiting_policy
     from humannorm.request import job_of
-    from humannorm.stages import as_it_is, write_sculpture
+    from humannorm.stages import as_it_is, sculpt_on, write_sculpture
 
     begin = time.monotonic()
     device = pick_device(args.device)
@@ -68,62 +66,37 @@ def run(args: argparse.Namespace) -> int:
     state, before, settings = first_state(args, job, generator, device)
     if args.nfsd or args.annealed:
         settings = single_looks(settings, nfsd=args.nfsd, falling=args.annealed)
-    views, figures = job.settings.views, {}
+    views = job.settings.views
     if views is not None and args.edit is not None:
         views = views.entered_below(EDIT_LEVEL)
 
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     bar = ProgressLine(lambda progress: f"{progress.faces} faces")
+    figures: Mapping[str, float] = {}
     if as_it_is(state, job):
         print(f"{args.preset}: no steps, the dressed start is the sculpture; --steps N sculpts it all the same")
         save_state(state, out / STATE, generator)
-    elif views is not None:
-        sculpture = sculpt_synchronised(
-            state,
-            job.network_prompt,
-            views,
-            normal=guides.normal,
-            generator=generator,
-            callback=bar,
-            checkpoint=out / STATE,
-        )
-        state, figures = sculpture.state, {name: round(value, 4) for name, value in sculpture.figures.items()}
-        bar.close()
     else:
-        state = sculpt(
-            state,
-            job.network_prompt,
-            settings,
-            normal=guides.normal,
-            depth=guides.depth,
-            generator=generator,
-            callback=bar,
-            checkpoint=out / STATE,
+        state, figures = sculpt_on(
+            state, job.network_prompt, settings, views, guides, generator, callback=bar, checkpoint=out / STATE
         )
         bar.close()
 
     surface = write_sculpture(out / "sculpt.glb", state)
+    write_pictures(out, state, before, surface.mesh)
     facts = {
-        "prompt": args.prompt,
-        "preset": args.preset,
-        "seed": args.seed,
-        "precision": guides.precision,
-        "threads": torch.get_num_threads(),
-        "waiting": waiting_policy(),
         "steps": state.step,
         "faces": surface.mesh.num_faces,
         "pieces": surface.pieces,
         "pieces_dropped": surface.dropped,
-        "seconds": round(time.monotonic() - begin, 1),
         **bar.facts(),
-        **figures,
+        **{name: round(value, 4) for name, value in figures.items()},
     }
-    write_pictures(out, state, before, surface.mesh)
-    (out / "sculpt.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    seconds = write_report(out / "sculpt.json", args, guides.precision, begin, facts)
     if surface.pieces > 1:
         print(f"the surface came in {surface.pieces} pieces; {surface.dropped} below 1 % of the area were left out")
-    print(f"{surface.mesh.num_faces} faces in {out / 'sculpt.glb'}, pictures beside it, {facts['seconds']} s in all")
+    print(f"{surface.mesh.num_faces} faces in {out / 'sculpt.glb'}, pictures beside it, {seconds} s in all")
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from humannorm.cameras import view_label, wrap_degrees
+from humannorm.colours import COLOURS
 from humannorm.evaluation.frechet import fid64
 from humannorm.evaluation.gallery import Gallery, Judgements, Picture
 from humannorm.evaluation.pictures import (
@@ -19,7 +20,6 @@ from humannorm.evaluation.pictures import (
     normal_alpha,
     psnr_inside,
 )
-from humannorm.training.captions import COLOURS
 
 __all__ = ["AIMS", "Figure", "figures_of", "table"]
 

@@ -6,7 +6,6 @@ The judges see the colours as they are in the file, without light, on white.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from humannorm.body import outfit_of_words
+from humannorm.body.outfit import CUTS
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError
+from humannorm.colours import COLOURS
 from humannorm.evaluation.gallery import Gallery, Judgements
 from humannorm.evaluation.pictures import garment_pixels, nearest_colour
 from humannorm.evaluation.sculpted import AZIMUTHS, ENOUGH, SIZE, add_views, seen_views
+from humannorm.evaluation.worn import asked_colour
 from humannorm.mesh import Mesh, connected_components, face_areas, is_watertight, weld
 from humannorm.rendering import render
-from humannorm.training.captions import COLOURS, SYNONYMS
 
 __all__ = [
     "HumanFigures",
@@ -33,9 +35,7 @@ __all__ = [
     "requested_colours",
 ]
 
-_WHOLE = ("suit", "dress", "overall", "jumpsuit", "coat")  # worn above and below
-_TOPS = ("t-shirt", "blouse", "sweater", "crop top", "jacket", "suit jacket")  # of the wardrobe
-_BOTTOMS = ("jeans", "trousers", "shorts", "skirt", "leggings")
+_ON_TRUNK = ("top", "dress", "outer")  # labels
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,20 @@ class HumanFigures:
 
 
 def requested_colours(prompt: str) -> dict[str, str]:
-    """Named colours that a prompt gives "top" and "bottom": the colour word that stands before a garment's."""
-    colours = {word: name for name in COLOURS for word in (name, *SYNONYMS.get(name, ()))}
-    words = "|".join(sorted(map(re.escape, colours), key=len, reverse=True))
+    """Named colours that a prompt gives what is seen of the trunk ("top") and of the thighs ("bottom")."""
     found: dict[str, str] = {}
-    for garment, names in (("top", _TOPS), ("bottom", _BOTTOMS)):
-        known = {word for name in names for word in (name, *SYNONYMS.get(name, ()))} | set(_WHOLE)
-        pieces = "|".join(sorted(map(re.escape, known), key=len, reverse=True))
-        match = re.search(rf"\b({words})(?: [\w-]+)? (?:{pieces})\b", prompt.lower())
-        if match:
-            found[garment] = colours[match.group(1)]
+    for piece in outfit_of_words(prompt).pieces:  # inner ones before outer ones, which hide them
+        tube = CUTS[piece.cut].tube
+        is_long = tube is not None and not tube.legs  # a dress, or a coat over whatever is below it
+        value = piece.colour()
+        for place, covered in (
+            ("top", piece.label in _ON_TRUNK),
+            ("bottom", piece.label == "bottom" or (piece.label in _ON_TRUNK and is_long)),
+        ):
+            if covered:
+                found.pop(place, None)
+            if covered and value is not None:
+                found[place] = asked_colour(value, piece.label)
     return found
 
 

@@ -22,14 +22,15 @@ from humannorm.images import load_png
 
 __all__ = [
     "PAPER",
+    "PROMPTS",
     "ClipScorer",
     "InceptionFeatures",
     "Table1",
-    "read_prompts",
     "table1_of",
 ]
 
 PROMPTS = Path(__file__).with_name("table1_prompts.txt")
+"""Thirty of our own, one a line."""
 PAPER = {"FID": 92.5, "CLIP": 31.70}
 """What the paper reports for HumanNorm, of thirty prompts of its own."""
 FEATURES = "2048"  # of Inception v3's last pooling
@@ -66,19 +67,6 @@ class Table1:
                 f"| paper, its own prompts | {PAPER['FID']:.1f} | {PAPER['CLIP']:.2f} | 30 | 3600 | 3600 |",
             ]
         )
-
-
-def read_prompts(path: Path | None = None) -> list[str]:
-    """One prompt a line; without a file the thirty that come along. Lines that begin with # are remarks."""
-    source = PROMPTS if path is None else path
-    try:
-        lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: expected a text file with a prompt a line, got one that fails: {error}") from error
-    found = [line for line in lines if line and not line.startswith("#")]
-    if not found:
-        raise InputError(f"{source}: expected a prompt a line, got none")
-    return found
 
 
 class InceptionFeatures:

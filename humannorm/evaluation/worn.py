@@ -16,7 +16,7 @@ from humannorm.colours import COLOURS, HAIR_COLOURS
 from humannorm.evaluation.pictures import nearest_colour
 from humannorm.labels import label_number
 
-__all__ = ["WornPiece", "surface_by_label", "worn_of_run", "worn_pieces", "worn_table"]
+__all__ = ["WornPiece", "asked_colour", "surface_by_label", "worn_of_run", "worn_pieces", "worn_table"]
 
 KINDS = ("hair", "top", "bottom", "shoes", "hat", "outer", "dress")
 
@@ -39,8 +39,15 @@ def worn_pieces(outfit: Outfit, labels: Int64[Tensor, " N"], colors: Float[Tenso
     pieces = []
     for label, value in outfit.colours().items():
         seen = colors[labels == label_number(label)]
-        pieces.append(WornPiece(label, _asked_name(value, label), nearest_colour(seen, _named(label))))
+        pieces.append(WornPiece(label, asked_colour(value, label), nearest_colour(seen, _named(label))))
     return tuple(pieces)
+
+
+def asked_colour(value: tuple[float, float, float], label: str) -> str:
+    """The named colour (of hair: of `HAIR_COLOURS`) next to an sRGB colour 0..1."""
+    name = nearest_colour(torch.tensor([value]), _named(label))
+    assert name is not None
+    return name
 
 
 def surface_by_label(run: Path) -> tuple[Int64[Tensor, " N"], Float[Tensor, "N 3"]] | None:
@@ -84,10 +91,3 @@ def worn_table(rows: Mapping[str, Sequence[WornPiece]]) -> str:
 
 def _named(label: str) -> Mapping[str, tuple[int, int, int]]:
     return HAIR_COLOURS if label == "hair" else COLOURS
-
-
-def _asked_name(value: tuple[float, float, float], label: str) -> str:
-    """The named colour (of hair: of `HAIR_COLOURS`) next to an sRGB colour 0..1."""
-    name = nearest_colour(torch.tensor([value]), _named(label))
-    assert name is not None
-    return name

@@ -14,7 +14,7 @@ from torch import Tensor
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.export.tangents import from_tangent_space, to_tangent_space, vertex_tangents
-from humannorm.mesh import Mesh, welded_vertex_normals
+from humannorm.mesh import Mesh, leaning, welded_vertex_normals
 from humannorm.rendering import sample_texture
 
 __all__ = [
@@ -85,12 +85,13 @@ def bake_normals(
     tangents: Float[Tensor, "N 4"],
     normal_map: Float[Tensor, "H W 3"] | None = None,
     scale: float = 1.0,
+    lean: Float[Tensor, "N 3"] | None = None,
 ) -> Float[Tensor, "N 3"]:
     """Tangent-space normal map, (n + 1) / 2: x along +u in red, up in the picture in green, outwards in blue.
 
     normals, tangents: interpolated on the unwrapped surface. normal_map, scale: detail that the full surface has in a
-    map of its own, in its own tangent space. Where the closest point lies on a side that faces away (a
-    thin sheet), the surface's own normal stands.
+    map of its own, in its own tangent space. lean: slopes that folds add, see `mesh.leaning`. Where the closest point
+    lies on a side that faces away (a thin sheet), the surface's own normal stands.
     """
     detailed = welded_vertex_normals(source.vertices, source.faces) if source.normals is None else source.normals
     corners = source.faces[places.face]
@@ -101,6 +102,8 @@ def bake_normals(
         bent = (2 * map_at(source, normal_map, places) - 1) * direction.new_tensor([scale, scale, 1.0])
         direction = from_tangent_space(bent, direction, _interpolate(along, corners, places.barycentric))
     own = F.normalize(normals, dim=1)
+    if lean is not None:
+        direction = leaning(direction, lean)
     faces_away = (direction * own).sum(1, keepdim=True) <= 0
     return to_tangent_space(torch.where(faces_away, own, direction), normals, tangents) / 2 + 0.5
 

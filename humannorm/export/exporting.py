@@ -19,9 +19,10 @@ from humannorm.export.atlas import unwrap
 from humannorm.export.baked import BakedMesh, Material
 from humannorm.export.baking import ColorField, SurfacePoints, bake_normals, colors_at, locate, map_at
 from humannorm.export.decimation import decimate
-from humannorm.export.tangents import vertex_tangents
+from humannorm.export.tangents import slopes_of, vertex_tangents
 from humannorm.export.writers import write_glb, write_obj, write_ply
 from humannorm.mesh import Mesh, check_mesh, welded_vertex_normals
+from humannorm.rendering import sample_texture
 from humannorm.rendering.texels import Texels, find_texels
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "color_vertices",
     "export_mesh",
     "left_out",
+    "slopes_on",
     "to_metres",
     "unwrapped",
     "with_maps",
@@ -206,10 +208,12 @@ def with_maps(
     settings: ExportSettings = ExportSettings(),
     source: Mesh | None = None,
     progress: Progress | None = None,
+    slopes: Float[Tensor, "S S 3"] | None = None,
 ) -> BakedMesh:
     """A surface from `unwrapped` that wears its texture already, with the other maps that the settings request.
 
-    source: the full surface that it was made of, in the same frame; without one there is no normal map.
+    source: the full surface that it was made of, in the same frame. slopes: of folds that are finer than the mesh, a
+    picture on its uvs (`mesh.leaning`). Without either there is no normal map.
     """
     if painted.uvs is None or painted.texture is None:
         raise InputError("painted: expected texture coordinates and a texture, got a mesh without")
@@ -219,17 +223,35 @@ def with_maps(
     low = painted.replace(normals=normals)
     tangents = vertex_tangents(low.vertices, low.faces, normals, painted.uvs)
     normal_map = occlusion = None
-    if (settings.normal_map and source is not None) or settings.occlusion:
+    fine = settings.normal_map and (source is not None or slopes is not None)
+    if fine or settings.occlusion:
         texels = find_texels(low, settings.texture_size)
-    if settings.normal_map and source is not None:
+    if fine:
         tell("bake normals", 0.8)
-        places = _places(source, low, texels)
-        encoded = bake_normals(source, places, texels.interpolate(low, normals), texels.interpolate(low, tangents))
-        normal_map = texels.image(encoded)
+        full = low if source is None else source
+        own, along = texels.interpolate(low, normals), texels.interpolate(low, tangents)
+        uv = texels.interpolate(low, painted.uvs)[None, None]
+        lean = None if slopes is None else sample_texture(slopes, uv)[0, 0]
+        normal_map = texels.image(bake_normals(full, _places(full, low, texels), own, along, lean=lean))
     if settings.occlusion:
         tell("bake occlusion", 0.85)
         occlusion = texels.image(texels.interpolate(low, _occlusion(low, settings)[:, None]))
     return BakedMesh(_sized(low, settings), tangents, normal_map, occlusion)
+
+
+def slopes_on(baked: BakedMesh) -> Float[Tensor, "S S 3"] | None:
+    """A surface's normal map as `rendering.render` takes it, of the map's size; None where it has no map."""
+    mesh, picture = baked.mesh, baked.normal_map
+    if picture is None or mesh.uvs is None:
+        return None
+    normals = welded_vertex_normals(mesh.vertices, mesh.faces) if mesh.normals is None else mesh.normals
+    tangents = baked.tangents
+    if tangents is None:
+        tangents = vertex_tangents(mesh.vertices, mesh.faces, normals, mesh.uvs)
+    texels = find_texels(mesh, len(picture))
+    bent = sample_texture(picture, texels.interpolate(mesh, mesh.uvs)[None, None])[0, 0] * 2 - 1
+    scale = bent.new_tensor([baked.material.normal_scale, baked.material.normal_scale, 1.0])
+    return texels.image(slopes_of(bent * scale, texels.interpolate(mesh, normals), texels.interpolate(mesh, tangents)))
 
 
 def _places(source: Mesh, low: Mesh, texels: Texels) -> SurfacePoints:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from humannorm.cameras import Cameras, orbit, turntable
 from humannorm.export.baked import BakedMesh
+from humannorm.export.exporting import slopes_on
 from humannorm.files import write_files
 from humannorm.images import contact_sheet, save_png, to_pil
 from humannorm.mesh import Mesh
@@ -30,40 +31,40 @@ __all__ = [
 ]
 
 RELIEF = 0.35  # share of the shading in the film: enough to see the form, little enough to see the colours
+FILM_FRAMES = 36  # of a full turn
 FRAME_MILLISECONDS = 80
 ZOOM = 1.25  # a standing body then fills nine tenths of the height
 
 
 @torch.no_grad()
-def film_views(mesh: Mesh, cameras: Cameras, size: int) -> Float[Tensor, "B H W 3"]:
+def film_views(
+    mesh: Mesh, cameras: Cameras, size: int, slopes: Float[Tensor, "S S 3"] | None = None
+) -> Float[Tensor, "B H W 3"]:
     """The mesh's own colours, lightly shaded so that the form shows, on a light ground."""
     ground = (GROUND, GROUND, GROUND)
     color = render(mesh, cameras, (size, size), ("color",), background=ground).color
     assert color is not None
-    shading = shaded_views(mesh, cameras, size)[1]
+    shading = shaded_views(mesh, cameras, size, slopes)[1]
     return color * (1 - RELIEF + RELIEF * shading / GROUND).clamp(max=1)
 
 
 @torch.no_grad()
-def save_sides(path: Path, mesh: Mesh, size: int = 320) -> None:
-    """A textured mesh in the working box from eight sides: its colours as they are, over its normals."""
+def save_sides(path: Path, mesh: Mesh, size: int = 320, slopes: Float[Tensor, "S S 3"] | None = None) -> None:
+    """A textured mesh in the working box from eight sides: its colours lightly shaded, over its normals."""
     tiles: list[Tensor] = []
     normals: list[Tensor] = []
     for azimuth in SIDES:  # one view at a time: memory stays small at any number of faces
         camera = orbit([azimuth], elevation=5.0, zoom=ZOOM).to(mesh.device)
-        ground = (GROUND, GROUND, GROUND)
-        color = render(mesh, camera, (size, size), ("color",), background=ground).color
-        assert color is not None
-        tiles.append(color[0].cpu())
-        normals.append(shaded_views(mesh, camera, size)[0][0].cpu())
+        tiles.append(film_views(mesh, camera, size, slopes)[0].cpu())
+        normals.append(shaded_views(mesh, camera, size, slopes)[0][0].cpu())
     labels = [f"{kind}, {azimuth}" for kind in ("colour", "normals") for azimuth in SIDES]
     save_png(path, contact_sheet(tiles + normals, labels, columns=len(SIDES)))
 
 
-def save_film(path: Path, mesh: Mesh, frames: int = 36, size: int = 400) -> None:
+def save_film(path: Path, mesh: Mesh, size: int = 400, slopes: Float[Tensor, "S S 3"] | None = None) -> None:
     """A full turn of a textured mesh in the working box as an endless animated WebP, written whole or not at all."""
-    views = turntable(frames, zoom=ZOOM)
-    pictures = [film_views(mesh, views.select([frame]).to(mesh.device), size)[0].cpu() for frame in range(frames)]
+    views = turntable(FILM_FRAMES, zoom=ZOOM).to(mesh.device)
+    pictures = [film_views(mesh, views.select([frame]), size, slopes)[0].cpu() for frame in range(FILM_FRAMES)]
     write_film(path, pictures, FRAME_MILLISECONDS)
 
 
@@ -85,21 +86,25 @@ def response_of(baked: BakedMesh) -> Float[Tensor, "H W 3"] | None:
 def relit(
     baked: BakedMesh, cameras: Cameras, size: int, azimuth: float, elevation: float = 35.0
 ) -> Float[Tensor, "B H W 3"]:
-    """A textured surface in the working box under one lamp (degrees, see `light_from`), without its normal map."""
-    return lit_views(baked.mesh, cameras, size, response_of(baked), light_from(azimuth, elevation))
+    """A textured surface in the working box under one lamp (degrees, see `light_from`)."""
+    light = light_from(azimuth, elevation)
+    return lit_views(baked.mesh, cameras, size, response_of(baked), light, slopes_on(baked))
 
 
 def save_light_film(path: Path, baked: BakedMesh, frames: int = 24, size: int = 400) -> None:
     """A textured surface in the working box, seen from its front left, while the lamp goes once around it."""
     camera = orbit([20.0], elevation=5.0, zoom=ZOOM).to(baked.mesh.device)
-    turns = [360.0 * frame / frames for frame in range(frames)]
-    write_film(path, [relit(baked, camera, size, turn)[0].cpu() for turn in turns], FRAME_MILLISECONDS)
+    response, slopes, pictures = response_of(baked), slopes_on(baked), []
+    for frame in range(frames):
+        light = light_from(360.0 * frame / frames, 35.0)
+        pictures.append(lit_views(baked.mesh, camera, size, response, light, slopes)[0].cpu())
+    write_film(path, pictures, FRAME_MILLISECONDS)
 
 
-def save_shaded_film(path: Path, mesh: Mesh, frames: int = 36, size: int = 320) -> None:
+def save_shaded_film(path: Path, mesh: Mesh, size: int = 320) -> None:
     """A full turn of a surface without colours, matt grey, as `save_film` writes it."""
-    views = turntable(frames)
-    pictures = [shaded_views(mesh, views.select([frame]).to(mesh.device), size)[1][0].cpu() for frame in range(frames)]
+    views = turntable(FILM_FRAMES).to(mesh.device)
+    pictures = [shaded_views(mesh, views.select([frame]), size)[1][0].cpu() for frame in range(FILM_FRAMES)]
     write_film(path, pictures, FRAME_MILLISECONDS)
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-__all__ = ["from_tangent_space", "to_tangent_space", "vertex_tangents"]
+__all__ = ["from_tangent_space", "slopes_of", "to_tangent_space", "vertex_tangents"]
 
 
 def vertex_tangents(
@@ -75,6 +75,15 @@ def from_tangent_space(
     """What a viewer does with a normal map: x t + y b + z n, normalised."""
     frame = torch.stack(_frame(normals, tangents), dim=1)
     return F.normalize((directions[:, :, None] * frame).sum(1), dim=1)
+
+
+def slopes_of(
+    bent: Float[Tensor, "N 3"], normals: Float[Tensor, "N 3"], tangents: Float[Tensor, "N 4"]
+) -> Float[Tensor, "N 3"]:
+    """What a tangent-space map's unit normals add to the surface's own: `mesh.leaning` gives them back."""
+    direction, unit = from_tangent_space(bent, normals, tangents), F.normalize(normals, dim=1)
+    upright = (direction * unit).sum(1, keepdim=True).clamp_min(1e-2)  # steeper than 89 degrees counts as 89
+    return direction / upright - unit
 
 
 def _frame(normals: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor, Tensor]:

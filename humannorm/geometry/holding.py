@@ -21,22 +21,18 @@ from torch import Tensor
 from humannorm.body import Body, BodyShape, load_body
 from humannorm.body.painted_skin import skin_opacity, skin_picture
 from humannorm.body.regions import following_vertices, share_near, share_of_regions
-from humannorm.checks import check_choice, check_range
+from humannorm.checks import check_choice
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.band import SignedField
 from humannorm.geometry.garment_extent import garment_vertices
-from humannorm.geometry.settings import GeometrySettings
 from humannorm.labels import LABELS_OF_PARTS, labels_named
 from humannorm.mesh import Mesh, vertex_normals
-from humannorm.optimiser_settings import levels_at
-from humannorm.schedules import constant
 from humannorm.working_box import BOX
 
 __all__ = [
     "HeldPoints",
     "Hold",
     "RememberedHold",
-    "edit_settings",
     "hold_all_but",
     "hold_all_but_labels",
     "hold_regions",
@@ -234,23 +230,3 @@ def _near_arms(body: Body) -> Bool[Tensor, "Z Y X"]:
 def _held(mesh: Mesh, share: Float[Tensor, " N"]) -> Hold:
     plain = Mesh(mesh.vertices.detach(), mesh.faces)
     return Hold(plain, share.reshape(CELLS, CELLS, CELLS).to(mesh.device))
-
-
-def edit_settings(settings: GeometrySettings, levels: int, resolution: int, strength: float = 0.5) -> GeometrySettings:
-    """A schedule for a finished surface under another prompt: at the detail it has, from moderate noise down.
-
-    levels, resolution: those of the state that is edited. strength: where the noise begins, a fraction of the schedule.
-    """
-    check_range("strength", strength, 0.02, 1.0)
-
-    noise = constant(strength)
-    targets = settings.targets
-    return replace(
-        settings,
-        active_levels=constant(levels),
-        resolution=constant(resolution),
-        normal_t_range=(levels_at(settings.normal_t_range, settings.steps)[0], noise),
-        depth_t_range=(levels_at(settings.depth_t_range, settings.steps)[0], noise),
-        targets=None if targets is None else replace(targets, level=noise),
-        sdf_record_step=0,
-    )

@@ -22,7 +22,6 @@ from humannorm.rendering.passes import render
 __all__ = [
     "NormalAgreement",
     "NormalFusingSettings",
-    "camera_normals",
     "coverage_of",
     "normal_disagreement",
     "world_normals",
@@ -52,12 +51,6 @@ def world_normals(pictures: Float[Tensor, "B H W 3"], cameras: Cameras) -> Float
     """Camera-space normal maps, (n + 1) / 2, as unit normals in the world; anything where a picture shows none."""
     turned = torch.einsum("bij,bhwi->bhwj", _rotations(cameras, pictures), pictures * 2 - 1)
     return F.normalize(turned, dim=-1, eps=1e-6)
-
-
-def camera_normals(normals: Float[Tensor, "B H W 3"], cameras: Cameras) -> Float[Tensor, "B H W 3"]:
-    """World normals as camera-space normal maps, (n + 1) / 2."""
-    turned = torch.einsum("bij,bhwj->bhwi", _rotations(cameras, normals), normals)
-    return F.normalize(turned, dim=-1, eps=1e-6) * 0.5 + 0.5
 
 
 def _rotations(cameras: Cameras, like: Tensor) -> Float[Tensor, "B 3 3"]:

@@ -32,7 +32,7 @@ from humannorm.geometry.marching import interpolate_crossings, marching_topology
 from humannorm.labels import SKIN, label_number
 from humannorm.mesh import Mesh, connected_components, face_areas, face_normals, unique_edges, vertex_normals
 
-__all__ = ["RESOLUTION", "DressedBody", "dress", "rounded", "split_faces", "told_of_pose"]
+__all__ = ["RESOLUTION", "DressedBody", "dress", "garments_of", "rounded", "split_faces", "told_of_pose"]
 
 RESOLUTION = 448  # lattice cells a side, as `holding.FINGERS`: fingers stay apart
 HOLLOW = 0.3  # depth of the cone in an opening, in its radii
@@ -44,10 +44,16 @@ RINGS = 2  # of vertices from an opening inward that are so thick
 BELOW = 0.006  # world units that what is covered lies below its cover
 SMALLEST_PART = 0.02  # of a garment's area: laces and buttons are finer than the lattice
 REACH = 0.02  # world units above a cover within which something counts as covered
-STEPS = (0.5, -0.53) * 5  # of the smoothing of hems and hair
+STEPS = (0.5, -0.53) * 5  # of the smoothing of hair
+BORDER_STEPS = (0.5, -0.53) * 20  # ... of the borders between labels, as curves
+SHORTEST_BORDER = 12  # vertices: smaller rings would shrink to a point
+RIM_STEPS = (0.5, -0.53) * 10  # ... of what is beside them
+RIMS = 3  # rings of vertices beside a border
+ISLAND = 0.006  # square world units (8 cm by 8 cm on a person) of the largest piece that is no piece of clothing
 APART = 0.01  # of an edge: how far vertices of the surface keep from the lattice's
-NEARLY = 0.95  # of the way onto the body's own surface
+NEARLY = 0.95  # of the way onto the body's own surface, and to where smoothing has a vertex
 LIPS = 0.004  # half the thickness of what fills the slit of the mouth, world units
+WAIST = 0.08  # metres below the waist to which the upper part of a dress reaches
 UNDER_HAT = 0.06  # the same for hair under a hat
 
 
@@ -106,7 +112,7 @@ def dress(body: Body, outfit: Outfit, resolution: int | None = None) -> DressedB
 
     resolution: cells a side of the lattice, `RESOLUTION` by default; below 448 fingers fuse and hair gets holes.
     """
-    garments = [name for piece in outfit.pieces for name in _garments_of(body, piece)]
+    garments = [name for piece in outfit.pieces for name in garments_of(body, piece)]
     layers: list[_Layer] = []
     for piece in outfit.pieces:
         layers += _layers_of(body, piece, _hem_of_legs(body, outfit))
@@ -128,7 +134,7 @@ def _hangs(piece: Piece) -> bool:
     return tube is not None and not tube.legs
 
 
-def _garments_of(body: Body, piece: Piece) -> tuple[str, ...]:
+def garments_of(body: Body, piece: Piece) -> tuple[str, ...]:
     """What of the wardrobe a piece is made of; a skirt in place of what hangs where the pose would tear that."""
     names = CUTS[piece.cut].garments(body.shape.sex)
     return (*names, "skirt") if _hangs(piece) and body.pose not in HANGING_POSES else names
@@ -138,7 +144,7 @@ def _layers_of(body: Body, piece: Piece, hem: float | None) -> list[_Layer]:
     """The solids of one piece. hem: height at rest (metres) above which trousers cover shoes; None: nothing does."""
     number = label_number(piece.label)
     layers: list[_Layer] = []
-    for name in _garments_of(body, piece):
+    for name in garments_of(body, piece):
         mesh = fitted(body, name)
         labels = torch.full((mesh.num_faces,), number)
         if piece.label == "hair":
@@ -147,9 +153,13 @@ def _layers_of(body: Body, piece: Piece, hem: float | None) -> list[_Layer]:
             continue
         if piece.label == "outer":
             labels[worn_inside(name)] = label_number("top")
+        height = rest_garment(body.shape, name)[mesh.faces][..., 1]
         if piece.label == "shoes" and hem is not None:
-            low = (rest_garment(body.shape, name)[mesh.faces][..., 1] < hem).any(1)
+            low = (height < hem).any(1)
             mesh, labels = Mesh(mesh.vertices, mesh.faces[low]), labels[low]
+        if piece.label == "dress" and body.pose in HANGING_POSES:  # a hull hangs from its waist
+            high = (height > float(body.rest_joints[body.joint_names.index("spine04"), 1]) - WAIST).all(1)
+            mesh, labels = Mesh(mesh.vertices, mesh.faces[high]), labels[high]
         layers += _solids_of_cloth(mesh, labels, is_hat=piece.label == "hat")
     hulls = () if _hangs(piece) and body.pose not in HANGING_POSES else hulls_of(body, CUTS[piece.cut])
     for hull in hulls:
@@ -327,38 +337,70 @@ def _labelled_union(layers: Sequence[_Layer], resolution: int) -> LabelledSurfac
     faces = faces[piece == piece.bincount().argmax()]
     used, faces = torch.unique(faces, return_inverse=True)
     mesh = Mesh(vertices[used], faces.reshape(-1, 3))
-    labels = _labels(mesh, layers)
+    labels = _without_islands(mesh, _labels(mesh, layers))
     return LabelledSurface(_without_stairs(mesh, labels), labels)
 
 
 def _without_stairs(mesh: Mesh, labels: Int64[Tensor, " F"]) -> Mesh:
-    """Hems and hair without the lattice's steps (Taubin 1995: smoothing steps that alternate with growing ones)."""
-    start, end = unique_edges(mesh.faces).unbind(1)
-    low = torch.full((mesh.num_vertices,), 99).scatter_reduce(
-        0, mesh.faces.flatten(), labels.repeat_interleave(3), "amin"
-    )
-    high = torch.zeros_like(low).scatter_reduce(0, mesh.faces.flatten(), labels.repeat_interleave(3), "amax")
-    free = low != high
-    for _ in range(2):  # two rings beside each border
-        beside = torch.zeros_like(free)
-        beside[start[free[end]]] = True
-        beside[end[free[start]]] = True
-        free = free | beside
-    return _smoothed(mesh, free | (low == label_number("hair")))
+    """Hems and hair without the lattice's steps (Taubin 1995: smoothing steps that alternate with growing ones).
+
+    First each border between labels as a curve, then `RIMS` rings of vertices beside it, and hair.
+    """
+    edges, place = _edges_of_faces(mesh.faces)
+    low, high = _least_and_most(labels.repeat_interleave(3), place.flatten(), len(edges))
+    border = edges[low != high]
+    ends = border.flatten().bincount(minlength=mesh.num_vertices)
+    piece = connected_components(torch.cat([border, border[:, :1]], 1), mesh.num_vertices)
+    long = piece.bincount()[piece] >= SHORTEST_BORDER
+    curved = _smoothed(mesh, (ends == 2) & long, BORDER_STEPS, border)
+    near = ends > 0
+    for _ in range(RIMS):
+        beside = edges[near[edges].any(1)]
+        near = near.index_fill(0, beside.flatten(), True)
+    beside_hem = _smoothed(curved, near & (ends == 0), RIM_STEPS, edges)
+    hair = mesh.faces[labels == label_number("hair")].unique()
+    only_hair = torch.zeros_like(near).index_fill(0, hair, True) & (ends == 0)
+    smooth = _smoothed(beside_hem, only_hair, STEPS, edges)
+    # Not quite: two vertices with the same neighbours must not become one.
+    return Mesh(torch.lerp(mesh.vertices, smooth.vertices, NEARLY), mesh.faces)
 
 
-def _smoothed(mesh: Mesh, free: Bool[Tensor, " V"]) -> Mesh:
-    """The mesh with these vertices smoothed in `STEPS`."""
-    edges = unique_edges(mesh.faces)
+def _least_and_most(values: Int64[Tensor, " N"], place: Int64[Tensor, " N"], count: int) -> tuple[Tensor, Tensor]:
+    """Of the values at each of `count` places."""
+    low = torch.full((count,), torch.iinfo(torch.int64).max).scatter_reduce(0, place, values, "amin")
+    return low, torch.full((count,), -1).scatter_reduce(0, place, values, "amax")
+
+
+def _smoothed(
+    mesh: Mesh, free: Bool[Tensor, " V"], steps: Sequence[float], edges: Int64[Tensor, "E 2"] | None = None
+) -> Mesh:
+    """The mesh with these vertices moved toward the mean of their neighbours along `edges` (None: all), in steps."""
+    edges = unique_edges(mesh.faces) if edges is None else edges
     start, end = edges[free[edges].any(1)].unbind(1)
     count = torch.bincount(torch.cat([start, end]), minlength=mesh.num_vertices)[:, None].clamp_min(1).float()
     vertices = mesh.vertices
-    for step in STEPS:
+    for step in steps:
         around = (
             torch.zeros_like(vertices).index_add(0, start, vertices[end]).index_add(0, end, vertices[start]) / count
         )
         vertices = torch.where(free[:, None], vertices + step * (around - vertices), vertices)
     return Mesh(vertices, mesh.faces)
+
+
+def _without_islands(mesh: Mesh, labels: Int64[Tensor, " F"]) -> Int64[Tensor, " F"]:
+    """The labels; a small piece that lies within one other (a shirt that shows through its jacket) takes that one's.
+
+    Skin keeps its own: an ear in long hair is one.
+    """
+    edges, place = _edges_of_faces(mesh.faces)
+    first, second = _least_and_most(torch.arange(mesh.num_faces).repeat_interleave(3), place.flatten(), len(edges))
+    same = labels[first] == labels[second]
+    piece = connected_components(torch.stack([first, first, second], 1)[same], mesh.num_faces)
+    areas = torch.zeros(mesh.num_faces).index_add(0, piece, face_areas(mesh.vertices, mesh.faces))
+    a, b = first[~same], second[~same]
+    low, high = _least_and_most(torch.cat([labels[b], labels[a]]), torch.cat([piece[a], piece[b]]), mesh.num_faces)
+    lone = (low == high) & (areas < ISLAND)
+    return torch.where(lone[piece] & (labels != SKIN), low[piece], labels)
 
 
 def _refined(surface: LabelledSurface, skin: _Layer, body: Body) -> LabelledSurface:
@@ -386,7 +428,7 @@ def _refined(surface: LabelledSurface, skin: _Layer, body: Body) -> LabelledSurf
         vertices[moved[close]] = torch.lerp(mesh.vertices[moved], closest.point, NEARLY)[close]
         between_lips = torch.zeros_like(free)
         between_lips[moved[in_slit]] = True
-        surface = LabelledSurface(_smoothed(Mesh(vertices, mesh.faces), between_lips), labels)
+        surface = LabelledSurface(_smoothed(Mesh(vertices, mesh.faces), between_lips, STEPS), labels)
     return surface
 
 

@@ -13,11 +13,19 @@ from humannorm.checks import check_choice, check_range
 from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.fields import FieldSettings, HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
-from humannorm.optimiser_settings import LevelRange, OptimiserSettings, annealed, noise_free
+from humannorm.optimiser_settings import LevelRange, OptimiserSettings, annealed, levels_at, noise_free
 from humannorm.prompts import MODALITIES, Modality
 from humannorm.schedules import Schedule, constant, ramp, step
 
-__all__ = ["PAPER_DEPARTURES", "PRESETS", "GeometrySettings", "TargetSettings", "preset", "single_looks"]
+__all__ = [
+    "PAPER_DEPARTURES",
+    "PRESETS",
+    "GeometrySettings",
+    "TargetSettings",
+    "edit_settings",
+    "preset",
+    "single_looks",
+]
 
 
 @dataclass(frozen=True)
@@ -199,3 +207,22 @@ def preset(name: str) -> GeometrySettings:
     """The settings of a preset."""
     check_choice("preset", name, PRESETS)
     return PRESETS[name]
+
+
+def edit_settings(settings: GeometrySettings, levels: int, resolution: int, strength: float = 0.5) -> GeometrySettings:
+    """A schedule for a finished surface under another prompt: at the detail it has, from moderate noise down.
+
+    levels, resolution: those of the state that is edited. strength: where the noise begins, a fraction of the schedule.
+    """
+    check_range("strength", strength, 0.02, 1.0)
+    noise = constant(strength)
+    targets = settings.targets
+    return replace(
+        settings,
+        active_levels=constant(levels),
+        resolution=constant(resolution),
+        normal_t_range=(levels_at(settings.normal_t_range, settings.steps)[0], noise),
+        depth_t_range=(levels_at(settings.depth_t_range, settings.steps)[0], noise),
+        targets=None if targets is None else replace(targets, level=noise),
+        sdf_record_step=0,
+    )

@@ -69,8 +69,8 @@ class GeometryState:
     hold: Hold | None = None  # what the optimiser must not touch
     targets: Mapping[str, TargetCache] = dataclasses.field(default_factory=dict)
     """Multi-step targets of "normal" and "depth", where they are in use."""
-    labelled: LabelledSurface | None = None  # the dressed start, which knows what it is
-    untouched: bool = False  # the surface is still that start
+    labelled: LabelledSurface | None = None  # the dressed surface: as it began, or as sampled views have drawn it
+    untouched: bool = False  # `labelled` is the surface itself; no step of a distillation has moved the field since
 
     def signed_distance(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
         """The field in the working box at the current levels, negative inside."""
@@ -182,7 +182,7 @@ def extract_mesh(state: GeometryState, resolution: int | None = None, smallest_p
     held region needs it.
 
     Pieces with less than `smallest_piece` of the largest one's area are left out; a closed surface stays closed. A
-    dressed start that nothing has been done to is its own surface, finer at the face than any lattice.
+    labelled surface that no distillation has moved is given as it is, finer at the face than any lattice.
     """
     if state.labelled is not None and state.untouched and resolution is None:
         return ExtractedMesh(state.labelled.mesh, 1, 0, state.labelled.labels)

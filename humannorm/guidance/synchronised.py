@@ -1,10 +1,16 @@
 """Sampling many views of one thing at once, agreeing at every noise level on what it is.
 
-Each level: every view's clean estimate z (all views in batches); the agreement makes of all estimates what they would
-be if they showed one thing; and the walk goes on from there (SyncTweedies, arXiv 2403.14370, case 2: the clean
-estimates are synchronised in view space; SyncMVD, arXiv 2311.12891). In this project's noise convention x = z + sigma *
-eps a DDIM step is `x <- z' + sigma_next / sigma * (x - z')`, and a consistency step `x <- z' + sigma_next * eps` with
-fresh noise (Song et al. 2023, algorithm 1), for few-step models at guidance 1.
+Each level of the walk is three steps (SyncTweedies, arXiv 2403.14370, case 2: the clean estimates are synchronised in
+view space; SyncMVD, arXiv 2311.12891):
+
+1. every view's clean estimate, z = denoise(x, sigma), all views in batches;
+2. the agreement z' = A(z): what all estimates would be if they showed one thing;
+3. the next level, x <- z' + sigma_next / sigma * (x - z'), or, for few-step models at guidance 1, with fresh noise,
+   x <- z' + sigma_next * eps.
+
+Noise is x = z + sigma * eps, as everywhere in this project. In the papers' notation, with x_t = sqrt(a_t) x: sigma =
+sqrt((1 - a_t) / a_t) and z = x_0|t. Step 3 is DDIM's equation 12 at eta 0 (Song et al. 2021, arXiv 2010.02502), the
+other one algorithm 1 of consistency models (Song et al. 2023, arXiv 2303.01469).
 
 This module knows nothing of meshes: an agreement is any function of pictures (or latents) to pictures.
 """
@@ -212,11 +218,11 @@ class _Run:
 
     def finish(self, callback: Callback | None, checkpoint: Path | None, request: Mapping[str, Any]) -> Walk:
         while self.walk.step < self.settings.steps:
-            estimates = self._estimates(callback)
+            estimates = self._estimates(callback)  # 1. z [B, C, h, w]
             if estimates is None:
                 break
-            agreed, pictures = self._agreed(estimates)
-            self.walk = self._advanced(agreed)
+            agreed, pictures = self._agreed(estimates)  # 2. z' [B, C, h, w]
+            self.walk = self._advanced(agreed)  # 3. x of the next level
             if checkpoint is not None:
                 save_walk(checkpoint, self.walk, self.generator, request)
             if callback is not None and callback(self._progress(0, pictures)) is False:
@@ -265,6 +271,7 @@ class _Run:
         return agreed
 
     def _advanced(self, agreed: Tensor) -> Walk:
+        """From here to the next level, where the noise is less; see the equations above."""
         x = self.walk.x
         sigma, following = self.sigmas[self.walk.step : self.walk.step + 2].to(x)
         if self.settings.walk == "consistency":

@@ -34,7 +34,6 @@ __all__ = [
     "seen_from",
 ]
 
-CROSSING_TOLERANCE = 1 / 128
 CENTRE_TOLERANCE = 1 / 128
 """Distance in pixels within which snapping may put a silhouette on the other side of a pixel's centre."""
 DEPTH_ROUNDING = 1e-5

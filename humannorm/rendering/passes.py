@@ -18,7 +18,7 @@ from torch import Tensor
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_choice, check_same_device, check_tensor
 from humannorm.labels import BACKGROUND
-from humannorm.mesh import Mesh, vertex_normals, weld
+from humannorm.mesh import Mesh, leaning, vertex_normals, weld
 from humannorm.rendering.engines import antialias, interpolate, rasterize
 from humannorm.rendering.fragments import Fragments
 from humannorm.rendering.textures import TextureLookup, sample_texture, uv_screen_derivatives
@@ -96,6 +96,7 @@ def render(
     encoding: PassEncoding = PassEncoding(),
     engine: str = "auto",
     labels: Int64[Tensor, " F"] | None = None,
+    slopes: Float[Tensor, "S S 3"] | None = None,
 ) -> RenderedPasses:
     """Render `mesh` from every camera, each view in its own camera's axes.
 
@@ -105,31 +106,50 @@ def render(
         the color pass takes the mesh's texture, else its vertex colours.
     background: RGB behind the color pass, white as published.
     engine: rasteriser, see `humannorm.rendering.available_engines`. labels: of the faces, for the label pass.
+    slopes: folds too fine for the mesh, a picture on its uvs: what they add to unit world normals, see `mesh.leaning`.
 
-    Gradients flow to vertices (through shading, perspective and silhouettes), normals, colours, texture and field.
+    Gradients flow to vertices (through shading, perspective and silhouettes), normals, colours, texture and field; the
+    choice of a mip level counts as a constant.
     The published renderer turned only the first view of a batch into camera space; here each is turned by its camera.
+
+    >>> from humannorm.body import load_body
+    >>> from humannorm.cameras import orbit
+    >>> drawn = render(load_body().to_mesh(), orbit([0.0, 90.0]), (64, 48), ("normal", "mask"))
+    >>> drawn.normal.shape, drawn.mask.shape, drawn.color
+    (torch.Size([2, 64, 48, 3]), torch.Size([2, 64, 48]), None)
     """
     _check_request(mesh, cameras, resolution, passes, field, background)
     _check_labels(mesh, passes, labels)
+    if slopes is not None:
+        check_tensor("slopes", slopes, "S S 3")
+        if mesh.uvs is None:
+            raise InputError("slopes: expected a mesh with texture coordinates, got one without")
+
+    # 1. Which triangle each pixel sees.
     height, width = resolution
-    clip = cameras.clip_from_world(mesh.vertices, aspect=width / height)
-    fragments = rasterize(clip, mesh.faces, resolution, engine=engine)
+    clip = cameras.clip_from_world(mesh.vertices, aspect=width / height)  # [B, V, 4]
+    fragments = rasterize(clip, mesh.faces, resolution, engine=engine)  # of B x H x W pixels
     seen = None if labels is None or "label" not in passes else _seen_labels(fragments, labels)
     passes = [name for name in passes if name != "label"]
     if not passes:
         return RenderedPasses(label=seen)
-    pixels = _covered_pixels(fragments)
+    pixels = _covered_pixels(fragments)  # N of B * H * W
+
+    # 2. Values of the surface there, and what each pass makes of them.
     # Split vertices are no outline: without welding, antialiasing would blend across the seams inside the surface.
     split = mesh.uvs is not None or mesh.normals is not None
     welded = weld(mesh.vertices) if split else None
-    surface = _surface_values(mesh, welded, fragments, pixels, passes, field)
-
+    surface = _surface_values(mesh, welded, fragments, pixels, passes, field, slopes is not None)
+    if slopes is not None and "normal" in passes:
+        bent = _looked_up(slopes, mesh, clip, fragments, pixels, surface["uv"], encoding.texture_lookup)
+        surface["normal"] = leaning(surface["normal"], bent)
     drawn = _pass_values(mesh, cameras, width / height, clip, fragments, pixels, surface, passes, field, encoding)
+
+    # 3. On the backgrounds, all passes as channels of one image, and antialiased at once.
     behind = {"normal": encoding.normal_background, "depth": (0.0,), "mask": (0.0,), "color": background}
     canvas = clip.new_tensor([value for name in drawn for value in behind[name]])
-    images = canvas.repeat(fragments.triangle.numel(), 1).index_copy(
-        0, pixels.index, torch.cat(list(drawn.values()), dim=-1)
-    )
+    values = torch.cat(list(drawn.values()), dim=-1)  # [N, K], the channels of all passes
+    images = canvas.repeat(fragments.triangle.numel(), 1).index_copy(0, pixels.index, values)  # [B * H * W, K]
     images = antialias(
         images.view(*fragments.triangle.shape, -1),
         fragments,
@@ -157,7 +177,7 @@ def _pass_values(
     passes: Sequence[Pass],
     field: ColorField | None,
     encoding: PassEncoding,
-) -> dict[Pass, Float[Tensor, "K C"]]:
+) -> dict[Pass, Float[Tensor, "N _"]]:
     """What each of the wanted passes shows at the covered pixels, in the order of `PASSES`."""
     values: dict[Pass, Tensor] = {}
     if "normal" in passes:
@@ -240,6 +260,7 @@ def _surface_values(
     pixels: _CoveredPixels,
     passes: Sequence[Pass],
     field: ColorField | None,
+    has_slopes: bool = False,
 ) -> dict[str, Float[Tensor, "N _"]]:
     """World-space values of the surface at the covered pixels, all from one interpolation."""
     attributes: dict[str, Tensor] = {}
@@ -252,6 +273,8 @@ def _surface_values(
             attributes["uv"] = mesh.uvs
         elif mesh.colors is not None:
             attributes["color"] = mesh.colors
+    if has_slopes and "normal" in passes and mesh.uvs is not None:
+        attributes["uv"] = mesh.uvs
     if not attributes:
         return {}
     images = interpolate(torch.cat(list(attributes.values()), dim=-1), fragments, mesh.faces)
@@ -299,11 +322,24 @@ def _surface_colors(
             got = list(colors.shape) if isinstance(colors, Tensor) else type(colors).__name__
             raise InputError(f"field: expected colours {list(points.shape)} for points {list(points.shape)}, got {got}")
         return colors
-    if "uv" not in surface or mesh.texture is None or mesh.uvs is None:
+    if mesh.texture is None or mesh.uvs is None:
         return surface["color"]
-    uv = surface["uv"]
+    return _looked_up(mesh.texture, mesh, clip, fragments, pixels, surface["uv"], lookup)
+
+
+def _looked_up(
+    picture: Float[Tensor, "S T C"],
+    mesh: Mesh,
+    clip: Float[Tensor, "B V 4"],
+    fragments: Fragments,
+    pixels: _CoveredPixels,
+    uv: Float[Tensor, "N 2"],
+    lookup: TextureLookup,
+) -> Float[Tensor, "N C"]:
+    """A picture on the mesh's texture coordinates at the covered pixels."""
     derivatives = None
     if lookup == "mip":
+        assert mesh.uvs is not None
         height, width = fragments.triangle.shape[1:]
         corners = mesh.faces[fragments.triangle.flatten()[pixels.index].long()]
         triangle_clip = clip.detach()[pixels.view[:, None], corners]
@@ -312,7 +348,7 @@ def _surface_colors(
         derivatives = uv_screen_derivatives(triangle_clip, mesh.uvs.detach()[corners], pixel, (height, width))[
             None, None
         ]
-    return sample_texture(mesh.texture, uv[None, None], lookup, derivatives)[0, 0]
+    return sample_texture(picture, uv[None, None], lookup, derivatives)[0, 0]
 
 
 def _check_request(

@@ -13,7 +13,7 @@ from torch import Tensor
 from humannorm.cameras import Cameras, orbit
 from humannorm.images import contact_sheet, linear_from_srgb, save_png, srgb_from_linear
 from humannorm.mesh import Mesh
-from humannorm.rendering.passes import PassEncoding, render
+from humannorm.rendering.passes import Pass, PassEncoding, render
 
 __all__ = ["light_from", "lit_views", "save_sheet", "shaded_views"]
 
@@ -27,10 +27,16 @@ SIDES = tuple(range(0, 360, 45))  # degrees
 
 
 @torch.no_grad()
-def shaded_views(mesh: Mesh, cameras: Cameras, size: int) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W 3"]]:
-    """Camera-space normals, and a matt grey surface under one light that moves with the camera; on a light ground."""
+def shaded_views(
+    mesh: Mesh, cameras: Cameras, size: int, slopes: Float[Tensor, "S S 3"] | None = None
+) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W 3"]]:
+    """Camera-space normals, and a matt grey surface under one light that moves with the camera; on a light ground.
+
+    slopes: of folds, as `render` takes them.
+    """
     middle = (0.5, 0.5, 0.5)  # decodes to a zero normal, so that coverage and normal come apart cleanly
-    passes = render(mesh, cameras, (size, size), ("normal", "mask"), encoding=PassEncoding(normal_background=middle))
+    encoding = PassEncoding(normal_background=middle)
+    passes = render(mesh, cameras, (size, size), ("normal", "mask"), encoding=encoding, slopes=slopes)
     assert passes.normal is not None and passes.mask is not None
     cover = passes.mask[..., None]
     normal = torch.nn.functional.normalize(passes.normal * 2 - 1, dim=-1)
@@ -53,16 +59,19 @@ def lit_views(
     size: int,
     response: Float[Tensor, "h w 3"] | None = None,
     light: tuple[float, float, float] = LIGHT,
+    slopes: Float[Tensor, "S S 3"] | None = None,
 ) -> Float[Tensor, "B H W 3"]:
     """The mesh's colours under a lamp and a sky, as what it is made of answers them; on a light ground.
 
     response: occlusion, roughness and metalness in the mesh's texture coordinates (glTF's packing); None: matt, open.
-    light: toward the lamp, camera axes. The viewer counts as far away. What light does is glTF 2.0's appendix B (GGX,
-    with Schlick's Fresnel term), and for the sky the fit of Karis 2014 for the two numbers that remain of it.
+    light: toward the lamp, camera axes. slopes: as `render` takes them. The viewer counts as far away. What light does
+    is glTF 2.0's appendix B (GGX, with Schlick's Fresnel term), and for the sky the fit of Karis 2014 for the two
+    numbers that remain of it.
     """
     shape, ground = (size, size), (GROUND, GROUND, GROUND)
     encoding = PassEncoding(normal_background=(0.5, 0.5, 0.5))
-    passes = render(mesh, cameras, shape, ("normal", "mask", "color"), encoding=encoding, background=ground)
+    kinds: tuple[Pass, ...] = ("normal", "mask", "color")
+    passes = render(mesh, cameras, shape, kinds, encoding=encoding, background=ground, slopes=slopes)
     assert passes.normal is not None and passes.mask is not None and passes.color is not None
     cover = passes.mask[..., None]
     albedo = linear_from_srgb(((passes.color - (1 - cover) * GROUND) / cover.clamp_min(1e-3)).clamp(0, 1))

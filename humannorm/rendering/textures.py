@@ -55,7 +55,7 @@ def sample_texture(
         if uv_derivatives.shape[:-1] != uv.shape[:-1]:
             expected, got = [*uv.shape[:-1], 4], list(uv_derivatives.shape)
             raise InputError(f"uv_derivatives: expected shape {expected} to go with uv, got {got}")
-    batch = uv.shape[0]
+    shape = uv.shape[:-1]
     if texture.dim() == 3:  # one image: look up all views in it as one tall view
         texture, uv = texture[None], uv.flatten(0, 1)[None]
         uv_derivatives = None if uv_derivatives is None else uv_derivatives.flatten(0, 1)[None]
@@ -64,7 +64,7 @@ def sample_texture(
         colors = _bilinear(images, uv)
     else:
         colors = _trilinear(images, uv, mip_level(uv_derivatives, images.shape[-2:]))
-    return colors.reshape(batch, -1, *colors.shape[2:])
+    return colors.reshape(*shape, colors.shape[-1])
 
 
 def uv_screen_derivatives(

@@ -21,6 +21,7 @@ from torch import Tensor
 from humannorm.cameras import CAMERA_PLANS, TEXTURE_CAMERA_PLANS, CameraPlan, Cameras
 from humannorm.checks import InputError, check_choice, check_range, check_tensor
 from humannorm.controls import CONTROL_KINDS, ControlKind, control_picture, more_controls
+from humannorm.geometry.worn_fabric import FabricLook
 from humannorm.guidance.denoiser import Denoiser
 from humannorm.guidance.synchronised import (
     SynchronisedProgress,
@@ -64,6 +65,8 @@ __all__ = [
 Control = ControlKind | Literal["none"]
 OLDER_CONTROLS: tuple[Control, ...] = ("normal", "depth", "none")  # first in the nodes' list
 CONTROLS: tuple[Control, ...] = (*OLDER_CONTROLS, *(kind for kind in CONTROL_KINDS if kind not in OLDER_CONTROLS))
+FabricAt = Callable[[Tensor, Tensor], FabricLook]
+"""How fabric looks at points [N, 3] of the working box with labels [N], such as `WornFabric.look_at`."""
 UNASKED = 0.5  # grey of a label for which no colour was asked, in what the walk begins from
 GIVEN_WEIGHT = 25.0  # of a view that stays as it is, beside 1 of a sampled one
 LEAST_LOGIT = 1e-4  # colours are kept this far from 0 and 1 in a texture state's sigmoid
@@ -97,9 +100,10 @@ class MultiviewSettings:
         check_range("final_power", self.final_power, 0.0, 32.0)
 
 
-# The bundled small model on a CPU: as many levels as still change something, entered where hue is fixed by label and
-# folds, shading and edges are the model's (seen at 0.6 and 0.7: at 0.7 the trunk's colour ran into long hair).
-QUICK = MultiviewSettings(walk=SynchronisedSettings(steps=6, level=0.6))
+# The bundled small model on a CPU: entered where hue, folds and strands are fixed and soft shading is the model's. Seen
+# on a start in fabric: from 0.6 brown hair came out red and dark at its ends, leak 2.5 %; from 0.4 1.4 %, in two thirds
+# of the time.
+QUICK = MultiviewSettings(walk=SynchronisedSettings(steps=4, level=0.4))
 
 # SD1.5-class weights on a graphics card (ours, not yet tuned on one): published guidance, 20 levels from pure noise.
 STANDARD = MultiviewSettings(
@@ -163,6 +167,7 @@ def paint_synchronised(
     labels_at: LabelsAt | None = None,
     palette: Float[Tensor, "L 3"] | None = None,
     entry: Callable[[Tensor], Tensor] | None = None,
+    fabric: FabricAt | None = None,
     held: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
     given: Mapping[int, Float[Tensor, "H W 3"]] | None = None,
     callback: Callback | None = None,
@@ -175,13 +180,14 @@ def paint_synchronised(
     enter from and by agreeing on it, so that the walk had better enter low. labels_at: what the surface is at points of
     it. palette: the colours, sRGB, asked for each label, NaN for one without; with it, or with `entry` (colours at
     points), the walk enters at `settings.walk.level`, else it begins at pure noise and takes more levels at the same
-    pace. held: colours at points and how far, 0..1, they stay as they are. given: finished pictures of some of the
-    views of `ring_cameras`, by number. All points are in the working box.
+    pace. fabric: the look of cloth and hair at points with these labels; the views are shown its folds, and the
+    finished texture has what is finer than they can draw. held: colours at points and how far, 0..1, they stay as they
+    are. given: finished pictures of some of the views of `ring_cameras`, by number. All points are in the working box.
 
     checkpoint: a file that is kept up to date, level by level; with `resume` the run goes on from it if it is there,
     and ends in the same bytes on a CPU. It must have been asked for the same.
     """
-    painter = _Painter(mesh, prompt, settings, guide, seed, negative, labels_at, palette, entry, held, given)
+    painter = _Painter(mesh, prompt, settings, guide, seed, negative, labels_at, palette, entry, fabric, held, given)
     return painter.run(callback, checkpoint, resume)
 
 
@@ -199,6 +205,7 @@ class _Painter:
         labels_at: LabelsAt | None,
         palette: Tensor | None,
         entry: Callable[[Tensor], Tensor] | None,
+        fabric: FabricAt | None,
         held: Callable[[Tensor], tuple[Tensor, Tensor]] | None,
         given: Mapping[int, Tensor] | None,
     ) -> None:
@@ -213,7 +220,10 @@ class _Painter:
         self._check_given()
         self.surface = texel_surface(self.placed, settings.texture_size, labels_at)
         points = self.surface.points
+        self.look = None if fabric is None else fabric(points.points, points.labels)
         self.entry = _entry_colors(points.points, points.labels, palette, entry)
+        if self.entry is not None and entry is None and self.look is not None:
+            self.entry = (self.entry * self.look.shade[:, None]).clamp(0, 1)
         if self.entry is None:
             settings = dataclasses.replace(settings, walk=settings.walk.from_noise())
         self.settings = settings
@@ -287,12 +297,22 @@ class _Painter:
         if kind == "labels" and self.labels_at is not None:
             labels = self.labels_at(self.placed.vertices[self.placed.faces].mean(1)).long()
         body = getattr(self.guide, "body", None)
-        picture = control_picture(kind, self.placed, self.cameras, self.guide.resolution, body=body, labels=labels)
+        if kind == "normal" and self.look is not None:
+            picture = self._normals_with_folds(self.look)
+        else:
+            picture = control_picture(kind, self.placed, self.cameras, self.guide.resolution, body=body, labels=labels)
         if self.palette is None or kind != "normal" or self.guide.hint_channels < 2 * picture.shape[-1]:
             return picture
         asked = self.palette.to(picture).nan_to_num(0.0)  # black is what nobody named, and where there is nobody
         flat = self._shown(asked[self.surface.points.labels.long()], background=(0.0, 0.0, 0.0))
         return torch.cat([picture, flat], -1)
+
+    def _normals_with_folds(self, look: FabricLook) -> Float[Tensor, "B S S 3"]:
+        """Camera-space normal maps, as `control_picture` draws them, with the folds and strands of what is worn."""
+        size, slopes = self.guide.resolution, self.surface.texture(look.lean)
+        picture = render(self.placed, self.cameras, (size, size), ("normal",), slopes=slopes).normal
+        assert picture is not None
+        return picture
 
     def _condition(self, views: Sequence[int], control: Tensor | None, more: Mapping[str, Tensor]) -> Any:
         return self.guide.condition(
@@ -332,6 +352,10 @@ class _Painter:
         colors = agreement.fused(pictures, settings.final_power).clamp(0, 1)
         last = disagreement_of(agreement.views, pictures)
         fusing = time.monotonic() - begin
+        folds = None
+        if self.look is not None:
+            colors = (colors * self.look.fine[:, None]).clamp(0, 1)
+            folds = self.surface.texture(self.look.lean)
         texture = self.surface.texture(colors)
         seconds = (
             times.seconds if times is not None else dict.fromkeys(("networks", "decode", "encode", "agreement"), 0.0)
@@ -355,7 +379,8 @@ class _Painter:
         labels = None
         if self.labels_at is not None:
             labels = self.surface.texels.image(self.surface.points.labels[:, None].float())[..., 0].to(torch.uint8)
-        state = TextureState(self.placed, self.placement, field, self.cameras, step=settings.walk.steps, labels=labels)
+        steps = settings.walk.steps
+        state = TextureState(self.placed, self.placement, field, self.cameras, step=steps, folds=folds, labels=labels)
         return MultiviewPainting(state, texture, pictures, self.cameras, figures)
 
     def _request(self) -> dict[str, Any]:
@@ -365,6 +390,8 @@ class _Painter:
         tensors = [self.placed.vertices, self.placed.faces, self.placed.uvs, self.surface.points.labels, self.entry]
         if self.held is not None:
             tensors += [self.held.colors, self.held.share]
+        if self.look is not None:
+            tensors += [self.look.fine, self.look.lean]
         for tensor in [*tensors, *(self.given[number] for number in sorted(self.given))]:
             if tensor is not None:
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -12,11 +12,9 @@ from humannorm.cameras import CameraPlan, Crop, crop_cameras
 from humannorm.images import contact_sheet, save_png
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import render
+from humannorm.rendering.shaded import GROUND, SIDES
 
 __all__ = ["save_sheet"]
-
-GROUND = (0.93, 0.93, 0.93)  # behind the surface
-SIDES = tuple(range(0, 360, 45))  # degrees
 
 
 @torch.no_grad()
@@ -34,7 +32,7 @@ def save_sheet(
         cameras = crop_cameras(plan, crop, SIDES, elevation=5.0)
         for at, azimuth in enumerate(SIDES):
             view = cameras.select([at]).to(mesh.device)
-            passes = render(mesh, view, (size, size), ("color",), field=fields[name], background=GROUND)
+            passes = render(mesh, view, (size, size), ("color",), field=fields[name], background=(GROUND,) * 3)
             assert passes.color is not None
             tiles.append(passes.color[0].cpu())
             labels.append(f"{name}, {crop.part}, {azimuth}")

@@ -58,6 +58,9 @@ class TextureState:
     """Numbers of `humannorm.labels` in the mesh's own texture coordinates, of a painting that knew them."""
     materials: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """What the labels are of, by label (`body.outfit.MATERIALS`); empty where nobody said."""
+    folds: Float[Tensor, "S S 3"] | None = None
+    """In the mesh's own texture layout: the tangential part of unit normals that folds and strands of cloth and hair
+    add to the surface's. None: the surface is as smooth as it is."""
 
     def on(self, mesh: Mesh) -> TextureState:
         """The same colours on another surface, in any frame: no step done, nothing remembered."""
@@ -147,6 +150,8 @@ def save_state(state: TextureState, path: str | Path, generator: torch.Generator
     tensors = {f"field.{name}": value for name, value in state.field.state_dict().items()}
     tensors |= {f"mesh.{name}": value for name in _MESH_PARTS if (value := getattr(state.mesh, name)) is not None}
     tensors |= {f"cameras.{name}": getattr(state.cameras, name) for name in _CAMERA_PARTS}
+    if state.folds is not None:
+        tensors["folds"] = state.folds.half()
     if state.targets is not None:
         tensors |= {f"targets.{name}": value for name, value in state.targets.tensors.items()}
     if state.labels is not None:
@@ -195,5 +200,6 @@ def _load_state(path: str | Path, generator: torch.Generator | None, device: tor
         cameras=cameras,
         targets=TargetCache(prompt=numbers["prompt"], **targets) if targets else None,
         materials={str(label): str(material) for label, material in numbers.get("materials", {}).items()},
+        folds=tensors["folds"].float() if "folds" in tensors else None,  # not in older files
         **carried,
     )

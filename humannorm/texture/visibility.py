@@ -24,7 +24,7 @@ def plan_cameras(plan: CameraPlan, azimuths: int = 16) -> Cameras:
 
     The crops of a plan share their positions, so what hides what is the same in all of them.
     """
-    widest = min(plan.crops, key=lambda crop: crop.zoom)
+    widest = plan.widest
     low, high = plan.elevation
     return Cameras.concatenate(
         [

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from humannorm.training.captions import COLOURS, HAIR_COLOURS
+from humannorm.colours import COLOURS, HAIR_COLOURS
 
 __all__ = ["HINT_KINDS", "LABELS", "SKIN_COLOURS", "draw_hint", "flat_colours"]
 

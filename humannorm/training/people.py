@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from humannorm.checks import InputError, check_choice
+from humannorm.colours import COLOURS, HAIR_COLOURS
 from humannorm.training.assets import CC0_SKINS, load_poses, unpacked_dir
-from humannorm.training.captions import COLOURS, HAIR_COLOURS, Attributes
+from humannorm.training.captions import Attributes
 from humannorm.training.clothes import DEPTH_BIAS, HAIR_ALPHA, WARDROBE, Piece, Wardrobe
 from humannorm.training.hints import LABELS
 from humannorm.training.people_body import (

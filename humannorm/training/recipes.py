@@ -301,106 +301,129 @@ def train_small(
     step is not run again. Returns the folder of the whole model in half precision, with a card that carries the
     dataset's camera plan.
     """
-    out, clock = Path(out), Clock(config.minutes)
-    read_plan(data)  # fails now rather than at the end
-    shards, held_out = Shards(data), Shards(data, split="held_out")
+    plan = read_plan(data)  # fails now rather than at the end
     begun = None
     if start is not None:
         begun = DiffusersDenoiser.load(start, dtype=torch.float32, control=True, autoguidance=Autoguidance())
     grows = begun is not None and begun.channels < config.vae.latent_channels
     if begun is not None and grows:
         config = _grow(begun, config)
-    with _seeded(config.vae_loop.seed):
-        vae = build_vae(config.vae, shards.resolution) if begun is None else begun.vae
-    vae = vae.train().requires_grad_(True)
-    train(VaeTask(vae, shards, held_out, config.vae), clock.loop("vae", config.vae_loop), out / "vae", device=device)
-    vae = _normalised(out, shards, config.vae.kept_channels)
-    tokenizer = _tokenizer(out, shards, config.text) if begun is None else begun.tokenizer
-    with _seeded(config.text_loop.seed):
-        text_encoder = build_text_encoder(tokenizer, config.text) if begun is None else begun.text_encoder
-        text_encoder = text_encoder.train().requires_grad_(True)
-        words = AttributeTask(text_encoder, tokenizer, shards, held_out)
-    text_encoder = _text_encoder(train(words, clock.loop("text", config.text_loop), out / "text", device=device))
-    latent = shards.resolution // downscale(vae)
-    with _seeded(config.coarse_loop.seed):
-        unet = build_unet(config.unet, config.text, latent) if begun is None else begun.unet
-        controlnet: Any = build_controlnet(unet, downscale(vae)) if begun is None else begun.controlnet
-        if config.diffusion.controlled_normals:
-            controlnet = with_hint_channels(controlnet, HINT_CHANNELS)
-    frozen = _Frozen(data, vae, text_encoder.eval().requires_grad_(False), tokenizer)
-    hints = int(controlnet.config.conditioning_channels) == HINT_CHANNELS
-    folder = _both_resolutions(
-        frozen,
-        out,
-        clock,
-        "",
-        unet,
-        controlnet,
-        (config.coarse_loop, config.fine_loop),
-        config.diffusion,
-        hints=hints,
-        device=device,
-    )
+    stages = _SmallStages(data, Path(out), config, begun, device)
+    vae = stages.vae()
+    tokenizer, text_encoder = stages.text()
+    frozen = _Frozen(vae, text_encoder.eval().requires_grad_(False), tokenizer)
+    folder, hints = stages.denoiser(frozen)
     weak = None if begun is None else begun.weak_unet
     if weak is None or grows:
-        loops = (config.weak_coarse_loop, config.weak_fine_loop)
-        with _seeded(config.weak_coarse_loop.seed):
-            weak = build_unet(config.weak_unet, config.text, latent) if weak is None else weak
-        weak, _ = _trained(
-            _both_resolutions(
-                frozen, out, clock, "weak_", weak, None, loops, config.weak_diffusion, hints=hints, device=device
-            )
-        )
-    return export_half(folder, out / "model", read_plan(data), weak_unet=weak)
+        weak = stages.weak_denoiser(frozen, weak, hints)
+    return export_half(folder, Path(out) / "model", plan, weak_unet=weak)
 
 
 @dataclass(frozen=True)
 class _Frozen:
-    """What the denoisers of the small model are trained with, and on."""
+    """What the denoisers of the small model are trained with."""
 
-    data: str | Path
     vae: Any
     text_encoder: Any
     tokenizer: Any
 
 
-def _both_resolutions(
-    frozen: _Frozen,
-    out: Path,
-    clock: Clock,
-    name: str,
-    unet: Any,
-    controlnet: Any | None,
-    loops: tuple[LoopConfig, LoopConfig],
-    how: DiffusionConfig,
-    *,
-    hints: bool,
-    device: str,
-) -> Path:
-    """A denoiser at half resolution, then from there at full; the folder of the second."""
-    folder = out
-    for stage, loop, shrink in zip(("coarse", "fine"), loops, (2, 1), strict=True):
-        latents = out / f"latents_{stage}"
-        minutes = clock.minutes(f"latents_{stage}")
-        size = Shards(frozen.data).resolution // shrink
-        encode(frozen.vae, frozen.data, latents, kinds=KINDS, device=device, size=size, minutes=minutes)
-        unet.register_to_config(sample_size=size // downscale(frozen.vae))
-        _suit_attention(unet, controlnet)
-        maps: dict[str, Any] = {"control": controlnet is not None, "hints": hints}
-        task = DenoiserTask(
-            unet=unet.train().requires_grad_(True),
-            text_encoder=frozen.text_encoder,
-            controlnet=None if controlnet is None else controlnet.train().requires_grad_(True),
-            tokenizer=frozen.tokenizer,
-            vae=frozen.vae,
-            scheduler_config={**SCHEDULE, "prediction_type": how.prediction_type},
-            shards=LatentShards(frozen.data, latents, **maps),
-            held_out=LatentShards(frozen.data, latents, split="held_out", **maps),
-            config=how,
+class _SmallStages:
+    """The stages of one call of `train_small`, in their order."""
+
+    def __init__(
+        self,
+        data: str | Path,
+        out: Path,
+        config: SmallModelConfig,
+        begun: DiffusersDenoiser | None,
+        device: str,
+    ) -> None:
+        self.data, self.out, self.config, self.begun, self.device = data, out, config, begun, device
+        self.shards, self.held_out = Shards(data), Shards(data, split="held_out")
+        self.clock = Clock(config.minutes)
+
+    def vae(self) -> Any:
+        """Trained, with normalised latents."""
+        config = self.config
+        with _seeded(config.vae_loop.seed):
+            vae = build_vae(config.vae, self.shards.resolution) if self.begun is None else self.begun.vae
+        task = VaeTask(vae.train().requires_grad_(True), self.shards, self.held_out, config.vae)
+        train(task, self.clock.loop("vae", config.vae_loop), self.out / "vae", device=self.device)
+        return _normalised(self.out, self.shards, config.vae.kept_channels)
+
+    def text(self) -> tuple[Any, Any]:
+        """Tokenizer, and text encoder trained on attributes."""
+        config, begun = self.config, self.begun
+        tokenizer = _tokenizer(self.out, self.shards, config.text) if begun is None else begun.tokenizer
+        with _seeded(config.text_loop.seed):
+            text_encoder = build_text_encoder(tokenizer, config.text) if begun is None else begun.text_encoder
+            text_encoder = text_encoder.train().requires_grad_(True)
+            words = AttributeTask(text_encoder, tokenizer, self.shards, self.held_out)
+        loop = self.clock.loop("text", config.text_loop)
+        return tokenizer, _text_encoder(train(words, loop, self.out / "text", device=self.device))
+
+    def denoiser(self, frozen: _Frozen) -> tuple[Path, bool]:
+        """The folder of UNet and ControlNet, and whether their shots carry hints."""
+        config, begun = self.config, self.begun
+        with _seeded(config.coarse_loop.seed):
+            unet = self._new_unet(config.unet, frozen) if begun is None else begun.unet
+            controlnet: Any = build_controlnet(unet, downscale(frozen.vae)) if begun is None else begun.controlnet
+            if config.diffusion.controlled_normals:
+                controlnet = with_hint_channels(controlnet, HINT_CHANNELS)
+        hints = int(controlnet.config.conditioning_channels) == HINT_CHANNELS
+        loops = (config.coarse_loop, config.fine_loop)
+        return self._both_resolutions(frozen, "", unet, controlnet, loops, config.diffusion, hints=hints), hints
+
+    def weak_denoiser(self, frozen: _Frozen, unet: Any | None, hints: bool) -> Any:
+        """The weak UNet, from nothing unless one is given. hints: as in `denoiser`."""
+        config = self.config
+        with _seeded(config.weak_coarse_loop.seed):
+            unet = self._new_unet(config.weak_unet, frozen) if unet is None else unet
+        loops = (config.weak_coarse_loop, config.weak_fine_loop)
+        weak, _ = _trained(
+            self._both_resolutions(frozen, "weak_", unet, None, loops, config.weak_diffusion, hints=hints)
         )
-        folder = train(task, clock.loop(name + stage, loop), out / (name + stage), device=device)
-        unet, controlnet = _trained(folder)
-    return folder
+        return weak
+
+    def _new_unet(self, config: UnetConfig, frozen: _Frozen) -> Any:
+        return build_unet(config, self.config.text, self.shards.resolution // downscale(frozen.vae))
+
+    def _both_resolutions(
+        self,
+        frozen: _Frozen,
+        name: str,
+        unet: Any,
+        controlnet: Any | None,
+        loops: tuple[LoopConfig, LoopConfig],
+        how: DiffusionConfig,
+        *,
+        hints: bool,
+    ) -> Path:
+        """A denoiser at half resolution, then from there at full; the folder of the second."""
+        folder = self.out
+        for stage, loop, shrink in zip(("coarse", "fine"), loops, (2, 1), strict=True):
+            latents = self.out / f"latents_{stage}"
+            minutes = self.clock.minutes(f"latents_{stage}")
+            size = self.shards.resolution // shrink
+            encode(frozen.vae, self.data, latents, kinds=KINDS, device=self.device, size=size, minutes=minutes)
+            unet.register_to_config(sample_size=size // downscale(frozen.vae))
+            _suit_attention(unet, controlnet)
+            maps: dict[str, Any] = {"control": controlnet is not None, "hints": hints}
+            task = DenoiserTask(
+                unet=unet.train().requires_grad_(True),
+                text_encoder=frozen.text_encoder,
+                controlnet=None if controlnet is None else controlnet.train().requires_grad_(True),
+                tokenizer=frozen.tokenizer,
+                vae=frozen.vae,
+                scheduler_config={**SCHEDULE, "prediction_type": how.prediction_type},
+                shards=LatentShards(self.data, latents, **maps),
+                held_out=LatentShards(self.data, latents, split="held_out", **maps),
+                config=how,
+            )
+            folder = train(task, self.clock.loop(name + stage, loop), self.out / (name + stage), device=self.device)
+            unet, controlnet = _trained(folder)
+        return folder
 
 
 def encode(

@@ -47,6 +47,7 @@ def longest_slide(tracks: Tensor, ground: float, touch: float) -> float:
     return longest
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", ["walk", "turn", "idle"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_feet_that_stand_do_not_slide(name, shape):

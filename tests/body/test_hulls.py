@@ -15,6 +15,7 @@ from humannorm.mesh import is_watertight
 WITH_HULLS = [name for name, cut in CUTS.items() if cut.tube or cut.solid]
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", WITH_HULLS)
 @pytest.mark.parametrize("sex", [0.05, 0.95])
 def test_hulls_are_closed_begin_inside_the_body_and_leave_the_face_free(name: str, sex: float) -> None:

@@ -180,6 +180,7 @@ def test_limbs_take_the_directions_of_the_file(read, rested):
             assert float(degrees(found[:, number], places[:, end] - places[:, start]).max()) < 0.1
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("up", "unit", "wrapper"), [("y", 1.0, ""), ("z", 0.01, "Reference"), ("x", 0.3937, "")])
 def test_axes_wrappers_units_and_up_do_not_change_a_motion(seed, up, unit, wrapper, read, rested):
@@ -193,6 +194,7 @@ def test_axes_wrappers_units_and_up_do_not_change_a_motion(seed, up, unit, wrapp
     )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "names", [["Hips"], ["Spine"], ["Spine1", "Neck"], ["Spine", "Spine1", "Spine2", "Neck", "Head"]]
 )
@@ -209,6 +211,7 @@ def test_a_standing_pose_in_one_frame_is_enough(read, rested):
     assert float(degrees(directions(plain, rested), directions(other, rested)).max()) < 0.1
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "spoil",
     [

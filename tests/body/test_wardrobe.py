@@ -20,6 +20,7 @@ def test_the_package_grows_by_less_than_four_megabytes() -> None:
     assert DATA.stat().st_size < 4_000_000
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", GARMENTS)
 def test_a_garment_lies_close_around_any_body(name: str) -> None:
     for shape in SHAPES:

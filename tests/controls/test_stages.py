@@ -13,7 +13,8 @@ from humannorm.controls import control_picture, more_controls
 from humannorm.geometry.guides import View, make_guide
 from humannorm.geometry.settings import QUICK
 from humannorm.guidance.synchronised import SynchronisedSettings
-from humannorm.texture.multiview import MultiviewSettings, Ring, paint_synchronised
+from humannorm.rings import Ring
+from humannorm.texture.multiview import MultiviewSettings, paint_synchronised
 
 
 @pytest.fixture

@@ -113,6 +113,7 @@ def test_controls_are_the_renders_in_pieces(people_folder, tmp_path, generator):
     assert len(gallery.select(source="control")) == len(gallery.select(source="render", part="full")) == 8
 
 
+@pytest.mark.slow
 def test_no_colours_without_a_controlnet(people_folder, tmp_path, tiny_sd):
     guide = DiffusersDenoiser.load(tiny_sd("v_prediction"), control=False)
     people = Shards(people_folder, split="held_out")
@@ -123,6 +124,7 @@ def test_no_colours_without_a_controlnet(people_folder, tmp_path, tiny_sd):
     assert {picture.kind for picture in gallery.pictures} == {"normal"}
 
 
+@pytest.mark.slow
 def test_reconstructions_pair_with_their_originals(people_folder, tmp_path, guide):
     gallery = Gallery(tmp_path)
     settings = SampleSettings(count=2)

@@ -32,10 +32,13 @@ PLACES = {11: (0.57, 0.24), 12: (0.43, 0.24), 23: (0.535, 0.47), 24: (0.465, 0.4
         ("a man in a dark blue suit", {"top": "navy", "bottom": "navy"}),
         ("a man with red hair, wearing a burgundy leather jacket", {"top": "maroon"}),
         ("a woman with black hair, a sky blue blouse and a skirt", {"top": "light blue"}),
+        ("a man in a burgundy coat over blue jeans", {"top": "maroon", "bottom": "maroon"}),
+        ("a man in a red jacket over a white shirt, black shorts", {"top": "red", "bottom": "black"}),
+        ("a woman in a jacket over a white shirt, a skirt that is green", {"bottom": "green"}),
         ("a man", {}),
     ],
 )
-def test_the_asked_colours_are_those_before_the_garments(prompt: str, expected: dict[str, str]) -> None:
+def test_the_requested_colours_are_those_of_the_outermost_pieces(prompt: str, expected: dict[str, str]) -> None:
     assert requested_colours(prompt) == expected
 
 

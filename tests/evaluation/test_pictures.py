@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from humannorm.checks import InputError
+from humannorm.colours import COLOURS
 from humannorm.evaluation.pictures import (
     color_silhouette,
     garment_pixels,
@@ -12,7 +13,6 @@ from humannorm.evaluation.pictures import (
     normal_alpha,
     psnr_inside,
 )
-from humannorm.training.captions import COLOURS
 
 
 def standing_figure(size: int = 64) -> tuple[torch.Tensor, list[list[float]]]:

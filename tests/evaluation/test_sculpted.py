@@ -44,6 +44,7 @@ def judgements(gallery: Gallery, missed=(), turned=(), faces=("000",)) -> Judgem
     return Judgements(said, {})
 
 
+@pytest.mark.slow
 def test_judges_see_the_body_from_all_sides_and_its_head_from_two(gallery):
     own = gallery.select(source="body")
     assert [round(picture.azimuth) % 360 for picture in own if picture.part == "full"] == list(AZIMUTHS)

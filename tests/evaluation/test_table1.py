@@ -10,8 +10,9 @@ from torch import Tensor
 
 from humannorm.checks import InputError
 from humannorm.cli import main
-from humannorm.evaluation.table1 import ClipScorer, InceptionFeatures, read_prompts, table1_of
+from humannorm.evaluation.table1 import PROMPTS, ClipScorer, InceptionFeatures, table1_of
 from humannorm.images import save_png
+from humannorm.prompts import read_prompts
 
 
 def pictures(folder, count, seed=0, size=32):
@@ -30,14 +31,9 @@ def no_score(batch: Tensor, text: str) -> Tensor:
     return torch.full((len(batch),), float(len(text)))
 
 
-def test_thirty_prompts_come_along(tmp_path):
-    prompts = read_prompts()
+def test_thirty_prompts_come_along():
+    prompts = read_prompts(PROMPTS)
     assert len(prompts) == len(set(prompts)) == 30 and all(prompt.startswith("a") for prompt in prompts)
-    (tmp_path / "own.txt").write_text("# mine\n\na man\n", encoding="utf-8")
-    assert read_prompts(tmp_path / "own.txt") == ["a man"]
-    (tmp_path / "own.txt").write_text("# nothing\n", encoding="utf-8")
-    with pytest.raises(InputError, match="expected a prompt a line, got none"):
-        read_prompts(tmp_path / "own.txt")
 
 
 def test_a_set_is_at_no_distance_from_itself_and_scores_are_means(tmp_path):

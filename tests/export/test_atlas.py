@@ -23,6 +23,7 @@ def unwrapped(request):
     return mesh, unwrap(mesh, 512, 2.0)
 
 
+@pytest.mark.few(1)
 def test_the_surface_is_the_same_with_vertices_split_at_seams_only(unwrapped):
     mesh, atlas = unwrapped
     assert torch.equal(atlas.vertex[atlas.faces], mesh.faces)
@@ -36,6 +37,7 @@ def _chart_of_vertex(atlas) -> torch.Tensor:
     return chart
 
 
+@pytest.mark.few(1)
 def test_no_texel_belongs_to_two_charts(unwrapped):
     _, atlas = unwrapped
     assert float(overlap(atlas, 2048).sum()) == 0

@@ -39,6 +39,7 @@ def test_no_seam_shows_from_twelve_sides_at_512(body, colorful, baked_body):
             assert psnr(field.color[k][inside], seen.color[k][inside]) > 32  # of the person alone, a harder measure
 
 
+@pytest.mark.slow
 def test_a_detailed_sphere_lives_on_in_the_normal_map_of_a_coarse_one(sphere):
     dented = sphere.replace(vertices=sphere.vertices * (1 + 0.02 * torch.sin(8 * sphere.vertices[:, 1:2])))
     baked = bake(dented, ExportSettings(faces=1000, texture_size=512))

@@ -21,6 +21,7 @@ def painted() -> Mesh:
     return mesh.replace(colors=torch.where(above, torch.tensor([1.0, 0, 0]), torch.tensor([0, 0, 1.0])))
 
 
+@pytest.mark.slow
 def test_a_level_is_small_and_skinned(tmp_path):
     body, mesh = load_body(), painted()
     skin = SkinBinding(body.joint_names, body.parents, torch.zeros(163, 3), body.weight_joints, body.weights)
@@ -36,6 +37,7 @@ def test_a_level_is_small_and_skinned(tmp_path):
         write_levels(tmp_path / "more.glb", mesh, 3)
 
 
+@pytest.mark.slow
 def test_a_level_has_the_colours_of_its_places():
     low = level_of_detail(painted(), DetailLevel(1500, 128))
     assert low.normal_map is None and low.mesh.texture is not None

@@ -95,6 +95,7 @@ def test_quaternions_of_neighbouring_frames_do_not_flip(tmp_path, surface, skin,
     assert bool(((turns[1:] * turns[:-1]).sum(1) > 0.9).all())
 
 
+@pytest.mark.slow
 def test_a_textured_file_keeps_what_it_holds(tmp_path, surface, motions):
     """The skin goes into the file's own document: textures, normal map and notes stay byte for byte."""
     baked = bake(surface, ExportSettings(faces=1500, texture_size=64))

@@ -185,6 +185,7 @@ def test_hostile_inputs(tmp_path, ball, baked):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, ball, colorful, capsys):
     source = write_ply(tmp_path / "in.ply", BakedMesh(ball.replace(colors=colorful(ball.vertices))))
     out = tmp_path / "out"

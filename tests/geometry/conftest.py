@@ -43,7 +43,7 @@ def believes_in_mesh(believes_in: Any) -> Callable[[Mesh], Any]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_settings() -> GeometrySettings:
     """A short run with every term in it."""
     return dataclasses.replace(

@@ -63,6 +63,7 @@ def test_it_says_what_it_wears_and_what_it_does_not(start: StartMesh) -> None:
     assert start.labelled is not None and start.labelled.mesh is start.mesh
 
 
+@pytest.mark.slow
 def test_what_is_worn_moves_little_whatever_the_field_says(start: StartMesh, hold: Hold) -> None:
     def field(value: float) -> tuple[Tensor, Tensor]:
         points = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0)) * 1.8 - 0.9
@@ -78,6 +79,7 @@ def test_what_is_worn_moves_little_whatever_the_field_says(start: StartMesh, hol
         assert float(distance[wrong].abs().max()) <= WORN + 1e-4 and not bool(wrong[distance.abs() > WORN + 1e-4].any())
 
 
+@pytest.mark.slow
 def test_it_survives_a_file_and_is_its_own_surface_until_something_is_done(
     start: StartMesh, hold: Hold, tmp_path: Path
 ) -> None:
@@ -110,6 +112,7 @@ def test_only_what_is_worn_can_be_kept(body: Body, bare: StartMesh, start: Start
     assert kept_of_start(bare, bare, inside=lambda: body, keep_outfit=True) is None
 
 
+@pytest.mark.slow
 def test_an_edit_of_a_part_changes_its_labels_alone(start: StartMesh) -> None:
     assert start.labelled is not None
     mesh, labels = start.mesh, start.labelled.labels

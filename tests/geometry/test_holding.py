@@ -14,9 +14,9 @@ from humannorm.body import BodyShape, load_body
 from humannorm.body.regions import BODY_REGIONS, region_vertices, share_of_regions
 from humannorm.checks import InputError
 from humannorm.distance.signed_distance import SignedDistance
-from humannorm.geometry.holding import Hold, RememberedHold, edit_settings, hold_all_but, hold_regions
+from humannorm.geometry.holding import FINGERS, Hold, RememberedHold, hold_all_but, hold_regions
 from humannorm.geometry.sculpt import sculpt
-from humannorm.geometry.settings import QUICK, GeometrySettings
+from humannorm.geometry.settings import QUICK, GeometrySettings, edit_settings
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import extract_mesh, load_state, save_state, start_state
 from humannorm.mesh import Mesh, is_watertight, vertex_normals
@@ -28,6 +28,7 @@ def ball(radius: float) -> Mesh:
     return Mesh(torch.tensor(shape.vertices, dtype=torch.float32), torch.tensor(shape.faces, dtype=torch.int64))
 
 
+@pytest.mark.slow
 def test_the_held_half_of_a_ball_stays_while_the_free_half_grows(
     small_settings: GeometrySettings, believes_in_mesh: Any, tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_parts_cover_the_body_and_sit_where_they_should() -> None:
         share_of_regions(body.vertices, body, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pose", ["a-pose", "fight"])
 def test_held_hands_are_the_templates_own(pose: str) -> None:
     """A field that has forgotten the hands altogether, with the template's held."""
@@ -96,9 +98,10 @@ def test_held_hands_are_the_templates_own(pose: str) -> None:
 
 @pytest.mark.slow
 def test_fingers_are_found_again_in_the_finished_surface_whatever_the_lattice_lost(
-    small_settings: GeometrySettings,
+    small_settings: GeometrySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the lattice of the sculpting a finger falls between two vertices; the finished mesh must have it."""
+    monkeypatch.setattr("humannorm.geometry.holding.FINGERS", FINGERS)
     body = load_body().in_working_box()
     start = prepare_start(body.to_mesh(normalized=False))
     state, _ = start_state(start, small_settings, torch.Generator().manual_seed(0))
@@ -116,6 +119,7 @@ def test_fingers_are_found_again_in_the_finished_surface_whatever_the_lattice_lo
     assert limited is not None and held.hold is not None and limited.resolution == held.hold.resolution
 
 
+@pytest.mark.slow
 def test_an_edit_of_the_top_leaves_shoes_and_head_alone() -> None:
     body = load_body().in_working_box()
     hold = hold_all_but(body.to_mesh(normalized=False), body, ["top"])
@@ -165,6 +169,7 @@ def test_a_guide_that_takes_the_arms_away_leaves_their_core_between_body_and_han
     assert float((hold.kept_points() - elbow).norm(dim=1).min()) < 0.06  # the lattice learns where the core runs
 
 
+@pytest.mark.slow
 def test_remembered_hold_is_the_hold_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Values and gradients at all points and at some, over two tensors of points; distances are asked for once each."""
     body = load_body().in_working_box()

@@ -55,7 +55,7 @@ def wider(believes_in_mesh: Callable[[Mesh], Any]) -> Any:
     return believes_in_mesh(larger.replace(vertices=larger.vertices * 1.1))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def labelled(small_settings: GeometrySettings) -> GeometryState:
     """A ball that knows what it is, as a dressed start does."""
     start = prepare_start(ball(), 2 * RADIUS)
@@ -98,6 +98,7 @@ def test_a_surface_without_labels_is_marched_from_its_field(labelled, settings, 
     assert len(connected_components(mesh.faces, mesh.num_vertices).unique()) == 1
 
 
+@pytest.mark.slow
 def test_what_is_held_stays(labelled, settings, wider) -> None:
     surface = labelled.labelled.mesh
     share = torch.zeros(48, 48, 48)
@@ -108,6 +109,7 @@ def test_what_is_held_stays(labelled, settings, wider) -> None:
     assert way[surface.vertices[:, 1] < -0.05].max() > 1e-3
 
 
+@pytest.mark.slow
 def test_what_the_vae_alone_loses_is_given_back(labelled, settings, believes_in_mesh, monkeypatch) -> None:
     guide = believes_in_mesh(ball())
     blurred = torch.nn.AvgPool2d(5, 1, 2)
@@ -120,6 +122,7 @@ def test_what_the_vae_alone_loses_is_given_back(labelled, settings, believes_in_
     assert way(1.0) < 0.1 * way(0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["labelled", "plain"])
 def test_a_run_resumed_from_anywhere_ends_in_the_same_bytes(
     kind: str, labelled, settings, wider, sick, tmp_path: Path
@@ -175,6 +178,7 @@ def test_states_and_settings_that_do_not_fit_are_refused(labelled, settings, wid
     assert settings.with_steps(20).steps == 15
 
 
+@pytest.mark.slow
 def test_a_saved_state_between_rounds_is_the_state(labelled, settings, wider, tmp_path: Path) -> None:
     half = run(labelled, dataclasses.replace(settings, levels=(0.5,)), wider).state
     save_state(half, tmp_path / "state.safetensors")

@@ -26,13 +26,14 @@ def woman() -> DressedBody:
     return figure("a woman with long hair, wearing a t-shirt, jeans, shoes and a hat")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("prompt", "pose"),
     [
+        ("a mini skirt over leggings, a crop top, braids", "sit"),
         ("a suit and a white shirt", "run"),
         ("a ball gown, hair in a bun", "a-pose"),
         ("a long coat over shorts, boots, a beanie", "a-pose"),
-        ("a mini skirt over leggings, a crop top, braids", "sit"),
         ("a hijab and a long dress", "fight"),
     ],
 )
@@ -74,12 +75,14 @@ def test_a_surface_that_grew_out_of_it_has_its_labels(woman: DressedBody) -> Non
     assert float((surface.labels_of(grown) == surface.labels).float().mean()) > 0.97
 
 
+@pytest.mark.slow
 def test_the_shirt_below_a_suit_is_a_top() -> None:
-    labels = figure("a black suit and a white shirt", shape=BodyShape(sex=0.05)).surface.labels
+    labels = figure("a black suit and a white shirt", shape=BodyShape(sex=0.05), resolution=64).surface.labels
     area = torch.bincount(labels, minlength=len(LABELS))
     assert 0 < int(area[label_number("top")]) < int(area[label_number("outer")])
 
 
+@pytest.mark.slow
 def test_long_cloth_is_told_to_be_short_in_poses_that_would_tear_it() -> None:
     outfit = outfit_of_words("a ball gown")
     assert dress(load_body(WOMAN).in_working_box(), outfit, 64).told == ()
@@ -87,6 +90,7 @@ def test_long_cloth_is_told_to_be_short_in_poses_that_would_tear_it() -> None:
     assert "sit" in sentence and "ball gown" in sentence
 
 
+@pytest.mark.slow
 def test_a_body_without_an_outfit_is_itself() -> None:
     body = load_body(WOMAN).in_working_box()
     bare = dress(body, Outfit(), 256).surface

@@ -33,6 +33,7 @@ def only(guide, unet):
     )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 @pytest.mark.parametrize("controlled", [False, True])
 def test_is_the_sum_of_both_guidances(folder, noised, scale, controlled, generator):

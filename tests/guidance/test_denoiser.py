@@ -50,6 +50,7 @@ def test_unknown_prediction_type():
         to_denoised(latents(), latents(), torch.ones(()), "flow")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_denoise_agrees_with_diffusers_own_scheduler(tiny_sd, prediction_type):
     guide = DiffusersDenoiser.load(tiny_sd(prediction_type))

@@ -172,6 +172,7 @@ class PictureOracle(Oracle):
         return self.guide.encode_images(images)
 
 
+@pytest.mark.slow
 def test_large_pictures_are_looked_at_one_by_one_and_small_ones_together(guide):
     pictures = torch.rand((5, 64, 64, 3), generator=torch.Generator().manual_seed(1))
     truth = torch.zeros_like(guide.encode_images(pictures[:1]))

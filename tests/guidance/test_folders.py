@@ -255,6 +255,7 @@ def with_byte_order_marks(folder) -> None:
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "layout",
     [
@@ -277,6 +278,7 @@ def test_the_vae_of_the_first_release_is_read_as_diffusers_reads_it(folder):
     assert all(torch.equal(value, ours.state_dict()[name]) for name, value in theirs.items())
 
 
+@pytest.mark.slow
 def test_the_hubs_cache(folder, tmp_path):
     before = picture(folder)
     cache = tmp_path / "hub" / "models--someone--people"
@@ -318,6 +320,7 @@ def changed_config(folder, component: str, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), "utf-8")
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("size", "vae_size", "pixels"),
     [(None, 128, 128), (None, None, 512), ([16, 16], None, 128), (8, 512, 64), (None, [128, 128], 128)],
@@ -360,6 +363,7 @@ def test_a_controlnet_for_something_else(folder):
         DiffusersDenoiser.load(folder, control=True)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
 @pytest.mark.parametrize("sampler", ["ddim", "dpm"])
 def test_schedules_that_end_in_pure_noise_give_finite_pictures(folder, prediction, sampler):

@@ -29,6 +29,7 @@ def test_it_is_noise_condition_sample_decode(model):
     assert torch.equal(drawn, expected)
 
 
+@pytest.mark.slow
 def test_a_picture_hangs_on_its_own_seed_prompt_and_control_alone(model):
     size = model.resolution
     control = torch.rand(3, size, size, 3, generator=torch.Generator().manual_seed(0))
@@ -46,6 +47,7 @@ def test_a_picture_hangs_on_its_own_seed_prompt_and_control_alone(model):
     assert (other[0] - together[0]).abs().max() > 0.01
 
 
+@pytest.mark.slow
 def test_half_precision_draws_the_same_bytes_again_and_nearly_the_same_picture(tiny_sd, model):
     half = DiffusersDenoiser.load(tiny_sd("v_prediction"), dtype=torch.bfloat16, control=True)
     control = torch.rand(3, 96, 96, 3, generator=torch.Generator().manual_seed(0))  # of another size than the model's

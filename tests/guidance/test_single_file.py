@@ -115,6 +115,7 @@ def test_one_file_draws_what_the_folder_draws(both):
     assert DiffusersDenoiser.load(single).resolution == 128
 
 
+@pytest.mark.slow
 def test_torch_files_too(both, tmp_path):
     _, single = both
     tensors = open_single_file(single).tensors

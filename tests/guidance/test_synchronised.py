@@ -84,6 +84,7 @@ def test_without_agreement_every_view_is_sampled_as_if_alone():
     assert torch.equal(together, torch.cat(alone))
 
 
+@pytest.mark.slow
 def test_many_ddim_steps_follow_the_probability_flow():
     # For a Gaussian the flow scales x - m by s / sqrt(s^2 + sigma^2).
     settings = own_noise(steps=900, level=1.0, batch=64)

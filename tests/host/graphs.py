@@ -144,6 +144,34 @@ def whole_human() -> Graph:
     return graph
 
 
+def painting() -> Graph:
+    """A dressed start in the colours that the words ask for: the walk enters where it hardly changes them."""
+    graph = sculpting()
+    return {
+        "models": graph["models"],
+        "image_prompts": prompts("image"),
+        "guidance": guidance(2, "image_prompts", 3.0, control_net=["models", 5]),
+        "body": node(
+            "HumanNormBody", sex=1.0, age=0.667, weight=0.5, muscle=0.5, height=0.5, proportions=0.5, pose="a-pose",
+            person=PROMPT,
+        ),
+        "start": node(
+            "HumanNormGeometryStart", body=["body", 0], preset="quick", field="dense", resolution=32, seed=0,
+            hold_hands=True, hold_face=True, wears=PROMPT,
+        ),
+        "paint": node(
+            "HumanNormMultiviewPainter", guidance=["guidance", 0], geometry=["start", 0], start_body=["body", 0],
+            preset="quick", steps=10, level=0.1, framing="body", views=2, elevations="0", seed=0, texture_size=128,
+            faces=60_000, skin="dark",
+        ),
+        "export": node(
+            "HumanNormMeshExporter", texture=["paint", 1], format="glb", faces=60_000, texture_size=128,
+            height_m=1.75, filename_prefix="tests/painted", levels_of_detail=1,
+        ),
+        "save": node("SaveImage", images=["paint", 3], filename_prefix="tests/painted_texture"),
+    }  # fmt: skip
+
+
 def changed(graph: Graph, **inputs: Any) -> Graph:
     """A copy with inputs exchanged, named `node__input`."""
     other = copy.deepcopy(graph)

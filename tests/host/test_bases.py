@@ -6,11 +6,14 @@ import dataclasses
 import importlib
 import types
 
+import graphs
 import pytest
 import torch
 from families import LATENTS, SIDE, build_control_net, build_network, build_payload, build_vae, encoded, tube
+from graphs import changed, node
 
 from humannorm.checks import InputError
+from humannorm.export import load_baked
 from humannorm.guidance import sds_gradient
 
 FAMILIES = tuple(LATENTS)
@@ -179,8 +182,9 @@ def test_what_cannot_work_is_refused_by_name(rooms):
 def painted(rooms, payload, **changes):
     """A tube painted from four sides in two levels, and the pictures of its views."""
     from humannorm.guidance.synchronised import SynchronisedSettings
+    from humannorm.rings import Ring
     from humannorm.stages import paint_any_mesh
-    from humannorm.texture.multiview import MultiviewSettings, Ring
+    from humannorm.texture.multiview import MultiviewSettings
 
     walk = SynchronisedSettings(**{"steps": 2, "level": 1.0, "batch": 3, **changes.pop("walk", {})})
     settings = MultiviewSettings(
@@ -209,6 +213,21 @@ def test_a_surface_is_painted_by_every_base(rooms, family, payload):
     assert painting.texture.shape == (64, 64, 3) and bool(painting.texture.isfinite().all())
     assert float(painting.texture.std()) > 0.01
     assert painting.figures["disagreement_last"] < painting.figures["disagreement_first"] + 5
+
+
+@pytest.mark.parametrize("name", ["SDXL", "Flux"])
+def test_a_graph_with_another_base_paints_our_human(host, name):
+    """Dressed by the words, painted by nodes, through the server; shaped as SDXL and as a flow."""
+    graph = graphs.painting() | {"models": node("MadeBase", family=name)}
+    del graph["guidance"]["inputs"]["control_net"]
+    graph = changed(
+        graph, image_prompts__clip=["models", 1], guidance__model=["models", 0], guidance__vae=["models", 2],
+        paint__control="none", paint__steps=2, paint__level=0.5, paint__views=1, paint__faces=4000,
+        export__faces=4000, export__filename_prefix=f"tests/base_{name}",
+    )  # fmt: skip
+    entry = host.run(graph)
+    baked = load_baked(host.output(entry["outputs"]["export"]["text"][0]))
+    assert baked.mesh.texture.shape == (128, 128, 3) and float(baked.mesh.texture.std()) > 0.01
 
 
 @pytest.mark.parametrize("name", ["SD15", "SDXL", "SD3"])

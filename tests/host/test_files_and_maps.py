@@ -197,6 +197,7 @@ def test_maps_of_a_loaded_file_are_in_the_exported_one(host, dressed_up):
     assert "normal map 16 x 16" in entry["outputs"]["info"]["text"][0]
 
 
+@pytest.mark.slow
 def test_a_baked_copy_has_the_maps_where_they_were(dressed_up):
     """Smooth maps, so that a texel of the new layout is comparable with the place that it came from."""
     smooth = dressed_up.mesh.uvs.new_tensor([[0.2, 0.8], [0.4, 0.6]])

@@ -13,39 +13,11 @@ from server import Host
 from humannorm.export import load_baked
 from humannorm.export.skinned import read_skinned_glb
 
-FACES, TEXELS = 7500, 128
-
-
-def painting() -> graphs.Graph:
-    """A dressed start in the colours that the words ask for: the walk enters where it hardly changes them."""
-    graph = graphs.sculpting()
-    return {
-        "models": graph["models"],
-        "image_prompts": graphs.prompts("image"),
-        "guidance": graphs.guidance(2, "image_prompts", 3.0, control_net=["models", 5]),
-        "body": node(
-            "HumanNormBody", sex=1.0, age=0.667, weight=0.5, muscle=0.5, height=0.5, proportions=0.5, pose="a-pose",
-            person=graphs.PROMPT,
-        ),
-        "start": node(
-            "HumanNormGeometryStart", body=["body", 0], preset="quick", field="dense", resolution=32, seed=0,
-            hold_hands=True, hold_face=True, wears=graphs.PROMPT,
-        ),
-        "paint": node(
-            "HumanNormMultiviewPainter", guidance=["guidance", 0], geometry=["start", 0], start_body=["body", 0],
-            preset="quick", steps=10, level=0.1, framing="body", views=2, elevations="0", seed=0, texture_size=TEXELS,
-            faces=60_000, skin="dark",
-        ),
-        "export": node(
-            "HumanNormMeshExporter", texture=["paint", 1], format="glb", faces=60_000, texture_size=TEXELS,
-            height_m=1.75, filename_prefix="tests/painted", levels_of_detail=1,
-        ),
-        "save": node("SaveImage", images=["paint", 3], filename_prefix="tests/painted_texture"),
-    }  # fmt: skip
+FACES = 7500
 
 
 def test_a_painted_sculpture_wears_the_colours_that_are_asked_for_and_is_written_as_it_was_painted(host: Host):
-    entry = host.run(painting())
+    entry = host.run(graphs.painting())
     whole, coarse = (host.output(path) for path in entry["outputs"]["export"]["text"])
     baked = load_baked(whole)
     texture = baked.mesh.texture
@@ -62,7 +34,7 @@ def test_a_painted_sculpture_wears_the_colours_that_are_asked_for_and_is_written
 
 def test_a_coarse_level_of_an_animation_moves(host: Host):
     graph = {
-        "body": painting()["body"],
+        "body": graphs.painting()["body"],
         "animate": node(
             "HumanNormAnimate", human=["body", 1], clip="walk", more_clips="", up="by its joint names", travel=False,
             film_size=64, filename_prefix="tests/levels", bind_pose="t-pose", levels_of_detail=2,

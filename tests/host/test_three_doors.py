@@ -16,9 +16,10 @@ from humannorm.geometry.state import extract_mesh, load_state, save_state
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.models import bundled_folder
 from humannorm.request import HumanRequest, job_of
+from humannorm.rings import body_rings
 from humannorm.stages import asked_colors, begin_painting, begin_sculpture, paint_all_views, place_start
 from humannorm.texture import settings as texture_settings
-from humannorm.texture.multiview import QUICK, body_rings
+from humannorm.texture.multiview import QUICK
 from humannorm.texture.state import load_state as load_painting
 
 PROMPT = "an African man with long hair, in a long coat"

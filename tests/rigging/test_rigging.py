@@ -114,6 +114,7 @@ def test_weights_are_sound_and_a_skirt_does_not_follow_the_hands(rigged: RiggedH
     assert len(middle) > 3 and 0.2 < float(middle.mean()) < 0.8  # bridges the legs instead of splitting
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("pose", ["run", "sit", "fight"])
 def test_the_body_itself_moves_by_copied_weights_as_by_its_own(model: Body, pose: str) -> None:
     """What is lost is what smoothing blurs, at the joints."""
@@ -195,6 +196,7 @@ def test_what_cannot_be_a_standing_human_is_refused(dressed: Mesh) -> None:
         rig_human(column)
 
 
+@pytest.mark.slow
 def test_a_chess_pawn_is_no_human() -> None:
     import trimesh
 
@@ -219,6 +221,7 @@ def test_bad_input_is_refused(dressed: Mesh) -> None:
         BodyFitSettings(steps=-1)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("gap", [0.002, 0.02, 0.05])
 def test_a_piece_beside_a_fingertip_follows_it_as_one(gap: float) -> None:
     """A small ball before a finger, of a human with arms aside: its weights are those of the fingertip."""

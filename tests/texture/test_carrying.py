@@ -25,6 +25,7 @@ def banded() -> TextureState:
     return state
 
 
+@pytest.mark.slow
 def test_a_texture_is_carried_to_a_surface_that_was_changed():
     painted = banded()
     other = painted.mesh.replace(vertices=painted.mesh.vertices * 1.001, uvs=None)

@@ -53,6 +53,7 @@ def test_paint_writes_what_it_names(
         assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_errors_are_one_sentence(
     statue: Path, tiny_sd: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +71,7 @@ def test_errors_are_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_paint_from_all_sides_at_once(
     statue: Path, tiny_sd: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,6 +71,7 @@ def test_the_held_half_keeps_its_colours_to_the_bit_while_the_other_changes(
     assert torch.equal(colors(again, points), colors(done, points))
 
 
+@pytest.mark.slow
 def test_an_edit_of_an_edit_keeps_both(
     red: tuple[TextureState, Hold], small_settings: TextureSettings, believes_in_color: Any, pixel_distance: Any
 ) -> None:

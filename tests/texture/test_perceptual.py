@@ -60,6 +60,7 @@ def test_vgg_sees_normalised_pictures_and_its_first_layers(vgg_weights, generato
     torch.testing.assert_close(VggFeatures(vgg_weights, layers=1)(mean)[0], by_hand, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_vgg_distance_has_a_gradient_and_is_zero_between_equals(vgg_weights, generator, tmp_path):
     from safetensors.torch import save_file
 

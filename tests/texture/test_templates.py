@@ -62,6 +62,7 @@ def test_the_template_wears_its_picture_and_the_rest_the_learned_colours(body: B
     assert float((found[trunk] - 0.5).abs().max()) < 1e-2  # a fresh field is grey
 
 
+@pytest.mark.slow
 def test_painting_changes_everything_else(
     body: Body, state: TextureState, small_settings: TextureSettings, believes_in_color: Any, pixel_distance: Any
 ) -> None:
@@ -91,6 +92,7 @@ def test_it_goes_through_a_file(state: TextureState, tmp_path: Path) -> None:
     assert torch.equal(colors(load_state(tmp_path / "state.safetensors")), colors(state))
 
 
+@pytest.mark.slow
 def test_edits_keep_the_skin_unless_they_are_told_to_change_the_face(body: Body, state: TextureState) -> None:
     mesh, face = state.mesh, inner_face(body)
     everything = state.edited(None)
@@ -105,6 +107,7 @@ def test_edits_keep_the_skin_unless_they_are_told_to_change_the_face(body: Body,
     assert float((colors(head)[face] - 0.5).abs().max()) < 1e-2
 
 
+@pytest.mark.slow
 def test_another_start_than_a_template_is_left_to_the_networks(
     body: Body, hold: Hold, small_settings: TextureSettings
 ) -> None:

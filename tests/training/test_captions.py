@@ -74,6 +74,7 @@ def test_rephrasing_is_drawn_from_its_generator_alone():
     assert describe(WOMAN) in first
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("attributes", [WOMAN, MAN], ids=["woman", "man"])
 def test_rephrasing_stays_true(attributes: Attributes):
     """No word of a wrong sex, age, build or colour: each such word must come from one of the person's own facts."""
@@ -95,6 +96,7 @@ def test_rephrasing_stays_true(attributes: Attributes):
         assert "  " not in text and ", ," not in text and text.strip() == text
 
 
+@pytest.mark.slow
 def test_most_rewordings_name_all_that_is_worn_and_the_skin():
     def names(text: str, fact: str) -> bool:
         return any(said and said.lower() in text.lower() for said in (fact, *SYNONYMS.get(fact, ())))

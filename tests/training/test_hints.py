@@ -135,6 +135,7 @@ def test_a_guide_takes_normals_alone_for_a_network_that_can_be_told_colours(tiny
         guide.condition(["a ball"], guidance_scale=2.0, control=six[..., :4])
 
 
+@pytest.mark.slow
 @needs_assets
 def test_people_with_hints_are_the_same_people(tmp_path: Path):
     settings = {"size": 32, "people": 2, "shots_per_person": 2, "people_per_shard": 2, "seed": 3}

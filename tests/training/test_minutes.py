@@ -33,6 +33,7 @@ def test_the_rate_has_cooled_down_by_the_time_the_minutes_are_over():
     assert learning_rate(timed, 20, share_used(timed, 20, 130.0)) == 0.0
 
 
+@pytest.mark.slow
 def test_a_loop_stops_in_time_and_writes_its_weights(people_shards, tmp_path):
     data = people_shards(shards=1, size=64)
     task = VaeTask(build_vae(SMALL, 64), Shards(data), Shards(data, split="held_out"), SMALL)

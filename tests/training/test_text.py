@@ -34,6 +34,7 @@ def test_what_shows_its_pose_and_scans_keep_their_words(unchanged):
     assert all(with_any_pose(unchanged, words) == unchanged for _ in range(100))
 
 
+@pytest.mark.slow
 def test_the_other_pose_reaches_the_prompt():
     words = np.random.default_rng(1)
     prompts = [draw_prompt(with_any_pose(shot("head"), words), "normal", words) for _ in range(200)]

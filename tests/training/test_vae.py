@@ -26,6 +26,7 @@ ROUNDING = {"rtol": 1e-4, "atol": 1e-4}  # layers of other shapes add in another
 SMALL = VaeConfig(channels=(8, 8, 8), layers_per_block=1, crop=32)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("decoder_only", [False, True])
 def test_the_decoder_alone_can_be_trained_and_leaves_all_latents_as_they_were(people_shards, tmp_path, decoder_only):
     data = people_shards(shards=1, size=64)
@@ -126,6 +127,7 @@ def test_more_latent_channels_leave_the_old_latents_and_the_pictures_as_they_wer
         with_detail(vae, 4)
 
 
+@pytest.mark.slow
 def test_new_latent_channels_are_learnt_beside_kept_ones(people_shards, tmp_path):
     data = people_shards(shards=1, size=64)
     vae = build_vae(SMALL, 64)

@@ -1,8 +1,12 @@
-"""A pack of nodes that hand on what ours must refuse; the tests link it into their ComfyUI beside this pack."""
+"""A pack of nodes that hand on what ours must refuse, and what core nodes make meshes of that no model was at hand for.
+
+The tests link it into their ComfyUI beside this pack.
+"""
 
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -12,6 +16,10 @@ import comfy.model_patcher
 import comfy.supported_models
 import folder_paths
 import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+import families
 
 
 class _Maker:
@@ -111,6 +119,83 @@ class Quad(_Maker):
         return (mesh,)
 
 
+def _ball(side: int) -> torch.Tensor:
+    """A ball in a lattice: signed distance to its surface in half sides, larger inside."""
+    axis = torch.linspace(-1, 1, side)
+    return 0.7 - torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).norm(dim=-1)
+
+
+class Voxels(_Maker):
+    """A VOXEL as shape models give it: a lattice of one ball."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("VOXEL",)
+
+    def make(self) -> tuple[Any]:
+        return (SimpleNamespace(data=10 * _ball(24)[None]),)
+
+
+class ColoredVoxels(_Maker):
+    """A VOXEL as texture models give it: places in a lattice and base colour, metallic, roughness, alpha of each."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("VOXEL",)
+
+    def make(self) -> tuple[Any]:
+        places = (_ball(32).abs() < 0.9).nonzero()
+        colors = torch.cat([places / 31, torch.ones(len(places), 3) * torch.tensor([0.2, 0.8, 1.0])], -1)
+        return (SimpleNamespace(data=places, voxel_colors=colors, resolution=32),)
+
+
+class Splats(_Maker):
+    """A SPLAT: flat red gaussians on a ball."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("SPLAT",)
+
+    def make(self) -> tuple[Any]:
+        count = 4000
+        places = torch.nn.functional.normalize(
+            torch.randn(1, count, 3, generator=torch.Generator().manual_seed(0)), dim=-1
+        )
+        turned = torch.tensor([1.0, 0, 0, 0]).expand(1, count, 4)
+        red = torch.tensor([1.7, -1.7, -1.7]).expand(1, count, 1, 3)
+        return (
+            SimpleNamespace(
+                positions=places, scales=torch.full((1, count, 3), 0.05), rotations=turned,
+                opacities=torch.full((1, count, 1), 0.9), sh=red, counts=None,
+            ),
+        )  # fmt: skip
+
+
+class Seen(_Maker):
+    """What models of depth give of one picture: DA3_GEOMETRY and MOGE_GEOMETRY of a bulge before a camera."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("DA3_GEOMETRY", "MOGE_GEOMETRY")
+
+    def make(self) -> tuple[Any, Any]:
+        y, x = torch.meshgrid(*[torch.linspace(-0.5, 0.5, 32)] * 2, indexing="ij")
+        depth = (2 - 0.5 * torch.exp(-8 * (x**2 + y**2)))[None]
+        points = torch.stack([x * depth, y * depth, depth], -1)
+        image = torch.stack([x + 0.5, y + 0.5, torch.zeros_like(x)], -1)[None]
+        inner = torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])[None]
+        moge = {"points": points, "depth": depth, "image": image, "intrinsics": inner}
+        return ({"depth": depth, "image": image}, moge)
+
+
+class Base(_Maker):
+    """MODEL, CLIP and VAE of a family, small and random: what a loader gives of a checkpoint."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("MODEL", "CLIP", "VAE")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"family": (list(families.LATENTS),)}}
+
+    def make(self, family: str) -> tuple[Any, Any, Any]:
+        clip = SimpleNamespace(
+            tokenize=lambda text: text, encode_from_tokens_scheduled=lambda text: families.encoded(family, text)
+        )
+        return (families.build_network(family), clip, families.build_vae(family))
+
+
 NODE_CLASS_MAPPINGS = {
     "HostileEmptyMesh": EmptyMesh,
     "HostileForeignMesh": ForeignMesh,
@@ -118,4 +203,9 @@ NODE_CLASS_MAPPINGS = {
     "HostileFile": FileInMemory,
     "HostileTwoMeshes": TwoMeshes,
     "HostileQuad": Quad,
+    "MadeBase": Base,
+    "MadeVoxels": Voxels,
+    "MadeColoredVoxels": ColoredVoxels,
+    "MadeSplats": Splats,
+    "MadeSeen": Seen,
 }

@@ -1,0 +1,183 @@
+"""Cloth, folds and strands of what a dressed body wears, at any points on or near it.
+
+The start's clothes come with a look of their own (`body.fabrics`): how bright each place is around the garment's
+median, and which way its folds and strands lean. Networks of 128 pixels draw nothing as fine; the painting takes it
+from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import scipy.ndimage
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Int64
+from torch import Tensor
+
+from humannorm.body import Body, Outfit
+from humannorm.body.fabrics import Fabric, fabric_of
+from humannorm.body.wardrobe import fitted
+from humannorm.distance.signed_distance import SignedDistance
+from humannorm.geometry.outfits import garments_of
+from humannorm.labels import LABELS, label_number
+from humannorm.mesh import Mesh, face_areas
+from humannorm.rendering.textures import sample_texture
+
+__all__ = ["FabricLook", "WornFabric"]
+
+REACH = 0.05  # world units from a garment within which a surface is of its fabric
+COARSE = 0.02  # world units: the detail of pictures in which a person is 128 pixels tall
+FINEST, BRIGHTEST = 0.6, 1.5  # of the ratio between a place and what is around it
+RELIEF = 1.5  # slope of a strand or a seam that doubles in brightness within a texel of the garment's picture
+MOST_LEAN = 0.8  # sine of the steepest fold
+CONTRAST = {"hair": 0.5, "shoes": 0.4}
+"""Power of the coarse part of the shade, else 1: dark ends and worn soles are the source's, not the prompt's."""
+FOLD = 1.5  # factor on the folds of cloth: the source's are those of a picture with shadows painted in
+HOLE = 0.4  # mean opacity of a face below which it counts as nothing
+FOLDS_OF: Mapping[str, str] = {
+    "t-shirt-1": "t-shirt-3",
+    "t-shirt-2": "t-shirt-3",
+    "crop-top": "t-shirt-3",
+    "sweater": "shirt",
+    "suit-jacket": "shirt",
+    "trousers": "jeans-2",
+}
+"""Garments whose picture has no folds take those of one that hangs alike on the same body."""
+
+
+@dataclass(frozen=True, eq=False)
+class FabricLook:
+    """How fabric looks at N points, neutral where there is none."""
+
+    shade: Float[Tensor, " N"]  # brightness, 1 as the garment's median
+    fine: Float[Tensor, " N"]  # brightness around that of the `COARSE` surroundings
+    lean: Float[Tensor, "N 3"]  # tangential part of the unit normal that folds and strands add
+
+
+@dataclass(frozen=True, eq=False)
+class WornFabric:
+    """A body in its outfit, in the working box."""
+
+    body: Body
+    outfit: Outfit
+
+    @cached_property
+    def _garments(self) -> Mapping[int, tuple[str, ...]]:
+        """Garments by the number of their label."""
+        found: dict[int, tuple[str, ...]] = {}
+        for piece in self.outfit.pieces:
+            number = label_number(piece.label)
+            found[number] = (*found.get(number, ()), *garments_of(self.body, piece))
+        return found
+
+    @torch.no_grad()
+    def look_at(self, points: Float[Tensor, "N 3"], labels: Int[Tensor, " N"]) -> FabricLook:
+        """The look at points of a surface that grew out of the dressed body.
+
+        labels: what each point is of (`humannorm.labels`).
+        """
+        shade, fine, lean = torch.ones(len(points)), torch.ones(len(points)), torch.zeros(len(points), 3)
+        for number, names in self._garments.items():
+            rows = (labels.cpu() == number).nonzero()[:, 0]
+            if not len(rows) or not names:
+                continue
+            own = points[rows].cpu()
+            pieces = [_Cloth(fitted(self.body, name), fabric_of(name)) for name in names]
+            found = [piece.at(own) for piece in pieces]
+            nearest = torch.stack([away for away, _ in found]).argmin(0)
+            for k, (away, uv) in enumerate(found):
+                mine = (nearest == k) & (away < REACH)
+                at, uv = rows[mine], uv[mine]
+                fine[at] = _sampled(pieces[k].fine, uv)
+                coarse = (_sampled(pieces[k].fabric.shade, uv) / fine[at]).clamp_min(0.05)
+                shade[at] = fine[at] * coarse ** CONTRAST.get(LABELS[number], 1.0)
+                folds = self._folds(names[k], pieces[k])
+                lean[at] = folds.lean_at(points[at].cpu())
+        return FabricLook(shade.to(points), fine.to(points), lean.to(points))
+
+    def _folds(self, name: str, cloth: _Cloth) -> _Cloth:
+        other = FOLDS_OF.get(name)
+        return cloth if other is None else _Cloth(fitted(self.body, other), fabric_of(other))
+
+
+@dataclass(frozen=True, eq=False)
+class _Cloth:
+    """One garment in its place."""
+
+    mesh: Mesh
+    fabric: Fabric
+
+    @cached_property
+    def solid(self) -> Int64[Tensor, " S"]:
+        """Faces that are not mostly holes."""
+        if self.fabric.opacity is None:
+            return torch.arange(self.mesh.num_faces)
+        middle = self.fabric.uvs[self.fabric.faces].mean(1)
+        kept = (_sampled(self.fabric.opacity, middle) > HOLE).nonzero()[:, 0]
+        return kept if len(kept) else torch.arange(self.mesh.num_faces)
+
+    @cached_property
+    def distance(self) -> SignedDistance:
+        return SignedDistance(self.mesh.vertices, self.mesh.faces[self.solid], inside_out="flip")
+
+    @cached_property
+    def fine(self) -> Float[Tensor, "H W"]:
+        """The shade around that of its surroundings."""
+        shade = self.fabric.shade
+        smooth = scipy.ndimage.gaussian_filter(shade.numpy(), COARSE / 2 * self.texels_per_unit, mode="nearest")
+        return (shade / torch.from_numpy(smooth).clamp_min(1e-3)).clamp(FINEST, BRIGHTEST)
+
+    @cached_property
+    def texels_per_unit(self) -> float:
+        """Of the picture, along a world unit of the garment."""
+        height, width = self.fabric.shade.shape
+        edges = self.fabric.uvs[self.fabric.faces] * torch.tensor([width, height])
+        first, second = edges[:, 1] - edges[:, 0], edges[:, 2] - edges[:, 0]
+        area = (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]).abs().sum() / 2
+        return float((area / face_areas(self.mesh.vertices, self.mesh.faces).sum()).sqrt())
+
+    @cached_property
+    def bump(self) -> Float[Tensor, "H W 2"]:
+        """The given one, or the relief of light strands on dark ground."""
+        if self.fabric.bump is not None:
+            return FOLD * self.fabric.bump
+        height = F.pad(self.fine.log()[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+        along, down = (height[1:-1, 2:] - height[1:-1, :-2]) / 2, (height[2:, 1:-1] - height[:-2, 1:-1]) / 2
+        return (RELIEF * torch.stack([-along, down], -1)).clamp(-MOST_LEAN, MOST_LEAN)
+
+    @cached_property
+    def frames(self) -> Float[Tensor, "S 2 3"]:
+        """Of each solid face, unit directions along +u and up in the picture."""
+        corners = self.mesh.vertices[self.mesh.faces[self.solid]]
+        uv = self.fabric.uvs[self.fabric.faces[self.solid]]
+        (p1, p2), (q1, q2) = (corners[:, k] - corners[:, 0] for k in (1, 2)), (uv[:, k] - uv[:, 0] for k in (1, 2))
+        turned = torch.sign(q1[:, :1] * q2[:, 1:] - q2[:, :1] * q1[:, 1:])
+        along = F.normalize((p1 * q2[:, 1:] - p2 * q1[:, 1:]) * turned, dim=1)
+        down = (p2 * q1[:, :1] - p1 * q2[:, :1]) * turned
+        down = F.normalize(down - along * (down * along).sum(1, keepdim=True), dim=1)
+        return torch.stack([along, -down], 1)
+
+    def at(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 2"]]:
+        """How far the garment is, and the texture coordinates of its nearest places."""
+        away, _, uv = self._nearest(points)
+        return away, uv
+
+    def lean_at(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """What its folds add to the normal at its nearest places."""
+        away, face, uv = self._nearest(points)
+        lean = sample_texture(self.bump, uv[None, None])[0, 0]
+        lean = lean * (away < REACH)[:, None]
+        return (self.frames[face] * lean[..., None]).sum(1)
+
+    def _nearest(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        closest = self.distance.closest(points)
+        corners = self.fabric.uvs[self.fabric.faces[self.solid[closest.face]]]
+        uv = (corners * closest.barycentric.to(corners)[..., None]).sum(1)
+        return (closest.point - points).norm(dim=1), closest.face, uv
+
+
+def _sampled(picture: Float[Tensor, "H W"], uv: Float[Tensor, "N 2"]) -> Float[Tensor, " N"]:
+    return sample_texture(picture[..., None], uv[None, None])[0, 0, :, 0]
