@@ -266,8 +266,8 @@ class _Run:
             skin=job.skin,
             labelled=sculpted.labelled,
             palette=asked_colors(job.outfit, None if job.body is None else job.body.shape, job.skin),
-            materials=job.outfit.materials(),
             fabric=worn_fabric(job.settings.start, job.body, job.outfit),
+            materials=job.outfit.materials(),
             callback=tell,
             checkpoint=self.work / "walk.safetensors",
         )

@@ -184,8 +184,8 @@ def paint_all_views(
     skin: str = "",
     labelled: LabelledSurface | None = None,
     palette: Float[Tensor, "L 3"] | None = None,
-    materials: Mapping[str, str] | None = None,
     fabric: WornFabric | None = None,
+    materials: Mapping[str, str] | None = None,
     given: Mapping[int, Float[Tensor, "H W 3"]] | None = None,
     callback: Callable[[MultiviewProgress], bool | None] | None = None,
     checkpoint: Path | None = None,
@@ -193,10 +193,10 @@ def paint_all_views(
     """Paint a sculpture by sampling all its views together, on the very atlas that is exported.
 
     sculpted: in the working box. prompt: as the network hears it. hold, skin: as in `begin_painting`. labelled: what
-    the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. materials: what
-    its labels are of (`Outfit.materials`), for the exporter. fabric: of what the start wears; its folds and strands are
-    painted, and go into the normal map. given: finished pictures of views of `ring_cameras`. checkpoint: gone on with
-    where it is there.
+    the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. fabric: of
+    what the start wears; its folds and strands are painted, and go into the normal map. materials: what its labels are
+    of (`Outfit.materials`), for the exporter. given: finished pictures of views of `ring_cameras`. checkpoint: gone on
+    with where it is there.
     """
     low = unwrapped(sculpted, export)
     is_skin = None if labelled is None else lambda points: labelled.labels_at(points) == SKIN

@@ -314,8 +314,8 @@ def _human_work(
             skin=skin,
             labelled=state.labelled,
             palette=asked_colors(outfit, shape, skin),
-            materials=outfit.materials(),
             fabric=fabric,
+            materials=outfit.materials(),
             given=given,
             **run,
         )

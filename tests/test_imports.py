@@ -65,7 +65,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "cluster": frozenset({"guidance", "request", "pipeline"}),
     # Beside the road: how models are made, and how good they and the results are.
     "training": frozenset({"models", "body", "guidance"}),
-    "evaluation": frozenset({"rendering", "distance", "body", "guidance", "geometry", "texture", "training"}),
+    "evaluation": frozenset({"rendering", "distance", "body", "guidance", "geometry", "texture", "training", "export"}),
     # The doors.
     "cli": frozenset(),  # finds its verbs by name
     "__main__": frozenset({"cli"}),

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from humannorm.cameras import orbit
 from humannorm.commands.generate import slug
+from humannorm.export import load_baked, slopes_on
 from humannorm.export.showing import film_views
 from humannorm.images import contact_sheet, save_png
-from humannorm.mesh_io import load_mesh
 from humannorm.prompts import read_prompts
 from humannorm.rendering.shaded import shaded_views
 from humannorm.working_box import to_working_box
@@ -38,6 +38,19 @@ PROMPTS = (
     "a heavy young woman with long black hair, wearing a pink t-shirt, black trousers and white sneakers",
     "a young man with long blond hair, wearing a turquoise t-shirt, olive shorts and brown shoes",
     "a middle-aged woman with a bob of black hair, wearing a white shirt, blue jeans and red shoes",
+    # Patterns, materials, hulls and more everyday words.
+    "a woman in a red and white striped t-shirt, navy jeans and white sneakers, with a blond ponytail",
+    "an old man in a long brown coat, grey trousers, black shoes and a hat, short white hair",
+    "a young woman with braided red hair, wearing a green plaid shirt, blue jeans and brown boots",
+    "a middle-aged man with short grey hair, wearing a navy suit, a light blue shirt and brown shoes",
+    "a dark-skinned woman with an afro, wearing an orange dress and white sneakers",
+    "a slim young man with tousled black hair in a black leather jacket, white t-shirt, grey jeans and black boots",
+    "a woman with a brown bob, wearing a purple polka-dot dress and black shoes",
+    "a heavy man with short red hair, a checkered shirt, olive shorts and blue sneakers",
+    "an old woman with her grey hair in a bun, wearing a maroon sweater, a long black skirt and brown shoes",
+    "an Asian woman with long black hair, wearing a pink crop top, black leggings and white sneakers",
+    "a muscular bald man in a yellow t-shirt, blue shorts and white sneakers",
+    "a woman in a hijab, wearing a teal gown and black shoes",
 )
 SIDES = (0, 45, 90, 180)  # degrees
 ZOOM = 1.25
@@ -46,7 +59,7 @@ ZOOM = 1.25
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the runs")
-    parser.add_argument("--prompts", type=Path, metavar="FILE", help="one a line (default: twelve of our own)")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="one a line (default: two dozen of our own)")
     parser.add_argument("--count", type=int, default=len(PROMPTS), help="of the prompts, from the first")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--models", default="bundled")
@@ -80,10 +93,11 @@ def main() -> int:
 @torch.no_grad()
 def pictures(human: Path, size: int) -> list[Tensor]:
     """The colours from all `SIDES`, and the normals from the front."""
-    mesh = to_working_box(load_mesh(human))
+    baked = load_baked(human)
+    mesh, slopes = to_working_box(baked.mesh), slopes_on(baked)
     cameras = [orbit([side], elevation=5.0, zoom=ZOOM) for side in SIDES]
-    colors = [film_views(mesh, camera, size)[0] for camera in cameras]
-    return [*colors, shaded_views(mesh, cameras[0], size)[0][0]]
+    colors = [film_views(mesh, camera, size, slopes)[0] for camera in cameras]
+    return [*colors, shaded_views(mesh, cameras[0], size, slopes)[0][0]]
 
 
 if __name__ == "__main__":

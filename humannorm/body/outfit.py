@@ -173,15 +173,15 @@ def completed(outfit: Outfit, shape: BodyShape) -> Outfit:
     """The outfit with plain pieces that suit for what a person wears and the prompt does not name.
 
     A top and a bottom, unless a dress is both; shoes and hair, unless the prompt wants none. They, and what is named
-    without a colour, take the colours that are said of everything ("dressed in black"), else some of their own, and the
-    material that is ("in armour").
+    without a colour, take the colours that are said of everything ("dressed in black"), else some of their own; they
+    also take the material that is said of everything ("in armour").
     """
     grey = {"hair": "grey"} if shape.age > GREY_AGE else {}
-    named = [
-        piece if piece.colours else dataclasses.replace(piece, colours=outfit.colours_said or (colour,))
-        for piece in outfit.pieces
-        for colour in [(PLAIN_COLOURS | grey)[piece.label]]
-    ]
+
+    def coloured(piece: Piece) -> Piece:
+        said = () if piece.label == "hair" else outfit.colours_said
+        return dataclasses.replace(piece, colours=piece.colours or said or ((PLAIN_COLOURS | grey)[piece.label],))
+
     chosen: list[Piece] = []
     cuts = {piece.cut for piece in outfit.pieces}
     formal, skirted = bool(cuts & {"suit jacket", "shirt"}), any("skirt" in cut for cut in cuts)
@@ -199,7 +199,7 @@ def completed(outfit: Outfit, shape: BodyShape) -> Outfit:
     if not outfit.of("hair") and not outfit.bald and "hood" not in cuts:
         colour = (PLAIN_COLOURS | grey)["hair"]
         chosen.append(Piece("bob" if shape.sex > 0.5 else "short hair", "hair", (colour,)))
-    return dataclasses.replace(outfit, pieces=in_order((*named, *chosen)))
+    return dataclasses.replace(outfit, pieces=in_order((*map(coloured, outfit.pieces), *chosen)))
 
 
 def in_order(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:

@@ -233,19 +233,20 @@ def run_humans(args: argparse.Namespace) -> int:
     from humannorm.evaluation.likeness import add_likeness, likeness, likeness_table
     from humannorm.evaluation.painted import add_human, human_figures, human_table, painting_figures, painting_table
     from humannorm.evaluation.worn import worn_of_run, worn_table
-    from humannorm.mesh_io import load_mesh
+    from humannorm.export import load_baked
     from humannorm.pipeline import prompt_of
     from humannorm.training.shards import Shards
 
     judge = find_judge(args.judge)
     prompts = {folder.name: prompt_of(folder) for folder in args.humans}
-    meshes = {folder.name: load_mesh(folder / "human.glb") for folder in args.humans}
+    baked = {folder.name: load_baked(folder / "human.glb") for folder in args.humans}
+    meshes = {name: human.mesh for name, human in baked.items()}
     gallery = Gallery(args.out / "pictures")
     for name, mesh in meshes.items():
         add_human(gallery, name, mesh)
     shown = Gallery(gallery.folder, list(gallery.pictures))
     if args.data is not None:
-        add_likeness(gallery, meshes, Shards(args.data, split="held_out"))
+        add_likeness(gallery, baked, Shards(args.data, split="held_out"))
     gallery.save()
     judged = run_judges(gallery.folder, judge)
     figures = [human_figures(gallery, judged, name, mesh, prompts[name]) for name, mesh in meshes.items()]

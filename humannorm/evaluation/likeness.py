@@ -16,7 +16,7 @@ from humannorm.cameras import Cameras
 from humannorm.checks import InputError
 from humannorm.evaluation.frechet import fid64
 from humannorm.evaluation.gallery import Gallery, Judgements, Picture
-from humannorm.mesh import Mesh
+from humannorm.export import BakedMesh, slopes_on
 from humannorm.rendering import render
 from humannorm.training.shards import Shards
 from humannorm.working_box import place
@@ -28,10 +28,10 @@ REFERENCE, OTHERS, HUMANS = "likeness_reference", "likeness_others", "likeness_h
 PICTURES = 240  # of each set: fid64 has 64 dimensions, and 60 pictures say nothing of their covariance
 
 
-def add_likeness(gallery: Gallery, humans: Mapping[str, Mesh], people: Shards, seed: int = 0) -> None:
+def add_likeness(gallery: Gallery, humans: Mapping[str, BakedMesh], people: Shards, seed: int = 0) -> None:
     """Whole bodies of held-out people in two halves, and the humans from the cameras of the first half, in turn.
 
-    Normals in camera space on black and colours on white, as the people maker draws them.
+    Normals in camera space on black and colours on white, as the people maker draws them; normal maps show, as its own.
     """
     halves = _halves(people, seed)
     for source, rows in halves.items():
@@ -41,9 +41,11 @@ def add_likeness(gallery: Gallery, humans: Mapping[str, Mesh], people: Shards, s
     names, shots = sorted(humans), [people.shot(row) for row in halves[REFERENCE]]
     size = people.image(halves[REFERENCE][0], "color").shape[0]
     for number, name in enumerate(names):
-        mesh, _ = place(humans[name])
+        mesh, _ = place(humans[name].mesh)
+        slopes = slopes_on(humans[name])
         for at in range(number, len(shots), len(names)):
-            passes = render(mesh, _camera(shots[at]).to(mesh.device), (size, size), ("normal", "color"))
+            camera = _camera(shots[at]).to(mesh.device)
+            passes = render(mesh, camera, (size, size), ("normal", "color"), slopes=slopes)
             for kind, picture in (("normal", passes.normal), ("color", passes.color)):
                 assert picture is not None
                 _add(gallery, HUMANS, kind, at, shots[at]["azimuth"], picture[0].cpu())

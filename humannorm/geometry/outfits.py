@@ -49,11 +49,12 @@ BORDER_STEPS = (0.5, -0.53) * 20  # ... of the borders between labels, as curves
 SHORTEST_BORDER = 12  # vertices: smaller rings would shrink to a point
 RIM_STEPS = (0.5, -0.53) * 10  # ... of what is beside them
 RIMS = 3  # rings of vertices beside a border
+TEETH = 4  # rounds in which a face takes the label that two of its neighbours share
 ISLAND = 0.006  # square world units (8 cm by 8 cm on a person) of the largest piece that is no piece of clothing
 APART = 0.01  # of an edge: how far vertices of the surface keep from the lattice's
 NEARLY = 0.95  # of the way onto the body's own surface, and to where smoothing has a vertex
 LIPS = 0.004  # half the thickness of what fills the slit of the mouth, world units
-WAIST = 0.08  # metres below the waist to which the upper part of a dress reaches
+WAIST = 0.01  # metres below the waist to which the upper part of a dress reaches
 UNDER_HAT = 0.06  # the same for hair under a hat
 
 
@@ -158,7 +159,8 @@ def _layers_of(body: Body, piece: Piece, hem: float | None) -> list[_Layer]:
             low = (height < hem).any(1)
             mesh, labels = Mesh(mesh.vertices, mesh.faces[low]), labels[low]
         if piece.label == "dress" and body.pose in HANGING_POSES:  # a hull hangs from its waist
-            high = (height > float(body.rest_joints[body.joint_names.index("spine04"), 1]) - WAIST).all(1)
+            waist = float(body.rest_joints[body.joint_names.index("spine04"), 1]) * body.metres_per_unit
+            high = (height > waist - WAIST).all(1)
             mesh, labels = Mesh(mesh.vertices, mesh.faces[high]), labels[high]
         layers += _solids_of_cloth(mesh, labels, is_hat=piece.label == "hat")
     hulls = () if _hangs(piece) and body.pose not in HANGING_POSES else hulls_of(body, CUTS[piece.cut])
@@ -388,12 +390,18 @@ def _smoothed(
 
 
 def _without_islands(mesh: Mesh, labels: Int64[Tensor, " F"]) -> Int64[Tensor, " F"]:
-    """The labels; a small piece that lies within one other (a shirt that shows through its jacket) takes that one's.
+    """The labels without single teeth at borders; and a small piece that lies within one other (a shirt that shows
+    through its jacket) takes that one's.
 
     Skin keeps its own: an ear in long hair is one.
     """
     edges, place = _edges_of_faces(mesh.faces)
     first, second = _least_and_most(torch.arange(mesh.num_faces).repeat_interleave(3), place.flatten(), len(edges))
+    across = (first + second)[place] - torch.arange(mesh.num_faces)[:, None]  # the three faces beside each
+    for _ in range(TEETH):
+        beside = labels[across]
+        agreed = torch.where(beside[:, 0] == beside[:, 1], beside[:, 0], beside[:, 2])
+        labels = torch.where((beside == agreed[:, None]).sum(1) >= 2, agreed, labels)
     same = labels[first] == labels[second]
     piece = connected_components(torch.stack([first, first, second], 1)[same], mesh.num_faces)
     areas = torch.zeros(mesh.num_faces).index_add(0, piece, face_areas(mesh.vertices, mesh.faces))

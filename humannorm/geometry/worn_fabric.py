@@ -14,12 +14,15 @@ from functools import cached_property
 import scipy.ndimage
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from humannorm.body import Body, Outfit
 from humannorm.body.fabrics import Fabric, fabric_of
+from humannorm.body.hulls import HANGING_POSES
+from humannorm.body.outfit import Piece
 from humannorm.body.wardrobe import fitted
+from humannorm.colours import colour_value
 from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.outfits import garments_of
 from humannorm.labels import LABELS, label_number
@@ -28,6 +31,21 @@ from humannorm.rendering.textures import sample_texture
 
 __all__ = ["FabricLook", "WornFabric"]
 
+PATTERNS: Mapping[str, str] = {
+    **dict.fromkeys(("stripe", "striped", "stripes"), "stripes"),
+    **dict.fromkeys(("checkered", "chequered", "checked", "plaid", "tartan"), "checks"),
+    **dict.fromkeys(("dotted", "polka-dot", "polkadot", "polka-dotted", "polkadotted"), "dots"),
+}
+"""What is drawn for a pattern's word; other words are left to the networks."""
+COATS = frozenset({"coat", "short coat"})
+# Of a coat's front, world units: how far left of the middle its edge lies and its buttons right of it, and their sizes.
+CLOSING, CLOSING_EDGE, BUTTON, BUTTONS_APART = 0.022, 0.007, 0.012, 0.11
+LOWEST_BUTTON, HIGHEST_BUTTON = -2, 3  # counted from the waist
+EDGE_SHADE, BUTTON_SHADE = 0.45, 0.4  # brightness beside the cloth's
+PATTERN_STEP = 0.03  # world units: width of a stripe or of a check's band
+DOT = 0.22  # radius of a dot, in double steps
+EDGE = 0.12  # of a step, over which a pattern's colours meet
+LIGHT = 0.6  # mean of sRGB from which a colour counts as light
 REACH = 0.05  # world units from a garment within which a surface is of its fabric
 COARSE = 0.02  # world units: the detail of pictures in which a person is 128 pixels tall
 FINEST, BRIGHTEST = 0.6, 1.5  # of the ratio between a place and what is around it
@@ -55,6 +73,9 @@ class FabricLook:
     shade: Float[Tensor, " N"]  # brightness, 1 as the garment's median
     fine: Float[Tensor, " N"]  # brightness around that of the `COARSE` surroundings
     lean: Float[Tensor, "N 3"]  # tangential part of the unit normal that folds and strands add
+    second: Float[Tensor, "N 3"]  # sRGB of the other colour of a patterned piece
+    share: Float[Tensor, " N"]  # how far the pattern shows that colour, 0..1
+    patterned: Bool[Tensor, " N"]  # whether the piece has a pattern
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +100,17 @@ class WornFabric:
 
         labels: what each point is of (`humannorm.labels`).
         """
-        shade, fine, lean = torch.ones(len(points)), torch.ones(len(points)), torch.zeros(len(points), 3)
+        count = len(points)
+        shade, fine, lean = torch.ones(count), torch.ones(count), torch.zeros(count, 3)
+        second, share, patterned = torch.zeros(count, 3), torch.zeros(count), torch.zeros(count, dtype=torch.bool)
         for number, names in self._garments.items():
             rows = (labels.cpu() == number).nonzero()[:, 0]
-            if not len(rows) or not names:
+            if not len(rows):
                 continue
             own = points[rows].cpu()
             pieces = [_Cloth(fitted(self.body, name), fabric_of(name)) for name in names]
             found = [piece.at(own) for piece in pieces]
-            nearest = torch.stack([away for away, _ in found]).argmin(0)
+            nearest = torch.stack([away for away, _ in found]).argmin(0) if found else None
             for k, (away, uv) in enumerate(found):
                 mine = (nearest == k) & (away < REACH)
                 at, uv = rows[mine], uv[mine]
@@ -96,11 +119,75 @@ class WornFabric:
                 shade[at] = fine[at] * coarse ** CONTRAST.get(LABELS[number], 1.0)
                 folds = self._folds(names[k], pieces[k])
                 lean[at] = folds.lean_at(points[at].cpu())
-        return FabricLook(shade.to(points), fine.to(points), lean.to(points))
+            if number in self._closing:
+                dark = self._front_closing(own)
+                fine[rows], shade[rows] = fine[rows] * dark, shade[rows] * dark
+            piece = self._patterned.get(number)
+            if piece is not None:
+                second[rows], share[rows] = second_colour(piece), pattern_at(piece.pattern, self._at_rest(own))
+                patterned[rows] = True
+        looks = (shade, fine, lean, second, share, patterned)
+        return FabricLook(*(each.to(points.device) for each in looks))
+
+    @cached_property
+    def _patterned(self) -> Mapping[int, Piece]:
+        """By the number of their label, the outermost pieces with a pattern that can be drawn."""
+        return {label_number(piece.label): piece for piece in self.outfit.pieces if piece.pattern in PATTERNS}
+
+    @cached_property
+    def _closing(self) -> frozenset[int]:
+        """Numbers of the labels of coats, which are made closed: where they close is drawn."""
+        coats = [piece for piece in self.outfit.pieces if piece.cut in COATS and self.body.pose in HANGING_POSES]
+        return frozenset(label_number(piece.label) for piece in coats)
+
+    def _front_closing(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        """Brightness of the edge and the buttons down the front of a coat."""
+        waist = self.body.joint("spine04")
+        x, y, z = (points - waist).unbind(1)
+        edge = 1 - (1 - EDGE_SHADE) * ((CLOSING_EDGE - (x - CLOSING).abs()) / CLOSING_EDGE).clamp(0, 1)
+        steps = y / BUTTONS_APART
+        away = torch.stack([x + CLOSING, (steps - steps.round()) * BUTTONS_APART]).norm(dim=0)
+        high = (steps.round() >= LOWEST_BUTTON) & (steps.round() <= HIGHEST_BUTTON)
+        button = torch.where((away < BUTTON) & high, BUTTON_SHADE, 1.0)
+        return torch.where(z > 0, edge * button, 1.0)
+
+    def _at_rest(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Where the skin nearest to the points is at rest: a pattern is of the cloth, not of the pose."""
+        body = self.body
+        closest = SignedDistance(body.vertices, body.faces, inside_out="flip").closest(points)
+        corners = body.rest_vertices[body.faces[closest.face]]
+        return (corners * closest.barycentric.to(corners)[..., None]).sum(1)
 
     def _folds(self, name: str, cloth: _Cloth) -> _Cloth:
         other = FOLDS_OF.get(name)
         return cloth if other is None else _Cloth(fitted(self.body, other), fabric_of(other))
+
+
+def second_colour(piece: Piece) -> Tensor:
+    """sRGB of a patterned piece's other colour: the second one that is said, else white on dark and navy on light."""
+    if len(piece.colours) > 1:
+        return torch.tensor(colour_value(piece.colours[1]))
+    main = piece.colour()
+    is_light = main is not None and sum(main) > LIGHT * 3
+    return torch.tensor(colour_value("navy" if is_light else "white"))
+
+
+def pattern_at(pattern: str, rest: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+    """How far a pattern shows the second colour at places of the body at rest, world units."""
+    x, y = rest[:, 0] / PATTERN_STEP, rest[:, 1] / PATTERN_STEP
+    if PATTERNS[pattern] == "stripes":
+        return _band(y)
+    if PATTERNS[pattern] == "checks":
+        return (_band(x) + _band(y)) / 2
+    row = (y / 2).round()
+    across = x / 2 + row / 2  # every other row half a step to the side
+    away = torch.stack([across - across.round(), y / 2 - row]).norm(dim=0)
+    return ((DOT - away) / EDGE + 0.5).clamp(0, 1)
+
+
+def _band(phase: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """1 in every other band of length 1, soft over `EDGE`."""
+    return (((phase * torch.pi).sin() / torch.pi) / EDGE + 0.5).clamp(0, 1)
 
 
 @dataclass(frozen=True, eq=False)

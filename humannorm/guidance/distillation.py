@@ -109,8 +109,8 @@ def asked(
     """The condition of `sds_gradient`. condition: makes one of prompts and a guidance scale."""
     if distillation == "sds":
         return condition(prompts, scale)
-    nothing, bad = [""] * len(prompts), [BAD] * len(prompts)
-    return NoiseFree(condition(prompts, 1.0), condition(nothing, 1.0), condition(bad, 1.0), scale)
+    words, nothing, bad = (condition(texts, 1.0) for texts in (prompts, [""] * len(prompts), [BAD] * len(prompts)))
+    return NoiseFree(words, nothing, bad, scale)
 
 
 def sds_at_pictures(

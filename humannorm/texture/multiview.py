@@ -67,6 +67,7 @@ OLDER_CONTROLS: tuple[Control, ...] = ("normal", "depth", "none")  # first in th
 CONTROLS: tuple[Control, ...] = (*OLDER_CONTROLS, *(kind for kind in CONTROL_KINDS if kind not in OLDER_CONTROLS))
 FabricAt = Callable[[Tensor, Tensor], FabricLook]
 """How fabric looks at points [N, 3] of the working box with labels [N], such as `WornFabric.look_at`."""
+PATTERN_HELD = 0.85  # how far a patterned piece keeps the colours that it is begun in
 UNASKED = 0.5  # grey of a label for which no colour was asked, in what the walk begins from
 GIVEN_WEIGHT = 25.0  # of a view that stays as it is, beside 1 of a sampled one
 LEAST_LOGIT = 1e-4  # colours are kept this far from 0 and 1 in a texture state's sigmoid
@@ -223,11 +224,15 @@ class _Painter:
         self.look = None if fabric is None else fabric(points.points, points.labels)
         self.entry = _entry_colors(points.points, points.labels, palette, entry)
         if self.entry is not None and entry is None and self.look is not None:
-            self.entry = (self.entry * self.look.shade[:, None]).clamp(0, 1)
+            patterned = torch.lerp(self.entry, self.look.second, self.look.share[:, None])
+            self.entry = (patterned * self.look.shade[:, None]).clamp(0, 1)
         if self.entry is None:
             settings = dataclasses.replace(settings, walk=settings.walk.from_noise())
         self.settings = settings
         self.held = None if held is None else HeldColors(*held(points.points))
+        if self.look is not None and self.entry is not None and bool(self.look.patterned.any()):
+            self.held = _with_pattern(self.held, self.look, self.entry)
+            palette = _without_labels(palette, points.labels[self.look.patterned])
         weights = torch.ones(len(self.cameras), device=mesh.device)
         weights[list(self.given)] = GIVEN_WEIGHT
         on_latents = settings.walk.agree_on == "latents"
@@ -240,6 +245,7 @@ class _Painter:
             view_weights=weights,
             asked=palette,
         )
+        self.asked = palette
         self.preparing = time.monotonic() - begin
 
     def run(self, callback: Callback | None, checkpoint: Path | None, resume: bool) -> MultiviewPainting:
@@ -341,7 +347,7 @@ class _Painter:
         begin = time.monotonic()
         if settings.walk.agree_on == "latents":
             agreement = ColorAgreement.of(
-                self.surface, self.cameras, pictures.shape[1], settings.fusing, held=self.held, asked=self.palette
+                self.surface, self.cameras, pictures.shape[1], settings.fusing, held=self.held, asked=self.asked
             )
         light = 0.0
         if settings.delight is not None:
@@ -372,9 +378,9 @@ class _Painter:
         }
         if settings.delight is not None:
             figures["light"] = light
-        if self.palette is not None:
+        if self.asked is not None:
             painted = slice(None) if self.held is None else self.held.share < 0.5
-            figures["leak"] = label_leak(colors[painted], self.surface.points.labels[painted], self.palette.to(colors))
+            figures["leak"] = label_leak(colors[painted], self.surface.points.labels[painted], self.asked.to(colors))
         field = uv_field(texture, self.placed)
         labels = None
         if self.labels_at is not None:
@@ -426,6 +432,22 @@ def picture_of_size(picture: Float[Tensor, "H W 3"], size: int) -> Float[Tensor,
         picture.permute(2, 0, 1)[None], (size, size), mode="bilinear", antialias=True
     )
     return resized[0].permute(1, 2, 0)
+
+
+def _with_pattern(held: HeldColors | None, look: FabricLook, entry: Float[Tensor, "N 3"]) -> HeldColors:
+    """What is held, and patterns for the most part as they are begun: networks tell stripes as little as logos."""
+    share = torch.where(look.patterned, PATTERN_HELD, 0.0).to(entry)
+    if held is None:
+        return HeldColors(entry, share)
+    colors = torch.where(look.patterned[:, None], entry, held.colors.to(entry))
+    return HeldColors(colors, torch.maximum(held.share.to(share), share))
+
+
+def _without_labels(palette: Float[Tensor, "L 3"] | None, labels: Tensor) -> Float[Tensor, "L 3"] | None:
+    """The palette, these labels without a colour: a patterned piece has more than one."""
+    if palette is None:
+        return None
+    return palette.index_fill(0, labels.long().unique().to(palette.device), torch.nan)
 
 
 def _entry_colors(

@@ -54,13 +54,13 @@ class TextureState:
     gradient_scale: float = 0.0  # running mean of the gradient norm, 0 before the first step of a stage
     history: Float[Tensor, "S L"] | None = None  # of every step so far, columns `LOSS_NAMES`
     plan: CameraPlan = TEXTURE_CAMERA_PLANS["full_body"]  # whose cameras paint: what none of them sees is filled in
+    folds: Float[Tensor, "S S 3"] | None = None
+    """In the mesh's own texture layout: the tangential part of unit normals that folds and strands of cloth and hair
+    add to the surface's. None: the surface is as smooth as it is."""
     labels: UInt8[Tensor, "H W"] | None = None
     """Numbers of `humannorm.labels` in the mesh's own texture coordinates, of a painting that knew them."""
     materials: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """What the labels are of, by label (`body.outfit.MATERIALS`); empty where nobody said."""
-    folds: Float[Tensor, "S S 3"] | None = None
-    """In the mesh's own texture layout: the tangential part of unit normals that folds and strands of cloth and hair
-    add to the surface's. None: the surface is as smooth as it is."""
 
     def on(self, mesh: Mesh) -> TextureState:
         """The same colours on another surface, in any frame: no step done, nothing remembered."""
@@ -199,7 +199,7 @@ def _load_state(path: str | Path, generator: torch.Generator | None, device: tor
         field=field,
         cameras=cameras,
         targets=TargetCache(prompt=numbers["prompt"], **targets) if targets else None,
-        materials={str(label): str(material) for label, material in numbers.get("materials", {}).items()},
         folds=tensors["folds"].float() if "folds" in tensors else None,  # not in older files
+        materials={str(label): str(material) for label, material in numbers.get("materials", {}).items()},
         **carried,
     )

@@ -13,6 +13,7 @@ from humannorm.checks import InputError
 from humannorm.evaluation.gallery import Gallery, Judgements
 from humannorm.evaluation.likeness import HUMANS, OTHERS, REFERENCE, add_likeness, likeness, likeness_table
 from humannorm.evaluation.painted import painting_figures, painting_table
+from humannorm.export import BakedMesh
 from humannorm.mesh import Mesh
 
 
@@ -41,7 +42,7 @@ def square() -> Mesh:
 @pytest.mark.usefixtures("as_user")
 def test_humans_are_seen_from_the_cameras_of_the_first_half(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path)
-    add_likeness(gallery, {"a": square(), "b": square()}, People(8))  # type: ignore[arg-type]
+    add_likeness(gallery, {"a": BakedMesh(square()), "b": BakedMesh(square())}, People(8))  # type: ignore[arg-type]
     first, others, humans = (gallery.select(source=source, kind="color") for source in (REFERENCE, OTHERS, HUMANS))
     assert len(first) == len(others) == len(humans) == 8
     shades = [{round(float(gallery.image(picture.id).mean()), 2) for picture in half} for half in (first, others)]
@@ -49,13 +50,13 @@ def test_humans_are_seen_from_the_cameras_of_the_first_half(tmp_path: Path) -> N
     assert sorted(picture.azimuth for picture in humans) == sorted(picture.azimuth for picture in first)
     assert all(picture.judges == ("features",) for picture in gallery.pictures)
     with pytest.raises(InputError, match="whole bodies of at least 4 held-out people, got 1"):
-        add_likeness(Gallery(tmp_path / "few"), {"a": square()}, People(1))  # type: ignore[arg-type]
+        add_likeness(Gallery(tmp_path / "few"), {"a": BakedMesh(square())}, People(1))  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("as_user")
 def test_the_same_features_are_at_no_distance(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path)
-    add_likeness(gallery, {"a": square()}, People(8))  # type: ignore[arg-type]
+    add_likeness(gallery, {"a": BakedMesh(square())}, People(8))  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(8, 12, generator=generator)
     features = {}

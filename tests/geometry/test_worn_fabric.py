@@ -14,7 +14,18 @@ from humannorm.body.wardrobe import GARMENTS, fitted
 from humannorm.cameras import orbit
 from humannorm.checks import InputError
 from humannorm.export import ExportSettings, load_baked, slopes_on, with_maps, write_glb
-from humannorm.geometry.worn_fabric import BRIGHTEST, FINEST, REACH, WornFabric
+from humannorm.geometry.worn_fabric import (
+    BRIGHTEST,
+    BUTTON_SHADE,
+    CLOSING,
+    EDGE_SHADE,
+    FINEST,
+    PATTERN_STEP,
+    REACH,
+    WornFabric,
+    pattern_at,
+    second_colour,
+)
 from humannorm.labels import SKIN, label_number
 from humannorm.mesh import Mesh, leaning, vertex_normals
 from humannorm.rendering import render
@@ -81,6 +92,40 @@ def test_folds_lie_along_the_cloth(worn: WornFabric) -> None:
     bent = lean.norm(dim=1) > 0.05
     cosine = torch.nn.functional.cosine_similarity(lean[bent], normals[bent], dim=1).abs()
     assert float(cosine.mean()) < 0.2
+
+
+def test_stripes_lie_around_the_body_and_checks_cross() -> None:
+    steps = torch.tensor([[0.0, 0.5, 0.0], [0.0, 1.5, 0.0], [7.0, 0.5, 0.3]]) * PATTERN_STEP
+    assert pattern_at("striped", steps).tolist() == [1.0, 0.0, 1.0]
+    corners = torch.tensor([[0.5, 0.5, 0.0], [0.5, 1.5, 0.0], [1.5, 1.5, 0.0]]) * PATTERN_STEP
+    assert pattern_at("plaid", corners).tolist() == [1.0, 0.5, 0.0]
+    dots = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 2.0, 0.0]]) * PATTERN_STEP
+    assert pattern_at("polka-dot", dots).tolist() == [1.0, 0.0, 1.0]
+
+
+def test_a_pattern_has_the_second_colour_said_or_one_that_shows() -> None:
+    said = Piece("t-shirt", "top", ("red", "black"), "striped")
+    dark, light = (Piece("t-shirt", "top", (name,), "striped") for name in ("navy", "white"))
+    assert second_colour(said).sum() < 0.5 < second_colour(dark).min() and second_colour(light).max() < 0.5
+
+
+def test_a_striped_shirt_is_patterned_and_jeans_are_not() -> None:
+    pieces = (Piece("jeans", "bottom"), Piece("t-shirt", "top", ("red",), "striped"))
+    worn = WornFabric(load_body(pose="a-pose").in_working_box(), Outfit(pieces))
+    for label, name, expected in (("top", "t-shirt-2", True), ("bottom", "jeans-2", False)):
+        points = points_of(worn, name)
+        look = worn.look_at(points, torch.full((len(points),), label_number(label)))
+        assert bool((look.patterned == expected).all())
+        assert (float(look.share.std()) > 0.3) == expected
+
+
+def test_a_coat_shows_where_it_closes_and_only_in_front() -> None:
+    body = load_body(pose="a-pose").in_working_box()
+    worn = WornFabric(body, Outfit((Piece("coat", "outer"),)))
+    waist = body.joint("spine04")
+    edge = waist + torch.tensor([[CLOSING, -0.3, 0.3], [0.1, -0.3, 0.3], [CLOSING, -0.3, -0.3], [-CLOSING, 0.0, 0.3]])
+    shade = worn.look_at(edge, torch.full((4,), label_number("outer"))).shade
+    assert shade.tolist() == pytest.approx([EDGE_SHADE, 1.0, 1.0, BUTTON_SHADE])
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.5, 2.0])

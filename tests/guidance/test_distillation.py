@@ -197,13 +197,15 @@ def test_large_pictures_are_looked_at_one_by_one_and_small_ones_together(guide):
         assert size == pytest.approx(float(upstream.square().mean().sqrt()), rel=1e-4)
 
 
+NUMBERS = {"words": 0.3, "nothing": 0.1, "bad": -0.2}
+
+
 class Linear(Oracle):
     """Believes `x - sigma * (a + slope * x)`: predicts noise `a + slope * x`, with a number `a` for each text."""
 
     def denoise(self, x, sigma, condition):
         self.seen.append(condition)
-        alone = {"words": 0.3, "nothing": 0.1, "bad": -0.2}[condition]
-        return x - sigma[:, None, None, None] * (alone + 0.5 * x)
+        return x - sigma[:, None, None, None] * (NUMBERS[condition] + 0.5 * x)
 
 
 @pytest.mark.parametrize(("level", "is_small"), [(0.1, True), (0.199, True), (0.2, False), (0.7, False)])
