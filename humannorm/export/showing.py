@@ -94,8 +94,11 @@ def relit(
 def save_light_film(path: Path, baked: BakedMesh, frames: int = 24, size: int = 400) -> None:
     """A textured surface in the working box, seen from its front left, while the lamp goes once around it."""
     camera = orbit([20.0], elevation=5.0, zoom=ZOOM).to(baked.mesh.device)
-    turns = [360.0 * frame / frames for frame in range(frames)]
-    write_film(path, [relit(baked, camera, size, turn)[0].cpu() for turn in turns], FRAME_MILLISECONDS)
+    response, slopes, pictures = response_of(baked), slopes_on(baked), []
+    for frame in range(frames):
+        light = light_from(360.0 * frame / frames, 35.0)
+        pictures.append(lit_views(baked.mesh, camera, size, response, light, slopes)[0].cpu())
+    write_film(path, pictures, FRAME_MILLISECONDS)
 
 
 def save_shaded_film(path: Path, mesh: Mesh, size: int = 320) -> None:
