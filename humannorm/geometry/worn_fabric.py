@@ -157,7 +157,8 @@ class WornFabric:
         body = self.body
         closest = SignedDistance(body.vertices, body.faces, inside_out="flip").closest(points)
         corners = body.rest_vertices[body.faces[closest.face]]
-        return (corners * closest.barycentric.to(corners)[..., None]).sum(1)
+        # Skirts hang far from any skin: the way there is taken along.
+        return (corners * closest.barycentric.to(corners)[..., None]).sum(1) + points - closest.point
 
     def _folds(self, name: str, cloth: _Cloth) -> _Cloth:
         other = FOLDS_OF.get(name)
