@@ -91,11 +91,11 @@ def _parted(points: Array, triangles: Array) -> tuple[Array, Array]:
     for _ in range(PARTING_ROUNDS if len(triangles) else 0):
         points, triangles = part_pinched_edges(points, triangles)
         if is_watertight(torch.from_numpy(triangles)):
-            return _moved_apart(points, triangles), triangles
+            return moved_apart(points, triangles), triangles
     return points, triangles[:0]
 
 
-def _moved_apart(points: Array, triangles: Array) -> Array:
+def moved_apart(points: Array, triangles: Array) -> Array:
     """Vertices at one place each a little toward its own faces: programs that weld by place keep the surface closed."""
     points = points.copy()
     for _ in range(PARTING_ROUNDS):
