@@ -21,6 +21,7 @@ from humannorm.request import START_SETTINGS, figure_of_body, outfit_for
 from humannorm.rings import body_rings, plain_rings
 from humannorm.stages import asked_colors, paint_all_views, paint_any_mesh, textured_mesh, worn_fabric
 from humannorm.texture.agreement import FusingSettings
+from humannorm.texture.delighting import DelightSettings
 from humannorm.texture.fields import UvColorField
 from humannorm.texture.multiview import (
     CONTROLS,
@@ -169,6 +170,13 @@ class HumanNormMultiviewPainter(io.ComfyNode):
                 ),
                 skin_input("what a sculpture holds of its body", "the words name"),
                 override_input("faces", 2_000_000, "Most faces of the painted surface; 0: 400,000.", step=100),
+                advanced(
+                    io.Boolean,
+                    "delight",
+                    default=False,
+                    tooltip="Estimate the light that the model paints along with the colours and divide it out, for"
+                    " maps that are to be lit anew.",
+                ),
             ],
             outputs=[
                 io.Mesh.Output("mesh", display_name="mesh", tooltip="With its texture, where it was and as large."),
@@ -202,6 +210,7 @@ class HumanNormMultiviewPainter(io.ComfyNode):
         start_body: BodyValue | None = None,
         skin: str = "any",
         faces: int = 0,
+        delight: bool = False,
     ) -> io.NodeOutput:
         check_one_connected(own_mesh=own_mesh, texture=texture, geometry=geometry)
         check_guide(guidance, control=control != "none")
@@ -211,6 +220,7 @@ class HumanNormMultiviewPainter(io.ComfyNode):
             rings=body_rings(*[views] * 4) if framing == "body" else plain_rings(views, degrees(elevations)),
             texture_size=texture_size,
             control=control,  # type: ignore[arg-type]
+            delight=DelightSettings() if delight else None,
             walk=replace(settings.walk, walk=walk),  # type: ignore[arg-type]
         )
         export = ExportSettings(faces=faces or ExportSettings().faces, texture_size=texture_size)

@@ -595,8 +595,8 @@ def text_to_human_sd15(flow: Workflow) -> None:
     flow.gap(140)
     flow.group("Keep the sculpture", "results", 340)
     flow.add("HumanNormSaveState", geometry=(sculpt, 0), filename_prefix="humannorm/geometry")
-    flow.row(LANE - 10)
-    lane = flow.lane()
+    flow.row(LANE - 30)
+    lane = flow.lane() - 15
     sculpture = flow.passed((sculpt, 0), (end, lane), (-160, lane))
     pictures = flow.passed(guide["image"], (drop, lane + 25), (-160, lane + 25))
     stood = flow.passed((body, 0), (drop + 50, lane + 50), (-160, lane + 50))

@@ -35,6 +35,12 @@ def add_table1(parser: argparse.ArgumentParser) -> None:
         "--inception", type=Path, required=True, metavar="FILE", help="Inception's weights, torch-fidelity's file"
     )
     parser.add_argument("--clip", type=Path, required=True, metavar="DIR", help="folder of a CLIP of transformers")
+    parser.add_argument(
+        "--vqa",
+        type=Path,
+        metavar="DIR",
+        help="for VQAScore: folder of a model of transformers that answers",
+    )
     parser.add_argument("--plain", metavar="DIR", help="the plain text-to-image model (default: what draws colours)")
     parser.add_argument("--views", type=int, default=120, help="renders of each human, by the published cameras (120)")
     parser.add_argument("--pictures", type=int, default=120, help="pictures of the plain model for each prompt (120)")
@@ -72,7 +78,7 @@ def run_pairs(args: argparse.Namespace) -> int:
 
 def run_table1(args: argparse.Namespace) -> int:
     from humannorm.checks import check_range
-    from humannorm.evaluation.table1 import PROMPTS, ClipScorer, InceptionFeatures, table1_of
+    from humannorm.evaluation.table1 import PROMPTS, ClipScorer, InceptionFeatures, VqaScorer, table1_of
     from humannorm.prompts import read_prompts
 
     check_range("--views", args.views, 4, 10_000)
@@ -81,14 +87,16 @@ def run_table1(args: argparse.Namespace) -> int:
     check_range("--size", args.size, 16, 4096)
     prompts, device = read_prompts(args.prompts or PROMPTS), pick_device(args.device)
     features, score = InceptionFeatures(args.inception, device), ClipScorer(args.clip, device)
+    vqa = None if args.vqa is None else VqaScorer(args.vqa, device)
     folders = [args.out / "humans" / f"{number:02d}" for number in range(1, len(prompts) + 1)]
     make_humans(args, prompts, folders, device)
     renders = [draw_renders(args, folder, number, device) for number, folder in enumerate(folders)]
     plain = draw_plain(args, prompts, device)
     sys.stderr.write("measuring\n")
-    row = table1_of(prompts, renders, plain, features, score)
+    row = table1_of(prompts, renders, plain, features, score, vqa)
     (args.out / "table1.md").write_text(row.text() + "\n", encoding="utf-8")
     facts = {"models": str(args.models), "preset": args.preset, "seed": args.seed, "clip": args.clip.name}
+    facts |= {} if args.vqa is None else {"vqa_model": args.vqa.name}
     (args.out / "table1.json").write_text(
         json.dumps({**facts, **dataclasses.asdict(row), "prompts_used": prompts}, indent=1) + "\n", encoding="utf-8"
     )

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from humannorm.cameras import Cameras, orbit, turntable
 from humannorm.export.baked import BakedMesh
+from humannorm.export.exporting import slopes_on
 from humannorm.files import write_files
 from humannorm.images import contact_sheet, save_png, to_pil
 from humannorm.mesh import Mesh
-from humannorm.rendering.passes import render
-from humannorm.rendering.shaded import GROUND, SIDES, light_from, lit_views, shaded_views
+from humannorm.rendering.passes import Pass, render
+from humannorm.rendering.shaded import GROUND, SIDES, ZERO_BEHIND, light_from, lit_views, shaded_views, shading
 
 __all__ = [
     "film_views",
@@ -41,10 +42,11 @@ def film_views(
 ) -> Float[Tensor, "B H W 3"]:
     """The mesh's own colours, lightly shaded so that the form shows, on a light ground."""
     ground = (GROUND, GROUND, GROUND)
-    color = render(mesh, cameras, (size, size), ("color",), background=ground).color
-    assert color is not None
-    shading = shaded_views(mesh, cameras, size, slopes)[1]
-    return color * (1 - RELIEF + RELIEF * shading / GROUND).clamp(max=1)
+    wanted: tuple[Pass, ...] = ("normal", "mask", "color")
+    passes = render(mesh, cameras, (size, size), wanted, background=ground, encoding=ZERO_BEHIND, slopes=slopes)
+    assert passes.normal is not None and passes.mask is not None and passes.color is not None
+    bright = shading(passes.normal, passes.mask) / GROUND
+    return passes.color * (1 - RELIEF + RELIEF * bright).clamp(max=1)
 
 
 @torch.no_grad()
@@ -85,15 +87,19 @@ def response_of(baked: BakedMesh) -> Float[Tensor, "H W 3"] | None:
 def relit(
     baked: BakedMesh, cameras: Cameras, size: int, azimuth: float, elevation: float = 35.0
 ) -> Float[Tensor, "B H W 3"]:
-    """A textured surface in the working box under one lamp (degrees, see `light_from`), without its normal map."""
-    return lit_views(baked.mesh, cameras, size, response_of(baked), light_from(azimuth, elevation))
+    """A textured surface in the working box under one lamp (degrees, see `light_from`)."""
+    slopes = slopes_on(baked)
+    return lit_views(baked.mesh, cameras, size, response_of(baked), light_from(azimuth, elevation), slopes)
 
 
 def save_light_film(path: Path, baked: BakedMesh, frames: int = 24, size: int = 400) -> None:
     """A textured surface in the working box, seen from its front left, while the lamp goes once around it."""
     camera = orbit([20.0], elevation=5.0, zoom=ZOOM).to(baked.mesh.device)
-    turns = [360.0 * frame / frames for frame in range(frames)]
-    write_film(path, [relit(baked, camera, size, turn)[0].cpu() for turn in turns], FRAME_MILLISECONDS)
+    response, slopes, pictures = response_of(baked), slopes_on(baked), []
+    for frame in range(frames):
+        light = light_from(360.0 * frame / frames, 35.0)
+        pictures.append(lit_views(baked.mesh, camera, size, response, light, slopes)[0].cpu())
+    write_film(path, pictures, FRAME_MILLISECONDS)
 
 
 def save_shaded_film(path: Path, mesh: Mesh, size: int = 320) -> None:

@@ -13,7 +13,7 @@ from humannorm.checks import check_choice, check_range
 from humannorm.fields.hash_grid import GridLayout
 from humannorm.geometry.fields import FieldSettings, HashFieldSettings
 from humannorm.geometry.fitting import FitSettings
-from humannorm.optimiser_settings import LevelRange, OptimiserSettings, annealed, noise_free
+from humannorm.optimiser_settings import LevelRange, OptimiserSettings, annealed, levels_at, noise_free
 from humannorm.prompts import MODALITIES, Modality
 from humannorm.schedules import Schedule, constant, ramp, step
 
@@ -221,8 +221,8 @@ def edit_settings(settings: GeometrySettings, levels: int, resolution: int, stre
         settings,
         active_levels=constant(levels),
         resolution=constant(resolution),
-        normal_t_range=(settings.normal_t_range[0], noise),
-        depth_t_range=(settings.depth_t_range[0], noise),
+        normal_t_range=(levels_at(settings.normal_t_range, settings.steps)[0], noise),
+        depth_t_range=(levels_at(settings.depth_t_range, settings.steps)[0], noise),
         targets=None if targets is None else replace(targets, level=noise),
         sdf_record_step=0,
     )

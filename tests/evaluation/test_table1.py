@@ -10,7 +10,7 @@ from torch import Tensor
 
 from humannorm.checks import InputError
 from humannorm.cli import main
-from humannorm.evaluation.table1 import PROMPTS, ClipScorer, InceptionFeatures, table1_of
+from humannorm.evaluation.table1 import PROMPTS, QUESTION, ClipScorer, InceptionFeatures, VqaScorer, table1_of
 from humannorm.images import save_png
 from humannorm.prompts import read_prompts
 
@@ -97,6 +97,68 @@ def test_clip_score_is_the_cosine_of_picture_and_text(clip_folder):
     expected = (out.image_embeds @ out.text_embeds.T)[:, 0] * 100  # both of length one
     torch.testing.assert_close(found, expected.clamp_min(0), rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(score(batch[1:2], "a young man"), found[1:2], rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def asking_folder(tmp_path_factory):
+    """A small random LLaVA with a processor whose words are those of the question."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+        PreTrainedTokenizerFast,
+    )
+
+    folder = tmp_path_factory.mktemp("asking")
+    torch.manual_seed(0)
+    question = 'Does this figure show " a man ? Please answer yes or no .'
+    words = dict.fromkeys(["<unk>", "<pad>", "<image>", "Yes", "No", *question.split(), '"?'])
+    plain = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"unk_token": "<unk>", "pad_token": "<pad>", "additional_special_tokens": ["<image>"]}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, **special)
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = CLIPVisionConfig(**small, image_size=32, patch_size=8)
+    text = LlamaConfig(**small, vocab_size=len(tokenizer), pad_token_id=1)
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=2, vision_feature_layer=-1)
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    sees = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    options = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    LlavaProcessor(sees, tokenizer, **options, image_token="<image>").save_pretrained(folder)
+    return folder
+
+
+def test_vqa_score_is_the_probability_of_yes(asking_folder, tmp_path):
+    from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+    score = VqaScorer(asking_folder)
+    batch = torch.rand(3, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    found = score(batch, "a man")
+    model, processor = (kind.from_pretrained(asking_folder) for kind in (LlavaForConditionalGeneration, LlavaProcessor))
+    images = [(picture * 255).round().to(torch.uint8).permute(2, 0, 1) for picture in batch]
+    given = processor(text=["<image> " + QUESTION.format("a man")] * 3, images=images, return_tensors="pt")
+    assert 0 not in given.input_ids  # every word of the question is known
+    with torch.no_grad():
+        expected = model(**given).logits[:, -1].softmax(-1)[:, processor.tokenizer.convert_tokens_to_ids("Yes")]
+    torch.testing.assert_close(found, expected)
+    paths = pictures(tmp_path, 2)
+    row = table1_of(["a man"], [paths], [paths], mean_colors, no_score, score)
+    assert (
+        row.vqa is not None
+        and 0 < row.vqa < 1
+        and f"VQAScore (higher is better; the paper has none): {row.vqa:.3f}" in row.text()
+    )
+
+
+def test_models_that_answer_nothing_are_refused(tmp_path, clip_folder):
+    with pytest.raises(InputError, match="expected a folder with a model that answers questions"):
+        VqaScorer(tmp_path / "nothing")
+    with pytest.raises(InputError, match="expected a model of transformers for pictures and text, got"):
+        VqaScorer(clip_folder)  # sees and reads, and says nothing
 
 
 def test_files_that_are_none_are_refused(tmp_path, clip_folder):
