@@ -11,7 +11,7 @@ from humannorm.checks import check_choice
 from humannorm.colours import colour_value, hair_colour_value
 from humannorm.labels import LABELS
 
-__all__ = ["CUTS", "HEAD_HULLS", "MATERIALS", "Cut", "Outfit", "Piece", "Tube", "completed", "in_order"]
+__all__ = ["CLOSED", "CUTS", "HEAD_HULLS", "MATERIALS", "Cut", "Outfit", "Piece", "Tube", "completed", "in_order"]
 
 GREY_AGE = 0.88  # of the body's slider: hair is grey from here on
 PLAIN_COLOURS = {
@@ -26,7 +26,7 @@ PLAIN_COLOURS = {
 }
 """Of what is worn and nobody gave a colour."""
 
-HEAD_HULLS = ("cap", "hood", "bun")
+HEAD_HULLS = ("cap", "hood", "bun", "afro")
 MATERIALS = (
     "skin", "hair", "cotton", "linen", "denim", "wool", "fur", "velvet", "silk", "nylon", "leather", "patent leather",
     "suede", "rubber", "latex", "straw", "sequins", "metal",
@@ -102,7 +102,7 @@ CUTS: Mapping[str, Cut] = {
     "tousled hair": _both("hair", "short-3", material="hair"),
     "full short hair": _both("hair", "short-1", material="hair"),
     "cropped hair": _both("hair", "short-4", material="hair"),
-    "afro": _both("hair", "afro", material="hair"),
+    "afro": Cut("hair", ("afro",), ("afro",), solid="afro", material="hair"),
     "bob": _both("hair", "bob-2", material="hair"),
     "wavy bob": _both("hair", "bob-1", material="hair"),
     "braid": _both("hair", "braid", material="hair"),
@@ -111,6 +111,9 @@ CUTS: Mapping[str, Cut] = {
     "bun": Cut("hair", ("short-2",), ("short-2",), solid="bun", material="hair"),
 }
 """All kinds of pieces by name. Ends and flares are ours."""
+
+CLOSED = frozenset({"coat", "short coat", "robe"})
+"""Cuts that are worn closed: of a top below them nothing is seen."""
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ def relit(
     baked: BakedMesh, cameras: Cameras, size: int, azimuth: float, elevation: float = 35.0
 ) -> Float[Tensor, "B H W 3"]:
     """A textured surface in the working box under one lamp (degrees, see `light_from`)."""
-    light = light_from(azimuth, elevation)
-    return lit_views(baked.mesh, cameras, size, response_of(baked), light, slopes_on(baked))
+    slopes = slopes_on(baked)
+    return lit_views(baked.mesh, cameras, size, response_of(baked), light_from(azimuth, elevation), slopes)
 
 
 def save_light_film(path: Path, baked: BakedMesh, frames: int = 24, size: int = 400) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from humannorm.body import Body, BodyShape, Outfit, load_body
 from humannorm.body.hulls import HANGING_POSES, hulls_of
-from humannorm.body.outfit import CUTS, Piece
+from humannorm.body.outfit import CLOSED, CUTS, Piece
 from humannorm.body.regions import region_vertices
 from humannorm.body.wardrobe import fitted, hidden_under, rest_garment, worn_inside
 from humannorm.distance.sign_regions import topology_of
@@ -54,7 +54,7 @@ ISLAND = 0.006  # square world units (8 cm by 8 cm on a person) of the largest p
 APART = 0.01  # of an edge: how far vertices of the surface keep from the lattice's
 NEARLY = 0.95  # of the way onto the body's own surface, and to where smoothing has a vertex
 LIPS = 0.004  # half the thickness of what fills the slit of the mouth, world units
-WAIST = 0.01  # metres below the waist to which the upper part of a dress reaches
+WAIST = 0.04  # metres below the waist to which the upper part of a dress reaches
 UNDER_HAT = 0.06  # the same for hair under a hat
 
 
@@ -113,14 +113,21 @@ def dress(body: Body, outfit: Outfit, resolution: int | None = None) -> DressedB
 
     resolution: cells a side of the lattice, `RESOLUTION` by default; below 448 fingers fuse and hair gets holes.
     """
-    garments = [name for piece in outfit.pieces for name in garments_of(body, piece)]
+    pieces = _seen(outfit)
+    garments = [name for piece in pieces for name in garments_of(body, piece)]
     layers: list[_Layer] = []
-    for piece in outfit.pieces:
+    for piece in pieces:
         layers += _layers_of(body, piece, _hem_of_legs(body, outfit))
     layers = [_tucked_under(layer, layers[place + 1 :]) for place, layer in enumerate(layers)]
     skin = _skin(body, hidden_under(garments, len(body.vertices)), layers)
     surface = _refined(_labelled_union([skin, _lips(body), *layers], resolution or RESOLUTION), skin, body)
     return DressedBody(surface, outfit, told_of_pose(body.pose, outfit))
+
+
+def _seen(outfit: Outfit) -> tuple[Piece, ...]:
+    """The pieces but for tops below something that is worn closed."""
+    closed = any(piece.cut in CLOSED for piece in outfit.pieces)
+    return tuple(piece for piece in outfit.pieces if not (closed and piece.label == "top"))
 
 
 def told_of_pose(pose: str, outfit: Outfit) -> tuple[str, ...]:

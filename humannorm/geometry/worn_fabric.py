@@ -37,7 +37,7 @@ PATTERNS: Mapping[str, str] = {
     **dict.fromkeys(("dotted", "polka-dot", "polkadot", "polka-dotted", "polkadotted"), "dots"),
 }
 """What is drawn for a pattern's word; other words are left to the networks."""
-COATS = frozenset({"coat", "short coat"})
+BUTTONED = frozenset({"coat", "short coat"})  # cuts
 # Of a coat's front, world units: how far left of the middle its edge lies and its buttons right of it, and their sizes.
 CLOSING, CLOSING_EDGE, BUTTON, BUTTONS_APART = 0.022, 0.007, 0.012, 0.11
 LOWEST_BUTTON, HIGHEST_BUTTON = -2, 3  # counted from the waist
@@ -46,7 +46,7 @@ PATTERN_STEP = 0.03  # world units: width of a stripe or of a check's band
 DOT = 0.22  # radius of a dot, in double steps
 EDGE = 0.12  # of a step, over which a pattern's colours meet
 LIGHT = 0.6  # mean of sRGB from which a colour counts as light
-REACH = 0.05  # world units from a garment within which a surface is of its fabric
+REACH, HAIR_REACH = 0.05, 0.1  # world units from a garment, or a hairdo, within which a surface is of its fabric
 COARSE = 0.02  # world units: the detail of pictures in which a person is 128 pixels tall
 FINEST, BRIGHTEST = 0.6, 1.5  # of the ratio between a place and what is around it
 RELIEF = 1.5  # slope of a strand or a seam that doubles in brightness within a texel of the garment's picture
@@ -111,8 +111,9 @@ class WornFabric:
             pieces = [_Cloth(fitted(self.body, name), fabric_of(name)) for name in names]
             found = [piece.at(own) for piece in pieces]
             nearest = torch.stack([away for away, _ in found]).argmin(0) if found else None
+            reach = HAIR_REACH if LABELS[number] == "hair" else REACH
             for k, (away, uv) in enumerate(found):
-                mine = (nearest == k) & (away < REACH)
+                mine = (nearest == k) & (away < reach)
                 at, uv = rows[mine], uv[mine]
                 fine[at] = _sampled(pieces[k].fine, uv)
                 coarse = (_sampled(pieces[k].fabric.shade, uv) / fine[at]).clamp_min(0.05)
@@ -137,7 +138,7 @@ class WornFabric:
     @cached_property
     def _closing(self) -> frozenset[int]:
         """Numbers of the labels of coats, which are made closed: where they close is drawn."""
-        coats = [piece for piece in self.outfit.pieces if piece.cut in COATS and self.body.pose in HANGING_POSES]
+        coats = [piece for piece in self.outfit.pieces if piece.cut in BUTTONED and self.body.pose in HANGING_POSES]
         return frozenset(label_number(piece.label) for piece in coats)
 
     def _front_closing(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
@@ -156,7 +157,8 @@ class WornFabric:
         body = self.body
         closest = SignedDistance(body.vertices, body.faces, inside_out="flip").closest(points)
         corners = body.rest_vertices[body.faces[closest.face]]
-        return (corners * closest.barycentric.to(corners)[..., None]).sum(1)
+        # Skirts hang far from any skin: the way there is taken along.
+        return (corners * closest.barycentric.to(corners)[..., None]).sum(1) + points - closest.point
 
     def _folds(self, name: str, cloth: _Cloth) -> _Cloth:
         other = FOLDS_OF.get(name)
@@ -256,7 +258,7 @@ class _Cloth:
         """What its folds add to the normal at its nearest places."""
         away, face, uv = self._nearest(points)
         lean = sample_texture(self.bump, uv[None, None])[0, 0]
-        lean = lean * (away < REACH)[:, None]
+        lean = lean * (away < HAIR_REACH)[:, None]
         return (self.frames[face] * lean[..., None]).sum(1)
 
     def _nearest(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:

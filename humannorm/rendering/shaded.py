@@ -64,14 +64,14 @@ def lit_views(
     """The mesh's colours under a lamp and a sky, as what it is made of answers them; on a light ground.
 
     response: occlusion, roughness and metalness in the mesh's texture coordinates (glTF's packing); None: matt, open.
-    light: toward the lamp, camera axes. slopes: as `render` takes them. The viewer counts as far away. What light does
-    is glTF 2.0's appendix B (GGX, with Schlick's Fresnel term), and for the sky the fit of Karis 2014 for the two
-    numbers that remain of it.
+    light: toward the lamp, camera axes. slopes: of folds, as `render` takes them. The viewer counts as far away. What
+    light does is glTF 2.0's appendix B (GGX, with Schlick's Fresnel term), and for the sky the fit of Karis 2014 for
+    the two numbers that remain of it.
     """
     shape, ground = (size, size), (GROUND, GROUND, GROUND)
     encoding = PassEncoding(normal_background=(0.5, 0.5, 0.5))
-    kinds: tuple[Pass, ...] = ("normal", "mask", "color")
-    passes = render(mesh, cameras, shape, kinds, encoding=encoding, background=ground, slopes=slopes)
+    wanted: tuple[Pass, ...] = ("normal", "mask", "color")
+    passes = render(mesh, cameras, shape, wanted, encoding=encoding, background=ground, slopes=slopes)
     assert passes.normal is not None and passes.mask is not None and passes.color is not None
     cover = passes.mask[..., None]
     albedo = linear_from_srgb(((passes.color - (1 - cover) * GROUND) / cover.clamp_min(1e-3)).clamp(0, 1))
