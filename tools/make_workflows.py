@@ -253,7 +253,7 @@ class Graph:
 
     def lane(self) -> float:
         """Height of the first wire in the gap above this row."""
-        return self._top - self._lane + 45
+        return self._top - self._lane + 25
 
     def models(self, node_id: int, *files: tuple[str, str, str]) -> None:
         """What a loader needs, for the missing-model dialog: (name, url, directory)."""
@@ -565,7 +565,7 @@ def text_to_human(flow: Workflow) -> None:
 WOMAN, MAN = "a young woman in a red sweater and black leggings", "a man in a blue sweater and black jeans"
 """In clothes that lie close: what a bare mannequin can be painted in."""
 PAINTED_FACES = 120_000
-ALL_VIEWS: dict[str, Any] = {"level": 0.6, "texture_size": 1024, "faces": PAINTED_FACES}
+ALL_VIEWS: dict[str, Any] = {"level": 0.4, "texture_size": 1024, "faces": PAINTED_FACES}
 """As the preset `quick` of `humannorm generate`."""
 
 
@@ -755,7 +755,6 @@ def remix(flow: Workflow) -> None:
         seed=4,
     )
     picked = flow.add("HumanNormPickPrompt", prompts=said["image"], part="full", view="front")
-    empty = flow.add("EmptyLatentImage", width=256, height=256, batch_size=1)
     flow.group("4 The host's sampler", "work", 320)
     applied = flow.add(
         "ControlNetApplyAdvanced",
@@ -765,6 +764,7 @@ def remix(flow: Workflow) -> None:
         image=(normals, 0),
     )
     larger = flow.add("ImageScaleBy", image=(normals, 0), upscale_method="lanczos", scale_by=3.0)
+    empty = flow.add("EmptyLatentImage", width=256, height=256, batch_size=1)
     flow.column(320)
     sampled = flow.add(
         "KSampler",
@@ -785,8 +785,8 @@ def remix(flow: Workflow) -> None:
     flow.row()
     lane = flow.lane()
     texts_ = flow.passed(said["normal"], (turn, lane), (-160, lane))
-    vae = flow.passed(models["vae"], (before, lane + 30), (-160, lane + 30))
-    model = flow.passed(models["normal"], (before + 90, lane + 60), (-160, lane + 60))
+    vae = flow.passed(models["vae"], (before, lane + 26), (-160, lane + 26))
+    model = flow.passed(models["normal"], (before + 90, lane + 52), (-160, lane + 52))
     _sculpted_with_a_lora(flow, model, texts_, vae)
 
 
@@ -808,7 +808,7 @@ def _sculpted_with_a_lora(
     start = flow.add("HumanNormGeometryStart", body=(body, 0))
     flow.column(440)
     sculpt = flow.add(
-        "HumanNormGeometryOptimizer", geometry=(start, 0), normal_guidance=(guide, 0), steps=60, pictures=200
+        "HumanNormGeometryOptimizer", geometry=(start, 0), normal_guidance=(guide, 0), steps=60, pictures=280
     )
     flow.group("6 Rendered", "results", 320)
     render = flow.add("HumanNormRenderViews", geometry=(sculpt, 0), framing="bundled", views="front,45,90,180")

@@ -16,8 +16,8 @@ from humannorm.export.exporting import slopes_on
 from humannorm.files import write_files
 from humannorm.images import contact_sheet, save_png, to_pil
 from humannorm.mesh import Mesh
-from humannorm.rendering.passes import render
-from humannorm.rendering.shaded import GROUND, SIDES, light_from, lit_views, shaded_views
+from humannorm.rendering.passes import Pass, render
+from humannorm.rendering.shaded import GROUND, SIDES, ZERO_BEHIND, light_from, lit_views, shaded_views, shading
 
 __all__ = [
     "film_views",
@@ -42,10 +42,11 @@ def film_views(
 ) -> Float[Tensor, "B H W 3"]:
     """The mesh's own colours, lightly shaded so that the form shows, on a light ground."""
     ground = (GROUND, GROUND, GROUND)
-    color = render(mesh, cameras, (size, size), ("color",), background=ground).color
-    assert color is not None
-    shading = shaded_views(mesh, cameras, size, slopes)[1]
-    return color * (1 - RELIEF + RELIEF * shading / GROUND).clamp(max=1)
+    wanted: tuple[Pass, ...] = ("normal", "mask", "color")
+    passes = render(mesh, cameras, (size, size), wanted, background=ground, encoding=ZERO_BEHIND, slopes=slopes)
+    assert passes.normal is not None and passes.mask is not None and passes.color is not None
+    bright = shading(passes.normal, passes.mask) / GROUND
+    return passes.color * (1 - RELIEF + RELIEF * bright).clamp(max=1)
 
 
 @torch.no_grad()

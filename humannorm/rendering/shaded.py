@@ -15,7 +15,7 @@ from humannorm.images import contact_sheet, linear_from_srgb, save_png, srgb_fro
 from humannorm.mesh import Mesh
 from humannorm.rendering.passes import Pass, PassEncoding, render
 
-__all__ = ["light_from", "lit_views", "save_sheet", "shaded_views"]
+__all__ = ["ZERO_BEHIND", "light_from", "lit_views", "save_sheet", "shaded_views", "shading"]
 
 GROUND = 0.93  # grey behind the surface
 LIGHT = (-0.35, 0.5, 0.8)  # toward the light, camera axes: over the viewer's left shoulder
@@ -23,6 +23,8 @@ AMBIENT = 0.25
 SKY, KEY = 0.2, 0.75  # light of the sky beside the ambient one, and of the lamp (linear, on white that faces them)
 HORIZON = (0.12, 0.8)  # what mirrors see below and above it, linear
 DIELECTRIC = 0.04  # share of light that all but metals mirror head-on (glTF 2.0, appendix B)
+ZERO_BEHIND = PassEncoding(normal_background=(0.5, 0.5, 0.5))
+"""Decodes to a zero normal behind the surface, so that coverage and normal come apart cleanly."""
 SIDES = tuple(range(0, 360, 45))  # degrees
 
 
@@ -34,16 +36,21 @@ def shaded_views(
 
     slopes: of folds, as `render` takes them.
     """
-    middle = (0.5, 0.5, 0.5)  # decodes to a zero normal, so that coverage and normal come apart cleanly
-    encoding = PassEncoding(normal_background=middle)
-    passes = render(mesh, cameras, (size, size), ("normal", "mask"), encoding=encoding, slopes=slopes)
+    passes = render(mesh, cameras, (size, size), ("normal", "mask"), encoding=ZERO_BEHIND, slopes=slopes)
     assert passes.normal is not None and passes.mask is not None
     cover = passes.mask[..., None]
-    normal = torch.nn.functional.normalize(passes.normal * 2 - 1, dim=-1)
-    light = torch.nn.functional.normalize(normal.new_tensor(LIGHT), dim=0)
-    shade = AMBIENT + (1 - AMBIENT) * (normal @ light).clamp_min(0)[..., None]
+    normal = F.normalize(passes.normal * 2 - 1, dim=-1)
     ground = torch.full_like(passes.normal, GROUND)
-    return torch.lerp(ground, normal / 2 + 0.5, cover), torch.lerp(ground, shade.expand_as(ground), cover)
+    shown = torch.lerp(ground, normal / 2 + 0.5, cover)
+    return shown, shading(passes.normal, passes.mask).expand_as(ground)
+
+
+def shading(normal: Float[Tensor, "B H W 3"], mask: Float[Tensor, "B H W"]) -> Float[Tensor, "B H W 1"]:
+    """Brightness of a matt surface under `LIGHT` on the ground. normal: as `render` draws it with `ZERO_BEHIND`."""
+    unit = F.normalize(normal * 2 - 1, dim=-1)
+    light = F.normalize(unit.new_tensor(LIGHT), dim=0)
+    bright = AMBIENT + (1 - AMBIENT) * (unit @ light).clamp_min(0)
+    return torch.lerp(torch.full_like(bright, GROUND), bright, mask)[..., None]
 
 
 def light_from(azimuth: float, elevation: float) -> tuple[float, float, float]:
@@ -69,9 +76,8 @@ def lit_views(
     the two numbers that remain of it.
     """
     shape, ground = (size, size), (GROUND, GROUND, GROUND)
-    encoding = PassEncoding(normal_background=(0.5, 0.5, 0.5))
     wanted: tuple[Pass, ...] = ("normal", "mask", "color")
-    passes = render(mesh, cameras, shape, wanted, encoding=encoding, background=ground, slopes=slopes)
+    passes = render(mesh, cameras, shape, wanted, encoding=ZERO_BEHIND, background=ground, slopes=slopes)
     assert passes.normal is not None and passes.mask is not None and passes.color is not None
     cover = passes.mask[..., None]
     albedo = linear_from_srgb(((passes.color - (1 - cover) * GROUND) / cover.clamp_min(1e-3)).clamp(0, 1))
