@@ -1,4 +1,7 @@
-"""Draw docs/images/outfits.png: start bodies in the outfits of their prompts, shaded, as normals and as labels."""
+"""Draw docs/images/outfits.png: start bodies in the outfits of their prompts, shaded, as normals and as labels.
+
+With --keep DIR each is written as a PLY too, without the folds of its fabric, for `humannorm evaluate meshes`.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,12 @@ import torch
 
 from humannorm.body import completed, load_body, outfit_of_words, shape_of_words
 from humannorm.cameras import orbit
+from humannorm.export import BakedMesh, write_ply
 from humannorm.geometry.outfits import dress
+from humannorm.geometry.worn_fabric import WornFabric
 from humannorm.images import contact_sheet, save_png
 from humannorm.labels import label_picture
+from humannorm.mesh import Mesh, leaning, vertex_normals
 from humannorm.rendering import render
 from humannorm.rendering.shaded import shaded_views
 
@@ -24,6 +30,7 @@ SIZE = 192  # pixels
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--keep", type=Path, metavar="DIR")
     args = parser.parse_args()
     tiles: list[torch.Tensor] = []
     names: list[str] = []
@@ -32,8 +39,15 @@ def main() -> None:
         prompt, _, pose = line.partition("@")
         shape = shape_of_words(prompt)
         body = load_body(shape, pose or "a-pose").in_working_box()
-        surface = dress(body, completed(outfit_of_words(prompt), shape)).surface
-        normals, shades = shaded_views(surface.mesh, cameras, SIZE)
+        outfit = completed(outfit_of_words(prompt), shape)
+        surface = dress(body, outfit).surface
+        bare = surface.mesh
+        lean = WornFabric(body, outfit).look_at(bare.vertices, surface.labels_at(bare.vertices)).lean
+        folded = leaning(vertex_normals(bare.vertices, bare.faces), lean)
+        normals, shades = shaded_views(Mesh(bare.vertices, bare.faces, normals=folded), cameras, SIZE)
+        if args.keep is not None:
+            args.keep.mkdir(parents=True, exist_ok=True)
+            write_ply(args.keep / f"{number:02d}.ply", BakedMesh(bare), overwrite=True)
         seen = render(surface.mesh, cameras.select([0]), (SIZE, SIZE), ("label",), labels=surface.labels).label
         assert seen is not None
         tiles += [*shades, *normals, label_picture(seen)[0]]
