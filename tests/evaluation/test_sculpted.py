@@ -65,6 +65,7 @@ def test_a_mesh_of_any_size_is_shown_alike(gallery):
         assert float((gallery.image(picture.id) - other).abs().mean()) < 5e-3
 
 
+@pytest.mark.slow
 def test_figures_count_what_was_said(gallery, body):
     judged = judgements(gallery, missed=("030", "060"), turned=("090",))
     row = mesh_figures(gallery, judged, "body", body)

@@ -154,6 +154,7 @@ def test_vqa_score_is_the_probability_of_yes(asking_folder, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_models_that_answer_nothing_are_refused(tmp_path, clip_folder):
     with pytest.raises(InputError, match="expected a folder with a model that answers questions"):
         VqaScorer(tmp_path / "nothing")

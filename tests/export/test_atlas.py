@@ -44,6 +44,7 @@ def test_no_texel_belongs_to_two_charts(unwrapped):
     assert float(atlas.uvs.min()) >= 0 and float(atlas.uvs.max()) <= 1
 
 
+@pytest.mark.few(1)
 def test_every_chart_is_one_piece(unwrapped):
     _, atlas = unwrapped
     pieces = connected_components(atlas.faces, len(atlas.vertex))

@@ -57,6 +57,7 @@ def test_a_start_without_an_outfit_stays_as_it_is(body: Body, bare: StartMesh) -
     assert dressed(bare, body, Outfit()) is bare
 
 
+@pytest.mark.slow
 def test_it_says_what_it_wears_and_what_it_does_not(start: StartMesh) -> None:
     assert any("blue skirt" in sentence for sentence in start.repairs)
     assert any("glasses" in sentence for sentence in start.repairs)

@@ -228,6 +228,7 @@ def test_normals_of_the_mesh_win_over_its_shape() -> None:
     torch.testing.assert_close(normal, torch.tensor([0.5, 1.0, 0.5]))
 
 
+@pytest.mark.slow
 def test_texture_seams_do_not_show_in_the_normals() -> None:
     """All triangles cut apart: smooth shading if the mesh has texture coordinates (the cuts are seams), flat if not."""
     whole = sphere(0.8, 2)

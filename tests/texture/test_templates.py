@@ -81,6 +81,7 @@ def test_painting_changes_everything_else(
     assert float((colors(done) - before)[trunk, 2].median()) > 0.1
 
 
+@pytest.mark.slow
 def test_hair_and_hats_before_the_template_keep_their_colour(body: Body, state: TextureState) -> None:
     face = inner_face(body)
     outside = state.mesh.vertices[face] + torch.tensor([0.0, 0.0, 0.05])

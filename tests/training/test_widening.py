@@ -56,6 +56,7 @@ def test_a_network_for_more_latents_says_the_same_of_the_old_ones_and_nothing_of
         with_latents(wide, 4)
 
 
+@pytest.mark.slow
 def test_new_latents_learn_from_the_first_step(networks: tuple[Any, Any]) -> None:
     wide = with_latents(networks[0], 8)
     asked = inputs(4)
