@@ -65,7 +65,8 @@ RECORD = "run.json"
 FORMAT = "humannorm run 1"
 FIGURES_OF_NORMALS = ("disagreement_first", "disagreement_last", "forwards", "moved")
 """Of `NormalSculpture`; degrees, a count, world units. Of what was done since the run was last resumed."""
-FIGURES_OF_VIEWS = ("disagreement_last", "leak", "forwards")  # of `MultiviewPainting`, the same in a resumed run
+FIGURES_OF_VIEWS = ("disagreement_last", "leak", "light", "forwards")
+"""Of `MultiviewPainting`; the same in a resumed run."""
 SECONDS_OF_VIEWS = ("networks", "vae", "fusing", "preparing")
 CHECKPOINTS: Mapping[str, tuple[str, ...]] = {"paint": ("walk.safetensors", "paint.safetensors"), "export": ()}
 """Files in `work/` of the stages that a resumed run may begin anew, because it asks something else of them."""
