@@ -5,7 +5,7 @@ Labels are integers; pictures of them are nearest, never blended. The numbers st
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import torch
 from jaxtyping import Float, Int, Int64
@@ -20,7 +20,6 @@ __all__ = [
     "SKIN",
     "label_number",
     "label_picture",
-    "labels_in_order",
     "labels_named",
 ]
 
@@ -65,11 +64,6 @@ def label_number(name: str) -> int:
 def labels_named(names: Collection[str]) -> Int64[Tensor, " K"]:
     """The numbers of some labels, ascending."""
     return torch.tensor(sorted(label_number(name) for name in names), dtype=torch.int64)
-
-
-def labels_in_order(names: Sequence[str]) -> Int64[Tensor, " K"]:
-    """The numbers of labels in the order that they are named in, as a file may have its own."""
-    return torch.tensor([label_number(name) for name in names], dtype=torch.int64)
 
 
 def label_picture(labels: Int[Tensor, "..."]) -> Float[Tensor, "... 3"]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy.cli_args import args
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from humannorm.checks import InputError
 from humannorm.export import (
@@ -19,6 +20,7 @@ from humannorm.export import (
     write_baked,
     write_levels,
 )
+from humannorm.export.showing import response_of
 from humannorm.geometry.state import GeometryState
 from humannorm.mesh import Mesh
 from humannorm.stages import painted_surface, textured_mesh
@@ -86,6 +88,13 @@ class HumanNormMeshExporter(io.ComfyNode):
                 io.Mesh.Output("exported", display_name="mesh", tooltip="What was written, with UVs and texture."),
                 io.String.Output("path", display_name="path", tooltip="From the output folder, for Preview 3D."),
                 File3D.Output("model_3d", display_name="model_3d", tooltip="The file, for newer 3D nodes."),
+                io.Image.Output("base_color", display_name="base color", tooltip="The colours' texture."),
+                io.Image.Output("normal_image", display_name="normal map", tooltip="Tangent space, green up."),
+                io.Image.Output(
+                    "orm",
+                    display_name="ORM",
+                    tooltip="Occlusion in red, roughness in green, metalness in blue.",
+                ),
             ],
         )
 
@@ -136,7 +145,16 @@ class HumanNormMeshExporter(io.ComfyNode):
             paths = [path, *map(relative_to_output, levels)]
             preview = {"3d": [shown_file(target)], "result": [path, None], "text": paths}
             say(cls.hidden.unique_id, description_of(baked))
-            return io.NodeOutput(baked_to_host(baked), path, file_to_host(target), ui=preview)
+            return io.NodeOutput(baked_to_host(baked), path, file_to_host(target), *_maps_of(baked), ui=preview)
+
+
+def _maps_of(baked: BakedMesh) -> list[Any]:
+    """The textures as pictures of the host's; what was not written blocks what hangs on it."""
+    found = {"texture": baked.mesh.texture, "normal map": baked.normal_map, "roughness map": response_of(baked)}
+    return [
+        ExecutionBlocker(f"HumanNorm Mesh Exporter wrote no {name}") if picture is None else picture[None].cpu()
+        for name, picture in found.items()
+    ]
 
 
 def _is_finished(texture: TextureState, settings: ExportSettings) -> bool:

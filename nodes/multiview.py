@@ -214,6 +214,7 @@ class HumanNormMultiviewPainter(io.ComfyNode):
     ) -> io.NodeOutput:
         check_one_connected(own_mesh=own_mesh, texture=texture, geometry=geometry)
         check_guide(guidance, control=control != "none")
+        check_layout(layout, geometry)
         settings = sharpened(multiview_settings(preset, guidance, steps, level), sharpness)
         settings = replace(
             settings,
@@ -227,27 +228,24 @@ class HumanNormMultiviewPainter(io.ComfyNode):
         with ordinary_tensors():
             given = {} if finished is None else given_views(settings, finished, finished_views)
             if geometry is not None:
-                if layout == "own":
-                    raise InputError("layout: expected new beside geometry, which has no texture coordinates, got own")
-                work = _human_work(
-                    geometry, guidance, settings, export, preset, start_body, skin_of(skin, guidance, seed), given
-                )
                 start: Any = geometry
+                tone = skin_of(skin, guidance, seed)
+                work = _human_work(geometry, guidance, settings, export, preset, start_body, tone, given)
             else:
                 mesh = painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")
                 start = mesh.to(work_device())
                 work = _mesh_work(start, guidance, settings, export.faces, layout == "own", given)
             painting = _painted(cls.hidden, start, guidance, settings, seed, work)
-            sides = four_sides(painting.state.mesh, guidance.plan, painting.state.field).color
-            assert sides is not None
-            show_result(sides.to(rest_device()))
-            pictures, image = painting.pictures.to(rest_device()), painting.texture[None].to(rest_device())
+            color = four_sides(painting.state.mesh, guidance.plan, painting.state.field).color
+            assert color is not None
+            sides = color.to(rest_device())
+            show_result(sides)
             return io.NodeOutput(
                 to_host(painting.mesh),
                 moved(painting.state, rest_device()),
-                pictures,
-                image,
-                ui=ui.PreviewImage(sides.to(rest_device()), cls=cls),
+                painting.pictures.to(rest_device()),
+                painting.texture[None].to(rest_device()),
+                ui=ui.PreviewImage(sides, cls=cls),
             )
 
 
@@ -360,6 +358,11 @@ def multiview_settings(preset: str, guidance: GuidancePayload, steps: int, level
         text_rule=texts.rule,
         guidance_scale=guidance.cfg,
     )
+
+
+def check_layout(layout: str, geometry: GeometryState | None) -> None:
+    if geometry is not None and layout == "own":
+        raise InputError("layout: expected new beside geometry, which has no texture coordinates, got own")
 
 
 def sharpened(settings: MultiviewSettings, sharpness: float) -> MultiviewSettings:

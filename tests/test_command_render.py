@@ -171,6 +171,7 @@ def test_pictures_for_controlnets(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "expected some of normal, depth, mask, color, normal_directx" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_lamp_shines_from_where_it_is_sent(tmp_path: Path) -> None:
     mesh, brightness = colored_box(tmp_path / "box.ply"), {}
     for side, light in (("left", "-80,0"), ("right", "80,0")):

@@ -71,6 +71,7 @@ def test_the_pose_is_seen(pose):
     assert find_standing(mesh, ups=("y",), fronts=(0.0,)).pose == pose
 
 
+@pytest.mark.slow
 def test_what_is_stated_is_not_guessed_and_what_is_no_human_is_said(woman):
     turned, found, note = stand(laid(woman, "z", 90.0), up="z", front=90.0)
     assert note == "" and (found.up, found.front) == ("z", 90.0)

@@ -86,6 +86,7 @@ def test_the_verb_sculpt_begins_as_the_library_does(
     assert hold is not None and hold.worn is not None and bool(hold.share.any())
 
 
+@pytest.mark.slow
 def test_held_skin_is_painted_before_the_first_step(tiny_human: HumanSettings, tmp_path: Path) -> None:
     job = job_of(HumanRequest(PROMPT, hold=("face",)), tiny_human)
     begun = begin_sculpture(

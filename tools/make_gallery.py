@@ -3,6 +3,7 @@
     python tools/make_gallery.py --out DIR [--prompts FILE] [--preset quick] [--sheet docs/images/gallery.png]
 
 Runs go on where they were stopped; two people are a row, each GLB seen from four sides in colour and one as normals.
+With --film all of them turn together in one animated picture.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from torch import Tensor
 from humannorm.cameras import orbit
 from humannorm.commands.generate import slug
 from humannorm.export import load_baked, slopes_on
-from humannorm.export.showing import film_views
+from humannorm.export.showing import film_views, write_film
 from humannorm.images import contact_sheet, save_png
 from humannorm.prompts import read_prompts
-from humannorm.rendering.shaded import shaded_views
+from humannorm.rendering.shaded import GROUND, shaded_views
 from humannorm.working_box import to_working_box
 
 # Garments, colours, hair, builds and ages, in the words that the bundled model was trained on.
@@ -54,6 +55,8 @@ PROMPTS = (
 )
 SIDES = (0, 45, 90, 180)  # degrees
 ZOOM = 1.25
+TURNING = (224, 128)  # height and width of one person in the film, pixels
+FRAMES, MILLISECONDS, ROW = 24, 120, 8
 
 
 def main() -> int:
@@ -66,6 +69,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheet", type=Path, default=Path("docs/images/gallery.png"))
     parser.add_argument("--size", type=int, default=256, help="side of a picture in pixels")
+    parser.add_argument("--film", type=Path, metavar="FILE.webp", help="also all people turning, in one picture")
     args = parser.parse_args()
     prompts = (list(PROMPTS) if args.prompts is None else read_prompts(args.prompts))[: args.count]
     args.out.mkdir(parents=True, exist_ok=True)
@@ -77,17 +81,39 @@ def main() -> int:
 
     tiles: list[Tensor] = []
     labels: list[str] = []
+    turns: list[list[Tensor]] = []
     for number, prompt in enumerate(prompts, start=1):
         human = args.out / f"{number:03d}_{slug(prompt)}" / "human.glb"
         if human.exists():
             tiles += pictures(human, args.size)
+            if args.film is not None:
+                turns.append(turning(human))
             labels += [f"{number}", *(f"{side}" for side in SIDES[1:]), "normals"]
             print(f"{number}. {prompt}")
     if tiles:
         # Two people in a row of the sheet, so that it is not much longer than wide.
         save_png(args.sheet, contact_sheet(tiles, labels, columns=2 * (len(SIDES) + 1)))
         print(args.sheet)
+    if turns:
+        write_film(args.film, [crowd(list(frame)) for frame in zip(*turns, strict=True)], MILLISECONDS)
+        print(args.film)
     return status
+
+
+@torch.no_grad()
+def turning(human: Path) -> list[Tensor]:
+    """A narrow picture of a human from each of `FRAMES` sides."""
+    baked = load_baked(human)
+    mesh, slopes = to_working_box(baked.mesh), slopes_on(baked)
+    margin = (TURNING[0] - TURNING[1]) // 2
+    sides = [orbit([360.0 * frame / FRAMES], elevation=5.0, zoom=ZOOM) for frame in range(FRAMES)]
+    return [film_views(mesh, camera, TURNING[0], slopes)[0][:, margin : margin + TURNING[1]] for camera in sides]
+
+
+def crowd(people: list[Tensor]) -> Tensor:
+    """Pictures of people in rows of `ROW`, the last row filled up with ground."""
+    people = people + [torch.full_like(people[0], GROUND)] * (-len(people) % ROW)
+    return torch.cat([torch.cat(people[k : k + ROW], 1) for k in range(0, len(people), ROW)], 0)
 
 
 @torch.no_grad()

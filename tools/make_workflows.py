@@ -565,7 +565,7 @@ def text_to_human(flow: Workflow) -> None:
 WOMAN, MAN = "a young woman in a red sweater and black leggings", "a man in a blue sweater and black jeans"
 """In clothes that lie close: what a bare mannequin can be painted in."""
 PAINTED_FACES = 120_000
-ALL_VIEWS: dict[str, Any] = {"level": 0.6, "texture_size": 1024, "faces": PAINTED_FACES}
+ALL_VIEWS: dict[str, Any] = {"level": 0.4, "texture_size": 1024, "faces": PAINTED_FACES}
 """As the preset `quick` of `humannorm generate`."""
 
 

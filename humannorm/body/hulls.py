@@ -32,7 +32,7 @@ TUCK, SEAM = 0.12, 0.04  # how much narrower the top of a skirt is than what it 
 DRAPE = 0.4  # of the hem's flare: how deep the folds of a skirt are there
 FOLDS = ((9, 0.6, 1.0), (14, 2.1, 0.6))  # around a skirt, their turn in radians, and weight
 COVER = 0.23  # thickness of what covers the head, in halves of the head
-AFRO = 0.42  # the same of an afro
+AFRO = 1.1  # radius of an afro, in halves of the head
 CROTCH = 0.14  # where the legs part, as `Tube.end`
 LEG_FLARE = 0.02  # of the hem of shorts
 SEAT_TAPER = -0.03  # of the seat toward the crotch
@@ -124,7 +124,7 @@ def _on_the_head(body: Body, kind: str) -> list[Mesh]:
         knot = skull.centre + skull.centre.new_tensor((0.0, 0.55 * unit, -0.85 * unit))
         return [_ball(knot, 0.42 * unit)]
     if kind == "afro":
-        return [_cap(skull, AFRO * unit, -0.2)]
+        return [_ball(skull.centre + skull.centre.new_tensor((0.0, 0.42 * unit, -0.38 * unit)), AFRO * unit)]
     cap = _cap(skull, COVER * unit, -0.25 if kind == "cap" else -0.75)
     return [cap] if kind == "cap" else [cap, _curtain(body, skull, COVER * unit, skull.neck[1] - 0.6 * unit)]
 

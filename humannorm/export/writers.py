@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 from torch import Tensor
 
 from humannorm.checks import InputError, check_tensor
@@ -18,10 +17,10 @@ from humannorm.export.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbBuilder
 from humannorm.export.topology import Array
 from humannorm.files import check_target, write_files
 from humannorm.images import encode_image
-from humannorm.labels import LABELS, labels_in_order
+from humannorm.labels import LABELS
 from humannorm.mesh import Mesh, check_mesh, is_watertight, weld, welded_vertex_normals
 
-__all__ = ["LABEL_NAMES", "add_mesh", "vertex_labels_of_glb", "write_glb", "write_obj", "write_ply"]
+__all__ = ["LABEL_NAMES", "add_mesh", "write_glb", "write_obj", "write_ply"]
 
 LABEL_NAMES = "humannorm_labels"  # of a mesh's extras: names by number of its attribute _LABEL
 
@@ -53,20 +52,6 @@ def write_glb(
     builder.document["scene"] = 0
     write_files({target: builder.to_bytes()})
     return target
-
-
-def vertex_labels_of_glb(path: Location) -> Int64[Tensor, " V"] | None:
-    """Labels of the vertices of the first mesh of a GLB that `write_glb` wrote; None where it has none."""
-    builder = GlbBuilder.parse(Path(path).read_bytes(), str(path))
-    mesh = builder.document["meshes"][0]
-    number = mesh["primitives"][0]["attributes"].get("_LABEL")
-    if number is None or LABEL_NAMES not in mesh.get("extras", {}):
-        return None
-    names = mesh["extras"][LABEL_NAMES]
-    written = builder.accessor(number).astype(np.int64)
-    if not len(written) or written.min() < 0 or written.max() >= len(names):
-        raise InputError(f"{path}: expected labels 0 to {len(names) - 1}, got others")
-    return labels_in_order(names)[torch.from_numpy(written)]
 
 
 def add_mesh(builder: GlbBuilder, baked: BakedMesh, name: str, image_format: str = "png") -> int:

@@ -6,6 +6,7 @@ published weights were trained on; each function below names its source.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -120,10 +121,7 @@ def render(
     """
     _check_request(mesh, cameras, resolution, passes, field, background)
     _check_labels(mesh, passes, labels)
-    if slopes is not None:
-        check_tensor("slopes", slopes, "S S 3")
-        if mesh.uvs is None:
-            raise InputError("slopes: expected a mesh with texture coordinates, got one without")
+    _check_slopes(mesh, slopes)
 
     # 1. Which triangle each pixel sees.
     height, width = resolution
@@ -136,9 +134,7 @@ def render(
     pixels = _covered_pixels(fragments)  # N of B * H * W
 
     # 2. Values of the surface there, and what each pass makes of them.
-    # Split vertices are no outline: without welding, antialiasing would blend across the seams inside the surface.
-    split = mesh.uvs is not None or mesh.normals is not None
-    welded = weld(mesh.vertices) if split else None
+    welded = _welded(mesh)
     surface = _surface_values(mesh, welded, fragments, pixels, passes, field, slopes is not None)
     if slopes is not None and "normal" in passes:
         bent = _looked_up(slopes, mesh, clip, fragments, pixels, surface["uv"], encoding.texture_lookup)
@@ -147,22 +143,38 @@ def render(
 
     # 3. On the backgrounds, all passes as channels of one image, and antialiased at once.
     behind = {"normal": encoding.normal_background, "depth": (0.0,), "mask": (0.0,), "color": background}
-    canvas = clip.new_tensor([value for name in drawn for value in behind[name]])
-    values = torch.cat(list(drawn.values()), dim=-1)  # [N, K], the channels of all passes
+    outlines = mesh.faces if welded is None else welded[mesh.faces]
+    pictures = _composed(drawn, {name: behind[name] for name in drawn}, pixels, fragments, clip, outlines)
+    return dataclasses.replace(pictures, label=seen)
+
+
+def _welded(mesh: Mesh) -> Int64[Tensor, " V"] | None:
+    """The vertex that stands for each one that seams have split; None where none may be.
+
+    Split vertices are no outline: without welding, antialiasing would blend across the seams inside the surface.
+    """
+    return weld(mesh.vertices) if mesh.uvs is not None or mesh.normals is not None else None
+
+
+def _composed(
+    drawn: dict[Pass, Float[Tensor, "N _"]],
+    behind: dict[Pass, tuple[float, ...]],
+    pixels: _CoveredPixels,
+    fragments: Fragments,
+    clip: Float[Tensor, "B V 4"],
+    faces: Int64[Tensor, "F 3"],
+) -> RenderedPasses:
+    """Whole pictures of what the covered pixels show, over what is behind, with antialiased outlines."""
+    canvas = clip.new_tensor([value for background in behind.values() for value in background])  # [K], of all passes
+    values = torch.cat(list(drawn.values()), dim=-1)  # [N, K]
     images = canvas.repeat(fragments.triangle.numel(), 1).index_copy(0, pixels.index, values)  # [B * H * W, K]
-    images = antialias(
-        images.view(*fragments.triangle.shape, -1),
-        fragments,
-        clip,
-        mesh.faces if welded is None else welded[mesh.faces],
-    )
+    images = antialias(images.view(*fragments.triangle.shape, -1), fragments, clip, faces)
     pictures = dict(zip(drawn, images.split([CHANNELS[name] for name in drawn], dim=-1), strict=True))
     return RenderedPasses(
         normal=pictures.get("normal"),
         depth=pictures["depth"].expand(-1, -1, -1, 3) if "depth" in pictures else None,
         mask=pictures["mask"][..., 0] if "mask" in pictures else None,
         color=pictures.get("color"),
-        label=seen,
     )
 
 
@@ -196,6 +208,13 @@ def _pass_values(
 def _seen_labels(fragments: Fragments, labels: Int64[Tensor, " F"]) -> Int64[Tensor, "B H W"]:
     triangle = fragments.triangle.long()
     return torch.where(triangle >= 0, labels[triangle.clamp_min(0)], BACKGROUND)
+
+
+def _check_slopes(mesh: Mesh, slopes: Tensor | None) -> None:
+    if slopes is not None:
+        check_tensor("slopes", slopes, "S S 3")
+        if mesh.uvs is None:
+            raise InputError("slopes: expected a mesh with texture coordinates, got one without")
 
 
 def _check_labels(mesh: Mesh, passes: Sequence[Pass], labels: Tensor | None) -> None:

@@ -84,24 +84,21 @@ def estimate_lights(
         raise InputError("brightness: expected pixels to estimate light from, got none")
     basis, value = harmonics(normals).double(), brightness.double().clamp_min(DARK)
     views, kinds = count or int(groups.max()) + 1, int(parts.max()) + 1
-    light = torch.ones_like(value)
+    trust, whole = torch.ones_like(value), torch.zeros_like(groups)
+    albedo = _medians(value, parts, kinds)
     coefficients = basis.new_zeros(views, 9)
-    trust = torch.ones_like(value)
     for _ in range(settings.rounds):
-        # The albedo of each part, then the shared light, then what each view's has beyond it.
-        above = value.new_zeros(kinds).index_add(0, parts, trust * value * light)
-        below = value.new_zeros(kinds).index_add(0, parts, trust * light.square())
-        albedo = (above / below.clamp_min(1e-12)).clamp_min(DARK)[parts]
-        if not bool(coefficients.any()):  # the first guess: what most pixels of a part have
-            albedo = _medians(value, parts, kinds)[parts]
-        said = value / albedo
-        whole = torch.zeros_like(groups)
+        said = value / albedo[parts]
+        # The light that all views have in common, and what each has beyond it.
         shared = _solved(basis, said, trust, whole, 1, 1e-4)[0]
         own = _solved(basis, said - basis @ shared, trust, groups, views, settings.together)
         coefficients = shared + own
         coefficients = coefficients / ((basis * coefficients[groups]).sum(1) * trust).sum().mul(1 / trust.sum())
         light = (basis * coefficients[groups]).sum(1).clamp_min(settings.least)
         trust = 1 / (1 + ((said / light - 1) / settings.spread).square())
+        above = value.new_zeros(kinds).index_add(0, parts, trust * value * light)
+        below = value.new_zeros(kinds).index_add(0, parts, trust * light.square())
+        albedo = (above / below.clamp_min(1e-12)).clamp_min(DARK)
     return Lights(coefficients.to(normals), settings.least)
 
 
@@ -113,7 +110,7 @@ def _solved(
     count: int,
     lean: float,
 ) -> Float[Tensor, "G 9"]:
-    """Weighted least squares of each group; all but the mean light leans on 0 by this share of the group's pixels."""
+    """Weighted least squares of each group, leaning on 0 as if by this share of its pixels."""
     matrix = basis.new_zeros(count, 9, 9).index_add(
         0, groups, trust[:, None, None] * basis[:, :, None] * basis[:, None]
     )

@@ -81,7 +81,7 @@ def test_axes_extent_and_metres(adult):
     torch.testing.assert_close(raw.vertices, adult.vertices)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("pose", ["rest", "a-pose"])
 def test_symmetry(pose):
     body = load_body(BodyShape(sex=1.0, weight=0.8), pose)

@@ -58,6 +58,7 @@ def test_judges_see_the_body_from_all_sides_and_its_head_from_two(gallery):
         assert not bool(covered[0].any()), "nothing is cut off at the top"
 
 
+@pytest.mark.slow
 def test_a_mesh_of_any_size_is_shown_alike(gallery):
     for picture in gallery.select(source="body"):
         other = gallery.image(picture.id.replace("body", "far"))

@@ -23,7 +23,7 @@ def unwrapped(request):
     return mesh, unwrap(mesh, 512, 2.0)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 def test_the_surface_is_the_same_with_vertices_split_at_seams_only(unwrapped):
     mesh, atlas = unwrapped
     assert torch.equal(atlas.vertex[atlas.faces], mesh.faces)
@@ -81,6 +81,7 @@ def test_charts_keep_their_distance_and_fill_the_square(unwrapped):
     assert padding > 0
 
 
+@pytest.mark.slow
 def test_pieces_open_sheets_and_needles_are_unwrapped_too():
     rng = np.random.default_rng(0)
     sheet = trimesh.creation.box(extents=(1, 1, 1)).subdivide()
@@ -102,6 +103,7 @@ def test_one_triangle():
     assert (u1 - u0) * (v2 - v0) - (v1 - v0) * (u2 - u0) < -0.2  # v down: seen from outside it is not mirrored
 
 
+@pytest.mark.slow
 def test_the_same_bytes_again(ball):
     first, second = unwrap(ball, 128, 1.0), unwrap(ball, 128, 1.0)
     assert torch.equal(first.uvs, second.uvs) and torch.equal(first.faces, second.faces)

@@ -10,8 +10,8 @@ import torch
 
 from humannorm.checks import InputError
 from humannorm.export import decimate
-from humannorm.export.decimation import part_pinched_edges
-from humannorm.mesh import Mesh, is_watertight, mesh_volume
+from humannorm.export.decimation import moved_apart, part_pinched_edges
+from humannorm.mesh import Mesh, is_watertight, mesh_volume, weld
 
 
 @pytest.mark.parametrize("budget", [2000, 500])
@@ -64,6 +64,15 @@ def test_solids_that_touch_along_an_edge_are_parted():
     before, after = (mesh_volume(torch.from_numpy(p), torch.from_numpy(f.copy())) for p, f in
                      ((points, faces), (apart, parted)))  # fmt: skip
     torch.testing.assert_close(before, after)
+
+
+def test_parted_vertices_stand_apart_by_place_too():
+    apart, parted = part_pinched_edges(*two_tetrahedra_on_one_edge())
+    moved = torch.from_numpy(moved_apart(apart, parted)).float()
+    faces = torch.from_numpy(parted)
+    assert not is_watertight(weld(torch.from_numpy(apart).float())[faces])
+    assert is_watertight(weld(moved)[faces])
+    assert float((moved - torch.from_numpy(apart)).norm(dim=1).max()) < 0.1
 
 
 def test_two_faces_lying_on_each_other_are_dropped():

@@ -97,6 +97,7 @@ def test_it_survives_a_file_and_is_its_own_surface_until_something_is_done(
     torch.testing.assert_close(again.hold.applied(lambda places: places[:, 0])(points), expected)
 
 
+@pytest.mark.slow
 def test_labels_go_with_a_sculpture(start: StartMesh) -> None:
     state, _ = start_state(start, SMALL, torch.Generator().manual_seed(0))
     sculpted: GeometryState = dataclasses.replace(state, untouched=False, step=1)

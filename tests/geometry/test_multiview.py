@@ -92,6 +92,7 @@ def test_a_labelled_surface_follows_the_views_and_keeps_its_faces(labelled, sett
     assert done.figures["disagreement_last"] < 3
 
 
+@pytest.mark.slow
 def test_a_surface_without_labels_is_marched_from_its_field(labelled, settings, wider) -> None:
     mesh = extract_mesh(run(plain(labelled), settings, wider).state).mesh
     assert is_watertight(mesh.faces)

@@ -179,6 +179,7 @@ def test_a_target_serves_until_it_is_due_and_one_is_renewed_a_step(
     assert sorted(end.targets["normal"].step.tolist()) == [7, 8, 10, 11]
 
 
+@pytest.mark.slow
 def test_targets_of_another_prompt_are_made_anew(small_settings: GeometrySettings, believes_in_mesh: Any) -> None:
     settings = dataclasses.replace(small_settings, targets=TARGETS, steps=2)
     guide, generator = believes_in_mesh(ball(0.6)), torch.Generator().manual_seed(1)

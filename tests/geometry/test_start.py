@@ -111,7 +111,7 @@ def test_surface_samples_are_even(generator: torch.Generator) -> None:
     torch.testing.assert_close(points.square().mean(0), torch.full((3,), 0.25 / 3), atol=2e-3, rtol=0)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "active_levels"),
     [(SMALL, 6), (DenseFieldSettings((8, 16, 32, 64)), None), (DenseFieldSettings((48,)), None)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 import torch
 
 from humannorm.guidance import DiffusersDenoiser, sds_weight
@@ -16,6 +17,7 @@ def make_target(generator: torch.Generator, count: int = 2, size: int = 48) -> T
     return Target(images, to_network(images), torch.full((count,), 0.7))
 
 
+@pytest.mark.slow
 def test_target_is_the_ddim_walk_from_the_noised_render(tiny_sd, generator):
     guide = DiffusersDenoiser.load(tiny_sd("epsilon"), control=True)
     size = guide.resolution

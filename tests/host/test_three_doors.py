@@ -17,7 +17,7 @@ from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.models import bundled_folder
 from humannorm.request import HumanRequest, job_of
 from humannorm.rings import body_rings
-from humannorm.stages import asked_colors, begin_painting, begin_sculpture, paint_all_views, place_start
+from humannorm.stages import asked_colors, begin_painting, begin_sculpture, paint_all_views, place_start, worn_fabric
 from humannorm.texture import settings as texture_settings
 from humannorm.texture.multiview import QUICK
 from humannorm.texture.state import load_state as load_painting
@@ -98,7 +98,14 @@ def test_a_sculpture_is_painted_as_the_library_paints_it(host):
         "paint": graphs.node(
             "HumanNormMultiviewPainter",
             **{"guidance": ["guidance", 0], "geometry": ["start", 0], "preset": "quick", "steps": 3, "level": 0.6},
-            **{"framing": "body", "views": 2, "elevations": "0", "seed": 4, "texture_size": 128},
+            **{
+                "framing": "body",
+                "views": 2,
+                "elevations": "0",
+                "seed": 4,
+                "texture_size": 128,
+                "start_body": ["body", 0],
+            },
         ),
         "sculpture": graphs.node("HumanNormSaveState", geometry=["start", 0], filename_prefix="tests/doors_sculpture"),
         "painting": graphs.node("HumanNormSaveState", texture=["paint", 1], filename_prefix="tests/doors_painting"),
@@ -117,7 +124,7 @@ def test_a_sculpture_is_painted_as_the_library_paints_it(host):
             job.settings.texture,
             rings=body_rings(2, 2, 2, 2),
             texture_size=128,
-            walk=dataclasses.replace(QUICK.walk, steps=2),
+            walk=dataclasses.replace(QUICK.walk, steps=2, level=0.6),
         ),
         ExportSettings(texture_size=128),
         guide,
@@ -126,7 +133,9 @@ def test_a_sculpture_is_painted_as_the_library_paints_it(host):
         skin=job.skin,
         labelled=geometry.labelled,
         palette=asked_colors(job.outfit, job.body.shape, job.skin),
+        fabric=worn_fabric(job.settings.start, job.body, job.outfit),
     ).state
+    assert painted.folds is not None and float(painted.folds.abs().max()) > 0.1
     assert torch.equal(painted.mesh.vertices, expected.mesh.vertices)
     points = expected.mesh.vertices[::5]
     assert float((painted.field.at(points) - expected.field.at(points)).abs().mean()) < 0.01

@@ -37,6 +37,7 @@ def test_positions_on_a_tilted_plane_are_where_the_rays_hit(engine: str) -> None
     assert (image[~seen] == 0).all()
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 8])
 @pytest.mark.parametrize("shared", [True, False])
 def test_warp_equals_the_reference_in_values_and_gradients(
@@ -73,6 +74,7 @@ def test_a_constant_is_its_mask_and_its_gradient_the_covered_area(engine: str) -
     assert still.abs().max() < 1e-6  # a constant does not depend on the place
 
 
+@pytest.mark.slow
 def test_gradcheck_of_the_reference(generator: torch.Generator) -> None:
     _, faces, clip = ball(subdivisions=0)
     clip = clip.double()[None].requires_grad_()

@@ -127,6 +127,7 @@ def test_given_views_are_projected_onto_what_they_show(tube, settings, believes_
     assert painting.figures["forwards"] == 2 * 8 * 7
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bytes(tube, settings, believes_in_color, sick, tmp_path):
     def painted(guide, **options):
         return paint_synchronised(

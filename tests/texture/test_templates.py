@@ -51,6 +51,7 @@ def inner_face(body: Body) -> torch.Tensor:
     return region_vertices(body, ["face"]) & ((body.vertices - middle).norm(dim=1) < 0.06)
 
 
+@pytest.mark.slow
 def test_the_template_wears_its_picture_and_the_rest_the_learned_colours(body: Body, state: TextureState) -> None:
     assert isinstance(state.field, TemplateColorField)
     found, face = colors(state), inner_face(body)

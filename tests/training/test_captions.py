@@ -66,6 +66,7 @@ def test_seventeen_colours_lie_well_apart_in_lab():
     assert distance.min() > 25.0  # a just noticeable difference is about 2.3
 
 
+@pytest.mark.slow
 def test_rephrasing_is_drawn_from_its_generator_alone():
     first = [rephrase(WOMAN, np.random.default_rng(seed)) for seed in range(50)]
     again = [rephrase(WOMAN, np.random.default_rng(seed)) for seed in range(50)]
@@ -74,7 +75,7 @@ def test_rephrasing_is_drawn_from_its_generator_alone():
     assert describe(WOMAN) in first
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("attributes", [WOMAN, MAN], ids=["woman", "man"])
 def test_rephrasing_stays_true(attributes: Attributes):
     """No word of a wrong sex, age, build or colour: each such word must come from one of the person's own facts."""

@@ -100,6 +100,7 @@ def task_of(guide: DiffusersDenoiser, shards: LatentShards, controlnet: object, 
     )
 
 
+@pytest.mark.slow
 def test_a_network_of_six_channels_learns_normals_and_colours_from_starts_and_bodies(
     tiny_sd, hinted_shards, tmp_path, generator
 ):

@@ -26,7 +26,7 @@ ROUNDING = {"rtol": 1e-4, "atol": 1e-4}  # layers of other shapes add in another
 SMALL = VaeConfig(channels=(8, 8, 8), layers_per_block=1, crop=32)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder_only", [False, True])
 def test_the_decoder_alone_can_be_trained_and_leaves_all_latents_as_they_were(people_shards, tmp_path, decoder_only):
     data = people_shards(shards=1, size=64)

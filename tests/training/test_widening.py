@@ -35,6 +35,7 @@ def inputs(seed: int) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_network_for_more_latents_says_the_same_of_the_old_ones_and_nothing_of_the_new(
     networks: tuple[Any, Any],
