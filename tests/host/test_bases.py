@@ -222,8 +222,8 @@ def test_a_graph_with_another_base_paints_our_human(host, name):
     del graph["guidance"]["inputs"]["control_net"]
     graph = changed(
         graph, image_prompts__clip=["models", 1], guidance__model=["models", 0], guidance__vae=["models", 2],
-        paint__control="none", paint__steps=2, paint__level=0.5, paint__views=1, paint__faces=4000,
-        export__faces=4000, export__filename_prefix=f"tests/base_{name}",
+        guidance__resolution=256, paint__control="none", paint__steps=2, paint__level=0.5, paint__views=1,
+        paint__faces=4000, export__faces=4000, export__filename_prefix=f"tests/base_{name}",
     )  # fmt: skip
     entry = host.run(graph)
     baked = load_baked(host.output(entry["outputs"]["export"]["text"][0]))

@@ -191,7 +191,9 @@ class Base(_Maker):
 
     def make(self, family: str) -> tuple[Any, Any, Any]:
         clip = SimpleNamespace(
-            tokenize=lambda text: text, encode_from_tokens_scheduled=lambda text: families.encoded(family, text)
+            cond_stage_model=torch.nn.Module(),
+            tokenize=lambda text: text,
+            encode_from_tokens_scheduled=lambda text: families.encoded(family, text),
         )
         return (families.build_network(family), clip, families.build_vae(family))
 
