@@ -119,10 +119,10 @@ def test_threads_are_compared_with_their_aims() -> None:
     }
     shown = threads.comparison(results, 2).splitlines()
     assert shown[2].split("|")[1:6] == [" part   ", " 1, idle     ", " 2, idle     ", " 1, busy     ", " 2, busy     "]
-    assert "80.0 (2.0)" in shown[4] and "not in time" in shown[5] and "40.0 (40.0)" in shown[-1]
+    assert "80.0 (2.0)" in shown[4] and "not in time" in shown[5] and "30.0 (30.0)" in shown[-1]
     said = "\n".join(threads.verdicts(results))
     assert "over one, idle: 0.60 (aim: at most 0.65, met)" in said and "idle: 4.00 (aim: at most 3.5, MISSED)" in said
-    assert "spin: more than 3.8" in said and "Not idle" not in said
+    assert "spin: more than 8.3" in said and "Not idle" not in said
     assert "Not idle: one thread alone got 60%" in threads.verdicts({"1, idle": parts(10.0, 0.6)})[-1]
 
 

@@ -59,10 +59,15 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_two_workers_make_what_one_machine_makes(
-    address: str, tiny_sd: Callable[[str], Path], tiny_human: HumanSettings, tmp_path: Path
+    address: str,
+    tiny_sd: Callable[[str], Path],
+    tiny_human: HumanSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from humannorm.cluster import make_humans
 
+    monkeypatch.setattr("humannorm.export.showing.FILM_FRAMES", 36)  # the workers', which no fixture reaches
     models = str(tiny_sd("epsilon"))
     request = HumanRequest("a man in a suit", models=models, body="neutral")
     good, woman = (job_of(dataclasses.replace(request, prompt=prompt), tiny_human) for prompt in PROMPTS)
