@@ -99,8 +99,8 @@ def parse_views(text: str, name: str = "views") -> tuple[float, ...]:
 def view_name(azimuth: float) -> str:
     """How a picture's name says its view: front, left, back, right where exact, else degrees.
 
-    >>> [view_name(azimuth) for azimuth in (0, -90, 30, -45, 350)]
-    ['front', 'right', '030', 'm045', 'm010']
+    >>> view_name(0), view_name(-90), view_name(30), view_name(-45), view_name(350)
+    ('front', 'right', '030', 'm045', 'm010')
     """
     angle = wrap_degrees(azimuth)
     for name, exact in VIEW_AZIMUTHS.items():
