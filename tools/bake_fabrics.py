@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw
 sys.path.insert(0, str(Path(__file__).parent))
 from bake_body import AnnyBody
 
-from humannorm.body.fabrics import DATA, FLAT, SHADE_ONE
+from humannorm.body.fabrics import DATA, FLAT, SHADE_ONE, UV_STEP
 from humannorm.body.shape import NEUTRAL, to_anny
 from humannorm.body.wardrobe import GARMENTS
 from humannorm.training.assets import default_assets_dir
@@ -34,7 +34,6 @@ from humannorm.training.clothes import Piece, Wardrobe, brightness_ratio, load_r
 PRINTED = ("t-shirt-1", "t-shirt-2", "crop-top", "leggings", "sweater", "shirt", "blouse", "skirt")
 QUALITY = 88  # of the JPEG pictures
 MARGIN = 4  # texels around a garment's charts
-UV_STEP = 65535
 LARGEST = 2.5  # MB
 
 

@@ -19,12 +19,12 @@ from torch import Tensor
 from humannorm.body.wardrobe import GARMENTS
 from humannorm.checks import check_choice
 
-__all__ = ["DATA", "FLAT", "SHADE_ONE", "Fabric", "fabric_of"]
+__all__ = ["DATA", "FLAT", "SHADE_ONE", "UV_STEP", "Fabric", "fabric_of"]
 
 DATA = Path(__file__).parent / "data" / "fabrics.npz"
 SHADE_ONE = 127.5  # of 255: as bright as the garment's median
 FLAT = 2.0  # of 255: a normal map that varies less has no folds
-UV_STEP = 65535
+UV_STEP = 65535  # steps of a texture coordinate from 0 to 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -346,16 +346,19 @@ def _labelled_union(layers: Sequence[_Layer], resolution: int) -> LabelledSurfac
     faces = faces[piece == piece.bincount().argmax()]
     used, faces = torch.unique(faces, return_inverse=True)
     mesh = Mesh(vertices[used], faces.reshape(-1, 3))
-    labels = _without_islands(mesh, _labels(mesh, layers))
-    return LabelledSurface(_without_stairs(mesh, labels), labels)
+    edges, place = _edges_of_faces(mesh.faces)
+    labels = _without_islands(mesh, _labels(mesh, layers), place)
+    return LabelledSurface(_without_stairs(mesh, labels, edges, place), labels)
 
 
-def _without_stairs(mesh: Mesh, labels: Int64[Tensor, " F"]) -> Mesh:
+def _without_stairs(
+    mesh: Mesh, labels: Int64[Tensor, " F"], edges: Int64[Tensor, "E 2"], place: Int64[Tensor, "F 3"]
+) -> Mesh:
     """Hems and hair without the lattice's steps (Taubin 1995: smoothing steps that alternate with growing ones).
 
-    First each border between labels as a curve, then `RIMS` rings of vertices beside it, and hair.
+    First each border between labels as a curve, then `RIMS` rings of vertices beside it, and hair. edges, place: as
+    `_edges_of_faces` gives them.
     """
-    edges, place = _edges_of_faces(mesh.faces)
     low, high = _least_and_most(labels.repeat_interleave(3), place.flatten(), len(edges))
     border = edges[low != high]
     ends = border.flatten().bincount(minlength=mesh.num_vertices)
@@ -396,14 +399,14 @@ def _smoothed(
     return Mesh(vertices, mesh.faces)
 
 
-def _without_islands(mesh: Mesh, labels: Int64[Tensor, " F"]) -> Int64[Tensor, " F"]:
+def _without_islands(mesh: Mesh, labels: Int64[Tensor, " F"], place: Int64[Tensor, "F 3"]) -> Int64[Tensor, " F"]:
     """The labels without single teeth at borders; and a small piece that lies within one other (a shirt that shows
     through its jacket) takes that one's.
 
-    Skin keeps its own: an ear in long hair is one.
+    Skin keeps its own: an ear in long hair is one. place: of each face's edges, as `_edges_of_faces` gives it.
     """
-    edges, place = _edges_of_faces(mesh.faces)
-    first, second = _least_and_most(torch.arange(mesh.num_faces).repeat_interleave(3), place.flatten(), len(edges))
+    count = int(place.max()) + 1
+    first, second = _least_and_most(torch.arange(mesh.num_faces).repeat_interleave(3), place.flatten(), count)
     across = (first + second)[place] - torch.arange(mesh.num_faces)[:, None]  # the three faces beside each
     for _ in range(TEETH):
         beside = labels[across]

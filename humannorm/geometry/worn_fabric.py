@@ -109,17 +109,22 @@ class WornFabric:
                 continue
             own = points[rows].cpu()
             pieces = [_Cloth(fitted(self.body, name), fabric_of(name)) for name in names]
-            found = [piece.at(own) for piece in pieces]
-            nearest = torch.stack([away for away, _ in found]).argmin(0) if found else None
+            found = [piece.nearest(own) for piece in pieces]
+            nearest = torch.stack([away for away, _, _ in found]).argmin(0) if found else None
             reach = HAIR_REACH if LABELS[number] == "hair" else REACH
-            for k, (away, uv) in enumerate(found):
+            for k, (away, face, uv) in enumerate(found):
                 mine = (nearest == k) & (away < reach)
                 at, uv = rows[mine], uv[mine]
                 fine[at] = _sampled(pieces[k].fine, uv)
                 coarse = (_sampled(pieces[k].fabric.shade, uv) / fine[at]).clamp_min(0.05)
                 shade[at] = fine[at] * coarse ** CONTRAST.get(LABELS[number], 1.0)
-                folds = self._folds(names[k], pieces[k])
-                lean[at] = folds.lean_at(points[at].cpu())
+                donor = FOLDS_OF.get(names[k])
+                if donor is None:
+                    lean[at] = pieces[k].lean_at(face[mine], uv)
+                else:
+                    folds = _Cloth(fitted(self.body, donor), fabric_of(donor))
+                    far, face_there, uv_there = folds.nearest(own[mine])
+                    lean[at] = folds.lean_at(face_there, uv_there) * (far < HAIR_REACH)[:, None]
             if number in self._closing:
                 dark = self._front_closing(own)
                 fine[rows], shade[rows] = fine[rows] * dark, shade[rows] * dark
@@ -159,10 +164,6 @@ class WornFabric:
         corners = body.rest_vertices[body.faces[closest.face]]
         # Skirts hang far from any skin: the way there is taken along.
         return (corners * closest.barycentric.to(corners)[..., None]).sum(1) + points - closest.point
-
-    def _folds(self, name: str, cloth: _Cloth) -> _Cloth:
-        other = FOLDS_OF.get(name)
-        return cloth if other is None else _Cloth(fitted(self.body, other), fabric_of(other))
 
 
 def second_colour(piece: Piece) -> Tensor:
@@ -249,23 +250,19 @@ class _Cloth:
         down = F.normalize(down - along * (down * along).sum(1, keepdim=True), dim=1)
         return torch.stack([along, -down], 1)
 
-    def at(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 2"]]:
-        """How far the garment is, and the texture coordinates of its nearest places."""
-        away, _, uv = self._nearest(points)
-        return away, uv
-
-    def lean_at(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """What its folds add to the normal at its nearest places."""
-        away, face, uv = self._nearest(points)
-        lean = sample_texture(self.bump, uv[None, None])[0, 0]
-        lean = lean * (away < HAIR_REACH)[:, None]
-        return (self.frames[face] * lean[..., None]).sum(1)
-
-    def _nearest(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def nearest(
+        self, points: Float[Tensor, "N 3"]
+    ) -> tuple[Float[Tensor, " N"], Int64[Tensor, " N"], Float[Tensor, "N 2"]]:
+        """How far the garment is, and of its nearest places the face among the solid ones and the coordinates."""
         closest = self.distance.closest(points)
         corners = self.fabric.uvs[self.fabric.faces[self.solid[closest.face]]]
         uv = (corners * closest.barycentric.to(corners)[..., None]).sum(1)
         return (closest.point - points).norm(dim=1), closest.face, uv
+
+    def lean_at(self, face: Int64[Tensor, " N"], uv: Float[Tensor, "N 2"]) -> Float[Tensor, "N 3"]:
+        """What its folds add to the normal at places that `nearest` gave."""
+        lean = sample_texture(self.bump, uv[None, None])[0, 0]
+        return (self.frames[face] * lean[..., None]).sum(1)
 
 
 def _sampled(picture: Float[Tensor, "H W"], uv: Float[Tensor, "N 2"]) -> Float[Tensor, " N"]:

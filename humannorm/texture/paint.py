@@ -97,7 +97,7 @@ class _Run(OptimiserRun[TextureState]):
 
     def state(self) -> TextureState:
         """The run so far as a payload of its own."""
-        return TextureState(
+        state = TextureState(
             mesh=self.start.mesh,
             placement=self.start.placement,
             field=copy_field(self.field, self.start.mesh),
@@ -108,9 +108,8 @@ class _Run(OptimiserRun[TextureState]):
             gradient_scale=self.optimizer.scale,
             history=self.stacked_history,
             plan=self.settings.plan,
-            labels=self.start.labels,
-            materials=self.start.materials,
         )
+        return self.start.look_onto(state)
 
     def advance(self) -> OptimiserProgress:
         """One step of the optimiser. What it changes, it changes at its end."""

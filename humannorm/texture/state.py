@@ -72,7 +72,7 @@ class TextureState:
             raise InputError("texture: expected colours in space (a hash field), got a texture of another mesh")
         field = copy_field(self.field, surface)
         found = TextureState(surface, placement, field, self.cameras, plan=self.plan)
-        return self._look_onto(found) if same else found
+        return self.look_onto(found) if same else found
 
     def is_on(self, mesh: Mesh) -> bool:
         """Whether a mesh, in any frame, is the surface of this painting."""
@@ -97,9 +97,9 @@ class TextureState:
             assert isinstance(kept, TemplateColorField)
             kept.learned.load_state_dict(field.state_dict())
             field = kept
-        return self._look_onto(TextureState(self.mesh, self.placement, field, self.cameras, plan=self.plan))
+        return self.look_onto(TextureState(self.mesh, self.placement, field, self.cameras, plan=self.plan))
 
-    def _look_onto(self, other: TextureState) -> TextureState:
+    def look_onto(self, other: TextureState) -> TextureState:
         """Another state of the same surface with what lies in its texture coordinates beside colour."""
         return dataclasses.replace(other, labels=self.labels, materials=self.materials, folds=self.folds)
 

@@ -100,12 +100,14 @@ def test_labels_keep_their_colours_apart(tube, settings, believes_in_color):
 
 def test_a_painting_remembers_what_its_texels_are_and_are_of(tube, settings, believes_in_color, tmp_path):
     painting = paint_synchronised(tube, "a person", settings, believes_in_color(RED, RED), labels_at=upper_half)
-    state = dataclasses.replace(painting.state, materials={"skin": "metal"})
+    folds = torch.zeros(64, 64, 3).index_fill(-1, torch.tensor([0]), 0.25)
+    state = dataclasses.replace(painting.state, materials={"skin": "metal"}, folds=folds)
     assert state.labels is not None and state.labels.dtype == torch.uint8
     assert bool((state.labels[:28] == 1).all()) and bool((state.labels[36:] == 0).all())
     save_state(state, tmp_path / "painted.safetensors")
     for other in (load_state(tmp_path / "painted.safetensors"), state.edited(None), state.on(tube)):
         assert torch.equal(other.labels, state.labels) and other.materials == {"skin": "metal"}
+        assert torch.equal(other.folds, folds)
     assert paint_synchronised(tube, "a person", settings, believes_in_color(RED, RED)).state.labels is None
 
 
