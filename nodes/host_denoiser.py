@@ -26,6 +26,7 @@ from humannorm.checks import InputError, check_tensor
 from humannorm.guidance.diffusers_denoiser import resized
 
 from .bases import HostNoise, base_of, check_base, kind_name, needs_frames, text_width
+from .long_work import heard_between_layers
 from .payloads import DISTILLS, Conditioning, GuidancePayload, model_facts
 
 __all__ = [
@@ -279,7 +280,8 @@ def with_denoisers(
         )
         sampling = model.get_model_object("model_sampling")
         sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", NOMINAL_STEPS)
-        guider.sample(latent, latent, sampler, sigmas, disable_pbar=True, seed=seed)
+        with heard_between_layers(model.load_device):
+            guider.sample(latent, latent, sampler, sigmas, disable_pbar=True, seed=seed)
         return sampler.result
 
     return enter(0, [])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from humannorm.cameras import VIEW_AZIMUTHS
 from humannorm.images import contact_sheet, to_pil
 
-__all__ = ["Progress", "forget", "say", "show_result", "unfinished_file"]
+__all__ = ["Progress", "forget", "heard_between_layers", "say", "show_result", "unfinished_file"]
 
 PREVIEW_SECONDS = 1.0  # at least this long between two previews
 PREVIEW_SIDE = 512  # pixels at most
@@ -57,6 +58,23 @@ class Progress:
             say(self.node_id, f"{self.what}: done in {spent}")
         else:
             say(self.node_id, f"{self.what}: stopped at step {self._done} of {self.total}; queue it again to go on")
+
+
+@contextlib.contextmanager
+def heard_between_layers(device: torch.device) -> Iterator[None]:
+    """Notices an interruption before any layer of a network on a processor, where one call may take minutes."""
+    if device.type != "cpu":  # there the layers are only queued
+        yield
+        return
+
+    def listen(module: torch.nn.Module, inputs: Any) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(listen)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def say(node_id: str | None, text: str) -> None:
