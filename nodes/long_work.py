@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import comfy.utils
 import folder_paths
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from humannorm.cameras import VIEW_AZIMUTHS
 from humannorm.images import contact_sheet, to_pil
 
-__all__ = ["Progress", "forget", "heard_between_layers", "say", "show_result", "unfinished_file"]
+__all__ = ["Progress", "forget", "heard_inside", "say", "show_result", "unfinished_file"]
 
 PREVIEW_SECONDS = 1.0  # at least this long between two previews
 PREVIEW_SIDE = 512  # pixels at most
@@ -60,21 +61,17 @@ class Progress:
             say(self.node_id, f"{self.what}: stopped at step {self._done} of {self.total}; queue it again to go on")
 
 
-@contextlib.contextmanager
-def heard_between_layers(device: torch.device) -> Iterator[None]:
-    """Notices an interruption before any layer of a network on a processor, where one call may take minutes."""
-    if device.type != "cpu":  # there the layers are only queued
-        yield
-        return
+class _Listening(TorchFunctionMode):
+    """Notices an interruption before any operation on tensors."""
 
-    def listen(module: torch.nn.Module, inputs: Any) -> None:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         comfy.model_management.throw_exception_if_processing_interrupted()
+        return func(*args, **(kwargs or {}))
 
-    hook = torch.nn.modules.module.register_module_forward_pre_hook(listen)
-    try:
-        yield
-    finally:
-        hook.remove()
+
+def heard_inside(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """For calls of a network: on a processor one may take minutes, and so an interruption is noticed inside of it."""
+    return _Listening() if device.type == "cpu" else contextlib.nullcontext()
 
 
 def say(node_id: str | None, text: str) -> None:

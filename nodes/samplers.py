@@ -26,7 +26,7 @@ from .host_denoiser import (
     native_resolution,
     with_control,
 )
-from .long_work import heard_between_layers, say
+from .long_work import heard_inside, say
 from .payloads import KINDS, GuidancePayload, PromptSet, kind_of, wrong_card
 from .scales import drawing_scale, told
 from .schema import CATEGORY, Prompts, override_input, part_input, schema, seed_input, vae_input, views_input
@@ -126,7 +126,7 @@ def draw_views(
         maps = None if normal_maps is None else normal_maps[chosen]
         positive = payload.prompts.conditioning([texts[at] for at in chosen])
         conds = with_control(payload, positive, payload.prompts.negative, maps, 1.0)
-        with heard_between_layers(model.load_device):
+        with heard_inside(model.load_device):
             samples = comfy.sample.sample(
                 model,
                 noise[chosen],
@@ -140,7 +140,7 @@ def draw_views(
                 callback=latent_preview.prepare_callback(model, sampling.steps),
                 seed=sampling.seed,
             )
-            drawn |= dict(zip(chosen, zip(samples, decoded_pictures(payload.vae, samples), strict=True), strict=True))
+        drawn |= dict(zip(chosen, zip(samples, decoded_pictures(payload.vae, samples), strict=True), strict=True))
     latents, pictures = (torch.stack(each) for each in zip(*(drawn[at] for at in range(len(texts))), strict=True))
     return pictures, {"samples": latents}
 
