@@ -293,10 +293,13 @@ def told_of(job: HumanJob) -> tuple[str, ...]:
 def network_prompt(prompt: str, models: str | Path, body: Body | None = None) -> str:
     """The prompt as the networks hear it: with a word for the pose where the model's captions named one.
 
-    body: whose pose it is; without one, the figure is taken to stand. A pose from a motion file has no word.
+    body: whose pose it is; without one, the figure is taken to stand. A pose from a motion file has no word. A prompt
+    for an undressed child is refused.
     """
+    from humannorm.body import check_people
     from humannorm.models import names_poses
 
+    check_people(prompt)
     return posed_prompt(prompt, body) if names_poses(models) else prompt
 
 

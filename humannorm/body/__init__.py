@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from humannorm.body.body import POSES, Body, load_body, named_pose, plan_for_body
 from humannorm.body.outfit import Outfit, completed
-from humannorm.body.outfit_words import outfit_of_words, words_of_outfit
+from humannorm.body.outfit_words import check_people, outfit_of_words, words_of_outfit
 from humannorm.body.shape import BodyShape
 from humannorm.body.words import shape_of_words, with_pose, words_of_shape
 
@@ -13,6 +13,7 @@ __all__ = [
     "Body",
     "BodyShape",
     "Outfit",
+    "check_people",
     "completed",
     "load_body",
     "named_pose",

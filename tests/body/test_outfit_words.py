@@ -198,6 +198,8 @@ def test_several_pieces_of_a_kind_lie_over_each_other() -> None:
         ("a man in boots", "boots as sturdy shoes"),
         ("eine Frau mit roten Haaren", "no clothes or hair"),
         ("a naked man", "always dressed"),
+        ("a child in a t-shirt", "adults here"),
+        ("a 10 year old in jeans", "adults here"),
     ],
 )
 def test_what_cannot_be_made_is_told(prompt: str, said: str) -> None:
