@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from humannorm.body.body import POSES, Body, load_body, named_pose, plan_for_body
 from humannorm.body.outfit import Outfit, completed
-from humannorm.body.outfit_words import check_people, outfit_of_words
+from humannorm.body.outfit_words import check_people, outfit_of_words, words_of_outfit
 from humannorm.body.shape import BodyShape
-from humannorm.body.words import shape_of_words, with_pose
+from humannorm.body.words import shape_of_words, with_pose, words_of_shape
 
 __all__ = [
     "POSES",
@@ -21,4 +21,6 @@ __all__ = [
     "plan_for_body",
     "shape_of_words",
     "with_pose",
+    "words_of_outfit",
+    "words_of_shape",
 ]

@@ -18,7 +18,7 @@ from humannorm.checks import InputError
 from humannorm.colours import COLOUR_WORDS, HAIR_COLOUR_WORDS
 from humannorm.prompt_fitting import plain_words
 
-__all__ = ["check_people", "outfit_of_words"]
+__all__ = ["check_people", "outfit_of_words", "words_of_outfit"]
 
 # Cut and its words, as patterns; of two that begin at one place the longer match counts. "suit" and the like are two
 # pieces in one.
@@ -473,3 +473,20 @@ def _unread(tokens: Sequence[_Token]) -> list[str]:
         starts = token.text in ("wearing", "wears", "dressed in")
         listing = starts or (listing and token.text in (",", "and", "over", "under", "&", "+", "plus", "or"))
     return found
+
+
+def words_of_outfit(outfit: Outfit) -> str:
+    """What is worn as a prompt says it: `outfit_of_words` reads the same pieces in it."""
+    worn = {(piece.cut, piece.colours) for piece in outfit.pieces}
+    said: dict[str, None] = {}
+    for piece in outfit.pieces:
+        read = outfit_of_words(str(piece)).pieces
+        # Of a suit whose trousers were changed the jacket is left.
+        words = piece if {(each.cut, each.colours) for each in read} <= worn else replace(piece, said="")
+        if piece.material not in {each.material for each in read}:
+            words = replace(words, said=f"{piece.material} {words.said or words.cut}")
+        said[str(words)] = None
+    said |= dict.fromkeys(f"dressed in {words}" for words in (*outfit.colours_said, outfit.material_said) if words)
+    said |= {"bald": None} if outfit.bald else {}
+    said |= {"barefoot": None} if outfit.barefoot else {}
+    return ", ".join(said)

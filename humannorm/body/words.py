@@ -13,7 +13,7 @@ from typing import TypeVar
 from humannorm.body.shape import ADULT, BodyShape
 from humannorm.checks import check_choice
 
-__all__ = ["CAPTIONED_POSES", "shape_of_words", "with_pose"]
+__all__ = ["CAPTIONED_POSES", "shape_of_words", "with_pose", "words_of_shape"]
 
 Value = TypeVar("Value")
 
@@ -89,6 +89,19 @@ def shape_of_words(prompt: str) -> BodyShape:
 def names_a_child(prompt: str) -> bool:
     """Whether a person below eighteen is spoken of."""
     return _CHILD.search(prompt) is not None
+
+
+def words_of_shape(shape: BodyShape) -> str:
+    """An adult in words: "a young slim woman". The nearest words that there are."""
+    sexes = {0.95: "woman", 0.05: "man", BodyShape().sex: "person"}
+    sex = sexes[min(sexes, key=lambda value: abs(value - shape.sex))]
+    ages = {ADULT: "young", 0.81: "middle-aged", 0.96: "old"}
+    age = ages[min(ages, key=lambda value: abs(value - shape.age))]
+    neutral = BodyShape()
+    builds = {(neutral.weight, neutral.muscle): "", **{value: listed.split()[0] for value, listed in _BUILD.items()}}
+    build = builds[min(builds, key=lambda value: abs(value[0] - shape.weight) + abs(value[1] - shape.muscle))]
+    words = " ".join(filter(None, [age, build, sex]))
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _first(words: list[str], table: Mapping[Value, str], otherwise: Value) -> Value:
