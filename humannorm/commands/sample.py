@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "kind", choices=("normal", "depth", "image"), help="image: a colour picture that follows a normal map"
     )
-    parser.add_argument("--prompt", required=True, help='the person, such as "a young woman in a red dress"')
+    parser.add_argument(
+        "person", nargs="?", metavar="PROMPT", help='the person, such as "a young woman in a red dress"'
+    )
+    parser.add_argument("--prompt", help="the same, in the words of earlier versions")
     parser.add_argument("--negative", default="", help="what the pictures should not show")
     parser.add_argument(
         "--views", default="front,left,back,right", help="front, left, back, right or degrees, with commas"
@@ -60,6 +63,9 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.guidance import load_networks
     from humannorm.images import contact_sheet, load_png, save_png
 
+    if (args.person is None) == (args.prompt is None):
+        given = "two" if args.prompt is not None else "none"
+        raise InputError(f"sample: expected one PROMPT, got {given}")
     check_range("--count", args.count, 1, 10_000)
     check_range("--steps", args.steps, 1, 1000)
     check_range("--batch", args.batch, 1, 10_000)
@@ -107,7 +113,9 @@ def draw(
     from humannorm.prompts import Prompts
     from humannorm.request import network_prompt
 
-    prompts = Prompts(network_prompt(args.prompt, args.models), kind, negative=args.negative)  # type: ignore[arg-type]
+    prompts = Prompts(
+        network_prompt(args.prompt if args.person is None else args.person, args.models), kind, negative=args.negative
+    )  # type: ignore[arg-type]
     return sample_images(
         network,
         [prompts.text(args.part, view_label(azimuth)) for azimuth in azimuths],
