@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from humannorm.commands.evaluate_table1 import add_pairs, add_table1, run_pairs, run_table1
 from humannorm.commands.options import (
@@ -40,7 +39,9 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    shown = functools.partial(argparse.ArgumentParser, formatter_class=parser.formatter_class)
+    def shown(**options: Any) -> argparse.ArgumentParser:
+        return argparse.ArgumentParser(formatter_class=parser.formatter_class, **options)
+
     kinds = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=shown)
     samples = kinds.add_parser("samples", help="pictures drawn for the captions of held-out people")
     samples.add_argument(
