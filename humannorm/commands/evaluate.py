@@ -46,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_judge(samples, required=True)
     samples.add_argument("--count", type=int, default=48, help="pictures per kind, body part and view")
+    samples.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="sentences, one a line, that are drawn in place of captions"
+    )
+    samples.add_argument(
+        "--as-written", action="store_true", help="`--prompts`: as they are, without a word for the pose"
+    )
     samples.add_argument("--steps", type=int, default=20, help="denoising steps")
     samples.add_argument("--batch", type=int, default=16, help="pictures at a time")
     samples.add_argument(
@@ -115,8 +121,8 @@ def run(args: argparse.Namespace) -> int:
     return verbs[args.what](args)
 
 
-def _guide_of(args: argparse.Namespace) -> DiffusersDenoiser:
-    """The model that is judged."""
+def _guide_of(args: argparse.Namespace, few: bool) -> DiffusersDenoiser:
+    """The model that is judged; few: with its few-step LoRA."""
     from humannorm.guidance import DiffusersDenoiser
     from humannorm.processor import network_dtype
 
@@ -126,8 +132,20 @@ def _guide_of(args: argparse.Namespace) -> DiffusersDenoiser:
         device=device,
         dtype=network_dtype(args.precision, device),
         control=not args.normals_only,
-        autoguidance=autoguidance_of(args),
+        autoguidance=None if few else autoguidance_of(args),
+        few_steps=few,
     )
+
+
+def _sentences(file: Path, models: str, as_written: bool) -> tuple[str, ...]:
+    """The file's lines as `humannorm sample` would put them to the network."""
+    from humannorm.checks import InputError
+    from humannorm.request import network_prompt
+
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{file}: expected sentences, one a line, got none")
+    return tuple(line if as_written else network_prompt(line, models) for line in lines)
 
 
 def run_samples(args: argparse.Namespace) -> int:
@@ -135,23 +153,28 @@ def run_samples(args: argparse.Namespace) -> int:
     from humannorm.evaluation.collect import SampleSettings, add_controls, add_reconstructions, add_renders, add_samples
     from humannorm.evaluation.figures import figures_of, table, to_plain
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
+    from humannorm.guidance import draws_in_few_steps
     from humannorm.training.shards import Shards
 
     check_range("--count", args.count, 1, 10_000)
     check_range("--steps", args.steps, 1, 1000)
     check_range("--batch", args.batch, 1, 10_000)
+    few = args.guidance is None and args.autoguidance is None and not args.renders_only
+    few = few and draws_in_few_steps(args.models, args.steps)
     judge = find_judge(args.judge)
     people = Shards(args.data, split="held_out")
     kinds = ("normal",) if args.normals_only else ("normal", "color")
     settings = SampleSettings(
         args.count,
         steps=args.steps,
-        guidance_scale=args.guidance,
+        guidance_scale=1.0 if few else args.guidance,
+        sampler="ddim" if few else "dpm",
         batch=args.batch,
         seed=args.seed,
         kinds=kinds,
+        sentences=() if args.prompts is None else _sentences(args.prompts, args.models, args.as_written),
     )
-    guide = None if args.renders_only else _guide_of(args)
+    guide = None if args.renders_only else _guide_of(args, few)
 
     def report(message: str) -> None:
         sys.stderr.write(message + "\n")
@@ -169,7 +192,7 @@ def run_samples(args: argparse.Namespace) -> int:
     figures = figures_of(gallery, run_judges(gallery.folder, judge))
     text = table(figures)
     (args.out / "figures.md").write_text(text + "\n", encoding="utf-8")
-    facts = {"models": str(args.models), "seed": args.seed, "count": args.count, "steps": args.steps}
+    facts = {"models": str(args.models), "seed": args.seed, "count": args.count, "steps": args.steps, "few_steps": few}
     weights = None if guide is None else guide.autoguidance
     facts |= {"guidance": {kind: settings.scale(kind) for kind in kinds}}
     facts |= {"autoguidance": None if weights is None else dataclasses.asdict(weights)}

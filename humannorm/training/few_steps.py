@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from humannorm.checks import InputError, check_range
 from humannorm.files import save_tensors
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
+from humannorm.guidance.folders import FEW_STEPS, lora_name
 from humannorm.guidance.samplers import GUIDANCE_SCALES, latent_states
 from humannorm.images import contact_sheet, from_network, save_png
 from humannorm.training.config import LoopConfig
@@ -37,8 +38,6 @@ from humannorm.training.text import draw_prompt, tokenize, with_any_pose
 __all__ = ["FewStepsConfig", "FewStepsTask", "LowRank", "Walks", "add_low_rank", "draw_walks", "walk_generator"]
 
 logger = logging.getLogger(__name__)
-
-LORA_FILE = "few_steps_lora.safetensors"
 
 FEW_STEPS_LOOP = LoopConfig(
     steps=4_000, batch_size=16, learning_rate=2e-3, warmup_steps=30, cooldown=0.6, ema_decay=0.995
@@ -196,6 +195,7 @@ class FewStepsTask(Task):
     signal: Tensor
     spread: Tensor
     timesteps: Tensor
+    vae: Any
 
     def __init__(self, *, model: DiffusersDenoiser, walks: Walks, held_out: Walks, config: FewStepsConfig) -> None:
         super().__init__()
@@ -216,13 +216,13 @@ class FewStepsTask(Task):
         chosen = torch.randint(len(walks), (batch_size,), generator=generator).tolist()
         chosen = sorted(chosen, key=lambda index: walks.told[index]["kind"] != "color")
         level = torch.randperm(batch_size, generator=generator) % walks.steps
-        states = torch.stack([walks.states[index] for index in chosen])
+        states = torch.stack([walks.states[index].float() for index in chosen])  # autocast stacks no half on a CPU
         rows = torch.arange(batch_size)
         return {
-            "x": states[rows, level].float(),
-            "following": states[rows, level + 1].float(),
+            "x": states[rows, level],
+            "following": states[rows, level + 1],
             "level": level,
-            "weight": 1.0 + self.config.mask_weight * drawn_on(states[:, -1].float()),
+            "weight": 1.0 + self.config.mask_weight * drawn_on(states[:, -1]),
             **self.asked(walks, chosen),
         }
 
@@ -275,7 +275,7 @@ class FewStepsTask(Task):
         pictures: list[Tensor] = []
         for kind, _ in self.config.kinds:
             chosen = [i for i, walk in enumerate(self.held_out.told) if walk["kind"] == kind][: self.config.sheet]
-            ends = torch.stack([self.held_out.states[i][-1] for i in chosen]).float()
+            ends = torch.stack([self.held_out.states[i][-1].float() for i in chosen])
             pictures += [*self.decoded(ends), *self.decoded(self.walked(chosen))]
         save_png(folder / f"step_{step:06d}.png", contact_sheet(pictures, [""] * len(pictures), self.config.sheet))
         self.train()
@@ -283,7 +283,7 @@ class FewStepsTask(Task):
 
     def walked(self, chosen: Sequence[int]) -> Float[Tensor, "B C h w"]:
         """Where the student's walks end that begin as these held-out ones."""
-        noise = torch.stack([self.held_out.states[index][0] for index in chosen]).float()
+        noise = torch.stack([self.held_out.states[index][0].float() for index in chosen])
         batch: dict[str, Any] = {"x": noise, **self.asked(self.held_out, chosen)}
         batch = to_device(batch, self.timesteps.device)
         for level in range(self.walks.steps):
@@ -299,13 +299,13 @@ class FewStepsTask(Task):
             return from_network(self.vae.decode(latents.cpu() / self.vae.config.scaling_factor).sample).float()
 
     def save(self, folder: Path) -> None:
-        """The low-rank addition, half precision, under the names that diffusers writes."""
+        """The low-rank addition, half precision, under names that diffusers and ComfyUI read."""
         tensors: dict[str, Tensor] = {}
         for name, layer in self.layers.items():
             down, up = layer.factors()
-            tensors[f"unet.{name}.lora_A.weight"] = down.detach().half().contiguous().clone()
-            tensors[f"unet.{name}.lora_B.weight"] = up.detach().half().contiguous().clone()
-        save_tensors(folder / LORA_FILE, tensors, {"format": "pt"})
+            tensors[f"{lora_name(name)}.lora_down.weight"] = down.detach().half().contiguous().clone()
+            tensors[f"{lora_name(name)}.lora_up.weight"] = up.detach().half().contiguous().clone()
+        save_tensors(folder / FEW_STEPS, tensors, {"format": "pt", "steps": str(self.walks.steps)})
 
 
 class LowRank(nn.Module):
