@@ -13,6 +13,7 @@ BENCHMARKS = {
     "signed_distance": "signed distances to a 100k-face human",
     "geometry": "hash grid, surface extraction, narrow bands up to resolution 512, fits of a field",
     "paper": "steps of the paper preset with random networks of SD1.5's size (minutes each on a CPU)",
+    "standard": "two levels of `standard` with random networks of SD1.5's size; a person's time on a card, computed",
     "export": "unwrapping against xatlas at 20k, 100k and 400k faces, and the whole way to a GLB",
     "threads": "the main job's parts on one thread and on all, idle and beside other work",
     "texture": "a step of the texture optimiser beyond its networks (needs the bundled model)",

@@ -22,6 +22,7 @@ __all__ = [
     "lab_from_srgb",
     "linear_from_srgb",
     "load_png",
+    "luminance",
     "save_png",
     "srgb_from_linear",
     "to_network",
@@ -36,6 +37,9 @@ _XYZ_FROM_RGB = (
     (0.2126729, 0.7151522, 0.0721750),
     (0.0193339, 0.1191920, 0.9503041),
 )
+
+
+LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear sRGB (ITU-R BT.709)
 
 
 def to_network(images: Float[Tensor, "B H W C"]) -> Float[Tensor, "B C H W"]:
@@ -60,6 +64,11 @@ def srgb_from_linear(light: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """IEC 61966-2-1 encoding; values below 0 count as 0."""
     light = light.clamp_min(0)
     return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp_min(1e-9) ** (1 / 2.4) - 0.055)
+
+
+def luminance(light: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 1"]:
+    """Y of linear sRGB."""
+    return (light * light.new_tensor(LUMINANCE)).sum(-1, keepdim=True)
 
 
 def lab_from_srgb(colors: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 3"]:

@@ -54,6 +54,7 @@ __all__ = [
     "generate",
     "is_finished",
     "make_human",
+    "pose_of",
     "prompt_of",
     "refuse_started",
 ]
@@ -100,8 +101,17 @@ def is_finished(out: Path) -> bool:
 
 def prompt_of(out: Path) -> str:
     """Of the run in a folder."""
+    return _of_request(out, "prompt")
+
+
+def pose_of(out: Path) -> str:
+    """Of the start body of the run in a folder: a name in `body.POSES`, or a BVH file."""
+    return _of_request(out, "pose")
+
+
+def _of_request(out: Path, name: str) -> str:
     try:
-        return str(json.loads((out / RECORD).read_text(encoding="utf-8"))["request"]["prompt"])
+        return str(json.loads((out / RECORD).read_text(encoding="utf-8"))["request"][name])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{out}: expected a folder of `generate` with its {RECORD}, got another ({error})") from error
 

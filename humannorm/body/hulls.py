@@ -32,6 +32,9 @@ TUCK, SEAM = 0.12, 0.04  # how much narrower the top of a skirt is than what it 
 DRAPE = 0.4  # of the hem's flare: how deep the folds of a skirt are there
 FOLDS = ((9, 0.6, 1.0), (14, 2.1, 0.6))  # around a skirt, their turn in radians, and weight
 COVER = 0.23  # thickness of what covers the head, in halves of the head
+FLAT = 0.06  # of hair that is pressed to the skull, in halves of the head
+CHIN = 0.8  # below the eyes, in halves of the head
+WRAP = 0.8  # thickness of what is wrapped around the neck, of that of the rest
 AFRO = 1.1  # radius of an afro, in halves of the head
 CROTCH = 0.14  # where the legs part, as `Tube.end`
 LEG_FLARE = 0.02  # of the hem of shorts
@@ -125,8 +128,10 @@ def _on_the_head(body: Body, kind: str) -> list[Mesh]:
         return [_ball(knot, 0.42 * unit)]
     if kind == "afro":
         return [_ball(skull.centre + skull.centre.new_tensor((0.0, 0.42 * unit, -0.38 * unit)), AFRO * unit)]
+    if kind == "flat":
+        return [_cap(skull, FLAT * unit, -0.55)]
     cap = _cap(skull, COVER * unit, -0.25 if kind == "cap" else -0.75)
-    return [cap] if kind == "cap" else [cap, _curtain(body, skull, COVER * unit, skull.neck[1] - 0.6 * unit)]
+    return [cap] if kind == "cap" else [cap, _curtain(body, skull, COVER * unit, skull.neck[1] - 0.8 * unit)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,13 +171,16 @@ def _cap(skull: _Skull, ease: float, low: float) -> Mesh:
 
 
 def _curtain(body: Body, skull: _Skull, ease: float, end: Float[Tensor, ""]) -> Mesh:
-    """Half-moons from the ears down to `end`, open to the front: as wide as the head, as deep as neck and back are."""
+    """From the ears down to `end`, as wide as the head, as deep as neck and back are: half-moons that leave the face
+    free, and rings around the neck below the chin."""
     unit = skull.unit
     off = skull.vertices - skull.centre
     level = off[off[:, 1].abs() < 0.3 * unit]
     half_width, depth = float(level[:, 0].max()) + ease, float(-level[:, 2].min()) + ease
     trunk = following_vertices(body, ("neck", "head", "spine", "clavicle", "shoulder"))
     back = body.vertices[trunk & (body.vertices[:, 0].abs() < half_width)]
+    trunk_front = body.vertices[following_vertices(body, ("neck", "spine")) & (body.vertices[:, 0].abs() < half_width)]
+    chin = float(skull.centre[1]) - CHIN * unit
     heights = torch.linspace(float(skull.centre[1]) + 0.2 * unit, float(end), 32)
     away = _angles()
     away = torch.atan2(away.sin(), away.cos()).abs() / math.pi  # 0 in front, 1 behind
@@ -184,7 +192,10 @@ def _curtain(body: Body, skull: _Skull, ease: float, end: Float[Tensor, ""]) -> 
         wide = half_width * (0.8 + 0.2 * last)
         x, z = _directions().T
         outer = ((x / wide) ** 2 + (z / deep) ** 2).rsqrt()
-        rings.append(torch.lerp(torch.full_like(outer, 0.3 * half_width), outer, ((away - 0.4) / 0.1).clamp(0, 1)))
+        chest = float(_slice(trunk_front, height)[:, 1].max() - skull.centre[2]) + WRAP * ease
+        wrapped = ((x / wide) ** 2 + (z / max(chest, 0.3 * half_width)) ** 2).rsqrt()
+        inner = torch.where(z > 0, wrapped, outer) if height < chin else torch.full_like(outer, 0.3 * half_width)
+        rings.append(torch.lerp(inner, outer, ((away - 0.4) / 0.1).clamp(0, 1)))
     return _loft(skull.centre[[0, 2]] + _rounded(torch.stack(rings))[..., None] * _directions(), heights)
 
 

@@ -25,8 +25,9 @@ PLAIN_COLOURS = {
     "legwear": "black",
 }
 """Of what is worn and nobody gave a colour."""
+PLAIN_HOOD = "black"  # brown cloth around a face would be taken for hair
 
-HEAD_HULLS = ("cap", "hood", "bun", "afro")
+HEAD_HULLS = ("cap", "hood", "bun", "afro", "flat")
 MATERIALS = (
     "skin", "hair", "cotton", "linen", "denim", "wool", "fur", "velvet", "silk", "nylon", "leather", "patent leather",
     "suede", "rubber", "latex", "straw", "sequins", "metal",
@@ -51,6 +52,7 @@ class Cut:
     woman: tuple[str, ...] = ()
     man: tuple[str, ...] = ()
     tube: Tube | None = None
+    opening: float = 0.0  # world units to each side of the middle that its front stands open; 0: it has no opening
     solid: str = ""  # hair or a covering of the head as a hull: one of HEAD_HULLS
     depth: int = 0  # of pieces with one label: what has more is worn over what has less
     material: str = "cotton"  # one of `MATERIALS`: what it usually is of
@@ -60,8 +62,15 @@ class Cut:
         return self.woman if sex > 0.5 else self.man
 
 
-def _both(label: str, *garments: str, tube: Tube | None = None, depth: int = 0, material: str = "cotton") -> Cut:
-    return Cut(label, garments, garments, tube, depth=depth, material=material)
+def _both(
+    label: str,
+    *garments: str,
+    tube: Tube | None = None,
+    opening: float = 0.0,
+    depth: int = 0,
+    material: str = "cotton",
+) -> Cut:
+    return Cut(label, garments, garments, tube, opening, depth=depth, material=material)
 
 
 CUTS: Mapping[str, Cut] = {
@@ -71,7 +80,8 @@ CUTS: Mapping[str, Cut] = {
     "blouse": _both("top", "blouse", depth=1),
     "shirt": _both("top", "shirt", depth=1),
     "sweater": _both("top", "sweater", depth=2, material="wool"),
-    "jacket": _both("outer", "jacket", depth=3),
+    "jacket": _both("outer", "sweater", opening=0.055, depth=3),
+    "cardigan": _both("outer", "sweater", opening=0.04, depth=3, material="wool"),
     "suit jacket": _both("outer", "suit-jacket", depth=3, material="wool"),
     "coat": _both("outer", "sweater", tube=Tube(0.66, 0.05), depth=4, material="wool"),
     "short coat": _both("outer", "sweater", tube=Tube(0.36, 0.03), depth=4),
@@ -90,7 +100,7 @@ CUTS: Mapping[str, Cut] = {
     "dress": Cut("dress", ("t-shirt-1",), ("t-shirt-2",), Tube(0.52, 0.07)),
     "short dress": Cut("dress", ("t-shirt-1",), ("t-shirt-2",), Tube(0.36, 0.06)),
     "long dress": Cut("dress", ("t-shirt-1",), ("t-shirt-2",), Tube(0.9, 0.09)),
-    "gown": Cut("dress", ("blouse",), ("blouse",), Tube(0.95, 0.13), material="silk"),
+    "gown": Cut("dress", ("sweater",), ("sweater",), Tube(0.95, 0.13), material="silk"),
     "shoes": _both("shoes", "shoes-1", material="leather"),
     "sturdy shoes": _both("shoes", "shoes-2", material="leather"),
     "sneakers": _both("shoes", "sneakers"),
@@ -103,6 +113,7 @@ CUTS: Mapping[str, Cut] = {
     "full short hair": _both("hair", "short-1", material="hair"),
     "cropped hair": _both("hair", "short-4", material="hair"),
     "afro": Cut("hair", ("afro",), ("afro",), solid="afro", material="hair"),
+    "hair under a hat": Cut("hair", solid="flat", material="hair"),
     "bob": _both("hair", "bob-2", material="hair"),
     "wavy bob": _both("hair", "bob-1", material="hair"),
     "braid": _both("hair", "braid", material="hair"),
@@ -114,6 +125,9 @@ CUTS: Mapping[str, Cut] = {
 
 CLOSED = frozenset({"coat", "short coat", "robe"})
 """Cuts that are worn closed: of a top below them nothing is seen."""
+
+STANDS_OUT = frozenset({"short hair", "tousled hair", "full short hair", "cropped hair", "afro"})
+"""Cuts of hair that would stand out below a hat, which presses them flat."""
 
 
 @dataclass(frozen=True)
@@ -183,10 +197,15 @@ def completed(outfit: Outfit, shape: BodyShape) -> Outfit:
 
     def coloured(piece: Piece) -> Piece:
         said = () if piece.label == "hair" else outfit.colours_said
-        return dataclasses.replace(piece, colours=piece.colours or said or ((PLAIN_COLOURS | grey)[piece.label],))
+        plain = PLAIN_HOOD if piece.cut == "hood" else (PLAIN_COLOURS | grey)[piece.label]
+        return dataclasses.replace(piece, colours=piece.colours or said or (plain,))
+
+    def flattened(piece: Piece) -> Piece:
+        return dataclasses.replace(piece, cut="hair under a hat") if hatted and piece.cut in STANDS_OUT else piece
 
     chosen: list[Piece] = []
     cuts = {piece.cut for piece in outfit.pieces}
+    hatted = any(CUTS[piece.cut].label == "hat" and piece.cut != "hood" for piece in outfit.pieces)
     formal, skirted = bool(cuts & {"suit jacket", "shirt"}), any("skirt" in cut for cut in cuts)
 
     def add(cut: str, label: str, colour: str) -> None:
@@ -202,7 +221,7 @@ def completed(outfit: Outfit, shape: BodyShape) -> Outfit:
     if not outfit.of("hair") and not outfit.bald and "hood" not in cuts:
         colour = (PLAIN_COLOURS | grey)["hair"]
         chosen.append(Piece("bob" if shape.sex > 0.5 else "short hair", "hair", (colour,)))
-    return dataclasses.replace(outfit, pieces=in_order((*map(coloured, outfit.pieces), *chosen)))
+    return dataclasses.replace(outfit, pieces=in_order(tuple(map(flattened, (*map(coloured, outfit.pieces), *chosen)))))
 
 
 def in_order(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:

@@ -27,10 +27,11 @@ _CUT_WORDS: Mapping[str, str] = {
     r"|short top",
     "blouse": r"blouses?|tunics?",
     "shirt": r"(dress |button-?(up|down) |flannel |hawaiian |denim |linen )?shirts?|flannel|button-?(up|down)",
-    "sweater": r"sweaters?|jumpers?|pull-?overs?|(hooded )?sweat-?shirts?|hoodies?|hoody|turtle-?necks?|cardigans?"
+    "sweater": r"sweaters?|jumpers?|pull-?overs?|(hooded )?sweat-?shirts?|hoodies?|hoody|turtle-?necks?"
     r"|knitwear|fleece|long[- ]sleeved? (t-? ?shirt|top|tee)",
     "jacket": r"((leather|denim|jean|bomber|puffer|down|biker|motorcycle|rain|track|varsity|winter|quilted) ?)?jackets?"
     r"|parkas?|anoraks?|wind-?breakers?|waist-?coats?|gilets?|(safety |hi-vis )?vests?",
+    "cardigan": r"cardigans?",
     "suit jacket": r"blazers?|(suit|sports?|dinner|tuxedo) (jacket|coat)",
     "coat": r"((long|trench|winter|over|wool|duffle|fur)[- ]?){0,2}coats?|trench",
     "short coat": r"(lab|rain|pea|car|short|chef'?s)[- ]?coats?",
@@ -92,7 +93,7 @@ _PAIRS: Mapping[str, tuple[str, str]] = {
     r"sports?-?wear|gym (clothes|wear|outfit)|swim-?suits?|leotards?|bathing suits?|bikinis?": ("crop top", "shorts"),
 }
 _STAND_INS = (
-    r"hoodies?|hoody|cardigans?|tank ?top|singlet|polo( shirt)?|waist-?coats?|gilets?|vests?|boots|heels|pumps"
+    r"hoodies?|hoody|tank ?top|singlet|polo( shirt)?|waist-?coats?|gilets?|vests?|boots|heels|pumps"
     r"|stilettos|wellingtons|wellies|caps?|baseball cap|helmets?|turbans?|berets?|top hat|cowboy hat|straw hat"
     r"|sombrero|pig-?tails|twin-?tails|cornrows|dread-?locks|dreads|mohawk|jump-?suits?|overalls?|dungarees|coveralls|pyjamas?|pajamas?"
     r"|uniforms?|scrubs|swim-?suits?|leotards?|bikinis?|bathing suits?|saris?|sarees?|kimonos?|culottes|hiking boots"

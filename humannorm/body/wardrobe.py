@@ -49,7 +49,6 @@ GARMENTS: Mapping[str, Garment] = {
     "crop-top": Garment("top", "crop-top"),
     "sweater": Garment("top", "sweater"),
     "shirt": Garment("top", "shirt"),
-    "jacket": Garment("outer", "jacket"),
     "suit-jacket": Garment("outer", "suit-jacket"),
     "jeans-1": Garment("bottom", "jeans-1"),
     "jeans-2": Garment("bottom", "jeans-2"),

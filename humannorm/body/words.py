@@ -13,7 +13,7 @@ from typing import TypeVar
 from humannorm.body.shape import ADULT, BodyShape
 from humannorm.checks import check_choice
 
-__all__ = ["shape_of_words", "with_pose"]
+__all__ = ["CAPTIONED_POSES", "shape_of_words", "with_pose"]
 
 Value = TypeVar("Value")
 
@@ -33,7 +33,7 @@ _BUILD: Mapping[tuple[float, float], str] = {  # weight, muscle
     (0.57, 0.92): "muscular athletic bodybuilder",
 }
 
-_POSES: Mapping[str, str] = {  # as the captions of the training data say them
+CAPTIONED_POSES: Mapping[str, str] = {
     "a-pose": "standing",
     "rest": "standing",
     "standing": "standing",
@@ -42,6 +42,7 @@ _POSES: Mapping[str, str] = {  # as the captions of the training data say them
     "sit": "sitting",
     "fight": "fighting",
 }
+"""Poses of bodies, and how the captions of the training data say them."""
 _SAYS_A_POSE = re.compile(
     r"\b(stand(s|ing)?|sit(s|ting)?|seated|runs|running(?! shoes)|fight(s|ing)?|boxing|walk(s|ing)|pose|posing"
     r"|jump(s|ing)|kneel(s|ing)|danc(es|ing)|crouch(es|ing)|squat(s|ting)|lying|arms?|[at]-pose)\b",
@@ -54,8 +55,8 @@ def with_pose(prompt: str, pose: str) -> str:
 
     The small model learnt from captions that mostly end in one, and draws any pose for a prompt without.
     """
-    check_choice("pose", pose, _POSES)
-    return prompt if _SAYS_A_POSE.search(prompt) else f"{prompt.rstrip(' .,')}, {_POSES[pose]}"
+    check_choice("pose", pose, CAPTIONED_POSES)
+    return prompt if _SAYS_A_POSE.search(prompt) else f"{prompt.rstrip(' .,')}, {CAPTIONED_POSES[pose]}"
 
 
 def shape_of_words(prompt: str) -> BodyShape:

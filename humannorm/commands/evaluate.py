@@ -252,12 +252,13 @@ def _save_judged(
 
 
 def run_humans(args: argparse.Namespace) -> int:
+    from humannorm.body.words import CAPTIONED_POSES
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
     from humannorm.evaluation.likeness import add_likeness, likeness, likeness_table
     from humannorm.evaluation.painted import add_human, human_figures, human_table, painting_figures, painting_table
     from humannorm.evaluation.worn import worn_of_run, worn_table
     from humannorm.export import load_baked
-    from humannorm.pipeline import prompt_of
+    from humannorm.pipeline import pose_of, prompt_of
     from humannorm.training.shards import Shards
 
     judge = find_judge(args.judge)
@@ -269,7 +270,9 @@ def run_humans(args: argparse.Namespace) -> int:
         add_human(gallery, name, mesh)
     shown = Gallery(gallery.folder, list(gallery.pictures))
     if args.data is not None:
-        add_likeness(gallery, baked, Shards(args.data, split="held_out"))
+        # A pose that no caption names is not among the people, and the error says so.
+        poses = {CAPTIONED_POSES.get(pose, pose) for pose in map(pose_of, args.humans)}
+        add_likeness(gallery, baked, Shards(args.data, split="held_out"), poses=poses)
     gallery.save()
     judged = run_judges(gallery.folder, judge)
     figures = [human_figures(gallery, judged, name, mesh, prompts[name]) for name, mesh in meshes.items()]

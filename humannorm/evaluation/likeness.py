@@ -6,7 +6,7 @@ pictures is not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,19 @@ REFERENCE, OTHERS, HUMANS = "likeness_reference", "likeness_others", "likeness_h
 PICTURES = 240  # of each set: fid64 has 64 dimensions, and 60 pictures say nothing of their covariance
 
 
-def add_likeness(gallery: Gallery, humans: Mapping[str, BakedMesh], people: Shards, seed: int = 0) -> None:
+def add_likeness(
+    gallery: Gallery,
+    humans: Mapping[str, BakedMesh],
+    people: Shards,
+    seed: int = 0,
+    poses: Collection[str] = (),
+) -> None:
     """Whole bodies of held-out people in two halves, and the humans from the cameras of the first half, in turn.
 
+    poses: as captions say them, of the people that are taken; empty: all. Raised arms alone are a large distance.
     Normals in camera space on black and colours on white, as the people maker draws them; normal maps show, as its own.
     """
-    halves = _halves(people, seed)
+    halves = _halves(people, seed, poses)
     for source, rows in halves.items():
         for at, row in enumerate(rows):
             for kind in KINDS:
@@ -71,18 +78,22 @@ def likeness_table(found: Mapping[str, tuple[float, float]]) -> str:
     return "\n".join(lines)
 
 
-def _halves(people: Shards, seed: int) -> dict[str, Sequence[int]]:
+def _halves(people: Shards, seed: int, poses: Collection[str]) -> dict[str, Sequence[int]]:
     """Rows of whole bodies, of different people in the two halves."""
     generator = np.random.default_rng(seed)
-    persons = sorted({people.shot(row)["person"] for row in people.rows_of("full")})
+    whole = [row for row in people.rows_of("full") if not poses or people.shot(row)["attributes"]["pose"] in poses]
+    persons = sorted({people.shot(row)["person"] for row in whole})
     first = set(generator.permutation(persons)[::2].tolist())
-    rows = generator.permutation(people.rows_of("full")).tolist()
+    rows = generator.permutation(whole).tolist()
     found: dict[str, Sequence[int]] = {
         REFERENCE: [row for row in rows if people.shot(row)["person"] in first][:PICTURES],
         OTHERS: [row for row in rows if people.shot(row)["person"] not in first][:PICTURES],
     }
     if min(map(len, found.values())) < 2:
-        raise InputError(f"--data: expected whole bodies of at least 4 held-out people, got {len(persons)} people")
+        asked = f" ({', '.join(sorted(poses))})" if poses else ""
+        raise InputError(
+            f"--data: expected whole bodies of at least 4 held-out people{asked}, got {len(persons)} people"
+        )
     return found
 
 

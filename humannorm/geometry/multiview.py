@@ -115,7 +115,9 @@ QUICK = NormalSculptSettings(levels=(0.3, 0.15), guidance_scale=3.0)
 
 # SD1.5-class weights on a graphics card (ours, not yet tuned on one).
 STANDARD = NormalSculptSettings(
-    walk=SynchronisedSettings(steps=20, level=1.0, batch=4), rings=body_rings(8, 4, 4, 4), guidance_scale=7.5
+    walk=SynchronisedSettings(steps=20, level=1.0, batch=4, agree_every=2),
+    rings=body_rings(8, 4, 4, 4),
+    guidance_scale=7.5,
 )
 
 NORMAL_PRESETS: Mapping[str, NormalSculptSettings] = {"quick": QUICK, "standard": STANDARD, "paper": STANDARD}

@@ -54,7 +54,11 @@ ISLAND = 0.006  # square world units (8 cm by 8 cm on a person) of the largest p
 APART = 0.01  # of an edge: how far vertices of the surface keep from the lattice's
 NEARLY = 0.95  # of the way onto the body's own surface, and to where smoothing has a vertex
 LIPS = 0.004  # half the thickness of what fills the slit of the mouth, world units
-WAIST = 0.04  # metres below the waist to which the upper part of a dress reaches
+CHEST = "spine02"  # joint that the front of a jacket follows
+LAPEL = 0.2  # how much wider a jacket stands open above the chest, per unit of height
+OVER = 0.008  # world units that a jacket stands off what is worn below it
+GATHERED = 0.006  # world units of a dress from the body at its waist
+WAIST = 0.09  # metres below the waist to which the upper part of a dress reaches
 UNDER_HAT = 0.06  # the same for hair under a hat
 
 
@@ -68,6 +72,29 @@ class DressedBody:
 
 
 @dataclass(frozen=True, eq=False)
+class _Opening:
+    """Where the front of a jacket stands open: a strip of the garment at rest, wider above the chest."""
+
+    cloth: SignedDistance  # the garment on the body
+    at_rest: Float[Tensor, "F 3 3"]  # corners of its faces on the body at rest, from the middle of the chest
+    half_width: float
+
+    @staticmethod
+    def of(body: Body, name: str, half_width: float) -> _Opening:
+        worn = fitted(body, name)
+        chest = body.rest_joints[body.joint_names.index(CHEST)]
+        rest = rest_garment(body.shape, name) / body.metres_per_unit - chest
+        return _Opening(SignedDistance(worn.vertices, worn.faces, inside_out="flip"), rest[worn.faces], half_width)
+
+    def __call__(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        """Distance to the strip along the cloth, world units, negative within it."""
+        closest = self.cloth.closest(points)
+        rest = (self.at_rest[closest.face] * closest.barycentric.to(points)[..., None]).sum(1)
+        x, y, z = rest.unbind(1)
+        return torch.maximum(x.abs() - self.half_width - LAPEL * y.clamp_min(0), -z)
+
+
+@dataclass(frozen=True, eq=False)
 class _Layer:
     """One solid of the union."""
 
@@ -78,6 +105,7 @@ class _Layer:
     sheet: float = 0.0  # half the thickness of a surface without inside, world units; 0: it has an inside alone
     grown: float = 0.0  # world units
     hides: float = REACH  # world units above it within which something counts as covered; 0: hides nothing
+    opening: _Opening | None = None
 
     @cached_property
     def distance(self) -> SignedDistance:
@@ -85,9 +113,9 @@ class _Layer:
 
     @cached_property
     def box(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-        """Lowest and highest coordinates of its faces."""
-        used = self.mesh.vertices[self.mesh.faces.flatten()]
-        return used.amin(0), used.amax(0)
+        """Lowest and highest coordinates of what it fills."""
+        used, more = self.mesh.vertices[self.mesh.faces.flatten()], self.grown + self.sheet
+        return used.amin(0) - more, used.amax(0) + more
 
     @cached_property
     def _cloth(self) -> SignedDistance:
@@ -100,7 +128,7 @@ class _Layer:
         if self.sheet:
             away = (self._cloth.closest(points).point - points).norm(dim=1) - self.sheet
             values = torch.minimum(values, away)
-        return values
+        return values if self.opening is None else torch.maximum(values, -self.opening(points))
 
     def labels_at(self, points: Float[Tensor, "N 3"]) -> Int64[Tensor, " N"]:
         if bool((self.labels == self.labels[0]).all()):
@@ -168,14 +196,39 @@ def _layers_of(body: Body, piece: Piece, hem: float | None) -> list[_Layer]:
         if piece.label == "dress" and body.pose in HANGING_POSES:  # a hull hangs from its waist
             waist = float(body.rest_joints[body.joint_names.index("spine04"), 1]) * body.metres_per_unit
             high = (height > waist - WAIST).all(1)
-            mesh, labels = Mesh(mesh.vertices, mesh.faces[high]), labels[high]
-        layers += _solids_of_cloth(mesh, labels, is_hat=piece.label == "hat")
+            mesh, labels = _gathered(Mesh(mesh.vertices, mesh.faces[high]), body), labels[high]
+        solids = _solids_of_cloth(mesh, labels, is_hat=piece.label == "hat")
+        if width := CUTS[piece.cut].opening:
+            solids = [_opened(solid, _Opening.of(body, name, width)) for solid in solids]
+        layers += solids
     hulls = () if _hangs(piece) and body.pose not in HANGING_POSES else hulls_of(body, CUTS[piece.cut])
     for hull in hulls:
         everything = torch.ones(hull.num_faces, dtype=torch.bool)
         hides = UNDER_HAT if piece.label == "hat" else REACH
         layers.append(_Layer(hull, torch.full((hull.num_faces,), number), everything, hides=hides))
     return layers
+
+
+def _opened(layer: _Layer, opening: _Opening) -> _Layer:
+    """A layer of a jacket that stands open, off what is worn below it."""
+    return dataclasses.replace(
+        layer,
+        opening=opening,
+        grown=layer.grown + OVER,
+        sheet=layer.sheet + OVER if layer.sheet else 0.0,
+        hides=3 * REACH if layer.hides else 0.0,
+    )
+
+
+def _gathered(mesh: Mesh, body: Body) -> Mesh:
+    """The upper part of a dress, the closer to the body the nearer to the waist."""
+    chest, waist = (float(body.joint(name)[1]) for name in (CHEST, "spine04"))
+    share = ((chest - mesh.vertices[:, 1:2]) / (chest - waist)).clamp(0, 1)
+    closest = SignedDistance(body.vertices, body.faces, inside_out="flip").closest(mesh.vertices).point
+    away = mesh.vertices - closest
+    length = away.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    near = closest + away * (length.clamp_max(GATHERED) / length)
+    return Mesh(torch.lerp(mesh.vertices, near, share), mesh.faces)
 
 
 def _solids_of_cloth(mesh: Mesh, labels: Int64[Tensor, " F"], is_hat: bool) -> list[_Layer]:
@@ -523,7 +576,7 @@ def _within(points: Float[Tensor, "N 3"], layer: _Layer, margin: float) -> Bool[
 
 
 def _box_distance(points: Float[Tensor, "N 3"], layer: _Layer) -> Float[Tensor, " N"]:
-    low, high = layer.box[0] - SHEET, layer.box[1] + SHEET
+    low, high = layer.box
     return torch.maximum(low - points, points - high).clamp_min(0).norm(dim=1)
 
 

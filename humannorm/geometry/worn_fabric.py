@@ -53,6 +53,8 @@ RELIEF = 1.5  # slope of a strand or a seam that doubles in brightness within a 
 MOST_LEAN = 0.8  # sine of the steepest fold
 CONTRAST = {"hair": 0.5, "shoes": 0.4}
 """Power of the coarse part of the shade, else 1: dark ends and worn soles are the source's, not the prompt's."""
+CALMED: Mapping[str, float] = {"afro": 0.35}
+"""Garments of which the fine part is too strong, and its power: curls that are drawn as lines."""
 FOLD = 1.5  # factor on the folds of cloth: the source's are those of a picture with shadows painted in
 HOLE = 0.4  # mean opacity of a face below which it counts as nothing
 FOLDS_OF: Mapping[str, str] = {
@@ -115,8 +117,9 @@ class WornFabric:
             for k, (away, face, uv) in enumerate(found):
                 mine = (nearest == k) & (away < reach)
                 at, uv = rows[mine], uv[mine]
-                fine[at] = _sampled(pieces[k].fine, uv)
-                coarse = (_sampled(pieces[k].fabric.shade, uv) / fine[at]).clamp_min(0.05)
+                detail = _sampled(pieces[k].fine, uv)
+                coarse = (_sampled(pieces[k].fabric.shade, uv) / detail).clamp_min(0.05)
+                fine[at] = detail ** CALMED.get(names[k], 1.0)
                 shade[at] = fine[at] * coarse ** CONTRAST.get(LABELS[number], 1.0)
                 donor = FOLDS_OF.get(names[k])
                 if donor is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_range, check_tensor
-from humannorm.images import lab_from_srgb
+from humannorm.images import lab_from_srgb, linear_from_srgb, luminance, srgb_from_linear
 from humannorm.mesh import Mesh, face_areas, unique_edges, weld, welded_vertex_normals
 from humannorm.rendering.fusing import SurfacePoints, SurfaceViews, observe
 from humannorm.rendering.texels import Texels, find_texels, nearest_texel
@@ -26,6 +26,7 @@ __all__ = [
     "TexelSurface",
     "disagreement_of",
     "label_leak",
+    "nearer_shade",
     "texel_surface",
 ]
 
@@ -49,6 +50,7 @@ class FusingSettings:
     turn: float = 0.15  # world units that a quarter turn of the normal counts as much as, in looking for them
     leak_margin: float = 10.0  # CIELAB by which a pixel that is not believed is nearer to another label's asked colour
     stray: tuple[float, float] = (30.0, 50.0)  # CIELAB from the own asked colour over which belief in a pixel ends
+    dye: float | None = None  # CIELAB that a texel may be off a shade of its label's asked colour; None: any colour
     oversampling: int = 3  # samples along a pixel's side when texels are shown
 
     def __post_init__(self) -> None:
@@ -57,6 +59,8 @@ class FusingSettings:
         check_range("trust", self.trust, 0.0, 1.0)
         check_range("neighbours", self.neighbours, 1, 256)
         check_range("turn", self.turn, 0.0, 10.0)
+        if self.dye is not None:
+            check_range("dye", self.dye, 0.0, 100.0)
         check_range("oversampling", self.oversampling, 1, 8)
 
 
@@ -245,8 +249,8 @@ class ColorAgreement:
             view_weights=self.view_weights,
             pixel_weight=self._trusted(pictures),
         )
-        colors = self._with_asked(colors, sight)
-        return self.with_held(self.neighbours.filled(colors, sight, self.settings.trust))
+        colors = self.neighbours.filled(self._with_asked(colors, sight), sight, self.settings.trust)
+        return self.with_held(self._in_asked_shades(colors))
 
     def _with_asked(self, colors: Float[Tensor, "N C"], sight: Float[Tensor, " N"]) -> Float[Tensor, "N C"]:
         """The colours; where no view is believed that of the label."""
@@ -256,6 +260,14 @@ class ColorAgreement:
         doubted = ((sight < 5 * self.settings.trust) & asked.isfinite().all(1)).nonzero()[:, 0]
         own = sight[doubted, None] / (sight[doubted, None] + max(self.settings.trust, 1e-9))
         return colors.index_copy(0, doubted, torch.lerp(asked[doubted], colors[doubted], own))
+
+    def _in_asked_shades(self, colors: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+        """The colours, those of labels with an asked one no further from its shades than `FusingSettings.dye`."""
+        if self.asked is None or self.settings.dye is None or colors.shape[1] != 3:
+            return colors
+        asked = self.asked.to(colors)[self.surface.points.labels.long()]
+        known = asked.isfinite().all(1).nonzero()[:, 0]
+        return colors.index_copy(0, known, nearer_shade(colors[known], asked[known], self.settings.dye))
 
     def _trusted(self, pictures: Float[Tensor, "B S S C"]) -> Float[Tensor, "B S S"]:
         """Trust in every pixel: next to none in one that shows another label's colour, or one far from its own."""
@@ -276,6 +288,18 @@ class ColorAgreement:
         if self.held is None or colors.shape[1] != 3:
             return colors
         return torch.lerp(colors, self.held.colors.to(colors), self.held.share.to(colors)[:, None])
+
+
+def nearer_shade(colors: Float[Tensor, "N 3"], dyes: Float[Tensor, "N 3"], apart: float) -> Float[Tensor, "N 3"]:
+    """The colours, drawn towards the shade of their dye that is as light, until they are `apart` (CIELAB) from it.
+
+    Light on a cloth of one colour scales its linear components alike: a shade of a dye is a multiple of it. Luminances
+    stay, but where the shade would be lighter than a screen can show. All colours are sRGB, 0..1.
+    """
+    light, dye = linear_from_srgb(colors.clamp(0, 1)), linear_from_srgb(dyes)
+    shade = (dye * luminance(light) / luminance(dye).clamp_min(1e-4)).clamp(0, 1)
+    off = (lab_from_srgb(colors.clamp(0, 1)) - lab_from_srgb(srgb_from_linear(shade))).norm(dim=1, keepdim=True)
+    return srgb_from_linear(torch.lerp(shade, light, (apart / off.clamp_min(1e-6)).clamp_max(1)))
 
 
 @torch.no_grad()

@@ -17,12 +17,11 @@ from torch import Tensor
 
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_range, check_tensor
-from humannorm.images import linear_from_srgb, srgb_from_linear
+from humannorm.images import linear_from_srgb, luminance, srgb_from_linear
 from humannorm.rendering.fusing import SurfaceViews
 
 __all__ = ["DelightSettings", "Lights", "delit", "estimate_lights", "harmonics"]
 
-LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear sRGB (ITU-R BT.709)
 SURE = 0.5  # weight of a pixel from which on it takes part: well inside one label
 BLOWN = 0.98  # sRGB from which on a pixel says no more how bright it is
 DARK = 0.004  # linear: below it 8 bits say nothing of light
@@ -148,7 +147,7 @@ def delit(
     turned = cameras.world_to_camera()[:, :3, :3].to(pictures)[group]
     normals = (turned @ views.surface.normals[point[shown]].to(pictures)[..., None])[..., 0]
     linear = linear_from_srgb(pictures.clamp(0, 1))[shown]
-    brightness = linear @ linear.new_tensor(LUMINANCE)
+    brightness = luminance(linear)[:, 0]
     sure = (views.pixel_weight[shown] >= SURE) & (pictures[shown].amax(1) < BLOWN)
     if held is not None:
         sure &= held[point[shown]] < SURE

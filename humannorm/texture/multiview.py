@@ -103,12 +103,15 @@ class MultiviewSettings:
 
 # The bundled small model on a CPU: entered where hue, folds and strands are fixed and soft shading is the model's. Seen
 # on a start in fabric: from 0.6 brown hair came out red and dark at its ends, leak 2.5 %; from 0.4 1.4 %, in two thirds
-# of the time. Agreeing at every second level looks the same and takes a third off all that is not the networks.
-QUICK = MultiviewSettings(walk=SynchronisedSettings(steps=4, level=0.4, agree_every=2))
+# of the time. Agreeing at every second level looks the same and takes a third off all that is not the networks. Left to
+# itself it dyes cloth (a brown coat olive from the knee down): hues stay with the prompt's, shading is its own.
+QUICK = MultiviewSettings(walk=SynchronisedSettings(steps=4, level=0.4, agree_every=2), fusing=FusingSettings(dye=3.0))
 
 # SD1.5-class weights on a graphics card (ours, not yet tuned on one): published guidance, 20 levels from pure noise.
+# Their VAE takes 3.6 TFLOP there and back, a guided step 2.2 (`python -m benchmarks standard`): views agree at every
+# second level.
 STANDARD = MultiviewSettings(
-    walk=SynchronisedSettings(steps=15, level=0.75, batch=4),
+    walk=SynchronisedSettings(steps=15, level=0.75, batch=4, agree_every=2),
     rings=body_rings(8, 4, 4, 4),
     guidance_scale=7.5,
     texture_size=2048,

@@ -33,6 +33,16 @@ def test_hulls_are_closed_begin_inside_the_body_and_leave_the_face_free(name: st
         assert bool((around(front) > 0).all())
 
 
+@pytest.mark.parametrize("sex", [0.05, 0.95])
+def test_a_hood_is_wrapped_around_the_neck(sex: float) -> None:
+    body = load_body(BodyShape(sex=sex)).in_working_box()
+    _, fall = hulls_of(body, CUTS["hood"])
+    near = (body.vertices[:, 1] - body.joint("neck01")[1] + 0.01).abs() < 0.02  # below the jaw
+    throat = body.vertices[near & (body.vertices[:, 0].abs() < 0.03)]
+    throat = throat[throat[:, 2] > body.joint("neck01")[2]]
+    assert len(throat) > 5 and bool((SignedDistance(fall.vertices, fall.faces)(throat) < 0).all())
+
+
 def heights(body: Body) -> tuple[float, float]:
     """Of hips and ankles."""
     hips, ankles = (float(body.joint(f"{name}.L")[1]) for name in ("upperleg01", "foot"))

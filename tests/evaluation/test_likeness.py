@@ -28,7 +28,8 @@ class People:
 
     def shot(self, row: int) -> dict[str, Any]:
         camera = {"azimuth": 40.0 * row, "elevation": 5.0, "distance": 3.0, "zoom": 1.15, "fov": 42.0}
-        return {"person": row // 2, "part": "full", "target": [0.0, 0.0, 0.0], **camera}
+        attributes = {"pose": "running" if row // 2 % 2 else "standing"}
+        return {"person": row // 2, "part": "full", "target": [0.0, 0.0, 0.0], "attributes": attributes, **camera}
 
     def image(self, row: int, kind: str) -> torch.Tensor:
         return torch.full((16, 16, 3), row // 2 / self.count)
@@ -51,6 +52,17 @@ def test_humans_are_seen_from_the_cameras_of_the_first_half(tmp_path: Path) -> N
     assert all(picture.judges == ("features",) for picture in gallery.pictures)
     with pytest.raises(InputError, match="whole bodies of at least 4 held-out people, got 1"):
         add_likeness(Gallery(tmp_path / "few"), {"a": BakedMesh(square())}, People(1))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("as_user")
+def test_humans_are_compared_with_people_in_their_pose(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    add_likeness(gallery, {"a": BakedMesh(square())}, People(16), poses={"running"})  # type: ignore[arg-type]
+    seen = [*gallery.select(source=REFERENCE, kind="color"), *gallery.select(source=OTHERS, kind="color")]
+    persons = {round(float(gallery.image(picture.id).mean()) * 16) for picture in seen}
+    assert persons == {1, 3, 5, 7, 9, 11, 13, 15}
+    with pytest.raises(InputError, match=r"held-out people \(sitting\), got 0"):
+        add_likeness(gallery, {"a": BakedMesh(square())}, People(8), poses={"sitting"})  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("as_user")

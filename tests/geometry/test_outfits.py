@@ -7,6 +7,7 @@ import torch
 
 from humannorm.body import BodyShape, Outfit, completed, load_body, outfit_of_words
 from humannorm.checks import InputError
+from humannorm.distance.signed_distance import SignedDistance
 from humannorm.geometry.labelled import LabelledSurface
 from humannorm.geometry.outfits import DressedBody, dress, rounded, split_faces
 from humannorm.labels import LABELS, SKIN, label_number
@@ -80,6 +81,31 @@ def test_the_shirt_below_a_suit_is_a_top() -> None:
     labels = figure("a black suit and a white shirt", shape=BodyShape(sex=0.05), resolution=64).surface.labels
     area = torch.bincount(labels, minlength=len(LABELS))
     assert 0 < int(area[label_number("top")]) < int(area[label_number("outer")])
+
+
+@pytest.mark.slow
+def test_a_jacket_stands_open_over_the_shirt_and_covers_the_rest() -> None:
+    dressed = figure("a red jacket, a white t-shirt, jeans", resolution=256)
+    mesh, labels = dressed.surface.mesh, dressed.surface.labels
+    body = load_body(WOMAN).in_working_box()
+    x, y, z = (mesh.vertices[mesh.faces].mean(1) - body.joint("spine02")).unbind(1)
+    chest = (y.abs() < 0.05) & (z > 0.05)
+    inside, outside = (labels[chest & mask] for mask in (x.abs() < 0.03, (x.abs() > 0.08) & (x.abs() < 0.12)))
+    assert float((inside == label_number("top")).float().mean()) > 0.95
+    assert float((outside == label_number("outer")).float().mean()) > 0.95
+    back = labels[(y.abs() < 0.05) & (z < -0.05) & (x.abs() < 0.1)]
+    assert float((back == label_number("outer")).float().mean()) > 0.95
+
+
+@pytest.mark.slow
+def test_a_dress_is_close_at_its_waist_and_has_no_gap_there() -> None:
+    surface = figure("a teal gown", resolution=256).surface
+    body = load_body(WOMAN).in_working_box()
+    off = surface.mesh.vertices[surface.mesh.faces].mean(1) - body.joint("spine04")
+    waist = (off[:, 1].abs() < 0.08) & (off[:, 0].abs() < 0.2)
+    assert float((surface.labels[waist] == label_number("dress")).float().mean()) > 0.99
+    away = SignedDistance(body.vertices, body.faces)(off[waist & (off[:, 1] > 0)] + body.joint("spine04"))
+    assert float(away.mean()) < 0.02
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from humannorm.checks import InputError
 from humannorm.guidance.synchronised import SynchronisedSettings
+from humannorm.images import lab_from_srgb, linear_from_srgb, luminance, srgb_from_linear
 from humannorm.mesh import Mesh
 from humannorm.texture.agreement import (
     ColorAgreement,
@@ -19,6 +20,7 @@ from humannorm.texture.agreement import (
     disagreement_of,
     label_leak,
     leaks,
+    nearer_shade,
     texel_surface,
 )
 from humannorm.texture.multiview import (
@@ -216,6 +218,32 @@ def test_leaks_by_hand():
     # A colour not asked for cannot leak, and two labels asked for in one colour cannot leak into each other.
     assert leaks(colors, labels, asked).tolist() == [False, True, False, False, True]
     assert label_leak(colors, labels, asked) == pytest.approx(2 / 4)
+
+
+def test_light_on_a_cloth_is_kept_and_another_dye_is_not():
+    dye = torch.tensor([[0.6, 0.3, 0.1]])
+    light = linear_from_srgb(dye)
+    lit = srgb_from_linear(torch.cat([0.4 * light, light, 1.3 * light]))
+    torch.testing.assert_close(nearer_shade(lit, dye.expand(3, 3), 0.0), lit, atol=1e-4, rtol=0)
+    olive = torch.tensor([[0.45, 0.42, 0.15]])
+    near = nearer_shade(olive, dye, 3.0)
+    torch.testing.assert_close(luminance(linear_from_srgb(near)), luminance(linear_from_srgb(olive)))
+    shade = nearer_shade(olive, dye, 0.0)
+    assert float((lab_from_srgb(near) - lab_from_srgb(shade)).norm()) == pytest.approx(3.0, rel=0.15)
+    torch.testing.assert_close(nearer_shade(olive, dye, 100.0), olive)  # within the bound it is left alone
+
+
+def test_asked_colours_bound_what_views_can_dye(tube):
+    asked = torch.tensor([BLUE, (math.nan,) * 3])
+    surface = texel_surface(tube, 32, upper_half)
+    cameras = ring_cameras(dataclasses.replace(MultiviewSettings(), rings=plain_rings(8)))
+    agreement = ColorAgreement.of(surface, cameras, 32, FusingSettings(dye=5.0), asked=asked)
+    purple = torch.tensor([0.3, 0.2, 0.7]).expand(len(cameras), 32, 32, 3)
+    fused = agreement.fused(purple, 1.0)
+    own = surface.points.labels == 0
+    shade = nearer_shade(fused[own], asked[:1].expand(int(own.sum()), 3), 0.0)
+    assert float((lab_from_srgb(fused[own]) - lab_from_srgb(shade)).norm(dim=1).max()) < 6.0
+    assert torch.allclose(fused[~own], purple[0, 0, 0].expand(int((~own).sum()), 3), atol=1e-3)  # nothing was asked
 
 
 def test_bad_input_is_refused(as_user, tube, settings, believes_in_color):
