@@ -19,8 +19,10 @@ Value = TypeVar("Value")
 
 # Slider values and the words for them: the middle of what the small model's people of that word were drawn from.
 _SEX: Mapping[float, str] = {
-    0.95: "woman female lady businesswoman actress waitress grandmother mother queen she her",
-    0.05: "man male guy gentleman businessman actor waiter grandfather father king he his",
+    0.95: "woman female lady businesswoman actress waitress grandmother mother queen she her aunt mum mom wife sister"
+    " girl",
+    0.05: "man male guy gentleman businessman actor waiter grandfather father king he his uncle dad husband brother"
+    " boy dude",
 }
 _AGE: Mapping[float, str] = {
     ADULT: "young youthful",

@@ -50,7 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts", type=Path, metavar="FILE", help="sentences, one a line, that are drawn in place of captions"
     )
     samples.add_argument(
-        "--as-written", action="store_true", help="`--prompts`: as they are, without a word for the pose"
+        "--wording",
+        choices=("captions", "pose", "as-written"),
+        default="captions",
+        help="`--prompts`: as `sample` says them to a small model, with a word for the pose alone, or as they are",
     )
     samples.add_argument("--steps", type=int, default=20, help="denoising steps")
     samples.add_argument("--batch", type=int, default=16, help="pictures at a time")
@@ -137,15 +140,18 @@ def _guide_of(args: argparse.Namespace, few: bool) -> DiffusersDenoiser:
     )
 
 
-def _sentences(file: Path, models: str, as_written: bool) -> tuple[str, ...]:
-    """The file's lines as `humannorm sample` would put them to the network."""
+def _sentences(file: Path, models: str, wording: str) -> tuple[str, ...]:
+    """The file's lines as they are put to the network."""
     from humannorm.checks import InputError
-    from humannorm.request import network_prompt
+    from humannorm.request import network_prompt, sampled_prompt
 
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{file}: expected sentences, one a line, got none")
-    return tuple(line if as_written else network_prompt(line, models) for line in lines)
+    if wording == "as-written":
+        return tuple(lines)
+    words = network_prompt if wording == "pose" else sampled_prompt
+    return tuple(words(line, models) for line in lines)
 
 
 def run_samples(args: argparse.Namespace) -> int:
@@ -172,7 +178,7 @@ def run_samples(args: argparse.Namespace) -> int:
         batch=args.batch,
         seed=args.seed,
         kinds=kinds,
-        sentences=() if args.prompts is None else _sentences(args.prompts, args.models, args.as_written),
+        sentences=() if args.prompts is None else _sentences(args.prompts, args.models, args.wording),
     )
     guide = None if args.renders_only else _guide_of(args, few)
 

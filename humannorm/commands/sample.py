@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "kind", choices=("normal", "depth", "image"), help="image: a colour picture that follows a normal map"
     )
     parser.add_argument("--prompt", required=True, help='the person, such as "a young woman in a red dress"')
+    parser.add_argument(
+        "--as-written",
+        action="store_true",
+        help="the prompt as it is, where the bundled model would hear it in its captions' words",
+    )
     parser.add_argument("--negative", default="", help="what the pictures should not show")
     parser.add_argument(
         "--views", default="front,left,back,right", help="front, left, back, right or degrees, with commas"
@@ -116,9 +121,10 @@ def draw(
     from humannorm.cameras import view_label
     from humannorm.guidance import GUIDANCE_SCALES, sample_images
     from humannorm.prompts import Prompts
-    from humannorm.request import network_prompt
+    from humannorm.request import sampled_prompt
 
-    prompts = Prompts(network_prompt(args.prompt, args.models), kind, negative=args.negative)  # type: ignore[arg-type]
+    said = args.prompt if args.as_written else sampled_prompt(args.prompt, args.models)
+    prompts = Prompts(said, kind, negative=args.negative)  # type: ignore[arg-type]
     return sample_images(
         network,
         [prompts.text(args.part, view_label(azimuth)) for azimuth in azimuths],

@@ -121,7 +121,9 @@ def add_samples(
     pictures that follow each."""
     if "color" in settings.kinds and guide.controlnet is None:
         raise InputError("--models: expected a controlnet for the aligned pictures, got a folder without one")
-    shots = [{"caption": text, "attributes": None} for text in settings.sentences[: settings.count]]
+    shots: list[dict[str, Any]] = [
+        {"caption": text, "attributes": None} for text in settings.sentences[: settings.count]
+    ]
     shots = shots or held_out_captions(people, settings.count, settings.seed)
     for part, views in (("full", tuple(VIEW_AZIMUTHS)), ("head", HEAD_VIEWS)):
         for view in views:
