@@ -163,12 +163,10 @@ def measure_parts(quick: bool) -> None:
     from humannorm.request import HumanRequest, job_of
     from humannorm.rings import body_rings
     from humannorm.stages import (
-        asked_colors,
-        begin_sculpture,
-        paint_all_views,
+        begin_sculpture_of,
+        paint_views_of,
         place_start,
         textured_mesh,
-        worn_fabric,
     )
     from humannorm.texture.multiview import MultiviewSettings
 
@@ -184,35 +182,15 @@ def measure_parts(quick: bool) -> None:
     assert isinstance(texture, MultiviewSettings) and job.body is not None
     walk = dataclasses.replace(texture.walk, steps=1 if quick else 2)
     texture = dataclasses.replace(texture, walk=walk, rings=body_rings(*[2 if quick else 4] * 4))
+    job = dataclasses.replace(job, settings=dataclasses.replace(job.settings, texture=texture, export=export))
     guide = find_guides("bundled", torch.device("cpu"), kinds=("color",)).aligned()
     guide.encode_images(torch.zeros(1, 128, 128, 3))  # loads the libraries behind it
     with measured("start"):
-        begun = begin_sculpture(
-            place_start(job.start, job.body),
-            job.settings.geometry,
-            job.settings.start,
-            torch.Generator().manual_seed(0),
-            body=job.body,
-            outfit=job.outfit,
-        )
-        state = begun.state
+        state = begin_sculpture_of(job, place_start(job.start, job.body), torch.Generator().manual_seed(0)).state
     with measured("paint"):
-        sculpted = extract_mesh(state).mesh
-        painting = paint_all_views(
-            sculpted,
-            job.network_prompt,
-            texture,
-            export,
-            guide,
-            seed=0,
-            hold=state.hold,
-            skin=job.skin,
-            labelled=state.labelled,
-            palette=asked_colors(job.outfit, job.body.shape, job.skin),
-            fabric=worn_fabric(job.settings.start, job.body, job.outfit),
-        )
+        painting = paint_views_of(job, state, guide)
     with measured("export"), tempfile.TemporaryDirectory() as folder:
-        baked = with_maps(textured_mesh(painting.state), export, sculpted, slopes=painting.state.folds)
+        baked = with_maps(textured_mesh(painting.state), export, extract_mesh(state).mesh, slopes=painting.state.folds)
         write_glb(Path(folder) / "human.glb", baked)
 
 

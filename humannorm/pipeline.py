@@ -202,7 +202,7 @@ class _Run:
         """From the start body to the prompt's, and its surface as a file: by equation 6 and 7, or by sampled views."""
         from humannorm.geometry.state import load_state, save_state
         from humannorm.optimisation import OptimiserProgress
-        from humannorm.stages import as_it_is, begin_sculpture, sculpt_on, write_sculpture
+        from humannorm.stages import as_it_is, begin_sculpture_of, sculpt_on, write_sculpture
 
         job, settings, checkpoint = self.job, self.job.settings.geometry, self.work / "sculpt.safetensors"
         generator = torch.Generator().manual_seed(job.request.seed)
@@ -217,9 +217,7 @@ class _Run:
         if checkpoint.exists():
             state = load_state(checkpoint, generator, self.device)
         else:
-            keeping, outfit = job.settings.start, job.outfit
-            begun = begin_sculpture(self.start, settings, keeping, generator, body=job.body, outfit=outfit)
-            state = begun.state
+            state = begin_sculpture_of(job, self.start, generator).state
         if as_it_is(state, job):
             save_state(state, checkpoint, generator)
         elif state.step < steps:
@@ -252,8 +250,8 @@ class _Run:
 
     def _sample_views(self, settings: MultiviewSettings) -> dict[str, Any]:
         """All views at once, agreeing on the texels of the surface that is exported."""
-        from humannorm.geometry.state import extract_mesh, load_state
-        from humannorm.stages import asked_colors, paint_all_views, worn_fabric
+        from humannorm.geometry.state import load_state
+        from humannorm.stages import paint_views_of
         from humannorm.texture.multiview import MultiviewProgress
         from humannorm.texture.state import save_state
 
@@ -266,21 +264,8 @@ class _Run:
 
         self.callback(Progress("paint", 0, settings.walk.steps, "networks"))
         sculpted = load_state(self.work / "sculpt.safetensors", device=self.device)
-        painting = paint_all_views(
-            extract_mesh(sculpted).mesh,
-            job.network_prompt,
-            settings,
-            job.settings.export,
-            self.guides.aligned(),
-            seed=job.request.seed,
-            hold=sculpted.hold,
-            skin=job.skin,
-            labelled=sculpted.labelled,
-            palette=asked_colors(job.outfit, None if job.body is None else job.body.shape, job.skin),
-            fabric=worn_fabric(job.settings.start, job.body, job.outfit),
-            materials=job.outfit.materials(),
-            callback=tell,
-            checkpoint=self.work / "walk.safetensors",
+        painting = paint_views_of(
+            job, sculpted, self.guides.aligned(), callback=tell, checkpoint=self.work / "walk.safetensors"
         )
         save_state(painting.state, self.work / "paint.safetensors")
         seconds = {name: round(painting.figures[name], 1) for name in SECONDS_OF_VIEWS}

@@ -56,6 +56,7 @@ __all__ = [
     "asked_colors",
     "begin_painting",
     "begin_sculpture",
+    "begin_sculpture_of",
     "body_in",
     "edit_painting",
     "edit_sculpture",
@@ -63,6 +64,7 @@ __all__ = [
     "own_colors",
     "paint_all_views",
     "paint_any_mesh",
+    "paint_views_of",
     "painted_surface",
     "place_start",
     "sculpt_on",
@@ -119,6 +121,12 @@ def begin_sculpture(
         keep_outfit=keeping.keeps_outfit,
     )
     return SculptureStart(dataclasses.replace(state, hold=hold), fit, surface)
+
+
+def begin_sculpture_of(job: HumanJob, start: StartMesh, generator: torch.Generator) -> SculptureStart:
+    """`begin_sculpture` as a job asks for it. start: as `place_start` gives it of the job's."""
+    settings = job.settings
+    return begin_sculpture(start, settings.geometry, settings.start, generator, body=job.body, outfit=job.outfit)
 
 
 def as_it_is(state: GeometryState, job: HumanJob) -> bool:
@@ -218,6 +226,39 @@ def paint_all_views(
         resume=True,
     )
     return dataclasses.replace(painting, state=dataclasses.replace(painting.state, materials=dict(materials or {})))
+
+
+def paint_views_of(
+    job: HumanJob,
+    sculpted: GeometryState,
+    guide: Denoiser,
+    *,
+    callback: Callable[[MultiviewProgress], bool | None] | None = None,
+    checkpoint: Path | None = None,
+) -> MultiviewPainting:
+    """`paint_all_views` as a job asks for it, of its finished sculpture.
+
+    A job whose preset distils is refused.
+    """
+    settings, body = job.settings, job.body
+    if not isinstance(settings.texture, MultiviewSettings):
+        raise InputError(f"job: expected one that samples its views together, got {job.request.preset}")
+    return paint_all_views(
+        extract_mesh(sculpted).mesh,
+        job.network_prompt,
+        settings.texture,
+        settings.export,
+        guide,
+        seed=job.request.seed,
+        hold=sculpted.hold,
+        skin=job.skin,
+        labelled=sculpted.labelled,
+        palette=asked_colors(job.outfit, None if body is None else body.shape, job.skin),
+        fabric=worn_fabric(settings.start, body, job.outfit),
+        materials=job.outfit.materials(),
+        callback=callback,
+        checkpoint=checkpoint,
+    )
 
 
 def asked_colors(outfit: Outfit, shape: BodyShape | None, skin: str) -> Float[Tensor, "L 3"] | None:

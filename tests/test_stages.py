@@ -16,7 +16,7 @@ from humannorm.geometry.state import load_state, save_state
 from humannorm.mesh import Mesh
 from humannorm.pipeline import SAME_BYTES
 from humannorm.request import HumanJob, HumanRequest, HumanSettings, job_of
-from humannorm.stages import begin_painting, begin_sculpture, place_start, worth_baking
+from humannorm.stages import begin_painting, begin_sculpture_of, place_start, worth_baking
 from humannorm.texture import settings as texture_settings
 
 PROMPT = "an African man with long hair, in a long coat"
@@ -37,10 +37,7 @@ def saved(job: HumanJob, path: Path) -> bytes:
     """The file of the job's first sculpture."""
     start = place_start(job.start, job.body)
     generator = torch.Generator().manual_seed(job.request.seed)
-    begun = begin_sculpture(
-        start, job.settings.geometry, job.settings.start, generator, body=job.body, outfit=job.outfit
-    )
-    save_state(begun.state, path)
+    save_state(begin_sculpture_of(job, start, generator).state, path)
     return path.read_bytes()
 
 
@@ -89,14 +86,7 @@ def test_the_verb_sculpt_begins_as_the_library_does(
 @pytest.mark.slow
 def test_held_skin_is_painted_before_the_first_step(tiny_human: HumanSettings, tmp_path: Path) -> None:
     job = job_of(HumanRequest(PROMPT, hold=("face",)), tiny_human)
-    begun = begin_sculpture(
-        place_start(job.start, job.body),
-        job.settings.geometry,
-        job.settings.start,
-        torch.Generator().manual_seed(0),
-        body=job.body,
-        outfit=job.outfit,
-    )
+    begun = begin_sculpture_of(job, place_start(job.start, job.body), torch.Generator().manual_seed(0))
     assert job.body is not None
     high = job.body.vertices[job.body.vertices[:, 1] > 0.6]
     nose = high[high[:, 2].argmax()][None]

@@ -202,7 +202,8 @@ def write_results(out: Path, painting: MultiviewPainting, settings: MultiviewSet
 
     sheet, views, texture = out / "sheet_paint.png", out / "sheet_views.png", out / "texture.png"
     cameras = painting.cameras
-    save_sheet(sheet, painting.state.mesh, {"painted": painting.state.field}, settings.plan)
+    has_parts = any(part != "full" for part in cameras.part)
+    save_sheet(sheet, painting.state.mesh, {"painted": painting.state.field}, settings.plan, close_ups=has_parts)
     labels = [f"{part}, {azimuth:.0f}" for part, azimuth in zip(cameras.part, cameras.azimuth.tolist(), strict=True)]
     save_png(views, contact_sheet(list(painting.pictures.cpu()), labels, columns=8))
     save_png(texture, painting.texture.cpu())

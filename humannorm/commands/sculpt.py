@@ -143,7 +143,7 @@ def first_state(
     """What the run begins or goes on with, the surface before it, and its settings."""
     from humannorm.geometry.state import extract_mesh, load_state
     from humannorm.prompts import Prompts
-    from humannorm.stages import begin_sculpture, edit_sculpture, held_for_edit, place_start
+    from humannorm.stages import begin_sculpture_of, edit_sculpture, held_for_edit, place_start
 
     Prompts(job.request.prompt, "normal")  # refuses what cannot be a prompt
     settings = job.settings.geometry
@@ -161,7 +161,7 @@ def first_state(
         state = load_state(resumed, generator, device)
         print(f"going on after step {state.step}")
         return state, start.mesh, settings
-    begun = begin_sculpture(start, settings, job.settings.start, generator, body=job.body, outfit=job.outfit)
+    begun = begin_sculpture_of(job, start, generator)
     for repair in begun.surface.repairs:
         print(f"{args.body}: {repair}")
     print(

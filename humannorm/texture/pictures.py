@@ -19,15 +19,22 @@ __all__ = ["save_sheet"]
 
 @torch.no_grad()
 def save_sheet(
-    path: Path, mesh: Mesh, fields: Mapping[str, Callable[[Tensor], Tensor]], plan: CameraPlan, size: int = 256
+    path: Path,
+    mesh: Mesh,
+    fields: Mapping[str, Callable[[Tensor], Tensor]],
+    plan: CameraPlan,
+    size: int = 256,
+    *,
+    close_ups: bool = True,
 ) -> None:
     """The mesh in the working box from eight sides in each of these colours, row by row; of the last one also the crops
-    of the plan, and its normals below."""
+    of the plan (`close_ups`: of a person's parts), and its normals below."""
     tiles: list[Tensor] = []
     labels: list[str] = []
     names = list(fields)
     rows: list[tuple[str, Crop]] = [(name, plan.widest) for name in names]
-    rows += [(names[-1], crop) for crop in plan.crops if crop != plan.widest]
+    if close_ups:
+        rows += [(names[-1], crop) for crop in plan.crops if crop != plan.widest]
     for name, crop in rows:
         cameras = crop_cameras(plan, crop, SIDES, elevation=5.0)
         for at, azimuth in enumerate(SIDES):

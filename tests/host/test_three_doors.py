@@ -12,12 +12,12 @@ import torch
 from humannorm.body import load_body, shape_of_words
 from humannorm.export import ExportSettings
 from humannorm.geometry import settings as geometry_settings
-from humannorm.geometry.state import extract_mesh, load_state, save_state
+from humannorm.geometry.state import load_state, save_state
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.models import bundled_folder
 from humannorm.request import HumanRequest, job_of
 from humannorm.rings import body_rings
-from humannorm.stages import asked_colors, begin_painting, begin_sculpture, paint_all_views, place_start, worn_fabric
+from humannorm.stages import begin_painting, begin_sculpture_of, paint_views_of, place_start
 from humannorm.texture import settings as texture_settings
 from humannorm.texture.multiview import QUICK
 from humannorm.texture.state import load_state as load_painting
@@ -34,14 +34,7 @@ def test_nodes_begin_as_the_library_does(pack, tiny_human, tmp_path, monkeypatch
     monkeypatch.setitem(geometry_settings.PRESETS, "quick", tiny_human.geometry)
     monkeypatch.setitem(texture_settings.PRESETS, "quick", tiny_human.texture)
     job = job_of(HumanRequest(PROMPT, seed=4))
-    begun = begin_sculpture(
-        place_start(job.start, job.body),
-        job.settings.geometry,
-        job.settings.start,
-        torch.Generator().manual_seed(4),
-        body=job.body,
-        outfit=job.outfit,
-    )
+    begun = begin_sculpture_of(job, place_start(job.start, job.body), torch.Generator().manual_seed(4))
     save_state(begun.state, tmp_path / "library.safetensors")
 
     build_clip = node(pack, "host_models", "build_clip")
@@ -117,24 +110,14 @@ def test_a_sculpture_is_painted_as_the_library_paints_it(host):
     job, guide = job_of(HumanRequest(PROMPT, seed=4)), DiffusersDenoiser.load(control=True)
     guide.unet.register_to_config(sample_size=16)  # at 64 pixels, as the graph
     assert geometry.hold.shape == job.body.shape
-    expected = paint_all_views(
-        extract_mesh(geometry).mesh,
-        job.network_prompt,
-        dataclasses.replace(
-            job.settings.texture,
-            rings=body_rings(2, 2, 2, 2),
-            texture_size=128,
-            walk=dataclasses.replace(QUICK.walk, steps=2, level=0.6),
-        ),
-        ExportSettings(texture_size=128),
-        guide,
-        seed=4,
-        hold=geometry.hold,
-        skin=job.skin,
-        labelled=geometry.labelled,
-        palette=asked_colors(job.outfit, job.body.shape, job.skin),
-        fabric=worn_fabric(job.settings.start, job.body, job.outfit),
-    ).state
+    texture = dataclasses.replace(
+        job.settings.texture,
+        rings=body_rings(2, 2, 2, 2),
+        texture_size=128,
+        walk=dataclasses.replace(QUICK.walk, steps=2, level=0.6),
+    )
+    settings = dataclasses.replace(job.settings, texture=texture, export=ExportSettings(texture_size=128))
+    expected = paint_views_of(dataclasses.replace(job, settings=settings), geometry, guide).state
     assert painted.folds is not None and float(painted.folds.abs().max()) > 0.1
     assert torch.equal(painted.mesh.vertices, expected.mesh.vertices)
     points = expected.mesh.vertices[::5]
