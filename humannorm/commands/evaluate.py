@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from humannorm.guidance import DiffusersDenoiser
     from humannorm.mesh import Mesh
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "run", "sentences_of"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,7 +140,7 @@ def _guide_of(args: argparse.Namespace, few: bool) -> DiffusersDenoiser:
     )
 
 
-def _sentences(file: Path, models: str, wording: str) -> tuple[str, ...]:
+def sentences_of(file: Path, models: str, wording: str) -> tuple[str, ...]:
     """The file's lines as they are put to the network."""
     from humannorm.checks import InputError
     from humannorm.request import network_prompt, sampled_prompt
@@ -178,7 +178,7 @@ def run_samples(args: argparse.Namespace) -> int:
         batch=args.batch,
         seed=args.seed,
         kinds=kinds,
-        sentences=() if args.prompts is None else _sentences(args.prompts, args.models, args.wording),
+        sentences=() if args.prompts is None else sentences_of(args.prompts, args.models, args.wording),
     )
     guide = None if args.renders_only else _guide_of(args, few)
 
@@ -186,12 +186,14 @@ def run_samples(args: argparse.Namespace) -> int:
         sys.stderr.write(message + "\n")
 
     gallery = Gallery(args.out / "pictures")
-    report("collecting renders of held-out people")
-    add_renders(gallery, people, settings)
-    add_controls(gallery, settings)
-    if guide is not None:
+    if args.prompts is None:  # sentences are of nobody who could be rendered
+        report("collecting renders of held-out people")
+        add_renders(gallery, people, settings)
+        add_controls(gallery, settings)
+    if guide is not None and args.prompts is None:
         report("copying through the VAE")
         add_reconstructions(gallery, people, guide, settings)
+    if guide is not None:
         add_samples(gallery, people, guide, settings, report)
     gallery.save()
     report("judging")
