@@ -296,7 +296,8 @@ def add_lora(path: Path, weights: Mapping[str, torch.Tensor]) -> dict[str, torch
 
 
 def lora_name(weight: str) -> str:
-    """A weight of a UNet as LoRA files name it that both diffusers and ComfyUI read, convolutions and all."""
+    """A weight of a UNet as LoRA files name it that both diffusers and ComfyUI read. Of the names that diffusers writes
+    itself ComfyUI reads none in attention."""
     return "lora_unet_" + weight.removesuffix(".weight").replace(".", "_")
 
 
