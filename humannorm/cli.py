@@ -7,6 +7,7 @@ traceback), 2 a wrong call, 130 an interruption.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import sys
 import warnings
@@ -31,6 +32,8 @@ VERBS: Mapping[str, str] = {
     "train": "fine-tune the models on renders of people",
     "evaluate": "judge what the models draw",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk, or a person's share of it, that takes no more."""
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -84,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             if "--debug" in words or not _is_for_the_user(error):
                 raise
-            sys.stderr.write(f"humannorm: {_sentence(error)}\n")
+            sys.stderr.write(f"humannorm: {_sentence(error, goes_on)}\n")
             return 1
     return 0 if status is None else int(status)
 
@@ -101,10 +104,11 @@ def _is_for_the_user(error: Exception) -> bool:
     return isinstance(error, (InputError, OSError, ImportError))
 
 
-def _sentence(error: Exception) -> str:
-    """The error in words; the system's own come as "file: what is wrong with it"."""
+def _sentence(error: Exception, goes_on: str) -> str:
+    """The error in words; the system's own come as "file: what is wrong with it". goes_on: how work is not lost."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-        return f"{error.filename}: {error.strerror.lower()}"
+        said = f"{error.filename}: {error.strerror.lower()}"
+        return f"{said}; make room there{goes_on}" if error.errno in FULL else said
     return str(error)
 
 

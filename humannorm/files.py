@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,5 +57,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         save_file(dict(tensors), partial, dict(metadata))
     except SafetensorError as error:
         partial.unlink(missing_ok=True)
-        raise OSError(f"{path}: {error}") from error
+        number = re.search(r"os error (\d+)", str(error))  # the system's, in the words of the writer's language
+        if number is None:
+            raise OSError(f"{path}: {error}") from error
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     os.replace(partial, path)

@@ -36,9 +36,10 @@ from torch import Tensor
 
 from humannorm import __version__
 from humannorm.checks import InputError, reading
+from humannorm.editing import asked_job
 from humannorm.processor import waiting_policy
 from humannorm.prompts import Prompts
-from humannorm.request import HumanJob, HumanRequest, job_of, pick_device
+from humannorm.request import RECORD, HumanJob, HumanRequest, pick_device
 from humannorm.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ __all__ = [
 STAGES = ("sculpt", "paint", "export", "show")
 SAME_BYTES = ("human.glb", "sculpt.glb", "sheet_human.png", "turntable.webp", "index.html")
 """Files of a run that a repeated or resumed one makes again to the byte."""
-RECORD = "run.json"
 FORMAT = "humannorm run 1"
 FIGURES_OF_NORMALS = ("disagreement_first", "disagreement_last", "forwards", "moved")
 """Of `NormalSculpture`; degrees, a count, world units. Of what was done since the run was last resumed."""
@@ -132,7 +132,7 @@ def generate(
     """
     from humannorm.guidance import find_guides
 
-    job, chosen = job_of(HumanRequest(prompt, **options)), pick_device(device)
+    job, chosen = asked_job(HumanRequest(prompt, **options)), pick_device(device)
     refuse_started(Path(out), resume)
     guides = find_guides(job.request.models, chosen, precision=job.request.precision)
     return make_human(job, guides, Path(out), device=chosen, resume=resume, callback=callback)

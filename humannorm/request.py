@@ -36,6 +36,7 @@ __all__ = [
     "HumanJob",
     "HumanRequest",
     "HumanSettings",
+    "KeptPainting",
     "StartFigure",
     "StartSettings",
     "figure_of_body",
@@ -68,6 +69,8 @@ HEIGHTS_M = (0.01, 100.0)  # lowest and highest of an exported human, metres
 NEUTRAL = ("neutral", "body")
 """Words for the neutral adult that comes along."""
 BVH = ".bvh"
+RECORD = "run.json"
+"""Of a run: what was asked for, and what came out."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,7 @@ class HumanRequest:
     faces: int | None = None  # most of the exported human; None: the preset's
     texture_size: int | None = None  # texels a side; None: the preset's
     method: str = AUTO  # of the sculpting, one of `METHODS`
+    edits: str = ""  # folder of a finished run, of which the prompt says what changes (`editing`); empty: a new human
     delight: bool = False  # take the light that the networks painted out of the colours, `texture.delighting`
 
     def __post_init__(self) -> None:
@@ -183,6 +187,14 @@ class StartFigure:
     body: Body | None  # that the mesh is the surface of, posed, in the working box; None: a mesh file
 
 
+@dataclass(frozen=True)
+class KeptPainting:
+    """Of an edit: the painting that it keeps, and where not."""
+
+    file: Path
+    changed: frozenset[int]  # labels that are painted anew
+
+
 @dataclass(frozen=True, eq=False)
 class HumanJob:
     """A request with all that it stands for: with the networks' weights, all that decides how the human comes out."""
@@ -194,6 +206,7 @@ class HumanJob:
     settings: HumanSettings
     network_prompt: str  # the prompt as the networks hear it
     skin: str  # one of `SKIN_TONES`, which held regions of the body are painted in; empty: the networks paint them
+    kept: KeptPainting | None = None
 
 
 def settings_of(request: HumanRequest) -> HumanSettings:
@@ -281,10 +294,13 @@ def told_of(job: HumanJob) -> tuple[str, ...]:
 def network_prompt(prompt: str, models: str | Path, body: Body | None = None) -> str:
     """The prompt as the networks hear it: with a word for the pose where the model's captions named one.
 
-    body: whose pose it is; without one, the figure is taken to stand. A pose from a motion file has no word.
+    body: whose pose it is; without one, the figure is taken to stand. A pose from a motion file has no word. A prompt
+    for an undressed child is refused.
     """
+    from humannorm.body import check_people
     from humannorm.models import names_poses
 
+    check_people(prompt)
     return posed_prompt(prompt, body) if names_poses(models) else prompt
 
 

@@ -32,7 +32,7 @@ from humannorm.geometry.sculpt import sculpt
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import StartMesh, prepare_start, start_height
 from humannorm.geometry.state import ExtractedMesh, GeometryState, extract_mesh
-from humannorm.geometry.worn_fabric import WornFabric
+from humannorm.geometry.worn_fabric import FabricLook, WornFabric
 from humannorm.guidance import Denoiser, StageGuides
 from humannorm.labels import LABELS, LABELS_OF_PARTS, SKIN, label_number
 from humannorm.mesh import Mesh
@@ -42,7 +42,14 @@ from humannorm.rigging import fit_body
 from humannorm.texture import settings as texture_settings
 from humannorm.texture import state as texture_state
 from humannorm.texture.fields import UvColorField
-from humannorm.texture.multiview import MultiviewPainting, MultiviewProgress, MultiviewSettings, paint_synchronised
+from humannorm.texture.keeping import Kept, kept_colors
+from humannorm.texture.multiview import (
+    FabricAt,
+    MultiviewPainting,
+    MultiviewProgress,
+    MultiviewSettings,
+    paint_synchronised,
+)
 from humannorm.texture.settings import TextureSettings
 from humannorm.texture.state import TextureState
 from humannorm.texture.surface import SurfaceColors, painted_mesh, surface_colors, user_field
@@ -75,6 +82,8 @@ __all__ = [
 ]
 
 
+HeldAt = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Of points [N, 3] of the working box: colours [N, 3], and how far they stay [N], 0..1."""
 ROUGH_FIT = FitSettings(steps=20, pool=20_000)
 
 
@@ -194,6 +203,7 @@ def paint_all_views(
     palette: Float[Tensor, "L 3"] | None = None,
     fabric: WornFabric | None = None,
     materials: Mapping[str, str] | None = None,
+    kept: Kept | None = None,
     given: Mapping[int, Float[Tensor, "H W 3"]] | None = None,
     callback: Callable[[MultiviewProgress], bool | None] | None = None,
     checkpoint: Path | None = None,
@@ -203,12 +213,15 @@ def paint_all_views(
     sculpted: in the working box. prompt: as the network hears it. hold, skin: as in `begin_painting`. labelled: what
     the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. fabric: of
     what the start wears; its folds and strands are painted, and go into the normal map. materials: what its labels are
-    of (`Outfit.materials`), for the exporter. given: finished pictures of views of `ring_cameras`. checkpoint: gone on
-    with where it is there.
+    of (`Outfit.materials`), for the exporter. kept: colours of an earlier painting that stay. given:
+    finished pictures of views of `ring_cameras`. checkpoint: gone on with where it is there.
     """
     low = unwrapped(sculpted, export)
     is_skin = None if labelled is None else lambda points: labelled.labels_at(points) == SKIN
     held = held_skin(hold, skin, is_skin) if skin else None
+    fabric_at: FabricAt | None = None if labelled is None or fabric is None else fabric.look_at
+    if kept is not None and labelled is not None:
+        held, fabric_at = _with_kept(held, kept, labelled), _but_on_kept(fabric_at, kept)
     painting = paint_synchronised(
         low,
         prompt,
@@ -218,7 +231,7 @@ def paint_all_views(
         negative=negative,
         labels_at=None if labelled is None else labelled.labels_at,
         palette=None if labelled is None else palette,
-        fabric=None if labelled is None or fabric is None else fabric.look_at,
+        fabric=fabric_at,
         held=held,
         given=given,
         callback=callback,
@@ -226,6 +239,31 @@ def paint_all_views(
         resume=True,
     )
     return dataclasses.replace(painting, state=dataclasses.replace(painting.state, materials=dict(materials or {})))
+
+
+def _with_kept(held: HeldAt | None, kept: Kept, labelled: LabelledSurface) -> HeldAt:
+    """What is held, and what an edit keeps."""
+
+    def both(points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
+        colors, stays = kept(points, labelled.labels_at(points))
+        if held is None:
+            return colors, stays.to(colors)
+        own, share = held(points)
+        return torch.where(stays[:, None], colors, own), torch.where(stays, 1.0, share)
+
+    return both
+
+
+def _but_on_kept(fabric: FabricAt | None, kept: Kept) -> FabricAt | None:
+    """Fabric whose fine part is not laid over kept colours, which have theirs."""
+    if fabric is None:
+        return None
+
+    def look_at(points: Float[Tensor, "N 3"], labels: Tensor) -> FabricLook:
+        look = fabric(points, labels)
+        return dataclasses.replace(look, fine=torch.where(kept(points, labels)[1], 1.0, look.fine))
+
+    return look_at
 
 
 def paint_views_of(
@@ -256,6 +294,7 @@ def paint_views_of(
         palette=asked_colors(job.outfit, None if body is None else body.shape, job.skin),
         fabric=worn_fabric(settings.start, body, job.outfit),
         materials=job.outfit.materials(),
+        kept=None if job.kept is None else kept_colors(texture_state.load_state(job.kept.file), job.kept.changed),
         callback=callback,
         checkpoint=checkpoint,
     )

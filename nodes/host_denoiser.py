@@ -26,6 +26,7 @@ from humannorm.checks import InputError, check_tensor
 from humannorm.guidance.diffusers_denoiser import resized
 
 from .bases import HostNoise, base_of, check_base, kind_name, needs_frames, text_width
+from .long_work import heard_inside
 from .payloads import DISTILLS, Conditioning, GuidancePayload, model_facts
 
 __all__ = [
@@ -86,7 +87,8 @@ class HostVae:
         pixels = self.vae.process_input(resized(images.permute(0, 3, 1, 2), self.resolution))
         if self.films:
             pixels = pixels.unsqueeze(2)
-        latents = self.network.encode(pixels.to(self.vae.device, self.vae.vae_dtype))
+        with heard_inside(self.vae.device):
+            latents = self.network.encode(pixels.to(self.vae.device, self.vae.vae_dtype))
         formatted = getattr(self.vae, "format_encoded", None)
         latents = latents if formatted is None else formatted(latents)
         latents = with_frames(latents, self.films_of_latents).to(images.device, torch.float32)
@@ -215,7 +217,8 @@ class HostDenoiser:
             comfy.model_management.throw_exception_if_processing_interrupted()
             self.guider.conds = conds
             noisy, level = self.noise.to_host(x[chosen].to(self._device), sigma[chosen].to(self._device))
-            found = self.guider(with_frames(noisy, self.frames), level, **self.arguments)
+            with heard_inside(self._device):
+                found = self.guider(with_frames(noisy, self.frames), level, **self.arguments)
             denoised[chosen] = without_frames(found).to(x)
         return denoised
 
@@ -347,7 +350,8 @@ def decoded_pictures(vae: Any, samples: Tensor) -> Float[Tensor, "B H W 3"]:
     """What a VAE makes of samples, of films the first frame."""
     if vae.latent_dim == 2:
         samples = without_frames(samples)
-    images = vae.decode(samples)
+    with heard_inside(vae.device):
+        images = vae.decode(samples)
     return (images[:, 0] if images.ndim == 5 else images)[..., :3]
 
 

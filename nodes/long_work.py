@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -14,11 +15,12 @@ import comfy.utils
 import folder_paths
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from humannorm.cameras import VIEW_AZIMUTHS
 from humannorm.images import contact_sheet, to_pil
 
-__all__ = ["Progress", "forget", "say", "show_result", "unfinished_file"]
+__all__ = ["Progress", "forget", "heard_inside", "say", "show_result", "unfinished_file"]
 
 PREVIEW_SECONDS = 1.0  # at least this long between two previews
 PREVIEW_SIDE = 512  # pixels at most
@@ -57,6 +59,19 @@ class Progress:
             say(self.node_id, f"{self.what}: done in {spent}")
         else:
             say(self.node_id, f"{self.what}: stopped at step {self._done} of {self.total}; queue it again to go on")
+
+
+class _Listening(TorchFunctionMode):
+    """Notices an interruption before any operation on tensors."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        return func(*args, **(kwargs or {}))
+
+
+def heard_inside(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """For calls of a network: on a processor one may take minutes, and so an interruption is noticed inside of it."""
+    return _Listening() if device.type == "cpu" else contextlib.nullcontext()
 
 
 def say(node_id: str | None, text: str) -> None:

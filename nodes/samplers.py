@@ -26,7 +26,7 @@ from .host_denoiser import (
     native_resolution,
     with_control,
 )
-from .long_work import say
+from .long_work import heard_inside, say
 from .payloads import KINDS, GuidancePayload, PromptSet, kind_of, wrong_card
 from .scales import drawing_scale, told
 from .schema import CATEGORY, Prompts, override_input, part_input, schema, seed_input, vae_input, views_input
@@ -126,19 +126,20 @@ def draw_views(
         maps = None if normal_maps is None else normal_maps[chosen]
         positive = payload.prompts.conditioning([texts[at] for at in chosen])
         conds = with_control(payload, positive, payload.prompts.negative, maps, 1.0)
-        samples = comfy.sample.sample(
-            model,
-            noise[chosen],
-            sampling.steps,
-            payload.cfg,
-            sampling.sampler_name,
-            sampling.scheduler,
-            conds["positive"],
-            conds["negative"],
-            latent[chosen],
-            callback=latent_preview.prepare_callback(model, sampling.steps),
-            seed=sampling.seed,
-        )
+        with heard_inside(model.load_device):
+            samples = comfy.sample.sample(
+                model,
+                noise[chosen],
+                sampling.steps,
+                payload.cfg,
+                sampling.sampler_name,
+                sampling.scheduler,
+                conds["positive"],
+                conds["negative"],
+                latent[chosen],
+                callback=latent_preview.prepare_callback(model, sampling.steps),
+                seed=sampling.seed,
+            )
         drawn |= dict(zip(chosen, zip(samples, decoded_pictures(payload.vae, samples), strict=True), strict=True))
     latents, pictures = (torch.stack(each) for each in zip(*(drawn[at] for at in range(len(texts))), strict=True))
     return pictures, {"samples": latents}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from humannorm import __version__, cli
 from humannorm.cameras import view_name
 from humannorm.checks import InputError
 from humannorm.commands.options import load_subject, parse_views, pick_device
+from humannorm.files import write_files
 
 
 @pytest.fixture
@@ -33,6 +36,15 @@ def said_before_it_ends(capsys, *words: str) -> tuple[int, str, str]:
         cli.main(words)
     shown = capsys.readouterr()
     return end.value.code, shown.out, shown.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the file that takes nothing is Linux's")
+def test_a_full_disk_is_told_with_what_to_do(verb, tmp_path, capsys):
+    target = tmp_path / "human.glb"
+    (tmp_path / f".{target.name}.{os.getpid()}.partial").symlink_to("/dev/full")
+    assert verb(lambda args: write_files({target: b"glTF"})) == 1
+    assert capsys.readouterr().err == f"humannorm: {target}: no space left on device; make room there\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_fresh_interpreter_is_quiet_and_leaves_no_file(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ def test_what_was_there_stays(write: Callable[[Path], None], tmp_path: Path) -> 
     with pytest.raises(OSError) as caught:
         write(target)
     assert target.read_bytes() == b"before" and [path.name for path in tmp_path.iterdir()] == [target.name]
-    assert str(target) in str(caught.value)
+    assert str(target) in str(caught.value) and caught.value.errno == errno.EFBIG
 
 
 @pytest.mark.slow

@@ -60,8 +60,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "rigging": frozenset({"rendering", "distance", "body", "export"}),
     # The assembly.
     "request": frozenset({"models", "body", "geometry", "texture", "export"}),
+    "editing": frozenset({"body", "request"}),
     "stages": frozenset({"distance", "guidance", "body", "geometry", "texture", "export", "rigging", "request"}),
-    "pipeline": frozenset({"guidance", "geometry", "texture", "export", "request", "stages"}),
+    "pipeline": frozenset({"guidance", "geometry", "texture", "export", "request", "editing", "stages"}),
     "cluster": frozenset({"guidance", "request", "pipeline"}),
     # Beside the road: how models are made, and how good they and the results are.
     "training": frozenset({"models", "body", "guidance"}),

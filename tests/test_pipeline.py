@@ -23,7 +23,7 @@ from humannorm.mesh import is_watertight, weld
 from humannorm.mesh_io import load_mesh
 from humannorm.models import camera_plan
 from humannorm.pipeline import SAME_BYTES, STAGES, Progress, is_finished, make_human
-from humannorm.request import HumanJob, HumanRequest, HumanSettings, job_of, preset
+from humannorm.request import HumanJob, HumanRequest, HumanSettings, job_of, network_prompt, preset
 from humannorm.rings import Ring
 from humannorm.texture.multiview import MULTIVIEW_PRESETS
 from humannorm.texture.settings import PAPER as PAPER_PAINTING
@@ -199,10 +199,21 @@ def test_presets_are_those_of_the_stages() -> None:
         ("a young woman with a man's hat", BodyShape(sex=0.95)),
         ("an old, heavy man", BodyShape(sex=0.05, age=0.96, weight=0.92, muscle=0.4)),
         ("A muscular middle-aged Lady", BodyShape(sex=0.95, age=0.81, weight=0.57, muscle=0.92)),
+        ("a 30 year old man", BodyShape(sex=0.05)),
+        ("a woman, aged 45, in an old coat", BodyShape(sex=0.95, age=0.81)),
+        ("a lady in her late 60s", BodyShape(sex=0.95, age=0.96)),
+        ("a five-year-old girl", BodyShape(sex=0.95)),
     ],
 )
 def test_the_start_body_is_the_one_that_the_prompt_names(prompt: str, expected: BodyShape) -> None:
     assert shape_of_words(prompt) == expected
+
+
+@pytest.mark.parametrize("prompt", ["a nude child", "a topless 12-year-old", "Naked teenagers"])
+def test_a_child_is_not_undressed(prompt: str) -> None:
+    with pytest.raises(InputError, match="prompt: expected adults, who are dressed, got a child"):
+        network_prompt(prompt, "bundled")
+    assert network_prompt("a woman in nude heels and a baby blue dress", "bundled")
 
 
 def test_the_pose_of_the_body_is_said_unless_the_prompt_says_one():

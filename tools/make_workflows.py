@@ -32,7 +32,7 @@ LINKED_TEXT = "(by wire)"  # in a text widget that a wire overrides
 CORE = (
     "ApplyTextureToMesh", "BakeAmbientOcclusion", "BakeNormalMapFromMesh", "CLIPLoader", "ControlNetApplyAdvanced",
     "ControlNetLoader", "DecimateMesh", "EmptyLatentImage", "ImageScaleBy", "KSampler", "LoraLoaderModelOnly",
-    "Preview3D", "PreviewAny", "PreviewImage", "PrimitiveStringMultiline", "RemeshMesh", "RenderUVAtlas", "SaveGLB",
+    "Preview3D", "PreviewAny", "PreviewImage", "PrimitiveStringMultiline", "RemeshMesh", "SaveGLB",
     "UNETLoader", "UnwrapMesh", "VAEDecode", "VAELoader",
 )  # fmt: skip
 COLORS = {"models": "#3f789e", "texts": "#b06634", "guidance": "#a1309b", "work": "#88aa88", "results": "#b58b2a"}
@@ -91,10 +91,10 @@ Wire any MESH or 3D file (Hunyuan3D, Trellis 2, ...) into **Your mesh here**.
   model's VAE has 4: 256 x 256 gives 128 x 128
 """,
     "remix_mesh": """\
-## A painted human through the host's mesh nodes
-Decimated, unwrapped, detail baked anew, saved by *Save 3D Model*.
-- all of them take and give the native MESH
+## Ours and the host's mesh nodes, mixed
+Decimated and unwrapped by ComfyUI, painted by ours on that layout.
 - the normal map holds what decimation took
+- all of them take and give the native MESH: put others between
 - ComfyUI 0.33 or newer has these nodes
 """,
     "edit": """\
@@ -818,23 +818,27 @@ def _sculpted_with_a_lora(
 
 
 def remix_mesh(flow: Workflow) -> None:
-    flow.opening("1 A human")
-    loaded = flow.add("HumanNormLoadMesh", title="A GLB of ours, or the mannequin", pictures=70)
-    flow.group("2 Lighter", "work", 320)
+    flow.opening("1 A mesh and words")
+    loaded = flow.add("HumanNormLoadMesh", title="Your mesh, or the mannequin", pictures=70)
+    who = person(flow, f"{WOMAN}, standing")
+    flow.group("2 Model and words", "models", 300)
+    models = bundled(flow)
+    guide = guides(flow, words(flow, "image"), models, who)
+    flow.group("3 Lighter, a new layout", "work", 300)
     light = flow.add("DecimateMesh", mesh=(loaded, 0), target_face_count=4000, placement_mode="midpoint")
-    flow.group("3 A new layout", "work", 320)
     laid = flow.add("UnwrapMesh", mesh=(light, 0), segmenter="adaptive", resolution=1024, padding=2)
-    flow.group("4 Detail baked", "work", 320)
+    flow.group("4 Painted and baked on that layout", "work", 340)
+    file = {"layout": "own", "texture_size": 1024, "pictures": 215}
+    painted = flow.add("HumanNormMultiviewPainter", guidance=guide["image"], own_mesh=(laid, 0), **file)
+    flow.column(320)
     bumps = flow.add("BakeNormalMapFromMesh", low_poly=(laid, 0), high_poly=(loaded, 0), resolution=512)
     shade = flow.add("BakeAmbientOcclusion", low_poly=(laid, 0), high_poly=(loaded, 0), resolution=512, samples=16)
-    colour = flow.add("RenderUVAtlas", mesh=(laid, 0), resolution=512)
-    flow.group("5 Put on", "work", 320)
     worn = flow.add(
-        "ApplyTextureToMesh", mesh=(laid, 0), base_color=(colour, 0), occlusion=(shade, 0), normal_map=(bumps, 0)
+        "ApplyTextureToMesh", mesh=(laid, 0), base_color=(painted, 3), occlusion=(shade, 0), normal_map=(bumps, 0)
     )
-    flow.group("6 Back to ours, and out", "results", 340)
+    flow.group("5 Back to ours, and out", "results", 320)
     saved = flow.add(
-        "HumanNormMeshExporter", mesh=(worn, 0), faces=4000, texture_size=512, filename_prefix="humannorm/remixed"
+        "HumanNormMeshExporter", mesh=(worn, 0), faces=4000, texture_size=1024, filename_prefix="humannorm/remixed"
     )
     flow.add("SaveGLB", mesh=(worn, 0), filename_prefix="humannorm/host_saved", pictures=220)  # has a viewer
     flow.column(480)
@@ -847,6 +851,7 @@ def edit(flow: Workflow) -> None:
     who = person(flow, "a young man in a green t-shirt and black jeans, standing")
     flow.group("2 New words", "models", 300)
     models = bundled(flow)
+    body = flow.add("HumanNormBody", title="The body of the same words", person=who)
     flow.column(300)
     guide = guides(flow, words(flow, "image"), models, who)
     flow.group("3 Painted again", "work", 360)
@@ -854,6 +859,7 @@ def edit(flow: Workflow) -> None:
         "HumanNormMultiviewPainter",
         guidance=guide["image"],
         geometry=(geometry, 0),
+        start_body=(body, 0),
         pictures=300,
         **ALL_VIEWS,
     )

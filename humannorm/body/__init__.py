@@ -5,9 +5,9 @@ from __future__ import annotations
 from humannorm.body.body import POSES, Body, load_body, named_pose, plan_for_body
 from humannorm.body.captioned import captioned
 from humannorm.body.outfit import Outfit, completed
-from humannorm.body.outfit_words import outfit_of_words
+from humannorm.body.outfit_words import check_people, outfit_of_words, words_of_outfit
 from humannorm.body.shape import BodyShape
-from humannorm.body.words import shape_of_words, with_pose
+from humannorm.body.words import shape_of_words, with_pose, words_of_shape
 
 __all__ = [
     "POSES",
@@ -15,6 +15,7 @@ __all__ = [
     "BodyShape",
     "Outfit",
     "captioned",
+    "check_people",
     "completed",
     "load_body",
     "named_pose",
@@ -22,4 +23,6 @@ __all__ = [
     "plan_for_body",
     "shape_of_words",
     "with_pose",
+    "words_of_outfit",
+    "words_of_shape",
 ]

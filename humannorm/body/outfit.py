@@ -11,7 +11,19 @@ from humannorm.checks import check_choice
 from humannorm.colours import colour_value, hair_colour_value
 from humannorm.labels import LABELS
 
-__all__ = ["CLOSED", "CUTS", "HEAD_HULLS", "MATERIALS", "Cut", "Outfit", "Piece", "Tube", "completed", "in_order"]
+__all__ = [
+    "CLOSED",
+    "CUTS",
+    "HEAD_HULLS",
+    "MATERIALS",
+    "Cut",
+    "Outfit",
+    "Piece",
+    "Tube",
+    "changed",
+    "completed",
+    "in_order",
+]
 
 GREY_AGE = 0.88  # of the body's slider: hair is grey from here on
 PLAIN_COLOURS = {
@@ -126,6 +138,7 @@ CUTS: Mapping[str, Cut] = {
 CLOSED = frozenset({"coat", "short coat", "robe"})
 """Cuts that are worn closed: of a top below them nothing is seen."""
 
+_IN_PLACE_OF: Mapping[str, tuple[str, ...]] = {"dress": ("top", "bottom"), "top": ("dress",), "bottom": ("dress",)}
 STANDS_OUT = frozenset({"short hair", "tousled hair", "full short hair", "cropped hair", "afro"})
 """Cuts of hair that would stand out below a hat, which presses them flat."""
 
@@ -184,6 +197,24 @@ class Outfit:
         """What each label is of, one of `MATERIALS`; of several pieces of a label the outermost one's."""
         worn = {piece.label: piece.material or CUTS[piece.cut].material for piece in self.pieces}
         return {"skin": "skin", **worn}
+
+
+def changed(outfit: Outfit, said: Outfit) -> Outfit:
+    """An outfit in which what is said takes the place of what is worn there; the rest stays."""
+    gone = {piece.label for piece in said.pieces}
+    gone |= {other for label in gone for other in _IN_PLACE_OF.get(label, ())}
+    if said.bald:
+        gone.add("hair")
+    if said.barefoot:
+        gone.add("shoes")
+    stays = tuple(piece for piece in outfit.pieces if piece.label not in gone)
+    return dataclasses.replace(
+        outfit,
+        pieces=in_order((*stays, *said.pieces)),
+        told=said.told,
+        bald=said.bald or (outfit.bald and not said.of("hair")),
+        barefoot=said.barefoot or (outfit.barefoot and not said.of("shoes")),
+    )
 
 
 def completed(outfit: Outfit, shape: BodyShape) -> Outfit:

@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from humannorm.body.outfit import CUTS, Outfit, Piece, in_order
+from humannorm.body.words import names_a_child
+from humannorm.checks import InputError
 from humannorm.colours import COLOUR_WORDS, HAIR_COLOUR_WORDS
 from humannorm.prompt_fitting import plain_words
 
-__all__ = ["outfit_of_words"]
+__all__ = ["check_people", "outfit_of_words", "words_of_outfit"]
 
 # Cut and its words, as patterns; of two that begin at one place the longer match counts. "suit" and the like are two
 # pieces in one.
@@ -226,12 +228,23 @@ def outfit_of_words(prompt: str) -> Outfit:
     no_hair = any(_is_hair(tokens[place]) and not _names_a_style(tokens[place]) for place in negated)
     return Outfit(
         pieces=in_order(tuple(_settled(pieces, everything, material))),
-        told=tuple(_told(tokens, negated, pieces, everything)),
+        told=(*_told_of_people(prompt), *_told(tokens, negated, pieces, everything)),
         bald="bald" in stays or no_hair,
         barefoot="barefoot" in stays or any(_cut_label(tokens[place]) == "shoes" for place in negated),
         colours_said=_names(everything, "top"),
         material_said=material,
     )
+
+
+def check_people(prompt: str) -> None:
+    """Raise `InputError` where a child is to be drawn undressed."""
+    undressed = re.search(rf"\b({_UNDRESSED})\b", prompt, re.IGNORECASE)
+    if undressed is not None and names_a_child(prompt):
+        raise InputError(f"prompt: expected adults, who are dressed, got a child and the word {undressed[0]!r}")
+
+
+def _told_of_people(prompt: str) -> tuple[str, ...]:
+    return ("people are adults here",) if names_a_child(prompt) else ()
 
 
 def _said(tokens: Sequence[_Token], owners: Mapping[int, int], of: int, kind: str) -> list[str]:
@@ -460,3 +473,20 @@ def _unread(tokens: Sequence[_Token]) -> list[str]:
         starts = token.text in ("wearing", "wears", "dressed in")
         listing = starts or (listing and token.text in (",", "and", "over", "under", "&", "+", "plus", "or"))
     return found
+
+
+def words_of_outfit(outfit: Outfit) -> str:
+    """What is worn as a prompt says it: `outfit_of_words` reads the same pieces in it."""
+    worn = {(piece.cut, piece.colours) for piece in outfit.pieces}
+    said: dict[str, None] = {}
+    for piece in outfit.pieces:
+        read = outfit_of_words(str(piece)).pieces
+        # Of a suit whose trousers were changed the jacket is left.
+        words = piece if {(each.cut, each.colours) for each in read} <= worn else replace(piece, said="")
+        if piece.material not in {each.material for each in read}:
+            words = replace(words, said=f"{piece.material} {words.said or words.cut}")
+        said[str(words)] = None
+    said |= dict.fromkeys(f"dressed in {words}" for words in (*outfit.colours_said, outfit.material_said) if words)
+    said |= {"bald": None} if outfit.bald else {}
+    said |= {"barefoot": None} if outfit.barefoot else {}
+    return ", ".join(said)

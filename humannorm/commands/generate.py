@@ -41,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompts", type=Path, metavar="FILE", help="many people instead: one prompt a line, a folder in DIR for each"
     )
+    parser.add_argument(
+        "--edit",
+        metavar="RUN",
+        default="",
+        help="change a finished human: PROMPT says what it wears instead, such as 'a green hoodie, no hat'; all else,"
+        " and who it is, stays",
+    )
     add_preset(parser)
     add_models(parser)
     add_start(parser)
@@ -68,22 +75,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from humannorm.checks import InputError
+    from humannorm.editing import asked_job
     from humannorm.guidance import find_guides
     from humannorm.prompts import read_prompts
-    from humannorm.request import job_of, told_of
+    from humannorm.request import told_of
 
     if (args.prompt is None) == (args.prompts is None):
         given = "both" if args.prompt is not None else "neither"
         raise InputError(f"generate: expected a PROMPT or --prompts FILE, got {given}")
+    if args.edit and args.ray is not None:
+        raise InputError("--ray: expected no --edit, whose painting other machines do not have, got both")
     device = pick_device(args.device)
     prompts = [args.prompt] if args.prompts is None else read_prompts(args.prompts)
     jobs: dict[Path, HumanJob] = {}
     for number, prompt in enumerate(prompts, start=1):
         folder = args.out if args.prompts is None else args.out / f"{number:03d}_{slug(prompt)}"
-        jobs[folder] = job_of(request_of(args, prompt))
+        jobs[folder] = asked_job(request_of(args, prompt))
     unfinished = without_finished(jobs, args.resume)
     here = args.ray is None and bool(unfinished)
-    guides = find_guides(args.models, device, precision=args.precision) if here else None
+    models = {job.request.models for job in unfinished.values()} if here else set()  # of an edit they are its run's
+    guides = find_guides(models.pop(), device, precision=args.precision) if here else None
     for folder, job in jobs.items():
         for sentence in told_of(job):
             sys.stderr.write(f"{folder.name}: {sentence}\n")
@@ -137,6 +148,7 @@ def request_of(args: argparse.Namespace, prompt: str) -> HumanRequest:
         faces=args.faces,
         texture_size=args.texture_size,
         method=args.method,
+        edits=args.edit,
         delight=args.delight,
     )
 

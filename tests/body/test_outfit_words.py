@@ -6,8 +6,15 @@ import dataclasses
 
 import pytest
 
-from humannorm.body import Outfit, completed, outfit_of_words, shape_of_words
-from humannorm.body.outfit import CUTS, Piece
+from humannorm.body import (
+    Outfit,
+    completed,
+    outfit_of_words,
+    shape_of_words,
+    words_of_outfit,
+    words_of_shape,
+)
+from humannorm.body.outfit import CUTS, Piece, changed
 from humannorm.checks import InputError
 
 
@@ -108,6 +115,39 @@ def test_weights_leave_colours_with_their_pieces(prompt: str) -> None:
     assert str(outfit_of_words(prompt)) == str(outfit_of_words("a red coat, blue jeans"))
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "an old man in a navy suit, a light blue shirt and brown shoes, bald",
+        "a slim young woman in a red and white striped t-shirt, denim jeans, barefoot, with a blond ponytail",
+        "a person in a brown tweed coat and a flat cap",
+        "a muscular man dressed in black",
+        "a gardener in a straw hat and denim overalls",
+    ],
+)
+def test_an_outfit_in_words_is_read_as_the_same(prompt: str) -> None:
+    def pieces(outfit: Outfit) -> set[tuple[object, ...]]:
+        return {(each.cut, each.label, each.colours, each.pattern, each.material) for each in outfit.pieces}
+
+    first, shape = outfit_of_words(prompt), shape_of_words(prompt)
+    sentence = f"{words_of_shape(shape)} wearing {words_of_outfit(first)}"
+    again = outfit_of_words(sentence)
+    assert pieces(again) == pieces(first) and shape_of_words(sentence) == shape
+    assert (again.bald, again.barefoot, again.colours_said) == (first.bald, first.barefoot, first.colours_said)
+
+
+def test_what_is_said_takes_the_place_of_what_is_worn_there() -> None:
+    worn = outfit_of_words("a woman in a red dress, black shoes and a hat, long brown hair")
+    top = changed(worn, outfit_of_words("a green hoodie"))
+    assert {piece.label for piece in top.pieces} == {"top", "shoes", "hat", "hair"}  # a dress is a top and a bottom
+    assert top.of("top")[0].colours == ("green",) and top.of("shoes") == worn.of("shoes")
+    bare = changed(worn, outfit_of_words("barefoot, bald"))
+    assert {piece.label for piece in bare.pieces} == {"dress", "hat"} and bare.barefoot and bare.bald
+    assert not changed(bare, outfit_of_words("short blond hair")).bald
+    suit = changed(outfit_of_words("a navy suit, a white shirt"), outfit_of_words("grey jeans"))
+    assert words_of_outfit(suit) == "grey jeans, white shirt, navy suit jacket"
+
+
 def test_patterns_are_kept() -> None:
     (shirt,) = outfit_of_words("a man in a red and black checked shirt").pieces
     assert (shirt.pattern, str(shirt)) == ("checked", "red and black checked shirt")
@@ -158,6 +198,8 @@ def test_several_pieces_of_a_kind_lie_over_each_other() -> None:
         ("a man in boots", "boots as sturdy shoes"),
         ("eine Frau mit roten Haaren", "no clothes or hair"),
         ("a naked man", "always dressed"),
+        ("a child in a t-shirt", "adults here"),
+        ("a 10 year old in jeans", "adults here"),
     ],
 )
 def test_what_cannot_be_made_is_told(prompt: str, said: str) -> None:

@@ -137,6 +137,40 @@ def test_maps_are_sampled_in_2d(rooms, family, payload):
     torch.testing.assert_close(latent["samples"][1:], alone, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("way", ["drawn", "denoised", "encoded", "decoded"])
+def test_an_interrupt_is_heard_inside_of_a_layer(rooms, way):
+    """One call of a network on a processor may take minutes, at large sizes."""
+    import comfy.model_management
+
+    payload = build_payload(rooms, "SD15")
+    texts = [payload.prompts.prompts.text("full", "front")]
+    ended = []
+
+    def interrupt_in(network):
+        leaves = [layer for layer in network.modules() if not list(layer.children())]
+        middle = leaves[len(leaves) // 2]
+        middle.register_forward_pre_hook(lambda *call: comfy.model_management.interrupt_current_processing())
+        middle.register_forward_hook(lambda *call: ended.append(middle))
+
+    def work(denoiser):
+        if way == "encoded":
+            interrupt_in(denoiser.vae.network.encoder)
+            denoiser.encode_images(torch.zeros(1, SIDE, SIDE, 3))
+        x, level = torch.zeros(1, 4, SIDE // 8, SIDE // 8), torch.ones(1)
+        return denoiser.denoise(x, level, denoiser.condition(texts, guidance_scale=3.0))
+
+    if way != "encoded":
+        interrupt_in(payload.vae.first_stage_model.decoder if way == "decoded" else payload.model.model.diffusion_model)
+    with pytest.raises(comfy.model_management.InterruptProcessingException), torch.inference_mode():
+        if way in ("denoised", "encoded"):
+            with_denoiser(rooms, payload, work, views=1)
+        else:
+            sampling = rooms.samplers.Sampling(5, 1, 3.0, "euler", "normal", SIDE)
+            rooms.samplers.draw_views(payload, ["front"], "full", sampling)
+    assert ended == []
+    comfy.model_management.throw_exception_if_processing_interrupted()  # it was heard once
+
+
 def test_size_and_scale_follow_the_kind(rooms):
     expected = {
         "SD15": (512, 7.5, 50.0),
