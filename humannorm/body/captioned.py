@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 from humannorm.body.outfit import Outfit, Piece, completed
 from humannorm.body.outfit_words import outfit_of_words
-from humannorm.body.shape import ADULT, BodyShape
-from humannorm.body.words import shape_of_words
+from humannorm.body.shape import BodyShape
+from humannorm.body.words import shape_of_words, words_of_shape
 from humannorm.colours import COLOURS, HAIR_COLOURS, colour_value, hair_colour_value
 
 __all__ = ["captioned"]
@@ -46,7 +47,6 @@ _POSES: Mapping[str, str] = {
     "fighting": r"\b(fights|fighting|box(es|ing))\b",
     "in T-pose": r"\bt-pose\b|\barms (stretched )?out\b",
 }
-_MIDDLE, _OLD = (ADULT + 0.81) / 2, (0.81 + 0.96) / 2  # halfway between the sliders of the ages' words
 
 
 def captioned(prompt: str) -> str:
@@ -57,7 +57,7 @@ def captioned(prompt: str) -> str:
     """
     shape = shape_of_words(prompt)
     outfit = completed(outfit_of_words(prompt), shape)
-    text = f"{_with_article(_person(shape, outfit))} with {_hair(outfit)}, wearing {_listed(_worn(outfit))}"
+    text = f"{_person(shape, outfit)} with {_hair(outfit)}, wearing {_listed(_worn(outfit))}"
     return f"{text}, {_pose(prompt)}"
 
 
@@ -68,14 +68,11 @@ def _pose(prompt: str) -> str:
 
 def _person(shape: BodyShape, outfit: Outfit) -> str:
     """Age, build and sex. Who is said to be of neither is a woman in a skirt, a dress or a blouse, else a man."""
-    age = "old" if shape.age >= _OLD else "middle-aged" if shape.age >= _MIDDLE else "young"
-    build = "slim" if shape.weight < 0.3 else "heavy" if shape.weight > 0.8 else ""
-    build = "muscular" if shape.muscle > 0.8 else build
     feminine = any(
         piece.said and (piece.cut in _DRESSES or _WORDS.get(piece.cut) in _FEMININE) for piece in outfit.pieces
     )
-    woman = feminine if shape.sex == BodyShape().sex else shape.sex > 0.5
-    return " ".join(filter(None, [age, build, "woman" if woman else "man"]))
+    said = shape.sex != BodyShape().sex
+    return words_of_shape(shape if said else replace(shape, sex=float(feminine)))
 
 
 def _hair(outfit: Outfit) -> str:
