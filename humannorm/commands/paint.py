@@ -43,7 +43,7 @@ PREVIEW_SECONDS = 20.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("mesh", metavar=f"MESH|{BODY}", help="GLB, OBJ or PLY; Y up, Z to the front, any unit")
+    parser.add_argument("mesh", metavar=f"MESH|{BODY}", help=f"GLB, OBJ or PLY, or {BODY}: a neutral adult")
     parser.add_argument("prompt", metavar="PROMPT", help='the person, such as "an old man in a long coat"')
     parser.add_argument("--negative", default="", help="what the pictures should not show")
     parser.add_argument(

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--framing", default="body", choices=FRAMINGS, help="close-ups of a body's parts, or plain rings around a thing"
     )
-    group.add_argument("--views", type=int, default=8, help="views of each ring (8)")
+    group.add_argument("--views", type=int, default=8, help="views of each ring")
     group.add_argument("--texture-size", type=int, help="texels a side of the texture (the preset's)")
     add_delight(group)
     group.add_argument(

@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "kind", choices=("normal", "depth", "image"), help="image: a colour picture that follows a normal map"
     )
-    parser.add_argument("--prompt", required=True, help='the person, such as "a young woman in a red dress"')
+    parser.add_argument(
+        "person", nargs="?", metavar="PROMPT", help='the person, such as "a young woman in a red dress"'
+    )
+    parser.add_argument("--prompt", help="the same, in the words of earlier versions")
     parser.add_argument(
         "--as-written",
         action="store_true",
@@ -67,6 +70,9 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.guidance import draws_in_few_steps, load_networks
     from humannorm.images import contact_sheet, load_png, save_png
 
+    if (args.person is None) == (args.prompt is None):
+        given = "two" if args.prompt is not None else "none"
+        raise InputError(f"sample: expected one PROMPT, got {given}")
     check_range("--count", args.count, 1, 10_000)
     check_range("--steps", args.steps, 1, 1000)
     check_range("--batch", args.batch, 1, 10_000)
@@ -123,7 +129,8 @@ def draw(
     from humannorm.prompts import Prompts
     from humannorm.request import sampled_prompt
 
-    said = args.prompt if args.as_written else sampled_prompt(args.prompt, args.models)
+    prompt = args.prompt if args.person is None else args.person
+    said = prompt if args.as_written else sampled_prompt(prompt, args.models)
     prompts = Prompts(said, kind, negative=args.negative)  # type: ignore[arg-type]
     return sample_images(
         network,

@@ -21,7 +21,7 @@ __all__ = ["add_arguments", "part_shares", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", choices=("normal", "depth", "aligned", "small", "few-steps"), help="what to train")
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="folder of shards with pictures of people"
+        "--data", type=Path, required=True, metavar="DIR", help="pictures of people, made by `humannorm dataset`"
     )
     parser.add_argument(
         "--base", type=Path, metavar="DIR", help="diffusers folder to start from; `small` can do without"

@@ -99,12 +99,14 @@ def train(task: Task, config: LoopConfig, folder: str | Path, *, device: str = "
         ema.update()
         if log is not None:
             log.write(step=step, loss=loss.item(), norm=float(norm), rate=rate, seconds=time.monotonic() - began)
-            if last or time.monotonic() - saved > config.checkpoint_seconds:
+            if not last and time.monotonic() - saved > config.checkpoint_seconds:
                 save_checkpoint(folder / CHECKPOINT, step + 1, task, ema, optimizer, config)
                 saved = time.monotonic()
             if last or (step + 1) % config.sheet_steps == 0:
                 with ema.applied(), accelerator.autocast():
                     write_present(folder, task, log, step, sheet=not (last and config.minutes))
+            if last:  # with the model written: a run that finds this checkpoint has nothing left to do
+                save_checkpoint(folder / CHECKPOINT, step + 1, task, ema, optimizer, config)
         if last:
             break
     accelerator.wait_for_everyone()

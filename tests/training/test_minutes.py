@@ -1,4 +1,4 @@
-"""A run that is given minutes ends in time, its weights written."""
+"""A run ends with its weights written: in the minutes that it is given, and when it was killed just before."""
 
 from __future__ import annotations
 
@@ -43,6 +43,30 @@ def test_a_loop_stops_in_time_and_writes_its_weights(people_shards, tmp_path):
     assert (folder / "config.json").is_file() and (tmp_path / "checkpoint.safetensors").is_file()
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert 1 <= len(lines) < 10**5 and not (tmp_path / "sheets").exists()
+
+
+class Killed(VaeTask):
+    """Dies when all steps are done, before its weights are written."""
+
+    def save(self, folder):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_killed_between_its_last_step_and_its_weights_it_writes_them_when_it_goes_on(people_shards, tmp_path):
+    data, loop = people_shards(shards=1, size=64), replace(LOOP, steps=3, warmup_steps=1, checkpoint_seconds=0.0)
+
+    def weights(out, *tasks) -> bytes:
+        for kind in tasks:
+            torch.manual_seed(0)
+            task = kind(build_vae(SMALL, 64), Shards(data), Shards(data, split="held_out"), SMALL)
+            try:
+                train(task, loop, tmp_path / out, device="cpu")
+            except KeyboardInterrupt:
+                assert kind is Killed and not list((tmp_path / out).glob("model/*"))
+        return (tmp_path / out / "model" / "diffusion_pytorch_model.safetensors").read_bytes()
+
+    assert weights("killed", Killed, VaeTask) == weights("unbroken", VaeTask)
 
 
 def test_each_stage_gets_its_share_of_what_is_left(monkeypatch):
