@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.images import contact_sheet, load_png, save_png
 
     if (args.person is None) == (args.prompt is None):
-        given = "two" if args.prompt is not None else "none"
-        raise InputError(f"sample: expected one PROMPT, got {given}")
+        got = "two" if args.prompt is not None else "none"
+        raise InputError(f"sample: expected one PROMPT, got {got}")
     check_range("--count", args.count, 1, 10_000)
     check_range("--steps", args.steps, 1, 1000)
     check_range("--batch", args.batch, 1, 10_000)
