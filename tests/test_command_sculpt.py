@@ -56,6 +56,12 @@ def test_sculpt_and_go_on(
     facts = json.loads((second / "sculpt.json").read_text("utf-8"))
     assert facts["steps"] == 3
     assert facts["rejected_steps"] == 0
+    # Killed between its last step and its files, it only writes them.
+    made = (second / "sculpt.glb").read_bytes()
+    (second / "sculpt.glb").unlink()
+    again = ["--resume", str(second / "state.safetensors"), "--steps", "3"]
+    assert main(["sculpt", "a woman", "--models", models, *again, "--out", str(second)]) == 0
+    assert (second / "sculpt.glb").read_bytes() == made
 
 
 @pytest.mark.slow
