@@ -52,7 +52,7 @@ _POSES: Mapping[str, str] = {
 def captioned(prompt: str) -> str:
     """The caption of the person whom the prompt names, who stands unless it says otherwise.
 
-    >>> captioned("My grandmother never leaves the house without her green sweater and brown slacks")
+    >>> captioned("My grandmother loves her green sweater and brown slacks")
     'an old woman with grey bob hair, wearing a green sweater, brown trousers and black shoes, standing'
     """
     shape = shape_of_words(prompt)
