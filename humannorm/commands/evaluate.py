@@ -41,7 +41,9 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown = functools.partial(argparse.ArgumentParser, formatter_class=parser.formatter_class)
-    kinds = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=shown)
+    kinds = parser.add_subparsers(  # type: ignore[call-overload] # asks for a class, calls it
+        dest="what", required=True, metavar="WHAT", parser_class=shown
+    )
     samples = kinds.add_parser("samples", help="pictures drawn for the captions of held-out people")
     samples.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="folder of shards with pictures of people"

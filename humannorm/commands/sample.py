@@ -64,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.images import contact_sheet, load_png, save_png
 
     if (args.person is None) == (args.prompt is None):
-        given = "two" if args.prompt is not None else "none"
-        raise InputError(f"sample: expected one PROMPT, got {given}")
+        raise InputError(f"sample: expected one PROMPT, got {'two' if args.prompt is not None else 'none'}")
     check_range("--count", args.count, 1, 10_000)
     check_range("--steps", args.steps, 1, 1000)
     check_range("--batch", args.batch, 1, 10_000)
@@ -113,9 +112,8 @@ def draw(
     from humannorm.prompts import Prompts
     from humannorm.request import network_prompt
 
-    prompts = Prompts(
-        network_prompt(args.prompt if args.person is None else args.person, args.models), kind, negative=args.negative
-    )  # type: ignore[arg-type]
+    person = network_prompt(args.prompt if args.person is None else args.person, args.models)
+    prompts = Prompts(person, kind, negative=args.negative)  # type: ignore[arg-type]
     return sample_images(
         network,
         [prompts.text(args.part, view_label(azimuth)) for azimuth in azimuths],
