@@ -19,6 +19,7 @@ __all__ = [
     "contact_sheet",
     "encode_image",
     "from_network",
+    "lab_from_linear",
     "lab_from_srgb",
     "linear_from_srgb",
     "load_png",
@@ -74,9 +75,13 @@ def luminance(light: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 1"]:
 def lab_from_srgb(colors: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 3"]:
     """CIELAB (L* in 0..100, a*, b*) of sRGB colours in 0..1, white point D65."""
     check_tensor("colors", colors, "* 3")
-    linear = linear_from_srgb(colors)
-    matrix = colors.new_tensor(_XYZ_FROM_RGB)
-    relative = linear @ matrix.T / matrix.sum(1)
+    return lab_from_linear(linear_from_srgb(colors))
+
+
+def lab_from_linear(light: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 3"]:
+    """CIELAB of linear sRGB, as `lab_from_srgb`."""
+    matrix = light.new_tensor(_XYZ_FROM_RGB)
+    relative = light @ matrix.T / matrix.sum(1)
     root, line = relative.clamp_min(1e-12) ** (1 / 3), relative * (29 / 6) ** 2 / 3 + 4 / 29
     f = torch.where(relative > (6 / 29) ** 3, root, line)
     x, y, z = f.unbind(-1)

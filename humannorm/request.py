@@ -48,6 +48,7 @@ __all__ = [
     "pick_device",
     "posed_prompt",
     "preset",
+    "sampled_prompt",
     "settings_of",
     "start_figure",
     "told_of",
@@ -301,6 +302,15 @@ def network_prompt(prompt: str, models: str | Path, body: Body | None = None) ->
 
     check_people(prompt)
     return posed_prompt(prompt, body) if names_poses(models) else prompt
+
+
+def sampled_prompt(prompt: str, models: str | Path) -> str:
+    """The prompt as a network hears it that draws from the text alone: where the model learnt from captions, what the
+    prompt says in their words (`humannorm.body.captioned`), since it knows no others."""
+    from humannorm.body import captioned
+    from humannorm.models import names_poses
+
+    return captioned(prompt) if names_poses(models) and prompt.strip() else prompt
 
 
 def posed_prompt(prompt: str, body: Body | None = None) -> str:

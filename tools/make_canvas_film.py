@@ -86,7 +86,7 @@ class Film:
 
     def save(self, path: Path) -> None:
         first, *rest = self.pictures
-        first.save(path, save_all=True, append_images=rest, duration=self.times, loop=0, quality=QUALITY, method=6)
+        first.save(path, save_all=True, append_images=rest, duration=self.times, loop=0, quality=QUALITY, method=4)
 
 
 def main() -> int:
@@ -111,10 +111,13 @@ def main() -> int:
         film.page.wait_for_function(READY)
         film.page.wait_for_timeout(3000)
         film.page.keyboard.press("Escape")  # the template browser of a first visit
-        drop(film, args.name)
-        run(film, args.url)
-        turn(film)
-        film.save(args.out)
+        try:
+            drop(film, args.name)
+            run(film, args.url)
+            turn(film)
+        finally:  # what there is of it, if it takes too long on a busy machine
+            if film.pictures:
+                film.save(args.out)
         browser.close()
     size = args.out.stat().st_size
     print(f"{args.out}: {len(film.pictures)} pictures, {sum(film.times) / 1000:.0f} s, {size:,} bytes")
@@ -181,6 +184,7 @@ def turn(film: Film) -> None:
     left, top, right, bottom = page.evaluate(VIEWER_BOX)
     x, y = (left + right) / 2, (top + bottom) / 2
     step = (bottom - top) / TURNS  # the viewer turns once for its height
+    page.evaluate(PAUSE, True)  # the viewer draws all the time as it is
     page.mouse.move(x, y)
     page.mouse.down()
     for number in range(1, TURNS + 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from humannorm.body.body import POSES, Body, load_body, named_pose, plan_for_body
+from humannorm.body.captioned import captioned
 from humannorm.body.outfit import Outfit, completed
 from humannorm.body.outfit_words import check_people, outfit_of_words, words_of_outfit
 from humannorm.body.shape import BodyShape
@@ -13,6 +14,7 @@ __all__ = [
     "Body",
     "BodyShape",
     "Outfit",
+    "captioned",
     "check_people",
     "completed",
     "load_body",

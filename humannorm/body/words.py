@@ -19,8 +19,10 @@ Value = TypeVar("Value")
 
 # Slider values and the words for them: the middle of what the small model's people of that word were drawn from.
 _SEX: Mapping[float, str] = {
-    0.95: "woman female lady businesswoman actress waitress grandmother mother girl queen she her",
-    0.05: "man male guy gentleman businessman actor waiter grandfather father boy king he his",
+    0.95: "woman female lady businesswoman actress waitress grandmother mother girl queen she her aunt mum mom wife"
+    " sister",
+    0.05: "man male guy gentleman businessman actor waiter grandfather father boy king he his uncle dad husband"
+    " brother dude",
 }
 _AGE: Mapping[float, str] = {
     ADULT: "young youthful",

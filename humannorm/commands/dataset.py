@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 from humannorm.commands.options import add_out, add_seed
 
@@ -15,9 +15,11 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    shown = functools.partial(argparse.ArgumentParser, formatter_class=parser.formatter_class)
-    kinds = parser.add_subparsers(  # type: ignore[call-overload] # asks for a class, calls it
-        dest="kind", required=True, metavar="KIND", parser_class=shown
+    def shown(**options: Any) -> argparse.ArgumentParser:
+        return argparse.ArgumentParser(formatter_class=parser.formatter_class, **options)
+
+    kinds = parser.add_subparsers(
+        dest="kind", required=True, metavar="KIND", parser_class=cast(type[argparse.ArgumentParser], shown)
     )
     assets = kinds.add_parser(
         "assets",

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from humannorm.commands.evaluate_table1 import add_pairs, add_table1, run_pairs, run_table1
 from humannorm.commands.options import (
@@ -36,13 +35,15 @@ if TYPE_CHECKING:
     from humannorm.guidance import DiffusersDenoiser
     from humannorm.mesh import Mesh
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "run", "sentences_of"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    shown = functools.partial(argparse.ArgumentParser, formatter_class=parser.formatter_class)
-    kinds = parser.add_subparsers(  # type: ignore[call-overload] # asks for a class, calls it
-        dest="what", required=True, metavar="WHAT", parser_class=shown
+    def shown(**options: Any) -> argparse.ArgumentParser:
+        return argparse.ArgumentParser(formatter_class=parser.formatter_class, **options)
+
+    kinds = parser.add_subparsers(
+        dest="what", required=True, metavar="WHAT", parser_class=cast(type[argparse.ArgumentParser], shown)
     )
     samples = kinds.add_parser("samples", help="pictures drawn for the captions of held-out people")
     samples.add_argument(
@@ -50,6 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_judge(samples, required=True)
     samples.add_argument("--count", type=int, default=48, help="pictures per kind, body part and view")
+    samples.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="sentences, one a line, that are drawn in place of captions"
+    )
+    samples.add_argument(
+        "--wording",
+        choices=("captions", "pose", "as-written"),
+        default="captions",
+        help="`--prompts`: as `sample` says them to a small model, with a word for the pose alone, or as they are",
+    )
     samples.add_argument("--steps", type=int, default=20, help="denoising steps")
     samples.add_argument("--batch", type=int, default=16, help="pictures at a time")
     samples.add_argument(
@@ -119,8 +129,8 @@ def run(args: argparse.Namespace) -> int:
     return verbs[args.what](args)
 
 
-def _guide_of(args: argparse.Namespace) -> DiffusersDenoiser:
-    """The model that is judged."""
+def _guide_of(args: argparse.Namespace, few: bool) -> DiffusersDenoiser:
+    """The model that is judged; few: with its few-step LoRA."""
     from humannorm.guidance import DiffusersDenoiser
     from humannorm.processor import network_dtype
 
@@ -130,8 +140,23 @@ def _guide_of(args: argparse.Namespace) -> DiffusersDenoiser:
         device=device,
         dtype=network_dtype(args.precision, device),
         control=not args.normals_only,
-        autoguidance=autoguidance_of(args),
+        autoguidance=None if few else autoguidance_of(args),
+        few_steps=few,
     )
+
+
+def sentences_of(file: Path, models: str, wording: str) -> tuple[str, ...]:
+    """The file's lines as they are put to the network."""
+    from humannorm.checks import InputError
+    from humannorm.request import network_prompt, sampled_prompt
+
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{file}: expected sentences, one a line, got none")
+    if wording == "as-written":
+        return tuple(lines)
+    words = network_prompt if wording == "pose" else sampled_prompt
+    return tuple(words(line, models) for line in lines)
 
 
 def run_samples(args: argparse.Namespace) -> int:
@@ -139,41 +164,48 @@ def run_samples(args: argparse.Namespace) -> int:
     from humannorm.evaluation.collect import SampleSettings, add_controls, add_reconstructions, add_renders, add_samples
     from humannorm.evaluation.figures import figures_of, table, to_plain
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
+    from humannorm.guidance import draws_in_few_steps
     from humannorm.training.shards import Shards
 
     check_range("--count", args.count, 1, 10_000)
     check_range("--steps", args.steps, 1, 1000)
     check_range("--batch", args.batch, 1, 10_000)
+    few = args.guidance is None and args.autoguidance is None and not args.renders_only
+    few = few and draws_in_few_steps(args.models, args.steps)
     judge = find_judge(args.judge)
     people = Shards(args.data, split="held_out")
     kinds = ("normal",) if args.normals_only else ("normal", "color")
     settings = SampleSettings(
         args.count,
         steps=args.steps,
-        guidance_scale=args.guidance,
+        guidance_scale=1.0 if few else args.guidance,
+        sampler="ddim" if few else "dpm",
         batch=args.batch,
         seed=args.seed,
         kinds=kinds,
+        sentences=() if args.prompts is None else sentences_of(args.prompts, args.models, args.wording),
     )
-    guide = None if args.renders_only else _guide_of(args)
+    guide = None if args.renders_only else _guide_of(args, few)
 
     def report(message: str) -> None:
         sys.stderr.write(message + "\n")
 
     gallery = Gallery(args.out / "pictures")
-    report("collecting renders of held-out people")
-    add_renders(gallery, people, settings)
-    add_controls(gallery, settings)
-    if guide is not None:
+    if args.prompts is None:  # sentences are of nobody who could be rendered
+        report("collecting renders of held-out people")
+        add_renders(gallery, people, settings)
+        add_controls(gallery, settings)
+    if guide is not None and args.prompts is None:
         report("copying through the VAE")
         add_reconstructions(gallery, people, guide, settings)
+    if guide is not None:
         add_samples(gallery, people, guide, settings, report)
     gallery.save()
     report("judging")
     figures = figures_of(gallery, run_judges(gallery.folder, judge))
     text = table(figures)
     (args.out / "figures.md").write_text(text + "\n", encoding="utf-8")
-    facts = {"models": str(args.models), "seed": args.seed, "count": args.count, "steps": args.steps}
+    facts = {"models": str(args.models), "seed": args.seed, "count": args.count, "steps": args.steps, "few_steps": few}
     weights = None if guide is None else guide.autoguidance
     facts |= {"guidance": {kind: settings.scale(kind) for kind in kinds}}
     facts |= {"autoguidance": None if weights is None else dataclasses.asdict(weights)}

@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "person", nargs="?", metavar="PROMPT", help='the person, such as "a young woman in a red dress"'
     )
     parser.add_argument("--prompt", help="the same, in the words of earlier versions")
+    parser.add_argument(
+        "--as-written",
+        action="store_true",
+        help="the prompt as it is, where the bundled model would hear it in its captions' words",
+    )
     parser.add_argument("--negative", default="", help="what the pictures should not show")
     parser.add_argument(
         "--views", default="front,left,back,right", help="front, left, back, right or degrees, with commas"
@@ -47,9 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--normal", type=Path, metavar="FILE", help="`image`: the normal map to follow; otherwise one is drawn for each"
     )
-    parser.add_argument("--steps", type=int, default=20, help="denoising steps")
+    parser.add_argument("--steps", type=int, default=20, help="denoising steps (the bundled model: 20, or 4)")
     add_guidance(parser)
-    parser.add_argument("--sampler", choices=("dpm", "ddim"), default="dpm", help="DPM-Solver++ (2M) or DDIM")
+    parser.add_argument(
+        "--sampler", choices=("dpm", "ddim"), help="DPM-Solver++ (2M), the default, or DDIM, as few-step LoRAs take it"
+    )
     parser.add_argument("--batch", type=int, default=16, help="pictures at a time")
     add_models(parser)
     add_seed(parser)
@@ -59,12 +66,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from humannorm.body import check_people
     from humannorm.checks import InputError, check_range
-    from humannorm.guidance import load_networks
+    from humannorm.guidance import draws_in_few_steps, load_networks
     from humannorm.images import contact_sheet, load_png, save_png
 
     if (args.person is None) == (args.prompt is None):
-        raise InputError(f"sample: expected one PROMPT, got {'two' if args.prompt is not None else 'none'}")
+        got = "two" if args.prompt is not None else "none"
+        raise InputError(f"sample: expected one PROMPT, got {got}")
+    check_people(args.prompt if args.person is None else args.person)
     check_range("--count", args.count, 1, 10_000)
     check_range("--steps", args.steps, 1, 1000)
     check_range("--batch", args.batch, 1, 10_000)
@@ -75,12 +85,15 @@ def run(args: argparse.Namespace) -> int:
     kinds = {"normal": ["normal"], "depth": ["depth"], "image": ["normal", "color"]}[args.kind]
     if given is not None:
         kinds.remove("normal")
+    chosen = (args.guidance, args.autoguidance, args.sampler)
+    few = chosen == (None, None, None) and draws_in_few_steps(args.models, args.steps)
     networks = load_networks(
         args.models,
         pick_device(args.device),
         kinds=kinds,
         precision=args.precision,
-        autoguidance=autoguidance_of(args),
+        autoguidance=None if few else autoguidance_of(args),
+        few_steps=few,
     )
     names = [(view, index) for view in views for index in range(args.count)]
     azimuths = [views[view] for view, _ in names]
@@ -88,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     drawn: dict[str, Tensor] = {}
     for kind in kinds:
         name = "image" if kind == "color" else kind
-        drawn[name] = draw(args, networks[kind], kind, azimuths, normals)
+        drawn[name] = draw(args, networks[kind], kind, azimuths, normals, few)
         normals = drawn[name] if kind == "normal" else None
     tiles, labels = [], []
     for number, (view, index) in enumerate(names):
@@ -104,25 +117,32 @@ def run(args: argparse.Namespace) -> int:
 
 
 def draw(
-    args: argparse.Namespace, network: DiffusersDenoiser, kind: str, azimuths: list[float], control: Tensor | None
+    args: argparse.Namespace,
+    network: DiffusersDenoiser,
+    kind: str,
+    azimuths: list[float],
+    control: Tensor | None,
+    few: bool,
 ) -> Tensor:
-    """Pictures [N,H,W,3] of one kind, one for each azimuth. Picture i's noise hangs on the seed and i alone."""
+    """Pictures [N,H,W,3] of one kind, one for each azimuth. Picture i's noise hangs on the seed and i alone. few: by
+    the few-step LoRA, unguided."""
     from humannorm.cameras import view_label
     from humannorm.guidance import GUIDANCE_SCALES, sample_images
     from humannorm.prompts import Prompts
-    from humannorm.request import network_prompt
+    from humannorm.request import sampled_prompt
 
-    person = network_prompt(args.prompt if args.person is None else args.person, args.models)
-    prompts = Prompts(person, kind, negative=args.negative)  # type: ignore[arg-type]
+    prompt = args.prompt if args.person is None else args.person
+    said = prompt if args.as_written else sampled_prompt(prompt, args.models)
+    prompts = Prompts(said, kind, negative=args.negative)  # type: ignore[arg-type]
     return sample_images(
         network,
         [prompts.text(args.part, view_label(azimuth)) for azimuth in azimuths],
         seeds=[args.seed * 100_003 + number for number in range(len(azimuths))],
-        guidance_scale=GUIDANCE_SCALES[kind] if args.guidance is None else args.guidance,
+        guidance_scale=1.0 if few else GUIDANCE_SCALES[kind] if args.guidance is None else args.guidance,
         negative=args.negative,
         control=control,
         steps=args.steps,
-        sampler=args.sampler,
+        sampler="ddim" if few else args.sampler or "dpm",
         batch=args.batch,
         progress=progress_on_terminal(kind),
     )

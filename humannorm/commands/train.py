@@ -1,4 +1,5 @@
-"""`humannorm train normal|depth|aligned|small`: fine-tune a Stable Diffusion folder, or make the small model."""
+"""`humannorm train normal|depth|aligned|small|few-steps`: fine-tune a Stable Diffusion folder, make the small model, or
+a LoRA that draws in few steps."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ __all__ = ["add_arguments", "part_shares", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", choices=("normal", "depth", "aligned", "small"), help="what to train")
+    parser.add_argument("recipe", choices=("normal", "depth", "aligned", "small", "few-steps"), help="what to train")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="pictures of people, made by `humannorm dataset`"
     )
@@ -45,7 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rate", type=float, help="learning rate")
     parser.add_argument(
-        "--lora", type=int, default=0, metavar="RANK", help="train adapters of this rank only; 0: the UNet"
+        "--lora",
+        type=int,
+        default=0,
+        metavar="RANK",
+        help="train adapters of this rank only; 0: the UNet; `few-steps`: of its LoRA (default 22)",
     )
     parser.add_argument(
         "--precision", choices=("auto", "bf16", "fp16", "no"), default="auto", help="autocast of the training"
@@ -79,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="`small`: share of what has a hint that is normals, for six hint channels; takes data with `--hints`",
     )
+    parser.add_argument("--files", type=int, help="`few-steps`: files of 64 walks of the teacher (default 60)")
     parser.add_argument("--vae-steps", type=int, help="`small`: steps of its VAE stage")
     parser.add_argument("--text-steps", type=int, help="`small`: steps of its text encoder on attributes")
     parser.add_argument("--coarse-steps", type=int, help="`small`: steps of its stage at half resolution")
@@ -86,7 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from humannorm.checks import InputError
-    from humannorm.training.recipes import FineTuneConfig, fine_tune, train_small
+    from humannorm.training.few_steps import FewStepsConfig
+    from humannorm.training.recipes import FineTuneConfig, fine_tune, train_few_steps, train_small
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     check_numbers(args)
@@ -103,9 +110,13 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.recipe == "small":
         folder = train_small(args.data, args.out, small_config(args, changes), start=args.base, device=args.device)
+    elif args.base is None:
+        raise InputError(f"--base: expected a diffusers folder to fine-tune for `{args.recipe}`, got none")
+    elif args.recipe == "few-steps":
+        few = FewStepsConfig(**_given(rank=args.lora or None, files=args.files, parts=args.parts))
+        few = replace(few, loop=replace(few.loop, **changes))
+        folder = train_few_steps(args.base, args.data, args.out, few, minutes=args.minutes or 0.0, device=args.device)
     else:
-        if args.base is None:
-            raise InputError(f"--base: expected a diffusers folder to fine-tune for `{args.recipe}`, got none")
         config = FineTuneConfig(
             lora_rank=args.lora, **_given(sheet_prompts=args.sheet_prompts, controlled_normals=args.controlled_normals)
         )
@@ -119,7 +130,7 @@ def check_numbers(args: argparse.Namespace) -> None:
     """An error for what is out of range, before anything is loaded."""
     from humannorm.checks import check_range
 
-    counts = "steps batch accumulate average_every sheet_steps sheet_prompts latent_channels"
+    counts = "files steps batch accumulate average_every sheet_steps sheet_prompts latent_channels"
     for name in (*counts.split(), "vae_steps", "text_steps", "coarse_steps"):
         if getattr(args, name) is not None:
             check_range("--" + name.replace("_", "-"), getattr(args, name), 1, 10**9)

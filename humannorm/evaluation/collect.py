@@ -36,11 +36,13 @@ class SampleSettings:
     """How pictures are drawn from a model."""
 
     count: int = 48  # pictures per (kind, part, view)
-    steps: int = 20  # DPM-Solver++ (2M)
+    steps: int = 20
+    sampler: str = "dpm"  # DPM-Solver++ (2M); few-step LoRAs take "ddim"
     guidance_scale: float | None = None  # classifier-free; None is each kind's own, as `humannorm sample` draws
     batch: int = 16
     seed: int = 0
     kinds: tuple[str, ...] = ("normal", "color")  # colour pictures follow the normal maps, so never they alone
+    sentences: tuple[str, ...] = ()  # drawn in place of held-out captions, `count` of them
 
     def scale(self, kind: str) -> float:
         """Classifier-free guidance of pictures of a kind."""
@@ -115,10 +117,14 @@ def add_samples(
     settings: SampleSettings,
     progress: Progress | None = None,
 ) -> None:
-    """Normal maps of held-out captions from every side and of heads, and colour pictures that follow each."""
+    """Normal maps of held-out captions, or of the settings' sentences, from every side and of heads, and colour
+    pictures that follow each."""
     if "color" in settings.kinds and guide.controlnet is None:
         raise InputError("--models: expected a controlnet for the aligned pictures, got a folder without one")
-    shots = held_out_captions(people, settings.count, settings.seed)
+    shots: list[dict[str, Any]] = [
+        {"caption": text, "attributes": None} for text in settings.sentences[: settings.count]
+    ]
+    shots = shots or held_out_captions(people, settings.count, settings.seed)
     for part, views in (("full", tuple(VIEW_AZIMUTHS)), ("head", HEAD_VIEWS)):
         for view in views:
             normals: Tensor | None = None
@@ -160,6 +166,7 @@ def draw(
         guidance_scale=settings.scale(kind),
         control=control,
         steps=settings.steps,
+        sampler=settings.sampler,
         batch=settings.batch,
     )
 

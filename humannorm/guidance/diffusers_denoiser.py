@@ -17,7 +17,9 @@ from torch import Tensor
 
 from humannorm.checks import InputError, check_range, check_tensor
 from humannorm.guidance.folders import (
+    FEW_STEPS,
     WEAK_UNET,
+    few_steps_of,
     load_component,
     load_tokenizer,
     model_family,
@@ -155,11 +157,13 @@ class DiffusersDenoiser:
         dtype: torch.dtype = torch.float32,
         control: bool = False,
         autoguidance: Autoguidance | None = None,
+        few_steps: bool = False,
     ) -> DiffusersDenoiser:
         """From a diffusers folder on disk, or "bundled"; nothing is fetched. Of SDXL and SD3 folders their own kind.
 
         `control` also loads the ControlNet in its `controlnet` folder, `autoguidance` the UNet in a `weak_unet` folder
-        if there is one. Errors name the file and what was expected.
+        if there is one. `few_steps` adds the folder's LoRA to the UNet, which then draws in `few_steps_of` DDIM steps
+        without guidance. Errors name the file and what was expected.
         """
         import diffusers
         import transformers
@@ -174,9 +178,12 @@ class DiffusersDenoiser:
             return opens(folder, device=torch.device(device), dtype=dtype, control=control)
         options: dict[str, Any] = {"device": torch.device(device), "dtype": dtype}
         unets = diffusers.UNet2DConditionModel
+        lora = folder / FEW_STEPS if few_steps else None
+        if few_steps and not few_steps_of(folder):
+            raise InputError(f"{folder / FEW_STEPS}: expected a LoRA that draws in few steps, got no such file")
         weak = autoguidance is not None and (folder / WEAK_UNET).is_dir()
         return cls(
-            unet=load_component(folder, "unet", unets, **options),
+            unet=load_component(folder, "unet", unets, lora=lora, **options),
             weak_unet=load_component(folder, WEAK_UNET, unets, **options) if weak else None,
             autoguidance=autoguidance,
             scheduler_config=read_config(folder, "scheduler"),

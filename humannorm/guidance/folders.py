@@ -22,9 +22,11 @@ from humannorm.guidance.single_file import SINGLE_FILE_SUFFIXES, open_single_fil
 
 __all__ = [
     "COMPONENTS",
+    "FEW_STEPS",
     "WEAK_UNET",
     "WEIGHTS",
     "component_weights",
+    "few_steps_of",
     "find_folders",
     "load_component",
     "load_tokenizer",
@@ -45,6 +47,7 @@ COMPONENTS_OF: Mapping[Family, tuple[str, ...]] = {
     "sd3": ("transformer", *COMPONENTS[1:], "text_encoder_2", "tokenizer_2"),
 }
 WEAK_UNET = "weak_unet"  # beside them, where a model has one for autoguidance
+FEW_STEPS = "few_steps_lora.safetensors"  # beside them, where a model has a LoRA of its UNet that draws in few steps
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _VARIANTS = ("", ".fp16", ".bf16", ".non_ema", ".fp32")
 WEIGHTS = tuple(
@@ -261,8 +264,53 @@ def _shrinking(config: Mapping[str, Any]) -> int:
     return 2 ** (len(widths) - 1) if isinstance(widths, list | tuple) and widths else 8
 
 
-def load_component(folder: Path, component: str, cls: Any, *, device: torch.device, dtype: torch.dtype) -> Any:
-    """A component's module, all weights accounted for."""
+def few_steps_of(models: str | Path) -> int:
+    """Steps in which the model draws with the LoRA in its folder, without guidance; 0 where there is none."""
+    from safetensors import SafetensorError, safe_open
+
+    path = model_folder(models) / FEW_STEPS
+    if not path.is_file():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            steps = (file.metadata() or {}).get("steps", "")
+    except SafetensorError as error:
+        raise InputError(f"{path}: expected a whole safetensors file, got one that fails: {error}") from error
+    if not steps.isdecimal() or int(steps) < 1:
+        raise InputError(f"{path}: expected a LoRA whose metadata says its steps, got {steps!r}")
+    return int(steps)
+
+
+def add_lora(path: Path, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of a UNet with the products of a LoRA of the same rank and alpha, see `lora_name`."""
+    lora, added = read_weights(path), dict(weights)
+    known = {lora_name(name): name for name in weights if name.endswith(".weight")}
+    for layer in sorted({name.partition(".")[0] for name in lora}):
+        name = known.get(layer)
+        down, up = lora.get(f"{layer}.lora_down.weight"), lora.get(f"{layer}.lora_up.weight")
+        if name is None or down is None or up is None or up.shape[0] * down[0].numel() != weights[name].numel():
+            raise InputError(f"{path}: expected a LoRA of this folder's UNet, got one whose {layer} does not fit")
+        product = up.float().flatten(1) @ down.float().flatten(1)
+        added[name] = weights[name].float() + product.view_as(weights[name])
+    return added
+
+
+def lora_name(weight: str) -> str:
+    """A weight of a UNet as LoRA files name it that both diffusers and ComfyUI read. Of the names that diffusers writes
+    itself ComfyUI reads none in attention."""
+    return "lora_unet_" + weight.removesuffix(".weight").replace(".", "_")
+
+
+def load_component(
+    folder: Path,
+    component: str,
+    cls: Any,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    lora: Path | None = None,
+) -> Any:
+    """A component's module, all weights accounted for. lora: what is added to a UNet's."""
     config = read_config(folder, component)
     path = folder if folder.is_file() else folder / component / "config.json"
     _check_class(path, config, cls)
@@ -285,6 +333,8 @@ def load_component(folder: Path, component: str, cls: Any, *, device: torch.devi
         if name in own and value.dim() == own[name].dim() + 2 and value.shape[2:] == (1, 1):
             weights[name] = value[..., 0, 0]
     _check_weights(source, component, own, weights)
+    if lora is not None:
+        weights = add_lora(lora, weights)
     module.load_state_dict(weights, strict=False)
     # Not `module.to`: diffusers warns of casts there, whether or not a module minds.
     module = torch.nn.Module.to(module, device=device, dtype=dtype)

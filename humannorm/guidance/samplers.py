@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from humannorm.guidance.denoiser import Denoiser
 if TYPE_CHECKING:
     from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 
-__all__ = ["GUIDANCE_SCALES", "SAMPLERS", "sample_images", "sample_latents", "walk_levels"]
+__all__ = ["GUIDANCE_SCALES", "SAMPLERS", "latent_states", "sample_images", "sample_latents", "walk_levels"]
 
 SAMPLERS = ("dpm", "ddim")
 GUIDANCE_SCALES = {"normal": 4.0, "depth": 4.0, "color": 2.0}
@@ -97,14 +97,35 @@ def sample_latents(
     clean sample, which is what `denoise` gives, whatever the network itself predicts. `scheduler_config` is the model's
     own. Flow models have no such schedule: they are walked in the denoiser's own noise, `walk_levels`.
     """
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
-
     check_choice("sampler", sampler, SAMPLERS)
     check_range("steps", steps, 1, 1000)
     if "FlowMatch" in str(scheduler_config.get("_class_name", "")):
         clean = walk_levels(denoiser, condition, noise, steps=steps, sampler=sampler, progress=progress)
         check_finite(clean)
         return clean
+    clean = noise
+    states = latent_states(denoiser, condition, noise, scheduler_config=scheduler_config, steps=steps, sampler=sampler)
+    for number, state in enumerate(states, 1):
+        clean = state
+        if progress is not None:
+            progress(number, steps)
+    check_finite(clean)
+    return clean
+
+
+@torch.no_grad()
+def latent_states(
+    denoiser: Denoiser,
+    condition: Any,
+    noise: Float[Tensor, "B C h w"],
+    *,
+    scheduler_config: dict[str, Any],
+    steps: int,
+    sampler: str = "dpm",
+) -> Iterator[Float[Tensor, "B C h w"]]:
+    """What `sample_latents` walks through: the latents after each step, in variance preserving form, clean at last."""
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
     config = {
         **{name: value for name, value in scheduler_config.items() if not name.startswith("_")},
         "prediction_type": "sample",
@@ -120,15 +141,12 @@ def sample_latents(
         )
     scheduler.set_timesteps(steps)
     x = noise
-    for number, timestep in enumerate(scheduler.timesteps):
+    for timestep in scheduler.timesteps:
         sigma = denoiser.sigma(timestep.float().reshape(1)).to(x)
         unscaled = x * (1 + sigma.square()).sqrt()
         denoised = denoiser.denoise(unscaled, sigma.expand(len(x)), condition)
         x = scheduler.step(denoised, timestep, x).prev_sample
-        if progress is not None:
-            progress(number + 1, len(scheduler.timesteps))
-    check_finite(x)
-    return x
+        yield x
 
 
 @torch.no_grad()

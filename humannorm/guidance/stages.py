@@ -11,10 +11,18 @@ import torch
 from humannorm.checks import InputError, check_choice
 from humannorm.guidance.denoiser import Denoiser
 from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
-from humannorm.guidance.folders import find_folders, load_component, model_folder, read_config
+from humannorm.guidance.folders import few_steps_of, find_folders, load_component, model_folder, read_config
 from humannorm.processor import network_dtype, network_precision
 
-__all__ = ["KINDS", "PUBLISHED_FOLDERS", "StageGuides", "add_control_of", "find_guides", "load_networks"]
+__all__ = [
+    "KINDS",
+    "PUBLISHED_FOLDERS",
+    "StageGuides",
+    "add_control_of",
+    "draws_in_few_steps",
+    "find_guides",
+    "load_networks",
+]
 
 NORMAL, DEPTH = "normal-adapted-sd1.5", "depth-adapted-sd1.5"
 ALIGNED, CONTROL = "normal-aligned-sd1.5", "controlnet-normal-sd1.5"
@@ -65,14 +73,22 @@ def load_networks(
     kinds: Collection[str] = KINDS,
     precision: str = "auto",
     autoguidance: Autoguidance | None = None,
+    few_steps: bool = False,
 ) -> dict[str, DiffusersDenoiser]:
-    """The networks of `find_guides` for sampling, by what they draw; one and the same where one folder draws all."""
+    """The networks of `find_guides` for sampling, by what they draw; one and the same where one folder draws all.
+
+    few_steps: with the folder's LoRA, see `draws_in_few_steps`.
+    """
     check_folders(models, kinds)
     if published_in(models):
         return {kind: _load(models, kind, device, precision, autoguidance) for kind in kinds}
-    return dict.fromkeys(
-        kinds, _load(models, "color" if "color" in kinds else "normal", device, precision, autoguidance)
-    )
+    first = "color" if "color" in kinds else "normal"
+    return dict.fromkeys(kinds, _load(models, first, device, precision, autoguidance, few_steps))
+
+
+def draws_in_few_steps(models: str | Path, steps: int) -> bool:
+    """Whether there is a LoRA in the model's folder that draws in just so many DDIM steps, without guidance."""
+    return not published_in(models) and few_steps_of(models) == steps
 
 
 def add_control_of(guide: DiffusersDenoiser, kind: str, folder: str | Path) -> None:
@@ -120,6 +136,7 @@ def _load(
     device: torch.device | str,
     precision: str,
     autoguidance: Autoguidance | None = None,
+    few_steps: bool = False,
 ) -> DiffusersDenoiser:
     """The network that draws one kind; for colours with its ControlNet."""
     import diffusers
@@ -128,7 +145,12 @@ def _load(
     there = published_in(models)
     if not there:
         return DiffusersDenoiser.load(
-            models, device=device, dtype=dtype, control=kind == "color", autoguidance=autoguidance
+            models,
+            device=device,
+            dtype=dtype,
+            control=kind == "color",
+            autoguidance=autoguidance,
+            few_steps=few_steps,
         )
     guide = DiffusersDenoiser.load(there[FOLDERS_OF[kind][0]], device=device, dtype=dtype, autoguidance=autoguidance)
     if kind == "color":

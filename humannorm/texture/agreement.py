@@ -12,7 +12,7 @@ from torch import Tensor
 
 from humannorm.cameras import Cameras
 from humannorm.checks import InputError, check_range, check_tensor
-from humannorm.images import lab_from_srgb, linear_from_srgb, luminance, srgb_from_linear
+from humannorm.images import lab_from_linear, lab_from_srgb, linear_from_srgb, luminance, srgb_from_linear
 from humannorm.mesh import Mesh, face_areas, unique_edges, weld, welded_vertex_normals
 from humannorm.rendering.fusing import SurfacePoints, SurfaceViews, observe
 from humannorm.rendering.texels import Texels, find_texels, nearest_texel
@@ -298,7 +298,7 @@ def nearer_shade(colors: Float[Tensor, "N 3"], dyes: Float[Tensor, "N 3"], apart
     """
     light, dye = linear_from_srgb(colors.clamp(0, 1)), linear_from_srgb(dyes)
     shade = (dye * luminance(light) / luminance(dye).clamp_min(1e-4)).clamp(0, 1)
-    off = (lab_from_srgb(colors.clamp(0, 1)) - lab_from_srgb(srgb_from_linear(shade))).norm(dim=1, keepdim=True)
+    off = (lab_from_linear(light) - lab_from_linear(shade)).norm(dim=1, keepdim=True)
     return srgb_from_linear(torch.lerp(shade, light, (apart / off.clamp_min(1e-6)).clamp_max(1)))
 
 

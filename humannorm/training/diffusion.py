@@ -18,8 +18,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from humannorm.checks import InputError
+from humannorm.files import save_tensors
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
-from humannorm.guidance.folders import WEAK_UNET
+from humannorm.guidance.folders import WEAK_UNET, lora_name
 from humannorm.guidance.samplers import sample_images
 from humannorm.images import contact_sheet, save_png
 from humannorm.training.config import DiffusionConfig, TextConfig, UnetConfig
@@ -344,11 +345,14 @@ class LoraTask(DenoiserTask):
     """The same training, of adapters only; what is saved is the LoRA file that diffusers and ComfyUI read."""
 
     def save(self, folder: Path) -> None:
-        from diffusers import StableDiffusionPipeline
         from peft.utils import get_peft_model_state_dict
 
-        layers = {name: value.contiguous() for name, value in get_peft_model_state_dict(self.unet).items()}
-        StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, safe_serialization=True)
+        kinds = {"lora_A": "lora_down", "lora_B": "lora_up"}
+        tensors: dict[str, Tensor] = {}
+        for name, value in get_peft_model_state_dict(self.unet).items():
+            layer, kind, _ = name.rsplit(".", 2)
+            tensors[f"{lora_name(layer)}.{kinds[kind]}.weight"] = value.contiguous()
+        save_tensors(folder / "pytorch_lora_weights.safetensors", tensors, {"format": "pt"})
 
 
 def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator, bias: float = 0.0) -> Int[Tensor, "B"]:

@@ -1,11 +1,12 @@
 """What `humannorm train` does: fine-tune a Stable Diffusion folder, or make the small model from nothing.
 
-| recipe    | trains                                   | on                            | paper  |
-|-----------|------------------------------------------|-------------------------------|--------|
-| `normal`  | the UNet, whole or LoRA                  | normal maps                   | eq. 5  |
-| `depth`   | the UNet, whole or LoRA                  | depth maps                    | eq. 5  |
-| `aligned` | a ControlNet that starts from the UNet   | colour, under its normal map  | eq. 8  |
-| `small`   | VAE; text encoder; UNet and ControlNet   | all of them                   | both   |
+| recipe      | trains                                   | on                            | paper  |
+|-------------|------------------------------------------|-------------------------------|--------|
+| `normal`    | the UNet, whole or LoRA                  | normal maps                   | eq. 5  |
+| `depth`     | the UNet, whole or LoRA                  | depth maps                    | eq. 5  |
+| `aligned`   | a ControlNet that starts from the UNet   | colour, under its normal map  | eq. 8  |
+| `small`     | VAE; text encoder; UNet and ControlNet   | all of them                   | both   |
+| `few-steps` | a LoRA of the UNet                       | the guided sampler's walks    |        |
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from humannorm.training.diffusion import (
     build_unet,
     save_folder,
 )
+from humannorm.training.few_steps import FewStepsConfig, FewStepsTask, Walks, draw_walks
 from humannorm.training.loop import autocast_precision, train
 from humannorm.training.shards import KINDS, Shards
 from humannorm.training.text import build_text_encoder, draw_prompt, train_tokenizer
@@ -58,6 +60,7 @@ __all__ = [
     "SmallModelConfig",
     "downscale",
     "fine_tune",
+    "train_few_steps",
     "train_small",
 ]
 
@@ -159,6 +162,8 @@ STAGE_SHARES = {
     "weak_fine": 0.02,
 }
 """Of a run's minutes, in the order of the stages: about what the sittings of the bundled model took."""
+WALKS_SHARE = 0.35
+"""Of a few-step run's minutes, for the teacher's walks."""
 EXPORT_SHARE = 0.1
 """Of a run's minutes, kept for saving and exporting. Smaller runs than a minute or two go over."""
 
@@ -242,6 +247,47 @@ def fine_tune(
         controlnet=controlnet,
     )
     return train(task, config.loop, out, device=device)
+
+
+def train_few_steps(
+    base: str | Path,
+    data: str | Path,
+    out: str | Path,
+    config: FewStepsConfig,
+    *,
+    minutes: float = 0.0,
+    device: str = "auto",
+) -> Path:
+    """A LoRA with which the model in the diffusers folder `base` draws in a few unguided steps what it draws guided;
+    returns the folder of the LoRA.
+
+    The guided sampler's walks for prompts and normal maps of `data` are drawn first, into `out/walks`, in
+    `WALKS_SHARE` of the minutes if there are any. Colours are among them where the base has a ControlNet.
+    """
+    from accelerate import PartialState
+
+    folder, out, seed = model_folder(base, ("sd",)), Path(out), config.loop.seed
+    control = (folder / "controlnet").is_dir()
+    if not control:
+        config = replace(config, kinds=tuple((kind, count) for kind, count in config.kinds if kind != "color"))
+    place = PartialState(cpu=device == "cpu").device
+    half = torch.bfloat16 if autocast_precision(config.loop.precision, device) == "bf16" else torch.float32
+    teacher = DiffusersDenoiser.load(folder, device=place, dtype=half, control=control, autoguidance=Autoguidance())
+    shards, held_out = (Shards(data, split=split, maps=("normal",)) for split in ("train", "held_out"))
+    begun = time.monotonic()
+    draw_walks(teacher, held_out, out / "walks_held_out", config, files=1, seed=seed + 1)
+    draw_walks(teacher, shards, out / "walks", config, files=config.files, minutes=WALKS_SHARE * minutes, seed=seed)
+    left = max(minutes - (time.monotonic() - begun) / 60.0, 1e-3) if minutes else 0.0
+    student = DiffusersDenoiser.load(folder, dtype=torch.float32, control=control)
+    _suit_attention(*(network for network in (student.unet, student.controlnet) if network is not None))
+    with _seeded(seed):
+        task = FewStepsTask(
+            model=student,
+            walks=Walks(out / "walks", shards),
+            held_out=Walks(out / "walks_held_out", held_out),
+            config=config,
+        )
+    return train(task, replace(config.loop, minutes=left), out, device=device)
 
 
 def _first_controlnet(folder: Path, unet: Any, vae: Any, *, hints: bool) -> Any:

@@ -11,6 +11,7 @@ import torch
 
 from humannorm.checks import InputError
 from humannorm.cli import main
+from humannorm.commands.evaluate import sentences_of
 from humannorm.evaluation.collect import (
     SampleSettings,
     add_controls,
@@ -122,6 +123,31 @@ def test_no_colours_without_a_controlnet(people_folder, tmp_path, tiny_sd):
         add_samples(gallery, people, guide, SampleSettings(count=1, steps=1))
     add_samples(gallery, people, guide, SampleSettings(count=1, steps=1, kinds=("normal",)))
     assert {picture.kind for picture in gallery.pictures} == {"normal"}
+
+
+@pytest.mark.slow
+def test_sentences_are_drawn_in_place_of_captions(people_folder, tmp_path, guide):
+    gallery = Gallery(tmp_path)
+    settings = SampleSettings(count=5, steps=1, kinds=("normal",), sentences=("somebody's aunt", "the guy next door"))
+    add_samples(gallery, Shards(people_folder, split="held_out"), guide, settings)
+    assert len(gallery.pictures) == 2 * 6  # four sides of the body, two of the head
+    prompts = {picture.prompt for picture in gallery.select(part="full", kind="normal") if picture.azimuth == 0.0}
+    assert prompts == {f"{text}, black background, normal map, full body, front view" for text in settings.sentences}
+    assert all(picture.attributes == {} for picture in gallery.pictures)
+
+
+def test_sentences_are_put_as_the_wording_says(tmp_path):
+    file = tmp_path / "own.txt"
+    file.write_text("Her dress is green\n\nBlue jeans, grey hoodie\n", encoding="utf-8")
+    assert sentences_of(file, "bundled", "as-written") == ("Her dress is green", "Blue jeans, grey hoodie")
+    assert sentences_of(file, "bundled", "pose")[0] == "Her dress is green, standing"
+    assert sentences_of(file, "bundled", "captions")[1].startswith(
+        "a young man with dark brown short hair, wearing a grey"
+    )
+    assert sentences_of(file, str(tmp_path), "captions")[0] == "Her dress is green"  # no model of such captions
+    file.write_text(" \n", encoding="utf-8")
+    with pytest.raises(InputError, match="expected sentences, one a line, got none"):
+        sentences_of(file, "bundled", "captions")
 
 
 @pytest.mark.slow

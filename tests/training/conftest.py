@@ -9,11 +9,20 @@ import pytest
 
 
 @pytest.fixture
-def people_shards(tmp_path):
+def people_shards(tmp_path, write_shards):
     """Writes shards of 12 shots (4 people, the last held out) at 32 pixels; returns the folder."""
 
     def write(shards: int, folder=None, size: int = 32):
-        folder = tmp_path / "people" if folder is None else folder
+        return write_shards(shards, tmp_path / "people" if folder is None else folder, size)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_shards():
+    """The same, for tests that share a folder."""
+
+    def write(shards: int, folder, size: int):
         folder.mkdir(exist_ok=True)
         generator = np.random.default_rng(0)
         down, across = np.mgrid[:size, :size] / size - 0.5

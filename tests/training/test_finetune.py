@@ -148,8 +148,21 @@ def test_lora_trains_adapters_only(tiny_sd, people_shards, tmp_path):
         made.append((folder / "pytorch_lora_weights.safetensors").read_bytes())
     assert made[0] == made[1]
     weights = load_file(folder / "pytorch_lora_weights.safetensors")
-    assert weights and all(name.startswith("unet.") and ".lora_" in name for name in weights)
-    assert any(value.abs().max() > 0 for name, value in weights.items() if "lora_B" in name)
+    names = {
+        f"lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_q.lora_{way}.weight"
+        for way in ("up", "down")
+    }
+    assert names <= set(weights)  # as both diffusers and ComfyUI read them
+    assert any(value.abs().max() > 0 for name, value in weights.items() if "lora_up" in name)
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd("epsilon"), local_files_only=True)
+    pipeline.load_lora_weights(folder)
+    read = {name: value for name, value in pipeline.unet.named_parameters() if "lora_" in name}
+    assert len(read) == len(weights)
+    assert sum(float(value.detach().square().sum()) for value in read.values()) == pytest.approx(
+        sum(float(value.square().sum()) for value in weights.values())
+    )
     with pytest.raises(InputError, match="lora_rank: expected 0 for aligned"):
         fine_tune("aligned", tiny_sd("epsilon"), tmp_path, tmp_path, config)
 
