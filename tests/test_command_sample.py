@@ -109,6 +109,7 @@ def test_a_weak_unet_guides_but_at_a_weight_of_one(autoguided_sd, sample, tmp_pa
     [
         (["normal", " "], "prompt: expected a description"),
         (["normal"], "sample: expected one PROMPT, got none"),
+        (["normal", "a nude child"], "prompt: expected adults, who are dressed"),
         (["normal", "a man", "--prompt", "a man"], "sample: expected one PROMPT, got two"),
         (["normal", "--prompt", "a man", "--views", "above"], "--views: expected front"),
         (["normal", "--prompt", "a man", "--count", "0"], "--count"),

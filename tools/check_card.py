@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -103,10 +104,15 @@ def tests(device: torch.device, clock: Clock) -> str:
         )
     except subprocess.TimeoutExpired:
         raise LeftOutError("they did not end in the time that was left") from None
-    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR")) or " in " in line[-20:]]
+    lines = told_by_pytest(done.stdout)
     if done.returncode != 0:
         raise RuntimeError("\n".join(lines[-20:]) or done.stdout[-2000:] + done.stderr[-2000:])
     return f"{lines[-1]} on {device.type}"
+
+
+def told_by_pytest(output: str) -> list[str]:
+    """What failed, and the line that counts all, as in "3 passed, 1 skipped in 102.30s (0:01:42)"."""
+    return [line for line in output.splitlines() if re.match(r"FAILED|ERROR|.* in \d+\.\d+s\b", line)]
 
 
 def rendering(device: torch.device, clock: Clock) -> str:

@@ -102,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     coarse_file = out / "coarse.safetensors"
     if state.step < settings.coarse_steps:
         state = paint_on(state, settings=coarse_only(settings))
+    if state.step == settings.coarse_steps:  # also where a run was killed between the two files
         save_state(state, coarse_file)
     if state.step < settings.steps:
         state = paint_on(state, settings=settings)

@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from humannorm.body import check_people
     from humannorm.checks import InputError, check_range
     from humannorm.guidance import draws_in_few_steps, load_networks
     from humannorm.images import contact_sheet, load_png, save_png
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if (args.person is None) == (args.prompt is None):
         got = "two" if args.prompt is not None else "none"
         raise InputError(f"sample: expected one PROMPT, got {got}")
+    check_people(args.prompt if args.person is None else args.person)
     check_range("--count", args.count, 1, 10_000)
     check_range("--steps", args.steps, 1, 1000)
     check_range("--batch", args.batch, 1, 10_000)

@@ -12,7 +12,7 @@ from humannorm.mesh import Mesh, check_mesh, is_watertight, weld
 
 __all__ = ["decimate", "roughly_decimated"]
 
-Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 FEWEST_FACES = 4
 # How fast fast-simplification raises its error threshold (its own default is 7). Slower pinches less, but may stop

@@ -28,7 +28,7 @@ __all__ = [
     "with_face_colors",
 ]
 
-Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 WRAPS = ("repeat", "mirror", "clamp")
 _MAX_TEXELS = 2**27  # of one merged texture: 1.5 GiB as float32 RGB
