@@ -157,8 +157,8 @@ def sculpt_on(
     """The state at its last step, and the figures of sampled views: by sampling all views together as `views` says, or,
     without it, by distillation as `settings` says.
 
-    prompt: as the network hears it. checkpoint: a file that is kept up to date. A state at its last step comes back as it
-    is: a run leaves one that was stopped before it wrote its files.
+    prompt: as the network hears it. checkpoint: a file that is kept up to date. A state at its last step comes back as
+    it is: a run leaves one that was stopped before it wrote its files.
     """
     if state.step == (settings.steps if views is None else views.steps):
         return state, {}
