@@ -1,6 +1,6 @@
 """Runs prompts with a preset and lays what came out on one contact sheet: the gallery of the README.
 
-    python tools/make_gallery.py --out DIR [--prompts FILE] [--preset quick] [--sheet docs/images/gallery.png]
+    python tools/make_gallery.py --out DIR [--prompts FILE] [--preset quick] [--sheet docs/images/gallery.webp]
 
 Runs go on where they were stopped; two people are a row, each GLB seen from four sides in colour and one as normals.
 With --film all of them turn together in one animated picture.
@@ -20,7 +20,7 @@ from humannorm.cameras import orbit
 from humannorm.commands.generate import slug
 from humannorm.export import load_baked, slopes_on
 from humannorm.export.showing import film_views, write_film
-from humannorm.images import contact_sheet, save_png
+from humannorm.images import contact_sheet, to_pil
 from humannorm.prompts import read_prompts
 from humannorm.rendering.shaded import GROUND, shaded_views
 from humannorm.working_box import to_working_box
@@ -57,6 +57,7 @@ SIDES = (0, 45, 90, 180)  # degrees
 ZOOM = 1.25
 TURNING = (224, 128)  # height and width of one person in the film, pixels
 FRAMES, MILLISECONDS, ROW = 24, 120, 8
+QUALITY = 90  # of the sheet as WebP
 
 
 def main() -> int:
@@ -67,7 +68,7 @@ def main() -> int:
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--models", default="bundled")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sheet", type=Path, default=Path("docs/images/gallery.png"))
+    parser.add_argument("--sheet", type=Path, default=Path("docs/images/gallery.webp"))
     parser.add_argument("--size", type=int, default=256, help="side of a picture in pixels")
     parser.add_argument("--film", type=Path, metavar="FILE.webp", help="also all people turning, in one picture")
     args = parser.parse_args()
@@ -92,7 +93,7 @@ def main() -> int:
             print(f"{number}. {prompt}")
     if tiles:
         # Two people in a row of the sheet, so that it is not much longer than wide.
-        save_png(args.sheet, contact_sheet(tiles, labels, columns=2 * (len(SIDES) + 1)))
+        to_pil(contact_sheet(tiles, labels, columns=2 * (len(SIDES) + 1))).save(args.sheet, quality=QUALITY)
         print(args.sheet)
     if turns:
         write_film(args.film, [crowd(list(frame)) for frame in zip(*turns, strict=True)], MILLISECONDS)

@@ -1,4 +1,4 @@
-"""Draw docs/images/outfits.png: start bodies in the outfits of their prompts, shaded, as normals and as labels.
+"""Draw docs/images/outfits.webp: start bodies in the outfits of their prompts, shaded, as normals and as labels.
 
 With --keep DIR each is written as a PLY too, without the folds of its fabric, for `humannorm evaluate meshes`.
 """
@@ -15,16 +15,17 @@ from humannorm.cameras import orbit
 from humannorm.export import BakedMesh, write_ply
 from humannorm.geometry.outfits import dress
 from humannorm.geometry.worn_fabric import WornFabric
-from humannorm.images import contact_sheet, save_png
+from humannorm.images import contact_sheet, to_pil
 from humannorm.labels import label_picture
 from humannorm.mesh import Mesh, leaning, vertex_normals
 from humannorm.rendering import render
 from humannorm.rendering.shaded import shaded_views
 
-OUT = Path(__file__).parents[1] / "docs" / "images" / "outfits.png"
+OUT = Path(__file__).parents[1] / "docs" / "images" / "outfits.webp"
 PROMPTS = Path(__file__).with_name("outfit_prompts.txt")  # a prompt a line, with @pose behind it if it does not stand
 AZIMUTHS = (0.0, 90.0, 180.0, -45.0)  # degrees
 SIZE = 192  # pixels
+QUALITY = 90  # of the sheet as WebP
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def main() -> None:
         tiles += [*shades, *normals, label_picture(seen)[0]]
         names += [str(number), *[""] * 8]
         print(f"{number} {line}")
-    save_png(args.out, contact_sheet(tiles, names, 18))
+    to_pil(contact_sheet(tiles, names, 18)).save(args.out, quality=QUALITY)
     print(args.out)
 
 
