@@ -5,7 +5,7 @@
 #
 #   bash tools/check_card.sh [--minutes 8] [--only SECTION,...] [--files]     # PYTHON names the interpreter
 #
-# --files prints what it needs of the tree: all but the weights (63 of 84 MB) first, then those.
+# --files prints what it needs of the tree: all but the weights (68 of 87 MB) first, then those.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -z "${PYTHON:-}" ]; then PYTHON=$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3); fi
