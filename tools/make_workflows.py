@@ -79,7 +79,8 @@ Runs as it is, on a mannequin. All views are sampled together and agree on one t
     "paint_generated_mesh": """\
 ## Paint what another generator made
 Wire any MESH or 3D file (Hunyuan3D, Trellis 2, ...) into **Your mesh here**.
-- until then a box-headed stand-in is remeshed and painted
+- until then the mannequin is remeshed and painted
+- *Remesh* keeps what lies within 0.5 of the middle: *scale* brings larger ones in
 - *Remesh* and *Decimate* make a clean, even surface of it
 - ComfyUI 0.33 or newer has these nodes
 """,
@@ -685,7 +686,8 @@ def paint_any_mesh(flow: Workflow) -> None:
 
 def paint_generated_mesh(flow: Workflow) -> None:
     flow.opening("1 Another generator's mesh")
-    mesh = flow.add("HumanNormLoadMesh", title="Your mesh here", pictures=70)
+    # Generators make meshes one unit tall; of the mannequin's 1.8 the host's Remesh would cut head and feet off.
+    mesh = flow.add("HumanNormLoadMesh", title="Your mesh here", scale=0.5, pictures=70)
     who = person(flow, f"{MAN}, standing")
     flow.group("2 Model and words", "models", 300)
     models = bundled(flow)
