@@ -36,7 +36,7 @@ from torch import Tensor
 
 from humannorm import __version__
 from humannorm.checks import InputError, reading
-from humannorm.editing import asked_job
+from humannorm.editing import asked_job, request_of_run
 from humannorm.processor import waiting_policy
 from humannorm.prompts import Prompts
 from humannorm.request import RECORD, HumanJob, HumanRequest, pick_device
@@ -101,19 +101,12 @@ def is_finished(out: Path) -> bool:
 
 def prompt_of(out: Path) -> str:
     """Of the run in a folder."""
-    return _of_request(out, "prompt")
+    return request_of_run(out).prompt
 
 
 def pose_of(out: Path) -> str:
     """Of the start body of the run in a folder: a name in `body.POSES`, or a BVH file."""
-    return _of_request(out, "pose")
-
-
-def _of_request(out: Path, name: str) -> str:
-    try:
-        return str(json.loads((out / RECORD).read_text(encoding="utf-8"))["request"][name])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{out}: expected a folder of `generate` with its {RECORD}, got another ({error})") from error
+    return request_of_run(out).pose
 
 
 def generate(

@@ -97,19 +97,24 @@ def main() -> int:
     names = args.names or sorted(path.stem for path in (ROOT / "example_workflows").glob("*.json"))
     failed = []
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
-        browser = playwright.chromium.launch_persistent_context(
-            profile,
-            executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
-            headless=True,
-            args=list(FLAGS),
-            viewport={"width": 1920, "height": 1080},
-        )
+        browser = open_browser(playwright, profile, (1920, 1080))
         for name in names:
             faults = check(browser.new_page(), name, args)
             print(f"{name}: {'; '.join(faults) or 'good'}", flush=True)
             failed += faults
         browser.close()
     return 1 if failed else 0
+
+
+def open_browser(playwright: Any, profile: str, window: tuple[int, int]) -> Any:
+    """The system's Chromium without a screen. window: width and height, pixels."""
+    return playwright.chromium.launch_persistent_context(
+        profile,
+        executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
+        headless=True,
+        args=list(FLAGS),
+        viewport=dict(zip(("width", "height"), window, strict=True)),
+    )
 
 
 def check(page: Any, name: str, args: argparse.Namespace) -> list[str]:

@@ -13,12 +13,11 @@ import io
 import json
 import math
 import re
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from check_canvas import CLOSE_UP, DROP, FIT, FLAGS, LOADED, PAUSE, READY, ROOT, VIEWER_BOX, VIEWERS, ask
+from check_canvas import CLOSE_UP, DROP, FIT, LOADED, PAUSE, READY, ROOT, VIEWER_BOX, VIEWERS, ask, open_browser
 from PIL import Image
 
 WINDOW, SHOWN = (1280, 720), (960, 540)  # pixels
@@ -98,13 +97,7 @@ def main() -> int:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
-        browser = playwright.chromium.launch_persistent_context(
-            profile,
-            executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
-            headless=True,
-            args=list(FLAGS),
-            viewport=dict(zip(("width", "height"), WINDOW, strict=True)),
-        )
+        browser = open_browser(playwright, profile, WINDOW)
         film = Film(browser.new_page())
         film.page.set_default_timeout(180_000)
         film.page.goto(args.url, wait_until="domcontentloaded", timeout=180_000)

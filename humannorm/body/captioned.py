@@ -15,7 +15,7 @@ from functools import cache
 from humannorm.body.outfit import Outfit, Piece, completed
 from humannorm.body.outfit_words import outfit_of_words
 from humannorm.body.shape import BodyShape
-from humannorm.body.words import shape_of_words, words_of_shape
+from humannorm.body.words import listed, shape_of_words, with_article, words_of_shape
 from humannorm.colours import COLOURS, HAIR_COLOURS, colour_value, hair_colour_value
 
 __all__ = ["captioned"]
@@ -57,7 +57,7 @@ def captioned(prompt: str) -> str:
     """
     shape = shape_of_words(prompt)
     outfit = completed(outfit_of_words(prompt), shape)
-    text = f"{_person(shape, outfit)} with {_hair(outfit)}, wearing {_listed(_worn(outfit))}"
+    text = f"{_person(shape, outfit)} with {_hair(outfit)}, wearing {listed(_worn(outfit))}"
     return f"{text}, {_pose(prompt)}"
 
 
@@ -79,7 +79,7 @@ def _hair(outfit: Outfit) -> str:
     for piece in outfit.of("hair"):
         style = _WORDS[piece.cut]
         words = f"{_nearest(piece)} {style}"
-        return words if style.endswith("hair") else _with_article(words)
+        return words if style.endswith("hair") else with_article(words)
     return "a bald head" if outfit.bald else "short hair"
 
 
@@ -92,7 +92,7 @@ def _worn(outfit: Outfit) -> list[str]:
             found |= {"top": f"{colour} t-shirt", "bottom": f"{colour} skirt"}
         elif piece.cut in _WORDS and piece.label != "hair":
             found["top" if piece.label == "outer" else piece.label] = f"{colour} {_WORDS[piece.cut]}"
-    return [_with_article(found[label]) for label in ("top", "bottom", "shoes", "hat") if label in found]
+    return [with_article(found[label], _PLURAL) for label in ("top", "bottom", "shoes", "hat") if label in found]
 
 
 def _nearest(piece: Piece) -> str:
@@ -112,13 +112,3 @@ def _nearest_name(name: str, hair: bool) -> str:
     values = torch.tensor([[part / 255 for part in value] for value in table.values()])
     own = torch.tensor((hair_colour_value if hair else colour_value)(name))
     return list(table)[int((lab_from_srgb(values) - lab_from_srgb(own)).norm(dim=-1).argmin())]
-
-
-def _with_article(words: str) -> str:
-    if words.split()[-1] in _PLURAL:
-        return words
-    return ("an " if words[0] in "aeiou" else "a ") + words
-
-
-def _listed(items: list[str]) -> str:
-    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]

@@ -7,13 +7,13 @@ and hair are read by `outfit_words`. Bodies are adults, whoever is named.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from humannorm.body.shape import ADULT, BodyShape
 from humannorm.checks import check_choice
 
-__all__ = ["CAPTIONED_POSES", "shape_of_words", "with_pose", "words_of_shape"]
+__all__ = ["CAPTIONED_POSES", "listed", "shape_of_words", "with_article", "with_pose", "words_of_shape"]
 
 Value = TypeVar("Value")
 
@@ -100,12 +100,23 @@ def words_of_shape(shape: BodyShape) -> str:
     ages = {ADULT: "young", 0.81: "middle-aged", 0.96: "old"}
     age = ages[min(ages, key=lambda value: abs(value - shape.age))]
     neutral = BodyShape()
-    builds = {(neutral.weight, neutral.muscle): "", **{value: listed.split()[0] for value, listed in _BUILD.items()}}
+    builds = {(neutral.weight, neutral.muscle): "", **{value: known.split()[0] for value, known in _BUILD.items()}}
     build = builds[min(builds, key=lambda value: abs(value[0] - shape.weight) + abs(value[1] - shape.muscle))]
-    words = " ".join(filter(None, [age, build, sex]))
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    return with_article(" ".join(filter(None, [age, build, sex])))
+
+
+def with_article(words: str, plural: Collection[str] = ()) -> str:
+    """`a red t-shirt`, `an old man`, but plain `blue jeans`. plural: last words that take none."""
+    if words.split()[-1] in plural:
+        return words
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def listed(items: list[str]) -> str:
+    """`a hat, a shirt and jeans`."""
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
 
 
 def _first(words: list[str], table: Mapping[Value, str], otherwise: Value) -> Value:
-    meanings = {word: value for value, listed in table.items() for word in listed.split()}
+    meanings = {word: value for value, known in table.items() for word in known.split()}
     return next((meanings[word] for word in words if word in meanings), otherwise)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from humannorm.body.words import listed, with_article
 from humannorm.checks import check_choice
 from humannorm.colours import COLOURS, HAIR_COLOURS
 
@@ -80,37 +81,26 @@ PLURAL = (
 )
 
 
-def with_article(words: str) -> str:
-    """`a red t-shirt`, `an old man`, but plain `blue jeans`."""
-    if words.split()[-1] in PLURAL:
-        return words
-    return ("an " if words[0] in "aeiou" else "a ") + words
-
-
-def _listed(items: list[str]) -> str:
-    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
-
-
 def describe(attributes: Attributes) -> str:
     """The base caption, such as `a young slim woman with black long hair, wearing a red t-shirt, blue jeans and white
     sneakers, standing`. The build "average" is not said."""
     build = "" if attributes.build == "average" else f"{attributes.build} "
-    subject = with_article(f"{attributes.age} {build}{attributes.sex}")
+    subject = with_article(f"{attributes.age} {build}{attributes.sex}", PLURAL)
     worn = [
-        with_article(f"{attributes.top_colour} {attributes.top}"),
-        with_article(f"{attributes.bottom_colour} {attributes.bottom}"),
-        with_article(f"{attributes.shoes_colour} {attributes.shoes}"),
+        with_article(f"{attributes.top_colour} {attributes.top}", PLURAL),
+        with_article(f"{attributes.bottom_colour} {attributes.bottom}", PLURAL),
+        with_article(f"{attributes.shoes_colour} {attributes.shoes}", PLURAL),
     ]
     if attributes.hat is not None:
-        worn.append(with_article(f"{attributes.hat_colour} {attributes.hat}"))
-    return f"{subject} with {_hair(attributes)}, wearing {_listed(worn)}, {attributes.pose}"
+        worn.append(with_article(f"{attributes.hat_colour} {attributes.hat}", PLURAL))
+    return f"{subject} with {_hair(attributes)}, wearing {listed(worn)}, {attributes.pose}"
 
 
 def _hair(attributes: Attributes) -> str:
     if attributes.hair_colour is None:
-        return with_article(attributes.hair_style)
+        return with_article(attributes.hair_style, PLURAL)
     words = f"{attributes.hair_colour} {attributes.hair_style}"
-    return words if words.endswith("hair") else with_article(words)
+    return words if words.endswith("hair") else with_article(words, PLURAL)
 
 
 # Other words for the same thing, each drawn with equal chance beside the word itself.
@@ -259,12 +249,12 @@ def _sentence(attributes: Attributes, say: Any, chance: Any, keep: Any, generato
     if chance(0.2):
         facts = [person, hair, *worn, pose]
         return ", ".join(fact for fact in facts if fact)
-    subject = with_article(person) if chance(0.9) else person
+    subject = with_article(person, PLURAL) if chance(0.9) else person
     clauses = [f"with {hair}" if hair else ""]
     if worn:
         verb = ("wearing", "in", "dressed in", "who wears", "wearing")[int(generator.integers(5))]
-        items = [with_article(item) for item in worn] if chance(0.8) else worn
-        clauses.append(f"{verb} {_listed(items)}")
+        items = [with_article(item, PLURAL) for item in worn] if chance(0.8) else worn
+        clauses.append(f"{verb} {listed(items)}")
     if chance(0.3):
         clauses.reverse()
     joined = [clause for clause in clauses if clause]
@@ -292,10 +282,10 @@ def _person_words(attributes: Attributes, say: Any, keep: Any, generator: np.ran
 
 def _hair_words(attributes: Attributes, say: Any) -> str:
     if attributes.hair_colour is None:
-        return with_article(say(attributes.hair_style))
+        return with_article(say(attributes.hair_style), PLURAL)
     style = say(attributes.hair_style)
     words = f"{say(attributes.hair_colour)} {style.removeprefix('a ')}"
-    return words if "hair" in style.split() or style in ("braids",) else with_article(words)
+    return words if "hair" in style.split() or style in ("braids",) else with_article(words, PLURAL)
 
 
 def _with_invented_word(text: str, generator: np.random.Generator) -> str:
