@@ -199,7 +199,8 @@ def _layers_of(body: Body, piece: Piece, hem: float | None) -> list[_Layer]:
             mesh, labels = _gathered(Mesh(mesh.vertices, mesh.faces[high]), body), labels[high]
         solids = _solids_of_cloth(mesh, labels, is_hat=piece.label == "hat")
         if width := CUTS[piece.cut].opening:
-            solids = [_opened(solid, _Opening.of(body, name, width)) for solid in solids]
+            opening = _Opening.of(body, name, width)
+            solids = [_opened(solid, opening) for solid in solids]
         layers += solids
     hulls = () if _hangs(piece) and body.pose not in HANGING_POSES else hulls_of(body, CUTS[piece.cut])
     for hull in hulls:
