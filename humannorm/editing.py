@@ -80,6 +80,8 @@ def request_of_run(out: Path) -> HumanRequest:
     """What the run in a folder was asked for."""
     try:
         plain = json.loads((out / RECORD).read_text(encoding="utf-8"))["request"]
+        if not isinstance(plain, dict) or not isinstance(plain.get("prompt"), str):
+            raise TypeError("no prompt in its request")
         return HumanRequest(**_fields(plain))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{out}: expected a folder of `generate` with its {RECORD}, got another ({error})") from error

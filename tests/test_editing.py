@@ -52,6 +52,10 @@ def test_what_cannot_be_edited_is_refused(run: Path, tmp_path: Path) -> None:
         asked_job(HumanRequest("more cheerful", edits=str(run)))
     with pytest.raises(InputError, match="expected a folder of `generate`"):
         asked_job(HumanRequest("a hat", edits=str(tmp_path)))
+    for broken in ('{"request": "a man"}', '{"request": {"prompt": 3}}', '{"request": {}}', "[]", "{"):
+        (tmp_path / "run.json").write_text(broken, encoding="utf-8")
+        with pytest.raises(InputError, match="expected a folder of `generate`"):
+            request_of_run(tmp_path)
     (run / "work" / "paint.safetensors").unlink()
     with pytest.raises(InputError, match="the run's painting, got none"):
         asked_job(HumanRequest("a hat", edits=str(run)))
