@@ -115,16 +115,17 @@ class HumanSettings:
     views: NormalSculptSettings | None = None  # to sculpt by sampling all views together; None: by distillation
 
 
-def preset(name: str, models: str | Path = "bundled", method: str = AUTO) -> HumanSettings:
+def preset(name: str, models: str | Path = "bundled", method: str = AUTO, *, few_steps: bool = True) -> HumanSettings:
     """The settings of a preset. A model's own cameras, if its card names any, are taken for all optimisers.
 
-    method: of the sculpting, one of `METHODS`.
+    method: of the sculpting, one of `METHODS`. few_steps: paint by the model's weights for few steps, if it has some.
     """
     from humannorm.export import ExportSettings
     from humannorm.geometry.multiview import NORMAL_PRESETS
     from humannorm.geometry.settings import preset as geometry_preset
+    from humannorm.guidance import has_few_steps
     from humannorm.models import camera_plan
-    from humannorm.texture.multiview import MULTIVIEW_PRESETS, MultiviewSettings
+    from humannorm.texture.multiview import MULTIVIEW_PRESETS, MultiviewSettings, multiview_preset
     from humannorm.texture.settings import preset as texture_preset
 
     check_choice("preset", name, PRESETS)
@@ -132,7 +133,8 @@ def preset(name: str, models: str | Path = "bundled", method: str = AUTO) -> Hum
     samples = method == "views" or (method == AUTO and name in SAMPLING)
     views = NORMAL_PRESETS[name] if samples else None
     geometry, own = geometry_preset(name), camera_plan(models)
-    texture = MULTIVIEW_PRESETS[name] if name in MULTIVIEW_PRESETS else texture_preset(name)
+    few_steps = few_steps and name in MULTIVIEW_PRESETS and has_few_steps(models)
+    texture = multiview_preset(name, few_steps=few_steps) if name in MULTIVIEW_PRESETS else texture_preset(name)
     if own is not None:
         geometry = dataclasses.replace(geometry, plan=own)
         texture = dataclasses.replace(texture, plan=own)
@@ -214,7 +216,8 @@ def settings_of(request: HumanRequest) -> HumanSettings:
     from humannorm.texture.delighting import DelightSettings
     from humannorm.texture.multiview import MultiviewSettings
 
-    settings = preset(request.preset, request.models, request.method)
+    few_steps = request.paint_steps is None  # those weights know one number of steps
+    settings = preset(request.preset, request.models, request.method, few_steps=few_steps)
     geometry, texture, size = settings.geometry, settings.texture, request.texture_size or settings.export.texture_size
     views = settings.views
     if request.sculpt_steps is not None and views is not None:

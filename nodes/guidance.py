@@ -90,7 +90,8 @@ class HumanNormGuidance(io.ComfyNode):
         say(cls.hidden.unique_id, "\n".join([told(model, scale, cfg), *wrong_card(model, modality)]))
         with ordinary_tensors():
             placed = None if body is None else body.in_working_box()
-        return io.NodeOutput(GuidancePayload(model, prompts, vae, scale, size, control_net, control_strength, placed))
+        payload = GuidancePayload(model, prompts, vae, scale, size, control_net, control_strength, placed)
+        return io.NodeOutput(replace(payload, cfg_chosen=bool(cfg)))
 
 
 class HumanNormAddControl(io.ComfyNode):

@@ -10,13 +10,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sampler_helpers
 import comfy.samplers
+import comfy.sd
+import comfy.utils
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -35,6 +37,7 @@ __all__ = [
     "check_size",
     "check_vae",
     "decoded_pictures",
+    "in_few_steps",
     "latent_size",
     "native_resolution",
     "ordinary_tensors",
@@ -158,6 +161,12 @@ class HostDenoiser:
         block = getattr(getattr(self.payload.control_net, "control_model", None), "input_hint_block", None)
         return 3 if block is None else int(getattr(block[0], "in_channels", 3))
 
+    def in_few_steps(self) -> HostDenoiser:
+        """Itself, if it was begun with what `in_few_steps` gives of a guidance."""
+        if not self.payload.in_few_steps:
+            raise InputError("guidance: expected a model with its LoRA for few steps, got one without")
+        return self
+
     def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Noise level by the model's own schedule."""
         return self.noise.sigma(timestep)
@@ -249,6 +258,17 @@ class _OptimizerSampler(comfy.samplers.Sampler):
     ) -> Tensor:
         self.result = self.body(model_wrap, extra_args, noise)
         return noise
+
+
+def in_few_steps(payload: GuidancePayload) -> GuidancePayload | None:
+    """The guidance with the LoRA with which its model draws in few steps, without cfg; None where the model has none,
+    or where the user chose cfg."""
+    facts = model_facts(payload.model)
+    if facts is None or facts.few_steps is None or payload.cfg_chosen:
+        return None
+    lora = comfy.utils.load_torch_file(str(facts.few_steps), safe_load=True)
+    model, _ = comfy.sd.load_lora_for_models(payload.model, None, lora, 1.0, 0.0)
+    return replace(payload, model=model, cfg=1.0, in_few_steps=True)
 
 
 def with_denoisers(

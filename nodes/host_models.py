@@ -30,7 +30,7 @@ import torch
 
 from humannorm.checks import InputError
 from humannorm.guidance.diffusers_denoiser import Autoguidance
-from humannorm.guidance.folders import WEAK_UNET, WEIGHTS, read_config
+from humannorm.guidance.folders import FEW_STEPS, WEAK_UNET, WEIGHTS, read_config
 from humannorm.models import camera_plan, names_poses
 
 from .payloads import DISTILLS, NAMES_POSES, ModelFacts
@@ -78,7 +78,8 @@ def _build_model(folder: Path, weak: Any | None) -> Any:
     plan = camera_plan(folder)
     if plan is not None:
         resolution = read_config(folder, "unet")["sample_size"] * vae_downscale(read_config(folder, "vae"))
-        model.model.humannorm_facts = ModelFacts(resolution, plan)
+        lora = folder / FEW_STEPS
+        model.model.humannorm_facts = ModelFacts(resolution, plan, few_steps=lora if lora.is_file() else None)
     if weak is not None:
         _autoguide(model, weak, Autoguidance())
     return model
@@ -117,11 +118,12 @@ def _build_unet(folder: Path, component: str) -> Any:
 def _autoguide(model: Any, weak: Any, weights: Autoguidance) -> None:
     """What `DiffusersDenoiser.denoise` does with a weak UNet, for all that the host samples with this MODEL.
 
-    Not for what our optimisers distil from it, as the library's do not use it either.
+    Not for what our optimisers distil from it, as the library's do not use it either, and not without guidance: so few
+    steps are drawn, with a LoRA that has learnt it all.
     """
 
     def guided(at: dict[str, Any]) -> torch.Tensor:
-        if at["model_options"].get(DISTILLS):
+        if at["model_options"].get(DISTILLS) or at["cond_scale"] == 1.0:
             return at["denoised"]
         conds = [{name: value for name, value in cond.items() if name != "control"} for cond in at["cond"]]
         weak.model.current_patcher = weak  # the host sets it on the model that it samples alone

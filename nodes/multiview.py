@@ -29,12 +29,13 @@ from humannorm.texture.multiview import (
     MultiviewPainting,
     MultiviewProgress,
     MultiviewSettings,
+    multiview_preset,
     ring_cameras,
 )
 from humannorm.texture.state import TextureState
 
 from .devices import moved, rest_device, work_device
-from .host_denoiser import HostDenoiser, ordinary_tensors, with_denoisers
+from .host_denoiser import HostDenoiser, in_few_steps, ordinary_tensors, with_denoisers
 from .host_mesh import from_host, to_host
 from .long_work import Progress, forget, show_result, unfinished_file
 from .payloads import GuidancePayload
@@ -215,6 +216,8 @@ class HumanNormMultiviewPainter(io.ComfyNode):
         check_one_connected(own_mesh=own_mesh, texture=texture, geometry=geometry)
         check_guide(guidance, control=control != "none")
         check_layout(layout, geometry)
+        few = in_few_steps(guidance) if preset == "quick" and not steps else None  # it knows one number of steps
+        guidance = few or guidance
         settings = sharpened(multiview_settings(preset, guidance, steps, level), sharpness)
         settings = replace(
             settings,
@@ -349,7 +352,7 @@ def _painted(
 
 def multiview_settings(preset: str, guidance: GuidancePayload, steps: int, level: float) -> MultiviewSettings:
     """A preset with the cameras and texts that the guide's model and prompts need. steps: of a walk from pure noise."""
-    texts, settings = guidance.prompts.prompts, MULTIVIEW_PRESETS[preset]
+    texts, settings = guidance.prompts.prompts, multiview_preset(preset, few_steps=guidance.in_few_steps)
     whole = steps or settings.walk.from_noise().steps
     return replace(
         settings,

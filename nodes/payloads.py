@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,6 +81,7 @@ class ModelFacts:
     resolution: int  # pixels a side that it was trained at
     plan: CameraPlan  # that it was trained at
     kind: str | None = None  # of prompts that its output of the loader is meant for, as the prompts node names it
+    few_steps: Path | None = None  # LoRA with which it draws in few steps without guidance
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +108,8 @@ class GuidancePayload:
     control_strength: float = 1.0
     body: Body | None = None  # posed, in the working box: what the parts' cameras look at, whose skeleton is shown
     controls: tuple[ShownControl, ...] = ()  # beside control_net
+    cfg_chosen: bool = True  # by the user, and not by the model that is wired in
+    in_few_steps: bool = False  # the model draws with its LoRA for few steps
 
     @property
     def plan(self) -> CameraPlan | None:

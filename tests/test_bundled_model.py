@@ -8,6 +8,7 @@ import torch
 from humannorm import models
 from humannorm.body import load_body
 from humannorm.cameras import sample_cameras
+from humannorm.checks import InputError
 from humannorm.guidance import Autoguidance, DiffusersDenoiser, sample_images
 from humannorm.guidance.folders import FEW_STEPS, few_steps_of
 from humannorm.guidance.samplers import sample_latents
@@ -64,6 +65,18 @@ def test_four_unguided_steps_draw_what_twelve_guided_ones_draw():
     error = (quick - guided).square().mean((1, 2, 3))
     other = (quick.flip(0) - guided).square().mean((1, 2, 3))
     assert bool((error < 0.35 * other).all())
+
+
+def test_a_guide_draws_with_its_weights_for_few_steps_beside_its_own(tiny_sd):
+    guide = DiffusersDenoiser.load("bundled", control=True, autoguidance=Autoguidance())
+    few, loaded = guide.in_few_steps(), DiffusersDenoiser.load("bundled", few_steps=True)
+    assert few.vae is guide.vae and few.controlnet is guide.controlnet and few.weak_unet is None
+    assert guide.in_few_steps().unet is few.unet  # read once
+    weights, own = few.unet.state_dict(), guide.unet.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in loaded.unet.state_dict().items())
+    assert not torch.equal(weights["conv_in.weight"], own["conv_in.weight"])
+    with pytest.raises(InputError, match="guide: expected a model with few_steps_lora.safetensors"):
+        DiffusersDenoiser.load(tiny_sd("v_prediction")).in_few_steps()
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from humannorm.models import camera_plan
 from humannorm.pipeline import SAME_BYTES, STAGES, Progress, is_finished, make_human
 from humannorm.request import HumanJob, HumanRequest, HumanSettings, job_of, network_prompt, preset
 from humannorm.rings import Ring
-from humannorm.texture.multiview import MULTIVIEW_PRESETS
+from humannorm.texture.multiview import MULTIVIEW_PRESETS, QUICK_IN_FEW_STEPS
 from humannorm.texture.settings import PAPER as PAPER_PAINTING
 
 
@@ -181,12 +181,15 @@ def test_bad_input_is_refused_before_anything_is_written(job: HumanJob, guides: 
         make_human(job, guides, tmp_path, resume=True)
 
 
-def test_presets_are_those_of_the_stages() -> None:
+def test_presets_are_those_of_the_stages(tmp_path) -> None:
     quick = preset("quick")
     own = camera_plan("bundled")  # the bundled model's own cameras
     assert own is not None and own.name != PAPER_PAINTING.plan.name
     assert quick.geometry == dataclasses.replace(SCULPT, plan=own) and quick.export.height_m == 1.75
-    assert quick.texture == dataclasses.replace(MULTIVIEW_PRESETS["quick"], plan=own)
+    assert quick.texture == dataclasses.replace(QUICK_IN_FEW_STEPS, plan=own)  # for which the bundled model has weights
+    assert preset("quick", few_steps=False).texture == dataclasses.replace(MULTIVIEW_PRESETS["quick"], plan=own)
+    assert preset("quick", tmp_path).texture == MULTIVIEW_PRESETS["quick"]
+    assert preset("standard").texture == dataclasses.replace(MULTIVIEW_PRESETS["standard"], plan=own)
     assert preset("paper").texture == dataclasses.replace(PAPER_PAINTING, plan=own)
     with pytest.raises(InputError, match="preset: expected one of quick, standard, paper"):
         preset("slow")

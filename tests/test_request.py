@@ -119,6 +119,7 @@ def test_numbers_of_the_request_are_in_the_settings() -> None:
     )
     assert (settings.export.height_m, settings.export.faces, settings.export.texture_size) == (1.6, 500, 64)
     assert (settings.geometry.steps, settings.texture.walk.steps, settings.texture.texture_size) == (7, 9, 64)
+    assert not settings.texture.few_steps and settings_of(HumanRequest("a man")).texture.few_steps
     for wrong in ({"height_m": 0.0}, {"faces": 1}, {"texture_size": 9000}, {"sculpt_steps": 0}, {"preset": "slow"}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             HumanRequest("a man", **wrong)  # type: ignore[arg-type]

@@ -169,12 +169,14 @@ def body_for(args: argparse.Namespace, mesh: Mesh, kinds: set[str]) -> Body | No
 def chosen_settings(args: argparse.Namespace) -> MultiviewSettings:
     """The settings behind the options."""
     from humannorm.checks import check_choice, check_range
+    from humannorm.guidance import has_few_steps
     from humannorm.models import camera_plan
     from humannorm.rings import body_rings, plain_rings
     from humannorm.texture.delighting import DelightSettings
-    from humannorm.texture.multiview import CONTROLS, MULTIVIEW_PRESETS
+    from humannorm.texture.multiview import CONTROLS, multiview_preset
 
-    settings = MULTIVIEW_PRESETS["standard" if args.preset == "paper" else args.preset]
+    few_steps = args.steps is None and has_few_steps(args.models)
+    settings = multiview_preset("standard" if args.preset == "paper" else args.preset, few_steps=few_steps)
     level, whole = args.level or 1.0, settings.walk.from_noise().steps
     check_range("--level", level, 0.05, 1.0)
     steps = args.steps if args.steps is not None else max(1, round(whole * level))

@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--parts",
         type=part_shares,
         metavar="NAME=SHARE,...",
-        help="`small`: how often parts, their sides and poses are drawn: `full=0.6,full running=0.1,head front=0.3`",
+        help="how often parts, their sides and poses are drawn: `full=0.6,full running=0.1,head front=0.3`",
     )
     parser.add_argument(
         "--controlled-parts",
@@ -82,18 +82,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--controlled-normals",
         type=float,
         metavar="SHARE",
-        help="`small`: share of what has a hint that is normals, for six hint channels; takes data with `--hints`",
+        help="`small`, `aligned`: share of what has a hint that is normals; six hint channels, of data with `--hints`",
     )
     parser.add_argument("--files", type=int, help="`few-steps`: files of 64 walks of the teacher (default 60)")
     parser.add_argument("--vae-steps", type=int, help="`small`: steps of its VAE stage")
     parser.add_argument("--text-steps", type=int, help="`small`: steps of its text encoder on attributes")
-    parser.add_argument("--coarse-steps", type=int, help="`small`: steps of its stage at half resolution")
+    parser.add_argument("--coarse-steps", type=int, help="`small`, `aligned`: steps of the stage at half resolution")
 
 
 def run(args: argparse.Namespace) -> int:
     from humannorm.checks import InputError
+    from humannorm.models import names_poses
     from humannorm.training.few_steps import FewStepsConfig
-    from humannorm.training.recipes import FineTuneConfig, fine_tune, train_few_steps, train_small
+    from humannorm.training.recipes import SMALL_FINE_LOOP, FineTuneConfig, fine_tune, train_few_steps, train_small
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     check_numbers(args)
@@ -118,9 +119,16 @@ def run(args: argparse.Namespace) -> int:
         folder = train_few_steps(args.base, args.data, args.out, few, minutes=args.minutes or 0.0, device=args.device)
     else:
         config = FineTuneConfig(
-            lora_rank=args.lora, **_given(sheet_prompts=args.sheet_prompts, controlled_normals=args.controlled_normals)
+            lora_rank=args.lora,
+            **_given(
+                sheet_prompts=args.sheet_prompts,
+                controlled_normals=args.controlled_normals,
+                coarse_steps=args.coarse_steps,
+                parts=args.parts,
+            ),
         )
-        config = replace(config, loop=replace(config.loop, **changes, **_given(minutes=args.minutes)))
+        loop = SMALL_FINE_LOOP if names_poses(args.base) else config.loop
+        config = replace(config, loop=replace(loop, **changes, **_given(minutes=args.minutes)))
         folder = fine_tune(args.recipe, args.base, args.data, args.out, config, device=args.device)
     print(folder)
     return 0

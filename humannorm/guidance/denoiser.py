@@ -22,6 +22,9 @@ class Denoiser(Protocol):
 
     Conditions are opaque: the engine makes and reads them.
 
+    An engine with weights of its own for few steps without guidance has a method `in_few_steps`, which returns the one
+    that draws with them. It is asked for where `MultiviewSettings.few_steps` says so.
+
     An engine with further ControlNets has an attribute `control_kinds`, the kinds of pictures that they are to be shown
     (`humannorm.controls.CONTROL_KINDS`), and takes these by kind as `more_controls` of `condition`; `body` is then the
     posed body for those that show a skeleton, or None. Others have none of it and are not asked.

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,7 @@ class DiffusersDenoiser:
     ) -> None:
         self.unet, self.text_encoder, self.tokenizer, self.vae = unet, text_encoder, tokenizer, vae
         self.controlnet, self.weak_unet, self.autoguidance = controlnet, weak_unet, autoguidance
+        self.few_steps_unet: Callable[[], Any] | None = None  # loads the UNet with the LoRA beside it
         self.extra_controls: tuple[ExtraControl, ...] = ()
         self.body: Any = None  # posed, for the controls that show a skeleton
         self.scheduler_config = scheduler_config
@@ -178,12 +181,12 @@ class DiffusersDenoiser:
             return opens(folder, device=torch.device(device), dtype=dtype, control=control)
         options: dict[str, Any] = {"device": torch.device(device), "dtype": dtype}
         unets = diffusers.UNet2DConditionModel
-        lora = folder / FEW_STEPS if few_steps else None
+        lora = folder / FEW_STEPS
         if few_steps and not few_steps_of(folder):
-            raise InputError(f"{folder / FEW_STEPS}: expected a LoRA that draws in few steps, got no such file")
+            raise InputError(f"{lora}: expected a LoRA that draws in few steps, got no such file")
         weak = autoguidance is not None and (folder / WEAK_UNET).is_dir()
-        return cls(
-            unet=load_component(folder, "unet", unets, lora=lora, **options),
+        guide = cls(
+            unet=load_component(folder, "unet", unets, lora=lora if few_steps else None, **options),
             weak_unet=load_component(folder, WEAK_UNET, unets, **options) if weak else None,
             autoguidance=autoguidance,
             scheduler_config=read_config(folder, "scheduler"),
@@ -192,6 +195,20 @@ class DiffusersDenoiser:
             vae=load_component(folder, "vae", diffusers.AutoencoderKL, **options),
             controlnet=load_component(folder, "controlnet", diffusers.ControlNetModel, **options) if control else None,
         )
+        if lora.is_file():
+            guide.few_steps_unet = functools.cache(
+                lambda: load_component(folder, "unet", unets, lora=lora, **options).eval().requires_grad_(False)
+            )
+        return guide
+
+    def in_few_steps(self) -> DiffusersDenoiser:
+        """This guide with the LoRA of its folder, with which it draws in `few_steps_of` DDIM steps without guidance;
+        all but the UNet is shared. `InputError` where the folder has none."""
+        if self.few_steps_unet is None:
+            raise InputError(f"guide: expected a model with {FEW_STEPS} in its folder, got one without")
+        few = copy.copy(self)
+        few.unet, few.weak_unet = self.few_steps_unet(), None
+        return few
 
     @property
     def modules(self) -> list[torch.nn.Module]:

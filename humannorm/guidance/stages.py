@@ -11,7 +11,14 @@ import torch
 from humannorm.checks import InputError, check_choice
 from humannorm.guidance.denoiser import Denoiser
 from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
-from humannorm.guidance.folders import few_steps_of, find_folders, load_component, model_folder, read_config
+from humannorm.guidance.folders import (
+    FEW_STEPS,
+    few_steps_of,
+    find_folders,
+    load_component,
+    model_folder,
+    read_config,
+)
 from humannorm.processor import network_dtype, network_precision
 
 __all__ = [
@@ -21,6 +28,7 @@ __all__ = [
     "add_control_of",
     "draws_in_few_steps",
     "find_guides",
+    "has_few_steps",
     "load_networks",
 ]
 
@@ -89,6 +97,12 @@ def load_networks(
 def draws_in_few_steps(models: str | Path, steps: int) -> bool:
     """Whether there is a LoRA in the model's folder that draws in just so many DDIM steps, without guidance."""
     return not published_in(models) and few_steps_of(models) == steps
+
+
+def has_few_steps(models: str | Path) -> bool:
+    """Whether there is a LoRA in the model's folder that draws in few DDIM steps, in whatever number. Whether there is
+    a model, others say."""
+    return str(models) == "bundled" or (Path(models).expanduser() / FEW_STEPS).is_file()
 
 
 def add_control_of(guide: DiffusersDenoiser, kind: str, folder: str | Path) -> None:

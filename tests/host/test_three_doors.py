@@ -7,6 +7,7 @@ import importlib
 import types
 
 import graphs
+import pytest
 import torch
 
 from humannorm.body import load_body, shape_of_words
@@ -75,13 +76,15 @@ def test_prompts_name_the_pose_of_a_connected_body(pack):
     assert plain.prompts.prompt == "a man"
 
 
-def test_a_sculpture_is_painted_as_the_library_paints_it(host):
+@pytest.mark.parametrize("few_steps", [True, False])
+def test_a_sculpture_is_painted_as_the_library_paints_it(host, few_steps):
     """The same body and colours by the prompt's words, the same skin and views; what is left are the host's own
-    roundings."""
+    roundings. With cfg and steps left to the model, it draws with its LoRA in few steps."""
+    cfg, steps, level = (0.0, 0, 0.5) if few_steps else (3.0, 3, 0.6)
     graph = {
         "models": graphs.node("HumanNormBundledModels"),
         "prompts": {**graphs.prompts("image"), "inputs": graphs.prompts("image")["inputs"] | {"prompt": PROMPT}},
-        "guidance": graphs.guidance(2, "prompts", 3.0, control_net=["models", 5]),
+        "guidance": graphs.guidance(2, "prompts", cfg, control_net=["models", 5]),
         "body": graphs.node("HumanNormBody", **SLIDERS, pose="a-pose", person=PROMPT),
         "start": graphs.node(
             "HumanNormGeometryStart",
@@ -90,7 +93,13 @@ def test_a_sculpture_is_painted_as_the_library_paints_it(host):
         ),
         "paint": graphs.node(
             "HumanNormMultiviewPainter",
-            **{"guidance": ["guidance", 0], "geometry": ["start", 0], "preset": "quick", "steps": 3, "level": 0.6},
+            **{
+                "guidance": ["guidance", 0],
+                "geometry": ["start", 0],
+                "preset": "quick",
+                "steps": steps,
+                "level": level,
+            },
             **{
                 "framing": "body",
                 "views": 2,
@@ -108,14 +117,13 @@ def test_a_sculpture_is_painted_as_the_library_paints_it(host):
     geometry, painted = load_state(files["sculpture"]), load_painting(files["painting"])
 
     job, guide = job_of(HumanRequest(PROMPT, seed=4)), DiffusersDenoiser.load(control=True)
-    guide.unet.register_to_config(sample_size=16)  # at 64 pixels, as the graph
+    for unet in (guide.unet, guide.in_few_steps().unet):
+        unet.register_to_config(sample_size=16)  # at 64 pixels, as the graph
     assert geometry.hold.shape == job.body.shape
-    texture = dataclasses.replace(
-        job.settings.texture,
-        rings=body_rings(2, 2, 2, 2),
-        texture_size=128,
-        walk=dataclasses.replace(QUICK.walk, steps=2, level=0.6),
-    )
+    own = job.settings.texture if few_steps else dataclasses.replace(QUICK, plan=job.settings.texture.plan)
+    walk = own.walk if few_steps else dataclasses.replace(QUICK.walk, steps=2, level=level)
+    assert own.few_steps is few_steps
+    texture = dataclasses.replace(own, rings=body_rings(2, 2, 2, 2), texture_size=128, walk=walk)
     settings = dataclasses.replace(job.settings, texture=texture, export=ExportSettings(texture_size=128))
     expected = paint_views_of(dataclasses.replace(job, settings=settings), geometry, guide).state
     assert painted.folds is not None and float(painted.folds.abs().max()) > 0.1

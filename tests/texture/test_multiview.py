@@ -263,6 +263,8 @@ def test_bad_input_is_refused(as_user, tube, settings, believes_in_color):
     )
     refused("labels: expected int tensor", labels_at=lambda points: points[:, 0])
     refused("entry", entry=lambda points: points[:3])
+    with pytest.raises(InputError, match="few_steps: expected a guide with weights for few steps"):
+        paint_synchronised(tube, "a person", dataclasses.replace(settings, few_steps=True), guide)
     with pytest.raises(InputError, match="rings: expected at least one"):
         MultiviewSettings(rings=())
     with pytest.raises(InputError, match="control"):

@@ -15,11 +15,12 @@ from humannorm.checks import InputError
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.training.assets import default_assets_dir, unpacked_dir
 from humannorm.training.captions import COLOURS
-from humannorm.training.config import DiffusionConfig
+from humannorm.training.config import DiffusionConfig, LoopConfig
 from humannorm.training.dataset import SMALL_MODEL_PLAN, DatasetSettings, write_people
 from humannorm.training.diffusion import DenoiserTask, LatentShards
 from humannorm.training.hints import HINT_KINDS, LABELS, SKIN_COLOURS, draw_hint, flat_colours, palette
 from humannorm.training.join import join_datasets
+from humannorm.training.recipes import FineTuneConfig, fine_tune
 from humannorm.training.shards import Shards
 from humannorm.training.vae import encode_shards
 from humannorm.training.widening import with_hint_channels
@@ -121,6 +122,21 @@ def test_a_network_of_six_channels_learns_normals_and_colours_from_starts_and_bo
     assert bool(six.controlnet_down_blocks[0].weight.grad.any())
     with pytest.raises(InputError, match="controlled_normals: expected 0 for a ControlNet of 3"):
         task_of(guide, shards, guide.controlnet, controlled=0.75, controlled_normals=0.5)
+
+
+@pytest.mark.slow
+def test_a_controlnet_is_taught_hints_at_half_resolution_first(tiny_sd, hinted_shards, tmp_path):
+    loop = LoopConfig(steps=2, batch_size=2, learning_rate=1e-3, warmup_steps=1, precision="no", sheet_steps=2)
+    config = FineTuneConfig(loop=loop, controlled_normals=0.5, coarse_steps=3, sheet_prompts=2, sheet_denoising_steps=2)
+    folder = fine_tune("aligned", tiny_sd("v_prediction"), hinted_shards, tmp_path, config, device="cpu")
+    begun, ended = (DiffusersDenoiser.load(place, control=True) for place in (tmp_path / "coarse" / "model", folder))
+    assert (begun.resolution, ended.resolution) == (16, 32) and ended.hint_channels == 6
+    name = "controlnet_cond_embedding.conv_out.weight"
+    assert not torch.equal(begun.controlnet.state_dict()[name], ended.controlnet.state_dict()[name])
+    lines = (tmp_path / "coarse" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert sum("rate" in line for line in lines) == 3
+    with pytest.raises(InputError, match="coarse_steps: expected 0 for normal, got 3"):
+        fine_tune("normal", tiny_sd("v_prediction"), hinted_shards, tmp_path, FineTuneConfig(coarse_steps=3))
 
 
 def test_a_guide_takes_normals_alone_for_a_network_that_can_be_told_colours(tiny_sd, generator):

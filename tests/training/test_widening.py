@@ -73,5 +73,21 @@ def test_a_controlnet_with_more_hints_follows_the_old_ones_as_before(networks: t
     _, middle = control(**inputs(1), controlnet_cond=hint[:, :3], return_dict=False)
     _, wide_middle = wide(**inputs(1), controlnet_cond=hint, return_dict=False)
     torch.testing.assert_close(wide_middle, middle)
+    again = with_hint_channels(wide, 6).state_dict()
+    assert all(torch.equal(again[name], value) for name, value in wide.state_dict().items())
     with pytest.raises(InputError, match="channels: expected at least the ControlNet's 6, got 3"):
         with_hint_channels(wide, 3)
+
+
+def test_new_hints_are_told_apart_from_the_first_step(networks: tuple[Any, Any]) -> None:
+    """What reads them is random and not 0, so that the first gradient says how to use them."""
+    wide = with_hint_channels(networks[1], 6)
+    hint = torch.rand(2, 6, 64, 64, generator=torch.Generator().manual_seed(2))
+    embedding = wide.controlnet_cond_embedding
+    (embedding(hint) - 1.0).square().mean().backward()
+    new = embedding.conv_out.weight.shape[1] * 2 // 3
+    assert bool(embedding.conv_out.weight.grad[:, new:].any())
+    with torch.no_grad():
+        embedding.conv_out.weight += embedding.conv_out.weight.grad
+        other = torch.cat([hint[:, :3], hint[:, 3:].flip(2)], 1)
+        assert not torch.equal(embedding(hint), embedding(other))
