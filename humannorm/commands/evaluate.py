@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="captions",
         help="`--prompts`: as `sample` says them to a small model, with a word for the pose alone, or as they are",
     )
+    samples.add_argument(
+        "--hints",
+        choices=("start", "body"),
+        help="under hints of six channels in place of the text alone: normals of the dressed or the undressed person,"
+        " and flat colours; of data made with --hints",
+    )
     samples.add_argument("--steps", type=int, default=20, help="denoising steps")
     samples.add_argument("--batch", type=int, default=16, help="pictures at a time")
     samples.add_argument(
@@ -160,8 +166,15 @@ def sentences_of(file: Path, models: str, wording: str) -> tuple[str, ...]:
 
 
 def run_samples(args: argparse.Namespace) -> int:
-    from humannorm.checks import check_range
-    from humannorm.evaluation.collect import SampleSettings, add_controls, add_reconstructions, add_renders, add_samples
+    from humannorm.checks import InputError, check_range
+    from humannorm.evaluation.collect import (
+        SampleSettings,
+        add_controlled,
+        add_controls,
+        add_reconstructions,
+        add_renders,
+        add_samples,
+    )
     from humannorm.evaluation.figures import figures_of, table, to_plain
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
     from humannorm.guidance import draws_in_few_steps
@@ -173,7 +186,10 @@ def run_samples(args: argparse.Namespace) -> int:
     few = args.guidance is None and args.autoguidance is None and not args.renders_only
     few = few and draws_in_few_steps(args.models, args.steps)
     judge = find_judge(args.judge)
-    people = Shards(args.data, split="held_out")
+    if args.hints is not None and (args.prompts is not None or args.renders_only or args.normals_only):
+        raise InputError("--hints: expected no --prompts, --renders-only or --normals-only beside it")
+    maps = ("color", "normal", "mask") if args.hints is None else ("color", "normal", "mask", args.hints, "label")
+    people = Shards(args.data, split="held_out", maps=maps)
     kinds = ("normal",) if args.normals_only else ("normal", "color")
     settings = SampleSettings(
         args.count,
@@ -191,14 +207,16 @@ def run_samples(args: argparse.Namespace) -> int:
         sys.stderr.write(message + "\n")
 
     gallery = Gallery(args.out / "pictures")
-    if args.prompts is None:  # sentences are of nobody who could be rendered
+    if guide is not None and args.hints is not None:
+        add_controlled(gallery, people, guide, settings, args.hints, report)
+    elif args.prompts is None:  # sentences are of nobody who could be rendered
         report("collecting renders of held-out people")
         add_renders(gallery, people, settings)
         add_controls(gallery, settings)
-    if guide is not None and args.prompts is None:
+    if guide is not None and args.prompts is None and args.hints is None:
         report("copying through the VAE")
         add_reconstructions(gallery, people, guide, settings)
-    if guide is not None:
+    if guide is not None and args.hints is None:
         add_samples(gallery, people, guide, settings, report)
     gallery.save()
     report("judging")

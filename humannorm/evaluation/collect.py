@@ -11,18 +11,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from humannorm.cameras import VIEW_AZIMUTHS, view_label
 from humannorm.checks import InputError
+from humannorm.colours import COLOURS, HAIR_COLOURS
 from humannorm.evaluation.gallery import Gallery, Picture
+from humannorm.evaluation.pictures import nearest_colour
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_images
 from humannorm.prompts import Prompts
+from humannorm.training.hints import LABELS, flat_colours
 from humannorm.training.shards import Shards
 
-__all__ = ["SampleSettings", "add_controls", "add_reconstructions", "add_renders", "add_samples"]
+__all__ = [
+    "SampleSettings",
+    "add_controlled",
+    "add_controls",
+    "add_reconstructions",
+    "add_renders",
+    "add_samples",
+    "seen_by_label",
+]
 
 # Which judges see a picture, after its part.
 JUDGES = {"full": ("pose", "features"), "head": ("face",)}
@@ -151,6 +162,82 @@ def add_samples(
                     )
                     gallery.add(picture, image)
                 normals = images
+
+
+def add_controlled(
+    gallery: Gallery,
+    people: Shards,
+    guide: DiffusersDenoiser,
+    settings: SampleSettings,
+    source: str,
+    progress: Progress | None = None,
+) -> None:
+    """Normal maps and colours of held-out people under hints of six channels, from every side and of heads; what each
+    label wears is read off colours and off the renders themselves.
+
+    source: whose normals the hint shows, "start" or "body"; the data has them (`dataset people --hints`).
+    """
+    if guide.hint_channels != 6:
+        raise InputError(f"--models: expected a ControlNet of six hint channels, got one of {guide.hint_channels}")
+    for part, views in (("full", tuple(VIEW_AZIMUTHS)), ("head", HEAD_VIEWS)):
+        for view in views:
+            rows = _shots_of(people, part, view, settings)
+            shots = [people.shot(row) for row in rows]
+            labels = torch.stack([people.labels(row) for row in rows])
+            flat = flat_colours(labels, [shot["attributes"] for shot in shots]).permute(0, 2, 3, 1)
+            hints = torch.cat([torch.stack([people.image(row, source) for row in rows]), flat], -1)
+            cell = f"{part}_{view}"
+            for kind in settings.kinds:
+                if progress is not None:
+                    progress(f"drawing {kind} {part} {view} under hints")
+                texts = [Prompts(shot["caption"], kind).text(part, view) for shot in shots]  # type: ignore[arg-type]
+                drawn = draw(guide, texts, settings, kind, cell, hints)
+                truth = torch.stack([people.image(row, kind) for row in rows])
+                for name, images in (("model", drawn), ("render", truth)):
+                    for index, (shot, image) in enumerate(zip(shots, images, strict=True)):
+                        picture = Picture(
+                            id=f"{name}_{kind}_{cell}_{index:03d}",
+                            source=name,
+                            kind=kind,
+                            part=part,
+                            azimuth=shot["azimuth"],
+                            judges=JUDGES[part],
+                            attributes=shot["attributes"],
+                            prompt=texts[index],
+                            pair=f"{name}_normal_{cell}_{index:03d}" if kind == "color" else "",
+                            seen=seen_by_label(image, labels[index]) if kind == "color" else {},
+                        )
+                        gallery.add(picture, image)
+
+
+def _shots_of(people: Shards, part: str, view: str, settings: SampleSettings) -> list[int]:
+    """Rows of one part from one side, one of each person while there are enough."""
+    rows = people.rows_of(f"{part} {view}")
+    if not rows:
+        raise InputError(f"--data: expected held-out people with pictures of {part} {view}, got none")
+    order = [rows[k] for k in np.random.default_rng(settings.seed).permutation(len(rows))]
+    first: dict[str, int] = {}
+    for row in order:
+        first.setdefault(people.shot(row)["person"], row)
+    chosen = [*first.values(), *(row for row in order if row not in set(first.values()))]
+    return chosen[: settings.count]
+
+
+LEAST_SEEN = 12  # pixels of a label, below which nothing is said of it
+
+
+def seen_by_label(image: Float[Tensor, "H W 3"], labels: UInt8[Tensor, "H W"]) -> dict[str, Any]:
+    """Named colour of what a picture shows where a label is (`hints.LABELS`), of hair among hair's, and as "skin" the
+    mean brightness 0..1 of skin."""
+    seen: dict[str, Any] = {}
+    for label in ("top", "bottom", "shoes", "hair"):
+        pixels = image[labels == LABELS.index(label)]
+        if len(pixels) >= LEAST_SEEN:
+            seen[label] = nearest_colour(pixels, HAIR_COLOURS if label == "hair" else COLOURS)
+    skin = image[labels == LABELS.index("skin")]
+    if len(skin) >= LEAST_SEEN:
+        seen["skin"] = float(skin.mean())
+    return seen
 
 
 def draw(

@@ -62,6 +62,12 @@ AIMS: Mapping[str, Aim] = {
     "silhouette of colours against normals, IoU": Aim(">= 0.85", low=0.85, percent=False),
     "top worn in the named colour": Aim(">= 70 %", low=0.70),
     "bottom worn in the named colour": Aim(">= 70 %", low=0.70),
+    "running, sitting and fighting people found": Aim(""),
+    "top in the named colour, by label": Aim(">= 97 %", low=0.97),
+    "bottom in the named colour, by label": Aim(">= 97 %", low=0.97),
+    "shoes in the named colour, by label": Aim(">= 90 %", low=0.90),
+    "hair in the named colour, by label": Aim(">= 95 %", low=0.95),
+    "brightness of faces said fair less that of dark ones": Aim(">= 0.15", low=0.15, percent=False),
     "fid64 of normals over its floor": Aim("<= 6", high=6, percent=False),
     "fid64 of colours over its floor": Aim("<= 6", high=6, percent=False),
     "fid64 of normals": Aim("", percent=False),
@@ -76,6 +82,8 @@ def figures_of(gallery: Gallery, judged: Judgements) -> list[Figure]:
         figures += _person_figures(gallery, judged, source)
         figures += _face_figures(gallery, judged, source)
         figures += _color_figures(gallery, judged, source)
+        figures += _label_figures(gallery, source)
+        figures.append(_moving_figure(gallery, judged, source))
     figures += _person_figures(gallery, judged, "control")
     figures += _vae_figures(gallery, judged)
     figures += _fid_figures(gallery, judged)
@@ -129,6 +137,41 @@ def _color_figures(gallery: Gallery, judged: Judgements, source: str) -> list[Fi
         right = (name == picture.attributes[f"{garment}_colour"] for picture, name in seen if name is not None)
         figures.append(_share(f"{garment} worn in the named colour", source, right))
     return figures
+
+
+def _label_figures(gallery: Gallery, source: str) -> list[Figure]:
+    """What is seen where a label is, against what the caption says of it."""
+    pictures = [picture for picture in gallery.select(source=source, kind="color") if picture.seen]
+    figures = []
+    for label in ("top", "bottom", "shoes", "hair"):
+        named = [(picture.seen.get(label), picture.attributes.get(f"{label}_colour")) for picture in pictures]
+        right = (seen == said for seen, said in named if seen is not None and said is not None)
+        figures.append(_share(f"{label} in the named colour, by label", source, right))
+    by_skin = {
+        said: [
+            picture.seen["skin"]
+            for picture in pictures
+            if picture.part == "head" and "skin" in picture.seen and picture.attributes.get("skin") == said
+        ]
+        for said in ("fair", "dark")
+    }
+    if all(by_skin.values()):
+        fair, dark = (sum(values) / len(values) for values in by_skin.values())
+        count = sum(map(len, by_skin.values()))
+        figures.append(Figure("brightness of faces said fair less that of dark ones", source, fair - dark, count))
+    return figures
+
+
+def _moving_figure(gallery: Gallery, judged: Judgements, source: str) -> Figure:
+    """Of the people under hints, whose poses are known: those that neither stand nor are in T-pose."""
+    moving = [
+        picture
+        for picture in gallery.select(source=source, kind="normal", part="full")
+        if any(other.seen for other in gallery.select(source=source, pair=picture.id))
+        and picture.attributes.get("pose") in ("running", "sitting", "fighting")
+    ]
+    found = (judged.pose(picture.id) is not None for picture in moving)
+    return _share("running, sitting and fighting people found", source, found)
 
 
 def worn_colour(gallery: Gallery, judged: Judgements, picture: Picture, garment: str) -> str | None:

@@ -44,6 +44,7 @@ class Picture:
     attributes: dict[str, Any] = field(default_factory=dict)  # what the caption says the person wears
     prompt: str = ""
     pair: str = ""  # id of the normal map a colour picture had to follow, or of the original of a reconstruction
+    seen: dict[str, Any] = field(default_factory=dict)  # `collect.seen_by_label`, where labels are known
 
     @property
     def file(self) -> str:
