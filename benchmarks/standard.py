@@ -23,7 +23,6 @@ from humannorm.guidance import DiffusersDenoiser
 from humannorm.rings import body_rings
 from humannorm.texture.multiview import MULTIVIEW_PRESETS, MultiviewProgress, paint_synchronised
 
-VIEWS = 4
 LEVELS = 2
 SPEEDS = {"RTX 4090": 165.2, "A100": 312.0, "H200": 989.4}  # TFLOP/s, dense half precision, as NVIDIA states them
 REACHED = 0.2  # of that, assumed: what attention and convolutions of this size get without compilation
@@ -43,13 +42,13 @@ def run(rounds: int, threads: int | None, quick: bool) -> None:
         "normals": [normals.walk_from(level) for level in normals.levels],
         "colours": [painting.walk],
     }
-    views = {"normals": sum(r.views for r in normals.rings), "colours": sum(r.views for r in painting.rings)}
+    sides = {"normals": sum(r.views for r in normals.rings), "colours": sum(r.views for r in painting.rings)}
     forwards, operations, copies = 0, 0, 0
     for kind, rounds_of in walks.items():
         for walk in rounds_of:
-            forwards += 2 * views[kind] * walk.steps
-            operations += views[kind] * walk.steps * guided[kind]
-            copies += views[kind] * sum(map(walk.agrees_at, range(walk.steps))) * networks["VAE, there and back"]
+            forwards += 2 * sides[kind] * walk.steps
+            operations += sides[kind] * walk.steps * guided[kind]
+            copies += sides[kind] * sum(map(walk.agrees_at, range(walk.steps))) * networks["VAE, there and back"]
     whole = operations + copies
     print(
         f"\nA person by `standard`: {forwards:,} forwards of the UNet, {operations / 1e15:.2f} PFLOP of networks and"
@@ -67,8 +66,10 @@ def run(rounds: int, threads: int | None, quick: bool) -> None:
     loaded = peak_gigabytes()
     count = parameter_count(*guide.modules)
     print(f"\nnetworks of {count / 1e6:.0f} million parameters in bf16; {loaded:.1f} GB so far", flush=True)
-    walk = dataclasses.replace(painting.walk, steps=LEVELS, batch=2)
-    settings = dataclasses.replace(painting, rings=body_rings(1, 1, 1, 1), walk=walk, texture_size=512)
+    levels, per_ring = (1, (1, 0, 0, 0)) if quick else (LEVELS, (1, 1, 1, 1))
+    walk = dataclasses.replace(painting.walk, steps=levels, batch=2)
+    settings = dataclasses.replace(painting, rings=body_rings(*per_ring), walk=walk, texture_size=512)
+    views = sum(per_ring)
     begin, begin_processor = time.monotonic(), time.process_time()
 
     def tell(progress: MultiviewProgress) -> None:
@@ -91,8 +92,8 @@ def run(rounds: int, threads: int | None, quick: bool) -> None:
     )
     figures = painted.figures
     parts_of = [[name, f"{figures[name]:.1f}"] for name in ("networks", "vae", "fusing", "preparing")]
-    print(f"\n{LEVELS} levels of {VIEWS} views\n\n{table(['part', 'seconds'], parts_of)}")
-    rate = 2 * LEVELS * VIEWS * (networks["UNet"] + networks["ControlNet"]) / 1e12 / figures["networks"]
+    print(f"\n{levels} levels of {views} views\n\n{table(['part', 'seconds'], parts_of)}")
+    rate = 2 * levels * views * (networks["UNet"] + networks["ControlNet"]) / 1e12 / figures["networks"]
     print(f"\nnetworks at {rate:.2f} TFLOP/s here; peak {peak_gigabytes():.1f} GB")
 
 

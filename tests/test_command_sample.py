@@ -120,6 +120,7 @@ def test_a_weak_unet_guides_but_at_a_weight_of_one(autoguided_sd, sample, tmp_pa
 )
 def test_wrong_calls(tiny_sd, tmp_path, capsys, words, message):
     models = [] if "--models" in words else ["--models", str(tiny_sd("v_prediction"))]
+    capsys.readouterr()  # what making the model said
     assert main(["sample", *words, *models, "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from humannorm.checks import InputError
+from humannorm.images import LUMINANCE
 from humannorm.training.assets import Proxy, load_proxy, load_skin_path
 from humannorm.training.people_body import SkinWeights, strongest
 from humannorm.training.people_render import TextureSet
@@ -211,7 +212,7 @@ def load_rgba(path: Path) -> UInt8[np.ndarray, "H W 4"]:
 
 def luminance(image: UInt8[np.ndarray, "H W 4"]) -> Float[np.ndarray, "H W"]:
     """Rec. 709 weights on the encoded values, 0..255."""
-    return image[..., :3].astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+    return image[..., :3].astype(np.float32) @ np.array(LUMINANCE, dtype=np.float32)
 
 
 def brightness_ratio(light: Float[np.ndarray, "H W"], median: float) -> Float[np.ndarray, "H W"]:
