@@ -18,7 +18,7 @@ from humannorm.checks import InputError
 from humannorm.labels import LABELS, label_number
 from humannorm.request import FROM_MODEL, RECORD, HumanJob, HumanRequest, HumanSettings, KeptPainting, job_of
 
-__all__ = ["asked_job", "edited_job", "request_of_run"]
+__all__ = ["asked_job", "changed_labels", "edited_job", "edited_words", "request_of_run"]
 
 PAINTING = Path("work") / "paint.safetensors"
 
@@ -42,13 +42,9 @@ def edited_job(request: HumanRequest, settings: HumanSettings | None = None) -> 
         raise InputError(f"edits: expected a run of a dressed body, got {run}")
     if not (run / PAINTING).exists():
         raise InputError(f"edits: expected {run / PAINTING}, the run's painting, got none (work/ was deleted)")
-    said = outfit_of_words(request.prompt)
-    if not (said.pieces or said.bald or said.barefoot):
-        raise InputError(f"prompt: expected clothes, shoes or hair that change, got {request.prompt!r}")
-    worn = changed(outfit_of_words(before.prompt), said)
     whole = dataclasses.replace(
         request,
-        prompt=f"{words_of_shape(shape)} wearing {words_of_outfit(worn)}",
+        prompt=edited_words(before.prompt, request.prompt, shape),
         seed=before.seed,
         preset=before.preset,
         models=before.models,
@@ -65,6 +61,14 @@ def edited_job(request: HumanRequest, settings: HumanSettings | None = None) -> 
     job = job_of(whole, settings)
     kept = KeptPainting(run / PAINTING, changed_labels(first.outfit, job.outfit))
     return dataclasses.replace(job, request=dataclasses.replace(whole, edits=request.edits), kept=kept)
+
+
+def edited_words(before: str, change: str, shape: BodyShape) -> str:
+    """The words for a whole person after an edit. before: those that it was made of; change: what it wears anew."""
+    said = outfit_of_words(change)
+    if not (said.pieces or said.bald or said.barefoot):
+        raise InputError(f"prompt: expected clothes, shoes or hair that change, got {change!r}")
+    return f"{words_of_shape(shape)} wearing {words_of_outfit(changed(outfit_of_words(before), said))}"
 
 
 def changed_labels(before: Outfit, after: Outfit) -> frozenset[int]:

@@ -51,7 +51,7 @@ from humannorm.texture.multiview import (
     paint_synchronised,
 )
 from humannorm.texture.settings import TextureSettings
-from humannorm.texture.state import TextureState
+from humannorm.texture.state import PaintedPerson, TextureState
 from humannorm.texture.surface import SurfaceColors, painted_mesh, surface_colors, user_field
 from humannorm.texture.templates import held_skin, with_painted_template
 from humannorm.working_box import place
@@ -207,6 +207,7 @@ def paint_all_views(
     fabric: WornFabric | None = None,
     materials: Mapping[str, str] | None = None,
     kept: Kept | None = None,
+    person: PaintedPerson | None = None,
     given: Mapping[int, Float[Tensor, "H W 3"]] | None = None,
     callback: Callable[[MultiviewProgress], bool | None] | None = None,
     checkpoint: Path | None = None,
@@ -216,8 +217,9 @@ def paint_all_views(
     sculpted: in the working box. prompt: as the network hears it. hold, skin: as in `begin_painting`. labelled: what
     the sculpture grew from; with it and a palette (`asked_colors`) the walk enters from those colours. fabric: of
     what the start wears; its folds and strands are painted, and go into the normal map. materials: what its labels are
-    of (`Outfit.materials`), for the exporter. kept: colours of an earlier painting that stay. given:
-    finished pictures of views of `ring_cameras`. checkpoint: gone on with where it is there.
+    of (`Outfit.materials`), for the exporter. kept: colours of an earlier painting that stay. person: whom the painting
+    is of, for a later edit. given: finished pictures of views of `ring_cameras`. checkpoint: gone on with where it is
+    there.
     """
     low = unwrapped(sculpted, export)
     is_skin = None if labelled is None else lambda points: labelled.labels_at(points) == SKIN
@@ -241,7 +243,8 @@ def paint_all_views(
         checkpoint=checkpoint,
         resume=True,
     )
-    return dataclasses.replace(painting, state=dataclasses.replace(painting.state, materials=dict(materials or {})))
+    state = dataclasses.replace(painting.state, materials=dict(materials or {}), person=person)
+    return dataclasses.replace(painting, state=state)
 
 
 def _with_kept(held: HeldAt | None, kept: Kept, labelled: LabelledSurface) -> HeldAt:
@@ -298,6 +301,7 @@ def paint_views_of(
         fabric=worn_fabric(settings.start, body, job.outfit),
         materials=job.outfit.materials(),
         kept=None if job.kept is None else kept_colors(texture_state.load_state(job.kept.file), job.kept.changed),
+        person=None if body is None else PaintedPerson(job.network_prompt, job.skin, body.shape, body.pose),
         callback=callback,
         checkpoint=checkpoint,
     )

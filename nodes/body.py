@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from humannorm.body import POSES, BodyShape, completed, load_body, outfit_of_words, shape_of_words
 from humannorm.geometry.outfits import dress

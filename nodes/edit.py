@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
@@ -45,7 +45,7 @@ class HumanNormEdit(io.ComfyNode):
             category=f"{CATEGORY}/edit",
             description="Changes a finished human by another prompt: its surface, its colours, or both, and only the"
             " parts of the body that are switched on. All else stays as it was. Interrupt it and queue again: it goes"
-            " on where it stopped.",
+            " on where it stopped. Clothes of a human that was dressed by its words change better by Change Clothes.",
             search_aliases=["text editing", "change clothes", "edit by text", "region"],
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],

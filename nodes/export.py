@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from comfy.cli_args import args
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from humannorm.checks import InputError

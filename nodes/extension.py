@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import ComfyExtension, io
+from comfy_api.v0_0_2 import ComfyExtension, io
 
 from . import (
     body,
+    clothes,
     edit,
     export,
     geometry,
@@ -50,6 +51,7 @@ NODES: list[type[io.ComfyNode]] = [
     edit.HumanNormEdit,
     multiview.HumanNormMultiviewPainter,
     guidance.HumanNormAddControl,
+    clothes.HumanNormChangeClothes,
 ]
 
 

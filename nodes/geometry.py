@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from humannorm.body import Body as BodyValue
+from humannorm.body import check_people
 from humannorm.cameras import CAMERA_PLANS
 from humannorm.checks import InputError
 from humannorm.geometry.fields import DenseFieldSettings, HashFieldSettings
@@ -124,6 +125,7 @@ class HumanNormGeometryStart(io.ComfyNode):
         wears: str = "",
     ) -> io.NodeOutput:
         check_one_connected(body=body, start_mesh=start_mesh)
+        check_people(wears)
         if wears and body is None:
             raise InputError("wears: expected a connected body to put clothes and hair on, got a mesh")
         held = tuple(region for region, wanted in (("hands", hold_hands), ("face", hold_face)) if wanted)

@@ -146,9 +146,9 @@ def file_content(value: Any, name: str = "model_3d") -> BakedMesh:
 
 def file_to_host(path: Path) -> Any:
     """A file as FILE_3D; on hosts without that type its path."""
-    import comfy_api.latest
+    import comfy_api.v0_0_2
 
-    made = getattr(getattr(comfy_api.latest, "Types", None), "File3D", None)
+    made = getattr(getattr(comfy_api.v0_0_2, "Types", None), "File3D", None)
     return str(path) if made is None else made(str(path))
 
 
@@ -247,9 +247,9 @@ def _sized(picture: Tensor, like: Tensor) -> Tensor:
 
 
 def mesh_class() -> Any:
-    import comfy_api.latest
+    import comfy_api.v0_0_2
 
-    types: Any = getattr(comfy_api.latest, "Types", None)
+    types: Any = getattr(comfy_api.v0_0_2, "Types", None)
     if hasattr(types, "MESH"):
         return types.MESH
     from comfy_extras.nodes_hunyuan3d import MESH

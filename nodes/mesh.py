@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import torch
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from humannorm.body import load_body
 from humannorm.checks import InputError

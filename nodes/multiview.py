@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
 from humannorm.body import Body as BodyValue
 from humannorm.body import shape_of_words
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, wrap_degrees
 from humannorm.checks import InputError
+from humannorm.editing import changed_labels
 from humannorm.export import ExportSettings
 from humannorm.geometry.state import GeometryState, extract_mesh
 from humannorm.guidance.synchronised import WALKS
@@ -23,6 +24,7 @@ from humannorm.stages import asked_colors, paint_all_views, paint_any_mesh, text
 from humannorm.texture.agreement import FusingSettings
 from humannorm.texture.delighting import DelightSettings
 from humannorm.texture.fields import UvColorField
+from humannorm.texture.keeping import kept_colors
 from humannorm.texture.multiview import (
     CONTROLS,
     MULTIVIEW_PRESETS,
@@ -32,8 +34,9 @@ from humannorm.texture.multiview import (
     multiview_preset,
     ring_cameras,
 )
-from humannorm.texture.state import TextureState
+from humannorm.texture.state import PaintedPerson, TextureState
 
+from .clothes import person_of
 from .devices import moved, rest_device, work_device
 from .host_denoiser import HostDenoiser, in_few_steps, ordinary_tensors, with_denoisers
 from .host_mesh import from_host, to_host
@@ -178,6 +181,12 @@ class HumanNormMultiviewPainter(io.ComfyNode):
                     tooltip="Estimate the light that the model paints along with the colours and divide it out, for"
                     " maps that are to be lit anew.",
                 ),
+                Texture.Input(
+                    "kept",
+                    optional=True,
+                    tooltip="An earlier painting of the same person beside a sculpture: what that wore and this wears"
+                    " keeps its colours, place by place, as skin and hair do.",
+                ),
             ],
             outputs=[
                 io.Mesh.Output("mesh", display_name="mesh", tooltip="With its texture, where it was and as large."),
@@ -212,12 +221,15 @@ class HumanNormMultiviewPainter(io.ComfyNode):
         skin: str = "any",
         faces: int = 0,
         delight: bool = False,
+        kept: TextureState | None = None,
     ) -> io.NodeOutput:
         check_one_connected(own_mesh=own_mesh, texture=texture, geometry=geometry)
         check_guide(guidance, control=control != "none")
         check_layout(layout, geometry)
         few = in_few_steps(guidance) if preset == "quick" and not steps else None  # it knows one number of steps
         guidance = few or guidance
+        if kept is not None and geometry is None:
+            raise InputError("geometry: expected it to be connected beside kept, got none")
         settings = sharpened(multiview_settings(preset, guidance, steps, level), sharpness)
         settings = replace(
             settings,
@@ -231,9 +243,12 @@ class HumanNormMultiviewPainter(io.ComfyNode):
         with ordinary_tensors():
             given = {} if finished is None else given_views(settings, finished, finished_views)
             if geometry is not None:
-                start: Any = geometry
-                tone = skin_of(skin, guidance, seed)
-                work = _human_work(geometry, guidance, settings, export, preset, start_body, tone, given)
+                start: Any = (geometry, kept)
+                if kept is not None and skin == "any":
+                    tone = person_of(kept, "kept").skin
+                else:
+                    tone = skin_of(skin, guidance, seed)
+                work = _human_work(geometry, guidance, settings, export, preset, start_body, tone, given, kept)
             else:
                 mesh = painted_mesh(texture) if texture is not None else from_host(own_mesh, "own_mesh")
                 start = mesh.to(work_device())
@@ -293,15 +308,22 @@ def _human_work(
     body: BodyValue | None,
     skin: str,
     given: dict[int, Tensor],
+    earlier: TextureState | None,
 ) -> Work:
     """Painting a sculpture as `humannorm generate` does. Without a body its shape is that of what is held, or of the
-    words."""
+    words. earlier: a painting that keeps its colours where the person is as it was."""
     state, texts = moved(geometry, work_device()), guidance.prompts.prompts
     held = None if state.hold is None else state.hold.shape
     shape = body.shape if body is not None else held or shape_of_words(texts.prompt)
     keeping = START_SETTINGS[preset]
     outfit = outfit_for(texts.prompt, shape, keeping)
     fabric = None if body is None else worn_fabric(keeping, figure_of_body(body).body, outfit)
+    kept = None
+    if earlier is not None:
+        before = person_of(earlier, "kept")
+        changes = changed_labels(outfit_for(before.words, before.shape, keeping), outfit)
+        kept = kept_colors(moved(earlier, work_device()), changes)
+    person = None if body is None else PaintedPerson(texts.prompt, skin, shape, body.pose)
 
     def work(denoiser: HostDenoiser, **run: Any) -> MultiviewPainting:
         return paint_all_views(
@@ -317,6 +339,8 @@ def _human_work(
             palette=asked_colors(outfit, shape, skin),
             fabric=fabric,
             materials=outfit.materials(),
+            kept=kept,
+            person=person,
             given=given,
             **run,
         )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from humannorm.body import Body as BodyValue
+from humannorm.body import check_people, told_of_people
 from humannorm.cameras import CAMERA_PLANS, PARTS, VIEWS
 from humannorm.checks import InputError
 from humannorm.prompts import TEXT_RULES
 from humannorm.prompts import Prompts as Texts
 from humannorm.request import posed_prompt
 
+from .long_work import say
 from .payloads import KINDS, PromptSet, wants_pose
 from .schema import CATEGORY, Body, Prompts, advanced, part_input, schema
 
@@ -29,6 +31,7 @@ class HumanNormPrompts(io.ComfyNode):
             description="One description of a person as texts for every body part and side, such as ', black"
             " background, normal map, full body, front view', encoded by the CLIP of your model.",
             search_aliases=["view dependent prompt", "body aware prompt"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Clip.Input("clip", tooltip="Text encoder that belongs to the model which will read these prompts."),
                 io.String.Input(
@@ -87,6 +90,10 @@ class HumanNormPrompts(io.ComfyNode):
     ) -> io.NodeOutput:
         if clip is None:
             raise InputError("clip: expected a text encoder, got None: the loader before it has none in its checkpoint")
+        check_people(prompt)
+        told = told_of_people(prompt)
+        if told:
+            say(cls.hidden.unique_id, "\n".join(told))
         if wants_pose(clip):
             prompt = posed_prompt(prompt, body)
         texts = Texts(prompt, KINDS[kind], plan=plan, rule=part_rule, negative=negative)  # type: ignore[arg-type]

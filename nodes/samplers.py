@@ -11,7 +11,7 @@ import comfy.sample
 import comfy.samplers
 import latent_preview
 import torch
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from humannorm.cameras import View

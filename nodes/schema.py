@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from humannorm.body.painted_skin import SKIN_TONES
 from humannorm.cameras import PARTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from humannorm.checks import InputError
 from humannorm.geometry.state import GeometryState, extract_mesh

@@ -8,7 +8,7 @@ from typing import Any
 
 import folder_paths
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from humannorm.body.painted_skin import tone_of_words
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, target_cameras

@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "controls": frozenset({"rendering", "body"}),
     # The stages.
     "geometry": frozenset({"rendering", "distance", "fields", "body", "guidance", "controls"}),
-    "texture": frozenset({"rendering", "distance", "fields", "guidance", "geometry", "controls"}),
+    "texture": frozenset({"rendering", "distance", "fields", "body", "guidance", "geometry", "controls"}),
     "export": frozenset({"rendering", "distance", "body"}),
     "rigging": frozenset({"rendering", "distance", "body", "export"}),
     # The assembly.

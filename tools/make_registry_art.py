@@ -43,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     figures = [Figure.read(text) for text in args.humans]
     save_png(args.out / "icon.png", icon(figures[0].human))
-    save_png(args.out / "banner.png", banner(figures))
+    save_png(args.out / "banner.png", in_a_row(figures, *BANNER))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +88,8 @@ def icon(human: BakedMesh) -> Float[Tensor, "H W 3"]:
 
 
 @torch.no_grad()
-def banner(figures: list[Figure]) -> Float[Tensor, "H W 3"]:
-    height, width = BANNER
+def in_a_row(figures: list[Figure], height: int, width: int) -> Float[Tensor, "H W 3"]:
+    """The humans beside each other on ink, each as tall as the picture but for a margin."""
     picture = torch.tensor(INK).expand(height, width, 3).clone()
     step = width // len(figures)
     for place, figure in enumerate(figures):

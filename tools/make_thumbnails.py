@@ -1,9 +1,11 @@
 """Run the workflows on a ComfyUI and write example_workflows/NAME.jpg from the pictures that their nodes show.
 
     python tools/make_thumbnails.py http://127.0.0.1:8188 [NAME ...] [--steps N]
+    python tools/make_thumbnails.py --of HUMAN.glb[,...] [--of ...] NAME
 
 The graphs are the twins in API format. `edit` and `edit_clothes` need the states that `text_to_human` saves;
-`text_to_human_sd15` needs the published weights. --steps shortens every optimiser.
+`text_to_human_sd15` needs the published weights. --steps shortens every optimiser. --of: no ComfyUI, but files that a
+workflow wrote, in a row; what may stand behind a comma says tools/make_registry_art.py.
 """
 
 from __future__ import annotations
@@ -29,10 +31,14 @@ SHOWN = (
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url", help="a running ComfyUI")
+    parser.add_argument("url", nargs="?", help="a running ComfyUI")
     parser.add_argument("names", nargs="*", help="workflows (default: all)")
+    parser.add_argument("--of", action="append", metavar="HUMAN.glb[,...]", help="a human of the picture")
     parser.add_argument("--steps", type=int, help="steps of every optimiser")
     args = parser.parse_intermixed_args()
+    if args.of:
+        save_row(ROOT / "example_workflows" / f"{args.url}.jpg", args.of)
+        return 0
     for name in args.names or sorted(path.stem for path in API.glob("*.json")):
         begin = time.monotonic()
         graph = json.loads((API / f"{name}.json").read_text("utf-8"))
@@ -43,6 +49,15 @@ def main() -> int:
         save_thumbnail(ROOT / "example_workflows" / f"{name}.jpg", pictures(args.url, graph, outputs))
         print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
     return 0
+
+
+def save_row(path: Path, humans: list[str]) -> None:
+    """Humans side by side."""
+    from make_registry_art import Figure, in_a_row
+
+    from humannorm.images import to_pil
+
+    to_pil(in_a_row([Figure.read(text) for text in humans], SIDE, SIDE)).save(path, quality=90)
 
 
 def run(url: str, graph: dict[str, Any]) -> dict[str, Any]:

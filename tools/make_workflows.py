@@ -30,13 +30,16 @@ COLUMN, GAP, LANE, TOP = 360, 60, 190, 60  # pixels on the canvas
 SCALE = 0.62  # of the canvas at first: the least at which both canvases draw text
 LINKED_TEXT = "(by wire)"  # in a text widget that a wire overrides
 CORE = (
-    "ApplyTextureToMesh", "BakeAmbientOcclusion", "BakeNormalMapFromMesh", "CLIPLoader", "ControlNetApplyAdvanced",
-    "ControlNetLoader", "DecimateMesh", "EmptyLatentImage", "ImageScaleBy", "KSampler", "LoraLoaderModelOnly",
-    "Preview3D", "PreviewAny", "PreviewImage", "PrimitiveStringMultiline", "RemeshMesh", "SaveGLB",
-    "UNETLoader", "UnwrapMesh", "VAEDecode", "VAELoader",
+    "ApplyTextureToMesh", "BakeAmbientOcclusion", "BakeNormalMapFromMesh", "CheckpointLoaderSimple",
+    "ControlNetApplyAdvanced", "ControlNetLoader", "DecimateMesh", "EmptyLatentImage", "ImageScaleBy", "KSampler",
+    "LoraLoaderModelOnly", "Preview3D", "PreviewAny", "PreviewImage", "PrimitiveStringMultiline", "RemeshMesh",
+    "SaveGLB", "UNETLoader", "UnwrapMesh", "VAEDecode",
 )  # fmt: skip
 COLORS = {"models": "#3f789e", "texts": "#b06634", "guidance": "#a1309b", "work": "#88aa88", "results": "#b58b2a"}
-WEIGHTS = "https://huggingface.co/xanderhuang"
+WEIGHTS, NETWORK = "https://huggingface.co/xanderhuang", "diffusion_pytorch_model.bin"
+SD15 = (
+    "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors"
+)
 VERSION = "0.1.0"
 
 # What each workflow says of itself, in Markdown of six lines.
@@ -56,11 +59,13 @@ Write who it is into **Who is it?** and press **Run**: what `humannorm generate`
 """,
     "text_to_human_sd15": """\
 ## The same with the published weights
-Save every file as its loader names it (table: docs/comfyui.md).
-- any other SD1.5 fine-tune may stand in the place of any model
-- a graphics card with 8 GB or more is advised
-- preset *paper* is the published configuration: hours
-""",
+Five files, saved under the names that their loaders show, in `ComfyUI/models/`:
+- `diffusion_models/humannorm/`: [normal](WEIGHTS/normal-adapted-sd1.5/tree/main/unet), \
+[depth](WEIGHTS/depth-adapted-sd1.5/tree/main/unet) and [image](WEIGHTS/normal-aligned-sd1.5/tree/main/unet) model
+- `controlnet/humannorm/`: [the ControlNet](WEIGHTS/controlnet-normal-sd1.5/tree/main); \
+`checkpoints/`: [Stable Diffusion 1.5](SD15)
+- other SD1.5 fine-tunes may take any model's place; a graphics card with 8 GB helps; preset *paper*: hours
+""".replace("WEIGHTS", WEIGHTS).replace("SD15", SD15),
     "paint_my_mesh": """\
 ## Paint a mesh of your own
 Runs as it is, on a mannequin. For yours: **upload a file** in *Load Mesh*.
@@ -113,18 +118,20 @@ A painted human gets a skeleton, another pose, and clips: a skinned GLB for engi
 - *levels_of_detail* writes coarser files beside it
 """,
     "sculpt_in_a_pose": """\
-## A human sculpted in a pose
-The body is posed first; surface and cameras begin from there.
+## A human made in a pose
+The body is posed first; clothes, surface and cameras begin from there.
 - the same posed body goes to *Words and guidance*, so that the close-ups
   look at its head and legs
 - motion files: *upload a file* in *Pose*, then choose a frame
+- to sculpt too: *Geometry Optimizer* behind *Geometry Start*
 """,
     "edit_clothes": """\
 ## Other clothes for a finished human
-Run *text_to_human* first: what it saved is loaded here.
-- say the whole person again with the new clothes
-- switch on what may change; all else stays
-- *strength*: 0.3 details, 0.5 garments, 0.8 almost anew
+Run *text_to_human* first: the painting that it saved is loaded here.
+- say only what it wears from now on: all else keeps its colours
+- what was understood stands on *What does it wear now?*
+- again: load the painting that this one saved
+- as `humannorm generate "a green hoodie" --edit RUN` does
 """,
 }
 
@@ -433,32 +440,24 @@ def bundled(flow: Graph) -> dict[str, tuple[int, int]]:
 
 
 def sd15(flow: Graph) -> dict[str, tuple[int, int]]:
-    """The published weights through the host's loaders."""
+    """The published weights through the host's loaders, with text encoder and VAE of Stable Diffusion 1.5."""
     found: dict[str, tuple[int, int]] = {}
-
-    def load(name: str, kind: str, widget: str, folder: str, repository: str, file: str, **more: Any) -> None:
-        saved_as = f"humannorm/{more.pop('saved_as', repository)}.safetensors"
-        node = flow.add(kind, **{widget: saved_as}, **more)
-        if len(found) == 2:
-            flow.column(340)
-        url = f"{WEIGHTS}/{repository}/resolve/main/{file}.safetensors"
-        flow.models(node, (saved_as, url, folder))
-        found[name] = (node, 0)
-
-    network = "diffusion_pytorch_model"
     for name, repository in (
         ("normal", "normal-adapted-sd1.5"),
         ("depth", "depth-adapted-sd1.5"),
         ("image", "normal-aligned-sd1.5"),
     ):
-        more = {"title": f"{name} model", "weight_dtype": "default"}
-        load(name, "UNETLoader", "unet_name", "diffusion_models", repository, f"unet/{network}", **more)
-    load("control", "ControlNetLoader", "control_net_name", "controlnet", "controlnet-normal-sd1.5", network)
-    base = "normal-adapted-sd1.5"
-    more = {"saved_as": "sd1.5-text-encoder", "type": "stable_diffusion", "device": "default"}
-    load("clip", "CLIPLoader", "clip_name", "text_encoders", base, "text_encoder/model", **more)
-    load("vae", "VAELoader", "vae_name", "vae", base, f"vae/{network}", saved_as="sd1.5-vae")
-    return found
+        file = f"humannorm/{repository}.bin"
+        found[name] = flow.add("UNETLoader", title=f"{name} model", unet_name=file, weight_dtype="default"), 0
+        flow.models(found[name][0], (file, f"{WEIGHTS}/{repository}/resolve/main/unet/{NETWORK}", "diffusion_models"))
+    flow.column(340)
+    repository = "controlnet-normal-sd1.5"
+    file = f"humannorm/{repository}.bin"
+    found["control"] = flow.add("ControlNetLoader", control_net_name=file), 0
+    flow.models(found["control"][0], (file, f"{WEIGHTS}/{repository}/resolve/main/{NETWORK}", "controlnet"))
+    base = flow.add("CheckpointLoaderSimple", title="text encoder and VAE", ckpt_name=SD15.rpartition("/")[2])
+    flow.models(base, (SD15.rpartition("/")[2], SD15, "checkpoints"))
+    return found | {"clip": (base, 1), "vae": (base, 2)}
 
 
 def person(flow: Graph, prompt: str = PROMPT) -> tuple[int, int]:
@@ -566,7 +565,7 @@ def text_to_human(flow: Workflow) -> None:
 WOMAN, MAN = "a young woman in a red sweater and black leggings", "a man in a blue sweater and black jeans"
 """In clothes that lie close: what a bare mannequin can be painted in."""
 PAINTED_FACES = 120_000
-ALL_VIEWS: dict[str, Any] = {"level": 0.4, "texture_size": 1024, "faces": PAINTED_FACES}
+ALL_VIEWS: dict[str, Any] = {"level": 0.5, "texture_size": 1024, "faces": PAINTED_FACES}
 """As the preset `quick` of `humannorm generate`."""
 
 
@@ -575,7 +574,6 @@ def text_to_human_sd15(flow: Workflow) -> None:
     who = person(flow)
     flow.group("2 Models", "models", 340)
     models = sd15(flow)
-    flow.skip(-30)
     body = flow.add("HumanNormBody", person=who)
     flow.column(320)
     guide = guides(flow, words(flow, "normal", "depth", "image"), models, who)
@@ -619,51 +617,28 @@ def text_to_human_sd15(flow: Workflow) -> None:
     flow.add("Preview3D", model_file=(saved, 1), pictures=420)
 
 
-def painted_row(
-    flow: Workflow,
-    pictures: tuple[int, int],
-    drop: float,
-    end: float,
-    file: dict[str, Any],
-    *,
-    keep: bool = True,
-    steps: int = 0,
-    preset: str = "quick",
-    **surface: tuple[int, int],
-) -> None:
-    """The second row: from a surface to a painted file. Wires of pictures and surface turn down at `drop` and `end`."""
-    flow.row()
-    lane = flow.lane()
-    surface = {name: flow.passed(source, (end, lane), (-160, lane)) for name, source in surface.items()}
-    pictures = flow.passed(pictures, (drop, lane + 40), (-160, lane + 40))
-    flow.group("Paint", "work", 340)
-    paint_start = flow.add("HumanNormTextureStart", **surface, guidance=pictures, preset=preset)
-    flow.column(400)
-    above = flow.passed(pictures, (flow.left() - 110, lane + 40))
-    more = {"guidance": above, "preset": preset, "steps": steps, "pictures": 215}
-    coarse = flow.add("HumanNormTextureOptimizer", texture=(paint_start, 0), **more)
-    flow.column(400)
-    above = flow.passed(above, (flow.left() - 110, lane + 40))
-    fine = flow.add("HumanNormTextureRefiner", texture=(coarse, 0), **{**more, "guidance": above})
-    flow.group("The human", "results", 320)
-    saved = flow.add("HumanNormMeshExporter", texture=(fine, 0), **file)
-    if keep:
-        prefix = "humannorm/texture"
-        flow.add("HumanNormSaveState", title="Keep the painting", texture=(fine, 0), filename_prefix=prefix)
-    flow.column(500)
-    flow.add("Preview3D", model_file=(saved, 1), pictures=420)
-
-
 def paint_my_mesh(flow: Workflow) -> None:
     flow.opening("1 Your mesh")
     mesh = flow.add("HumanNormLoadMesh", pictures=70)
     who = person(flow, f"{MAN}, standing")
+    painted_mesh(flow, who, (mesh, 0), "humannorm/painted", faces=50_000)
+
+
+def painted_mesh(
+    flow: Workflow, who: tuple[int, int], mesh: tuple[int, int], prefix: str, faces: int, columns: int = 1
+) -> None:
+    """From a mesh of a person and words to a painted file. columns: of model and words."""
     flow.group("2 Model and words", "models", 300)
     models = bundled(flow)
-    flow.column(300)
+    if columns == 2:
+        flow.column(300)
     guide = guides(flow, words(flow, "image"), models, who)
-    file = {"faces": 50_000, "texture_size": 1024, "filename_prefix": "humannorm/painted"}
-    painted_row(flow, guide["image"], flow.right(), flow.right() + 130, file, keep=False, own_mesh=(mesh, 0))
+    flow.group("3 Painted from all sides", "work", 340)
+    painted = flow.add("HumanNormMultiviewPainter", guidance=guide["image"], own_mesh=mesh, pictures=340)
+    flow.group("4 The result", "results", 500)
+    file = {"faces": faces, "texture_size": 1024, "filename_prefix": prefix}
+    saved = flow.add("HumanNormMeshExporter", texture=(painted, 1), **file)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=420)
 
 
 def paint_any_mesh(flow: Workflow) -> None:
@@ -689,20 +664,10 @@ def paint_generated_mesh(flow: Workflow) -> None:
     # Generators make meshes one unit tall; of the mannequin's 1.8 the host's Remesh would cut head and feet off.
     mesh = flow.add("HumanNormLoadMesh", title="Your mesh here", scale=0.5, pictures=70)
     who = person(flow, f"{MAN}, standing")
-    flow.group("2 Model and words", "models", 300)
-    models = bundled(flow)
-    flow.column(300)
-    guide = guides(flow, words(flow, "image"), models, who)
-    drop = flow.right()
-    flow.gap(140)
-    flow.group("3 Made even by ComfyUI's own nodes", "work", 320)
-    flow.skip(300)
+    flow.group("Made even by ComfyUI's own nodes", "work", 320)
     even = flow.add("RemeshMesh", mesh=(mesh, 0), resolution=160, sign_mode="udf")
-    flow.column(320)
-    flow.skip(300)
     light = flow.add("DecimateMesh", mesh=(even, 0), target_face_count=30_000, placement_mode="midpoint")
-    file = {"faces": 30_000, "texture_size": 1024, "filename_prefix": "humannorm/painted_generated"}
-    painted_row(flow, guide["image"], drop, flow.right(), file, keep=False, own_mesh=(light, 0))
+    painted_mesh(flow, who, (light, 0), "humannorm/painted_generated", faces=30_000)
 
 
 def normal_maps_2d(flow: Workflow) -> None:
@@ -889,61 +854,55 @@ def pose_and_animate(flow: Workflow) -> None:
 def sculpt_in_a_pose(flow: Workflow) -> None:
     flow.opening("1 Who is it?")
     who = person(flow, f"{WOMAN}, fighting")
-    body = flow.add("HumanNormBody", sex=0.9)
+    body = flow.add("HumanNormBody", person=who)
     flow.group("2 How it stands", "texts", 320)
     models = bundled(flow)
-    posed = flow.add("HumanNormPose", title="Pose the body", body=(body, 0), pose="fight", head_turn=15.0)
-    flow.group("3 Words that look at the posed body", "models", 320)
-    guide = guides(flow, words(flow, "normal", "depth", body=True), models, who, body=(posed, 0))
-    start = flow.add("HumanNormGeometryStart", body=(posed, 0), **HELD)
-    flow.group("4 Sculpt", "work", 440)
-    sculpt = _sculpted(flow, guide, start)
-    flow.group("5 Seen from around", "results", 320)
-    render = flow.add("HumanNormRenderViews", geometry=(sculpt, 0), framing="bundled", views="front,45,90,180")
-    flow.column(480)
-    flow.add("PreviewImage", title="Normals", images=(render, 0), pictures=480)
-
-
-def _sculpted(flow: Graph, guide: dict[str, tuple[int, int]], start: int) -> int:
-    return flow.add(
-        "HumanNormGeometryOptimizer",
+    posed = flow.add("HumanNormPose", title="Pose the body", body=(body, 0), pose="fight", head_turn=15.0), 0
+    flow.group("3 Dressed, and words that look at it", "models", 320)
+    guide = guides(flow, words(flow, "image", body=True), models, who, body=posed)
+    start = flow.add("HumanNormGeometryStart", body=posed, wears=who, **HELD)
+    flow.group("4 Painted from all sides", "work", 340)
+    painted = flow.add(
+        "HumanNormMultiviewPainter",
+        guidance=guide["image"],
         geometry=(start, 0),
-        normal_guidance=guide["normal"],
-        depth_guidance=guide["depth"],
-        pictures=320,
+        start_body=posed,
+        pictures=300,
+        **ALL_VIEWS,
     )
+    flow.group("5 The human", "results", 500)
+    file = {"faces": PAINTED_FACES, "texture_size": 1024, "filename_prefix": "humannorm/posed"}
+    saved = flow.add("HumanNormMeshExporter", texture=(painted, 1), **file)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=420)
 
 
 def edit_clothes(flow: Workflow) -> None:
     flow.opening("1 A saved human")
-    geometry = flow.add("HumanNormLoadState", title="Sculpture", file="humannorm/geometry_00001_.safetensors")
-    texture = flow.add("HumanNormLoadState", title="Painting", file="humannorm/texture_00001_.safetensors")
-    who = person(flow, "a young man in a green sweater and blue jeans, standing")
-    flow.group("2 New words", "models", 320)
+    painting = flow.add("HumanNormLoadState", title="Painting", file="humannorm/texture_00001_.safetensors")
+    change = flow.add("HumanNormChangeClothes", title="What does it wear now?", texture=(painting, 1), pictures=90)
+    who = change, 0
+    flow.group("2 Model and words", "models", 320)
     models = bundled(flow)
-    guide = guides(flow, words(flow, "normal", "depth", "image"), models, who)
-    flow.group("3 Edit", "work", 440)
-    edited = flow.add(
-        "HumanNormEdit",
-        geometry=(geometry, 0),
-        texture=(texture, 1),
-        **{f"{kind}_guidance": guide[kind] for kind in guide},
-        top=True,
-        sculpt_steps=80,
-        paint_steps=120,
-        pictures=360,
+    flow.column(320)
+    guide = guides(flow, words(flow, "image"), models, who)
+    start = flow.add("HumanNormGeometryStart", body=(change, 1), wears=who, **HELD)
+    flow.group("3 The rest keeps its colours", "work", 360)
+    painted = flow.add(
+        "HumanNormMultiviewPainter",
+        guidance=guide["image"],
+        geometry=(start, 0),
+        start_body=(change, 1),
+        kept=(painting, 1),
+        pictures=300,
+        **ALL_VIEWS,
     )
-    flow.group("4 The changed human", "results", 340)
-    saved = flow.add(
-        "HumanNormMeshExporter",
-        texture=(edited, 1),
-        faces=60_000,
-        texture_size=1024,
-        filename_prefix="humannorm/other_clothes",
-    )
-    flow.add("PreviewImage", title="Before", images=(edited, 2), pictures=240)
-    flow.column(560)
-    flow.add("Preview3D", model_file=(saved, 1), pictures=560)
+    flow.group("4 The changed human", "results", 320)
+    file = {"faces": PAINTED_FACES, "texture_size": 1024, "filename_prefix": "humannorm/other_clothes"}
+    saved = flow.add("HumanNormMeshExporter", texture=(painted, 1), **file)
+    prefix = "humannorm/texture"
+    flow.add("HumanNormSaveState", title="Keep the painting", texture=(painted, 1), filename_prefix=prefix)
+    flow.column(500)
+    flow.add("Preview3D", model_file=(saved, 1), pictures=420)
 
 
 WORKFLOW_BUILDERS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from humannorm.body.body import POSES, Body, load_body, named_pose, plan_for_body
 from humannorm.body.captioned import captioned
 from humannorm.body.outfit import Outfit, completed
-from humannorm.body.outfit_words import check_people, outfit_of_words, words_of_outfit
+from humannorm.body.outfit_words import check_people, outfit_of_words, told_of_people, words_of_outfit
 from humannorm.body.shape import BodyShape
 from humannorm.body.words import shape_of_words, with_pose, words_of_shape
 
@@ -22,6 +22,7 @@ __all__ = [
     "outfit_of_words",
     "plan_for_body",
     "shape_of_words",
+    "told_of_people",
     "with_pose",
     "words_of_outfit",
     "words_of_shape",

@@ -18,7 +18,7 @@ from humannorm.checks import InputError
 from humannorm.colours import COLOUR_WORDS, HAIR_COLOUR_WORDS
 from humannorm.prompt_fitting import plain_words
 
-__all__ = ["check_people", "outfit_of_words", "words_of_outfit"]
+__all__ = ["check_people", "outfit_of_words", "told_of_people", "words_of_outfit"]
 
 # Cut and its words, as patterns; of two that begin at one place the longer match counts. "suit" and the like are two
 # pieces in one.
@@ -228,7 +228,7 @@ def outfit_of_words(prompt: str) -> Outfit:
     no_hair = any(_is_hair(tokens[place]) and not _names_a_style(tokens[place]) for place in negated)
     return Outfit(
         pieces=in_order(tuple(_settled(pieces, everything, material))),
-        told=(*_told_of_people(prompt), *_told(tokens, negated, pieces, everything)),
+        told=(*told_of_people(prompt), *_told(tokens, negated, pieces, everything)),
         bald="bald" in stays or no_hair,
         barefoot="barefoot" in stays or any(_cut_label(tokens[place]) == "shoes" for place in negated),
         colours_said=_names(everything, "top"),
@@ -243,7 +243,8 @@ def check_people(prompt: str) -> None:
         raise InputError(f"prompt: expected adults, who are dressed, got a child and the word {undressed[0]!r}")
 
 
-def _told_of_people(prompt: str) -> tuple[str, ...]:
+def told_of_people(prompt: str) -> tuple[str, ...]:
+    """A sentence where a child is asked for: an adult is made."""
     return ("people are adults here",) if names_a_child(prompt) else ()
 
 

@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from humannorm.body import BodyShape
 from humannorm.cameras import TEXTURE_CAMERA_PLANS, CameraPlan, Cameras, target_cameras
 from humannorm.checks import InputError, check_tensor, reading
 from humannorm.geometry.holding import Hold
@@ -32,12 +34,22 @@ from humannorm.texture.fields import (
 from humannorm.texture.settings import TextureSettings
 from humannorm.working_box import Placement, place
 
-__all__ = ["LOSS_NAMES", "TextureState", "copy_field", "load_state", "save_state", "start_state"]
+__all__ = ["LOSS_NAMES", "PaintedPerson", "TextureState", "copy_field", "load_state", "save_state", "start_state"]
 
 LOSS_NAMES = ("sds", "fidelity", "perceptual", "chroma", "gradient_norm")
 FORMAT = "humannorm texture 1"
 _MESH_PARTS = ("vertices", "faces", "normals", "uvs")
 _CAMERA_PARTS = ("azimuth", "elevation", "distance", "fov_y", "zoom", "target")
+
+
+@dataclass(frozen=True)
+class PaintedPerson:
+    """Who a painting is of, as an edit needs to know it."""
+
+    words: str  # as the network heard them
+    skin: str  # one of `body.painted_skin.SKIN_TONES`; empty: as the network painted it
+    shape: BodyShape
+    pose: str  # of the body, as it names it
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +73,8 @@ class TextureState:
     """Numbers of `humannorm.labels` in the mesh's own texture coordinates, of a painting that knew them."""
     materials: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """What the labels are of, by label (`body.outfit.MATERIALS`); empty where nobody said."""
+    person: PaintedPerson | None = None
+    """Of a body dressed by words and painted from all sides; None where it is not known."""
 
     def on(self, mesh: Mesh) -> TextureState:
         """The same colours on another surface, in any frame: no step done, nothing remembered."""
@@ -168,6 +182,7 @@ def save_state(state: TextureState, path: str | Path, generator: torch.Generator
         "prompt": None if state.targets is None else state.targets.prompt,
         "gradient_scale": state.gradient_scale,
         "plan": state.plan.to_dict(),
+        "person": None if state.person is None else dataclasses.asdict(state.person),
     }
     save_optimiser_state(path, FORMAT, state, tensors, numbers, generator)
 
@@ -178,6 +193,13 @@ def load_state(
     """Read what `save_state` wrote; the generator is set to where it was, if the file knows."""
     with reading(path, "a texture state"):
         return _load_state(path, generator, device)
+
+
+def _person(plain: Mapping[str, Any] | None) -> PaintedPerson | None:
+    if plain is None:
+        return None
+    words, skin, pose = (str(plain[name]) for name in ("words", "skin", "pose"))
+    return PaintedPerson(words, skin, BodyShape(**plain["shape"]), pose)
 
 
 def _load_state(path: str | Path, generator: torch.Generator | None, device: torch.device | str) -> TextureState:
@@ -204,5 +226,6 @@ def _load_state(path: str | Path, generator: torch.Generator | None, device: tor
         targets=TargetCache(prompt=numbers["prompt"], **targets) if targets else None,
         folds=tensors["folds"].float() if "folds" in tensors else None,  # not in older files
         materials={str(label): str(material) for label, material in numbers.get("materials", {}).items()},
+        person=_person(numbers.get("person")),  # not in older files
         **carried,
     )

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
+import shutil
 import types
+from pathlib import Path
+from typing import Any
 
 import graphs
 import pytest
 import torch
+from server import Host
 
 from humannorm.body import load_body, shape_of_words
+from humannorm.checks import InputError
+from humannorm.editing import asked_job
 from humannorm.export import ExportSettings
 from humannorm.geometry import settings as geometry_settings
 from humannorm.geometry.state import load_state, save_state
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
+from humannorm.labels import label_number
 from humannorm.models import bundled_folder
-from humannorm.request import HumanRequest, job_of
+from humannorm.request import HumanJob, HumanRequest, job_of
 from humannorm.rings import body_rings
 from humannorm.stages import begin_painting, begin_sculpture_of, paint_views_of, place_start
 from humannorm.texture import settings as texture_settings
 from humannorm.texture.multiview import QUICK
+from humannorm.texture.state import TextureState
 from humannorm.texture.state import load_state as load_painting
 
+LEVEL = 0.6  # where the guided walk begins
 PROMPT = "an African man with long hair, in a long coat"
+CHANGE = "a green hoodie and black boots"
 SLIDERS = {"sex": 0.5, "age": 0.667, "weight": 0.5, "muscle": 0.5, "height": 0.5, "proportions": 0.5}
 
 
@@ -76,57 +87,123 @@ def test_prompts_name_the_pose_of_a_connected_body(pack):
     assert plain.prompts.prompt == "a man"
 
 
-@pytest.mark.parametrize("few_steps", [True, False])
-def test_a_sculpture_is_painted_as_the_library_paints_it(host, few_steps):
-    """The same body and colours by the prompt's words, the same skin and views; what is left are the host's own
-    roundings. With cfg and steps left to the model, it draws with its LoRA in few steps."""
-    cfg, steps, level = (0.0, 0, 0.5) if few_steps else (3.0, 3, 0.6)
-    graph = {
+def sampled(body: list[Any], said: str | list[Any], *, few_steps: bool = True, **more: Any) -> graphs.Graph:
+    """A dressed start of the words, painted from all sides at 64 pixels, and both saved. few_steps: cfg and steps are
+    left to the model, which draws with its LoRA. more: of the painter."""
+    prompts = graphs.prompts("image")
+    cfg, steps, level = (0.0, 0, 0.5) if few_steps else (3.0, 3, LEVEL)
+    small = {"steps": steps, "level": level, "framing": "body", "views": 2, "elevations": "0", "texture_size": 128}
+    return {
         "models": graphs.node("HumanNormBundledModels"),
-        "prompts": {**graphs.prompts("image"), "inputs": graphs.prompts("image")["inputs"] | {"prompt": PROMPT}},
+        "prompts": {**prompts, "inputs": prompts["inputs"] | {"prompt": said}},
         "guidance": graphs.guidance(2, "prompts", cfg, control_net=["models", 5]),
-        "body": graphs.node("HumanNormBody", **SLIDERS, pose="a-pose", person=PROMPT),
         "start": graphs.node(
             "HumanNormGeometryStart",
-            **{"body": ["body", 0], "preset": "quick", "field": "dense", "resolution": 64, "seed": 4},
-            **{"hold_hands": True, "hold_face": True, "wears": PROMPT},
+            **{"body": body, "preset": "quick", "field": "dense", "resolution": 64, "seed": 4},
+            **{"hold_hands": True, "hold_face": True, "wears": said},
         ),
         "paint": graphs.node(
             "HumanNormMultiviewPainter",
-            **{
-                "guidance": ["guidance", 0],
-                "geometry": ["start", 0],
-                "preset": "quick",
-                "steps": steps,
-                "level": level,
-            },
-            **{
-                "framing": "body",
-                "views": 2,
-                "elevations": "0",
-                "seed": 4,
-                "texture_size": 128,
-                "start_body": ["body", 0],
-            },
+            **{"guidance": ["guidance", 0], "geometry": ["start", 0], "preset": "quick", "seed": 4},
+            **{"start_body": body, **small, **more},
         ),
         "sculpture": graphs.node("HumanNormSaveState", geometry=["start", 0], filename_prefix="tests/doors_sculpture"),
         "painting": graphs.node("HumanNormSaveState", texture=["paint", 1], filename_prefix="tests/doors_painting"),
     }
-    outputs = host.run(graph)["outputs"]
-    files = {name: host.output("tests").parent / outputs[name]["text"][0] for name in ("sculpture", "painting")}
-    geometry, painted = load_state(files["sculpture"]), load_painting(files["painting"])
 
-    job, guide = job_of(HumanRequest(PROMPT, seed=4)), DiffusersDenoiser.load(control=True)
+
+def saved(host: Host, graph: graphs.Graph) -> tuple[Path, Path]:
+    """Files of the sculpture and of the painting."""
+    outputs = host.run(graph)["outputs"]
+    sculpture, painting = (outputs[name]["text"][0] for name in ("sculpture", "painting"))
+    return host.output(sculpture), host.output(painting)
+
+
+def painted_by_the_library(job: HumanJob, sculpture: Path, *, few_steps: bool = True) -> TextureState:
+    """What `sampled` paints, by the library."""
+    guide = DiffusersDenoiser.load(control=True)
     for unet in (guide.unet, guide.in_few_steps().unet):
         unet.register_to_config(sample_size=16)  # at 64 pixels, as the graph
-    assert geometry.hold.shape == job.body.shape
-    own = job.settings.texture if few_steps else dataclasses.replace(QUICK, plan=job.settings.texture.plan)
-    walk = own.walk if few_steps else dataclasses.replace(QUICK.walk, steps=2, level=level)
-    assert own.few_steps is few_steps
-    texture = dataclasses.replace(own, rings=body_rings(2, 2, 2, 2), texture_size=128, walk=walk)
+    own = job.settings.texture
+    assert own.few_steps
+    if not few_steps:
+        walk = dataclasses.replace(QUICK.walk, steps=2, level=LEVEL)
+        own = dataclasses.replace(QUICK, plan=own.plan, walk=walk)
+    texture = dataclasses.replace(own, rings=body_rings(2, 2, 2, 2), texture_size=128)
     settings = dataclasses.replace(job.settings, texture=texture, export=ExportSettings(texture_size=128))
-    expected = paint_views_of(dataclasses.replace(job, settings=settings), geometry, guide).state
-    assert painted.folds is not None and float(painted.folds.abs().max()) > 0.1
-    assert torch.equal(painted.mesh.vertices, expected.mesh.vertices)
+    return paint_views_of(dataclasses.replace(job, settings=settings), load_state(sculpture), guide).state
+
+
+@pytest.fixture(scope="module")
+def human(host: Host) -> tuple[Path, Path]:
+    """A sculpture and its painting, saved."""
+    body = {"body": graphs.node("HumanNormBody", **SLIDERS, pose="a-pose", person=PROMPT)}
+    return saved(host, {**sampled(["body", 0], PROMPT), **body})
+
+
+def same_painting(painted: TextureState, expected: TextureState) -> bool:
     points = expected.mesh.vertices[::5]
-    assert float((painted.field.at(points) - expected.field.at(points)).abs().mean()) < 0.01
+    return torch.equal(painted.mesh.vertices, expected.mesh.vertices) and (
+        float((painted.field.at(points) - expected.field.at(points)).abs().mean()) < 0.01
+    )
+
+
+def test_a_sculpture_is_painted_as_the_library_paints_it(human):
+    """The same body and colours by the prompt's words, the same skin and views; what is left are the host's own
+    roundings."""
+    job, painted = job_of(HumanRequest(PROMPT, seed=4)), load_painting(human[1])
+    assert load_state(human[0]).hold.shape == job.body.shape
+    expected = painted_by_the_library(job, human[0])
+    assert painted.folds is not None and float(painted.folds.abs().max()) > 0.1
+    assert same_painting(painted, expected) and painted.person == expected.person
+
+
+def test_with_cfg_and_steps_it_is_painted_as_the_library_paints_guided(host):
+    body = {"body": graphs.node("HumanNormBody", **SLIDERS, pose="a-pose", person=PROMPT)}
+    sculpture, painting = saved(host, {**sampled(["body", 0], PROMPT, few_steps=False), **body})
+    expected = painted_by_the_library(job_of(HumanRequest(PROMPT, seed=4)), sculpture, few_steps=False)
+    assert same_painting(load_painting(painting), expected)
+
+
+def test_clothes_are_changed_as_the_command_changes_them(host, human, tmp_path):
+    change = {
+        "painted": graphs.node("HumanNormLoadState", file=str(human[1])),
+        "change": graphs.node("HumanNormChangeClothes", texture=["painted", 1], prompt=CHANGE),
+    }
+    edited = saved(host, {**sampled(["change", 1], ["change", 0], kept=["painted", 1]), **change})
+
+    (tmp_path / "work").mkdir()
+    (tmp_path / "run.json").write_text(json.dumps({"request": {"prompt": PROMPT, "seed": 4}}), encoding="utf-8")
+    shutil.copy(human[1], tmp_path / "work" / "paint.safetensors")
+    job = asked_job(HumanRequest(CHANGE, edits=str(tmp_path)))
+    dressed = load_state(edited[0]).labelled
+    worn = {label_number(piece.label) for piece in job.outfit.pieces}
+    seen = set(dressed.labels.unique().tolist())  # the hoodie is beneath the coat
+    assert seen == worn - {label_number("top")} | {label_number("skin")}
+
+    before, painted = load_painting(human[1]), load_painting(edited[1])
+    expected = painted_by_the_library(job, edited[0])
+    assert same_painting(painted, expected) and painted.person == expected.person
+    points = before.mesh.vertices
+    labels = dressed.labels_at(points)
+    apart = (painted.field.at(points) - before.field.at(points)).abs().mean(1)
+    assert float(apart[labels == label_number("hair")].median()) < 0.02
+    assert float(apart[labels == label_number("shoes")].median()) > 0.1
+
+
+def test_what_cannot_be_changed_is_refused(pack, human):
+    change = node(pack, "clothes", "HumanNormChangeClothes")
+    painting = load_painting(human[1])
+    with torch.inference_mode():
+        with pytest.raises(InputError, match="texture: expected a painting of a dressed human"):
+            change.execute(dataclasses.replace(painting, person=None), CHANGE)
+        with pytest.raises(InputError, match="prompt: expected clothes, shoes or hair that change"):
+            change.execute(painting, "more cheerful")
+
+
+def test_an_undressed_child_is_refused(pack):
+    build_clip = node(pack, "host_models", "build_clip")
+    with torch.inference_mode():
+        clip = build_clip(bundled_folder())
+        with pytest.raises(InputError, match="prompt: expected adults, who are dressed, got a child"):
+            node(pack, "prompts", "HumanNormPrompts").execute(clip, "a nude child", "", "image", "paper")

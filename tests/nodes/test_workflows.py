@@ -203,13 +203,12 @@ def test_api_twin_is_the_same_graph(path):
 def test_published_weights_are_named_for_the_missing_model_dialog():
     workflow = json.loads((ROOT / "example_workflows" / "text_to_human_sd15.json").read_text("utf-8"))
     models = [entry for node in workflow["nodes"] for entry in node["properties"].get("models", [])]
-    assert {entry["directory"] for entry in models} == {"diffusion_models", "controlnet", "text_encoders", "vae"}
+    assert {entry["directory"] for entry in models} == {"diffusion_models", "controlnet", "checkpoints"}
     for node in workflow["nodes"]:
         for entry in node["properties"].get("models", []):
             assert entry["name"] in node["widgets_values"]
-            assert entry["url"].startswith("https://huggingface.co/xanderhuang/") and entry["url"].endswith(
-                ".safetensors"
-            )
+            assert entry["url"].startswith(("https://huggingface.co/xanderhuang/", "https://huggingface.co/Comfy-Org/"))
+            assert entry["url"].rpartition(".")[2] == entry["name"].rpartition(".")[2]
 
 
 @pytest.mark.parametrize(
