@@ -123,8 +123,7 @@ def preset(name: str, models: str | Path = "bundled", method: str = AUTO, *, few
     from humannorm.export import ExportSettings
     from humannorm.geometry.multiview import NORMAL_PRESETS
     from humannorm.geometry.settings import preset as geometry_preset
-    from humannorm.guidance import has_few_steps
-    from humannorm.models import camera_plan
+    from humannorm.models import camera_plan, has_few_steps
     from humannorm.texture.multiview import MULTIVIEW_PRESETS, MultiviewSettings, multiview_preset
     from humannorm.texture.settings import preset as texture_preset
 

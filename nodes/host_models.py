@@ -30,8 +30,8 @@ import torch
 
 from humannorm.checks import InputError
 from humannorm.guidance.diffusers_denoiser import Autoguidance
-from humannorm.guidance.folders import FEW_STEPS, WEAK_UNET, WEIGHTS, read_config
-from humannorm.models import camera_plan, names_poses
+from humannorm.guidance.folders import WEAK_UNET, WEIGHTS, read_config
+from humannorm.models import FEW_STEPS, camera_plan, names_poses
 
 from .payloads import DISTILLS, NAMES_POSES, ModelFacts
 

@@ -10,8 +10,9 @@ from humannorm.body import load_body
 from humannorm.cameras import sample_cameras
 from humannorm.checks import InputError
 from humannorm.guidance import Autoguidance, DiffusersDenoiser, sample_images
-from humannorm.guidance.folders import FEW_STEPS, few_steps_of
+from humannorm.guidance.folders import few_steps_of
 from humannorm.guidance.samplers import sample_latents
+from humannorm.models import FEW_STEPS
 from humannorm.prompts import Prompts
 from humannorm.rendering.passes import render
 

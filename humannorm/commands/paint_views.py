@@ -169,8 +169,7 @@ def body_for(args: argparse.Namespace, mesh: Mesh, kinds: set[str]) -> Body | No
 def chosen_settings(args: argparse.Namespace) -> MultiviewSettings:
     """The settings behind the options."""
     from humannorm.checks import check_choice, check_range
-    from humannorm.guidance import has_few_steps
-    from humannorm.models import camera_plan
+    from humannorm.models import camera_plan, has_few_steps
     from humannorm.rings import body_rings, plain_rings
     from humannorm.texture.delighting import DelightSettings
     from humannorm.texture.multiview import CONTROLS, multiview_preset

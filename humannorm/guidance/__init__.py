@@ -25,7 +25,6 @@ from humannorm.guidance.stages import (
     StageGuides,
     draws_in_few_steps,
     find_guides,
-    has_few_steps,
     load_networks,
 )
 
@@ -41,7 +40,6 @@ __all__ = [
     "StageGuides",
     "draws_in_few_steps",
     "find_guides",
-    "has_few_steps",
     "load_networks",
     "multistep_target",
     "portions",

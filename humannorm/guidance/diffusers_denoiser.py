@@ -19,7 +19,6 @@ from torch import Tensor
 
 from humannorm.checks import InputError, check_range, check_tensor
 from humannorm.guidance.folders import (
-    FEW_STEPS,
     WEAK_UNET,
     few_steps_of,
     load_component,
@@ -30,6 +29,7 @@ from humannorm.guidance.folders import (
 )
 from humannorm.guidance.noise import NoiseTable
 from humannorm.images import from_network, to_network
+from humannorm.models import FEW_STEPS
 from humannorm.prompt_fitting import fit_prompt
 
 __all__ = [

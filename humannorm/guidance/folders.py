@@ -19,10 +19,10 @@ import torch
 
 from humannorm.checks import InputError, reading
 from humannorm.guidance.single_file import SINGLE_FILE_SUFFIXES, open_single_file
+from humannorm.models import FEW_STEPS
 
 __all__ = [
     "COMPONENTS",
-    "FEW_STEPS",
     "WEAK_UNET",
     "WEIGHTS",
     "component_weights",
@@ -47,7 +47,6 @@ COMPONENTS_OF: Mapping[Family, tuple[str, ...]] = {
     "sd3": ("transformer", *COMPONENTS[1:], "text_encoder_2", "tokenizer_2"),
 }
 WEAK_UNET = "weak_unet"  # beside them, where a model has one for autoguidance
-FEW_STEPS = "few_steps_lora.safetensors"  # beside them, where a model has a LoRA of its UNet that draws in few steps
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _VARIANTS = ("", ".fp16", ".bf16", ".non_ema", ".fp32")
 WEIGHTS = tuple(

@@ -12,7 +12,6 @@ from humannorm.checks import InputError, check_choice
 from humannorm.guidance.denoiser import Denoiser
 from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
 from humannorm.guidance.folders import (
-    FEW_STEPS,
     few_steps_of,
     find_folders,
     load_component,
@@ -28,7 +27,6 @@ __all__ = [
     "add_control_of",
     "draws_in_few_steps",
     "find_guides",
-    "has_few_steps",
     "load_networks",
 ]
 
@@ -97,12 +95,6 @@ def load_networks(
 def draws_in_few_steps(models: str | Path, steps: int) -> bool:
     """Whether there is a LoRA in the model's folder that draws in just so many DDIM steps, without guidance."""
     return not published_in(models) and few_steps_of(models) == steps
-
-
-def has_few_steps(models: str | Path) -> bool:
-    """Whether there is a LoRA in the model's folder that draws in few DDIM steps, in whatever number. Whether there is
-    a model, others say."""
-    return str(models) == "bundled" or (Path(models).expanduser() / FEW_STEPS).is_file()
 
 
 def add_control_of(guide: DiffusersDenoiser, kind: str, folder: str | Path) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from humannorm.cameras import CameraPlan
 from humannorm.checks import InputError
 
-__all__ = ["CARD", "bundled_folder", "camera_plan", "names_poses", "write_card"]
+__all__ = ["CARD", "FEW_STEPS", "bundled_folder", "camera_plan", "has_few_steps", "names_poses", "write_card"]
 
 CARD = "model_card.json"
+FEW_STEPS = "few_steps_lora.safetensors"
+"""A LoRA of a model's UNet that draws in few DDIM steps without guidance, in its folder."""
 
 
 def bundled_folder() -> Path:
@@ -43,8 +45,17 @@ def names_poses(models: str | Path) -> bool:
     return _card(models).is_file()
 
 
+def has_few_steps(models: str | Path) -> bool:
+    """Whether a model's folder has weights for few steps without guidance."""
+    return (_folder(models) / FEW_STEPS).is_file()
+
+
 def _card(models: str | Path) -> Path:
-    return (bundled_folder() if str(models) == "bundled" else Path(models)) / CARD
+    return _folder(models) / CARD
+
+
+def _folder(models: str | Path) -> Path:
+    return bundled_folder() if str(models) == "bundled" else Path(models)
 
 
 def write_card(folder: Path, plan: CameraPlan, **facts: object) -> None:

@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from humannorm.checks import InputError, check_range
 from humannorm.files import save_tensors
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
-from humannorm.guidance.folders import FEW_STEPS, lora_name
+from humannorm.guidance.folders import lora_name
 from humannorm.guidance.samplers import GUIDANCE_SCALES, latent_states
 from humannorm.images import contact_sheet, from_network, save_png
+from humannorm.models import FEW_STEPS
 from humannorm.training.config import LoopConfig
 from humannorm.training.diffusion import VALIDATION_SEED, padded
 from humannorm.training.loop import Task, to_device

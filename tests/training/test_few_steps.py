@@ -15,9 +15,10 @@ from torch import nn
 from humannorm.checks import InputError
 from humannorm.cli import main
 from humannorm.guidance import Autoguidance, DiffusersDenoiser
-from humannorm.guidance.folders import FEW_STEPS, few_steps_of, lora_name
+from humannorm.guidance.folders import few_steps_of, lora_name
 from humannorm.guidance.samplers import latent_states
 from humannorm.images import load_png
+from humannorm.models import FEW_STEPS
 from humannorm.prompts import Prompts
 from humannorm.training.config import LoopConfig
 from humannorm.training.diffusion import SCHEDULE
