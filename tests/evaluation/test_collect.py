@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from humannorm.cameras import view_label
 from humannorm.checks import InputError
 from humannorm.cli import main
+from humannorm.colours import COLOURS
 from humannorm.commands.evaluate import sentences_of
 from humannorm.evaluation.collect import (
     SampleSettings,
+    add_controlled,
     add_controls,
     add_reconstructions,
     add_renders,
     add_samples,
     draw,
+    seen_by_label,
     shuffled_tiles,
 )
-from humannorm.evaluation.gallery import Gallery
+from humannorm.evaluation.figures import figures_of
+from humannorm.evaluation.gallery import Gallery, Judgements
 from humannorm.guidance import DiffusersDenoiser
+from humannorm.training.hints import LABELS
 from humannorm.training.shards import Shards
+from humannorm.training.widening import with_hint_channels
 
 SIZE = 64
 AZIMUTHS = (0.0, 90.0, 180.0, -90.0)
@@ -98,6 +106,67 @@ def test_samples_fill_every_cell_and_hang_on_the_seed(people_folder, tmp_path, g
     assert gallery.select(id=picture.pair)[0].prompt.endswith(
         ", black background, normal map, full body, left side view"
     )
+
+
+WORN = {
+    "skin": "dark", "hair_colour": "brown", "top_colour": "red", "bottom_colour": "blue", "shoes_colour": "white",
+    "hat_colour": None, "pose": "sitting",
+}  # fmt: skip
+
+
+@pytest.fixture
+def hinted_folder(people_folder, tmp_path):
+    """The same people with hints: the upper half is a top, what is below skin."""
+    folder = tmp_path / "hinted"
+    shutil.copytree(people_folder, folder)
+    lines = [json.loads(line) for line in (folder / "shots_00000.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [{**line, "attributes": WORN, "view": view_label(line["azimuth"])} for line in lines]
+    (folder / "shots_00000.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    labels = np.full((len(lines), SIZE, SIZE), LABELS.index("skin"), dtype=np.uint8)
+    labels[:, : SIZE // 2] = LABELS.index("top")
+    np.save(folder / "label_00000.npy", labels)
+    np.save(folder / "start_00000.npy", np.full((len(lines), SIZE, SIZE, 3), 90, dtype=np.uint8))
+    return folder
+
+
+@pytest.mark.slow
+def test_people_are_drawn_under_hints_and_read_by_label(hinted_folder, tmp_path, guide):
+    people = Shards(hinted_folder, split="held_out", maps=("color", "normal", "mask", "start", "label"))
+    settings = SampleSettings(count=2, steps=1)
+    with pytest.raises(InputError, match="--models: expected a ControlNet of six hint channels, got one of 3"):
+        add_controlled(Gallery(tmp_path / "refused"), people, guide, settings, "start")
+    guide.controlnet = with_hint_channels(guide.controlnet, 6)
+    gallery = Gallery(tmp_path / "pictures")
+    add_controlled(gallery, people, guide, settings, "start")
+    for source in ("model", "render"):
+        assert len(gallery.select(source=source)) == 2 * (4 + 2) * 2
+    drawn, render = (gallery.select(source=source, kind="color", part="full") for source in ("model", "render"))
+    assert set(drawn[0].seen) == {"top", "skin"}
+    grey = int(255 * float(gallery.image(render[0].id)[0, 0, 0]) + 0.5)
+    assert render[0].seen["skin"] == pytest.approx(grey / 255, abs=1e-3)
+    assert gallery.select(id=drawn[0].pair)[0].prompt.endswith("normal map, full body, front view")
+    gallery.save()
+    judged = Judgements(
+        {p.id: {"pose": None, "face": None} for p in gallery.pictures}, {p.id: torch.zeros(4) for p in gallery.pictures}
+    )
+    figures = {(f.name, f.source): f for f in figures_of(Gallery.load(gallery.folder), judged)}
+    assert figures["running, sitting and fighting people found", "model"].count == 2 * 4  # all of them sit
+    right = sum(p.seen["top"] == "red" for p in gallery.select(source="model", kind="color")) / 12
+    assert figures["top in the named colour, by label", "model"].value == pytest.approx(right)
+
+
+def test_labels_are_read_by_hand():
+    labels = torch.zeros(8, 8, dtype=torch.uint8)
+    labels[:4], labels[4:, :4], labels[4:, 4:] = (LABELS.index(name) for name in ("top", "skin", "shoes"))
+    labels[7, 4:] = 0
+    image = torch.zeros(8, 8, 3)
+    image[:4] = torch.tensor(COLOURS["green"]) / 255
+    image[4:, :4] = torch.tensor([0.2, 0.4, 0.6])
+    image[4:, 4:] = 0.98
+    seen = seen_by_label(image, labels)
+    assert seen == {"top": "green", "shoes": "white", "skin": pytest.approx(0.4)}
+    labels[4:, 4:7] = 0  # three pixels are left
+    assert "shoes" not in seen_by_label(image, labels)
 
 
 def test_controls_are_the_renders_in_pieces(people_folder, tmp_path, generator):
