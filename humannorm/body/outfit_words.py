@@ -280,7 +280,7 @@ def _negated(tokens: Sequence[_Token]) -> set[int]:
     """Places of what a negation before it takes back: up to the next border, and further only over "or" and "nor"; of
     the wordier negations also over "and" to a piece that is no more than named."""
     found: set[int] = set()
-    for start in (place for place, token in enumerate(tokens) if token.kind == "no"):
+    for start in (place for place, token in enumerate(tokens) if token.kind == "no" and not _undone(tokens, place)):
         met = False
         for place in range(start + 1, len(tokens)):
             token = tokens[place]
@@ -296,6 +296,18 @@ def _negated(tokens: Sequence[_Token]) -> set[int]:
             elif met and token.text not in ("or", "nor", "/") and token.kind in ("border", "noun"):
                 break
     return found
+
+
+def _undone(tokens: Sequence[_Token], place: int) -> bool:
+    """Whether a negation undoes one before it: "never out without her hat"."""
+    if tokens[place].text != "without":
+        return False
+    for token in reversed(tokens[:place]):
+        if token.kind == "no":
+            return True
+        if token.text in _ENDS or token.kind in ("piece", "absent", "bald", "barefoot", "undressed"):
+            return False
+    return False
 
 
 ALL = -1  # owner of the colours of "dressed in black"

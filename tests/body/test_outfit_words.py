@@ -161,6 +161,8 @@ def test_patterns_are_kept() -> None:
         ("a man with no hat and no shoes, in jeans", {"bottom"}),
         ("a man without a hat or a coat, wearing a shirt", {"top"}),
         ("a man without hat and coat, wearing a shirt", {"top"}),
+        ("a woman who never leaves the house without her cardigan", {"outer"}),
+        ("a man, no shoes, without a hat", set()),
         ("a woman in trousers instead of a skirt", {"bottom"}),
         ("no dress, but a blouse and jeans", {"top", "bottom"}),
         ("a woman who isn't wearing a hat, with a ponytail", {"hair"}),
