@@ -19,6 +19,7 @@ from humannorm.checks import InputError
 from humannorm.colours import COLOURS, HAIR_COLOURS
 from humannorm.evaluation.gallery import Gallery, Picture
 from humannorm.evaluation.pictures import nearest_colour
+from humannorm.guidance.denoiser import HINT_CHANNELS
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_images
 from humannorm.prompts import Prompts
@@ -177,7 +178,7 @@ def add_controlled(
 
     source: whose normals the hint shows, "start" or "body"; the data has them (`dataset people --hints`).
     """
-    if guide.hint_channels != 6:
+    if guide.hint_channels != HINT_CHANNELS:
         raise InputError(f"--models: expected a ControlNet of six hint channels, got one of {guide.hint_channels}")
     for part, views in (("full", tuple(VIEW_AZIMUTHS)), ("head", HEAD_VIEWS)):
         for view in views:

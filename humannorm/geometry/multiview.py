@@ -36,6 +36,7 @@ from humannorm.geometry.normal_fitting import NormalFitSettings, fit_to_normals,
 from humannorm.geometry.start import StartMesh
 from humannorm.geometry.state import GeometryState, extract_mesh, held_field, save_state
 from humannorm.guidance import Denoiser
+from humannorm.guidance.denoiser import HINT_CHANNELS
 from humannorm.guidance.synchronised import (
     SynchronisedProgress,
     SynchronisedSettings,
@@ -234,7 +235,7 @@ class _Rounds:
             try:
                 walk = sample_together(
                     self.guide,
-                    self._condition,
+                    lambda views: self._condition(views, entry),
                     agreement,
                     walk,
                     settings,
@@ -255,9 +256,14 @@ class _Rounds:
         assert normal is not None
         return normal
 
-    def _condition(self, views: Sequence[int]) -> Any:
-        texts = self.prompts.for_cameras(self.cameras.select(views))
-        return self.guide.condition(texts, guidance_scale=self.settings.guidance_scale, negative=self.prompts.negative)
+    def _condition(self, views: Sequence[int], entry: Float[Tensor, "B S S 3"]) -> Any:
+        """Of a network that has learnt to draw normals from a start's (`training.hints`), with the surface's shown."""
+        return self.guide.condition(
+            self.prompts.for_cameras(self.cameras.select(views)),
+            guidance_scale=self.settings.guidance_scale,
+            negative=self.prompts.negative,
+            control=entry[list(views)] if self.guide.hint_channels == HINT_CHANNELS else None,
+        )
 
     def _drawn_to(
         self, surface: _Surface, agreement: NormalAgreement, entry: Float[Tensor, "B S S 3"], walk: Walk

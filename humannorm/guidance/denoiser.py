@@ -13,7 +13,11 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Denoiser"]
+__all__ = ["HINT_CHANNELS", "Denoiser"]
+
+HINT_CHANNELS = 6
+"""Of a ControlNet that is told a start's normal map and flat colours by label (`training.hints`), and under them draws
+normals as well as colours; others are told a finished normal map alone."""
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from humannorm.checks import InputError, check_choice
-from humannorm.guidance.denoiser import Denoiser
+from humannorm.guidance.denoiser import HINT_CHANNELS, Denoiser
 from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
 from humannorm.guidance.folders import (
     few_steps_of,
@@ -136,6 +136,14 @@ def check_folders(models: str | Path, kinds: Collection[str]) -> None:
             model_folder(there[name])
 
 
+def _draws_under_starts(models: str | Path) -> bool:
+    """Whether the ControlNet in a folder is one that normals are drawn with, too."""
+    folder = model_folder(models)
+    if not (folder / "controlnet").is_dir():
+        return False
+    return bool(read_config(folder, "controlnet").get("conditioning_channels") == HINT_CHANNELS)
+
+
 def _load(
     models: str | Path,
     kind: str,
@@ -154,7 +162,7 @@ def _load(
             models,
             device=device,
             dtype=dtype,
-            control=kind == "color",
+            control=kind == "color" or _draws_under_starts(models),
             autoguidance=autoguidance,
             few_steps=few_steps,
         )

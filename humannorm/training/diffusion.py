@@ -19,6 +19,7 @@ from torch import Tensor
 
 from humannorm.checks import InputError
 from humannorm.files import save_tensors
+from humannorm.guidance.denoiser import HINT_CHANNELS
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.guidance.folders import WEAK_UNET, lora_name
 from humannorm.guidance.samplers import sample_images
@@ -53,9 +54,6 @@ SCHEDULE = {
     "steps_offset": 1,
 }
 """Stable Diffusion 1.5's noise schedule, which ComfyUI takes for granted."""
-
-HINT_CHANNELS = 6
-"""Of a ControlNet that is told normals and flat colours; others are told normals alone."""
 
 VALIDATION_SEED = 1234
 

@@ -22,6 +22,7 @@ import torch
 
 from humannorm.cameras import CameraPlan
 from humannorm.checks import InputError, check_choice, check_range
+from humannorm.guidance.denoiser import HINT_CHANNELS
 from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
 from humannorm.guidance.folders import load_component, load_tokenizer, model_folder, read_config
 from humannorm.models import names_poses, write_card
@@ -30,7 +31,6 @@ from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, U
 from humannorm.training.dataset import read_description
 from humannorm.training.detail import with_detail
 from humannorm.training.diffusion import (
-    HINT_CHANNELS,
     SCHEDULE,
     DenoiserTask,
     LatentShards,

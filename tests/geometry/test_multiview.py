@@ -24,7 +24,8 @@ from humannorm.geometry.state import GeometryState, extract_mesh, load_state, sa
 from humannorm.guidance.synchronised import SynchronisedSettings
 from humannorm.mesh import Mesh, connected_components, is_watertight
 from humannorm.optimisation import OptimiserProgress, RunError
-from humannorm.rings import Ring
+from humannorm.rendering import render
+from humannorm.rings import Ring, cameras_of_rings
 
 RADIUS = 0.5
 
@@ -90,6 +91,18 @@ def test_a_labelled_surface_follows_the_views_and_keeps_its_faces(labelled, sett
     assert state.step == settings.steps == 4 + 2
     assert done.figures["forwards"] == 6 * 6
     assert done.figures["disagreement_last"] < 3
+
+
+def test_a_network_that_draws_from_a_start_is_shown_the_surface(labelled, settings, wider) -> None:
+    settings = dataclasses.replace(settings, levels=settings.levels[:1])
+    run(labelled, settings, wider)
+    assert all(control is None for control in wider.controls)  # of three channels: it would be shown its answer
+    wider.controls.clear()
+    wider.hint_channels = 6
+    run(labelled, settings, wider)
+    cameras = cameras_of_rings(settings.rings, settings.plan)
+    own = render(labelled.labelled.mesh, cameras, (wider.resolution, wider.resolution), ("normal",)).normal
+    assert torch.equal(torch.cat(wider.controls)[: len(own)], own)
 
 
 @pytest.mark.slow
