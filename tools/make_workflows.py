@@ -108,7 +108,7 @@ Decimated and unwrapped by ComfyUI, painted by ours on that layout.
 Run *text_to_human* first: the sculpture that it saved is loaded here.
 - the same clothes in the colours of the new words, painted from all sides
 - hands and face keep their skin; the shape stays
-- to change shape too, or only parts: *edit_clothes*
+- to put it into other clothes: *edit_clothes*
 """,
     "pose_and_animate": """\
 ## A human that moves
@@ -686,7 +686,7 @@ def normal_maps_2d(flow: Workflow) -> None:
             prompts=said[kind],
             vae=models["vae"],
             part=part,
-            seed=1,
+            seed=3,
         )
     flow.group("4 Front, left, back, right", "results", 460)
     for title, node_id in drawn.items():

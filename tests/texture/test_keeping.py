@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
+from humannorm.body import BodyShape
 from humannorm.cameras import orbit
 from humannorm.checks import InputError
 from humannorm.labels import label_number
 from humannorm.mesh import Mesh
 from humannorm.texture.keeping import KEPT_WITHIN, kept_colors
 from humannorm.texture.multiview import uv_field
-from humannorm.texture.state import TextureState
+from humannorm.texture.state import PaintedPerson, TextureState, load_state, save_state
 from humannorm.working_box import Placement
 
 TOP, BOTTOM = label_number("top"), label_number("bottom")
@@ -46,3 +48,10 @@ def test_a_place_keeps_its_colour_where_it_is_what_it_was(painting: TextureState
 def test_a_painting_without_labels_keeps_nothing(painting: TextureState) -> None:
     with pytest.raises(InputError, match="painting: expected a texture with labels"):
         kept_colors(dataclasses.replace(painting, labels=None), ())
+
+
+def test_a_painting_remembers_whom_it_is_of(painting: TextureState, tmp_path: Path) -> None:
+    person = PaintedPerson("an old woman in a red coat, standing", "dark", BodyShape(sex=0.95, age=0.9), "a-pose")
+    for whom in (person, None):
+        save_state(dataclasses.replace(painting, person=whom), tmp_path / "painting.safetensors")
+        assert load_state(tmp_path / "painting.safetensors").person == whom
