@@ -868,7 +868,7 @@ def sculpt_in_a_pose(flow: Workflow) -> None:
     flow.group("2 How it stands", "texts", 320)
     models = bundled(flow)
     posed = flow.add("HumanNormPose", title="Pose the body", body=(body, 0), pose="fight", head_turn=15.0), 0
-    flow.group("3 Dressed, and words that look at it", "models", 320)
+    flow.group("3 Its clothes and words", "models", 320)
     guide = guides(flow, words(flow, "image", body=True), models, who, body=posed)
     start = flow.add("HumanNormGeometryStart", body=posed, wears=who, **HELD)
     flow.group("4 Painted from all sides", "work", 340)
