@@ -27,7 +27,8 @@ PROMPT = "a young man in a red t-shirt and blue jeans, standing"
 WORKFLOWS = ROOT / "example_workflows"
 BLUEPRINTS = ROOT / "subgraphs"
 COLUMN, GAP, LANE, TOP = 360, 60, 190, 60  # pixels on the canvas
-SCALE = 0.62  # of the canvas at first: the least at which both canvases draw text
+SCALE = 0.62  # of the canvas at first, at least: both canvases draw text at it
+CORNER, ROOM = (120, 120), (1770, 930)  # pixels of a 1920 x 1080 screen: where a workflow begins, and what it may fill
 LINKED_TEXT = "(by wire)"  # in a text widget that a wire overrides
 CORE = (
     "ApplyTextureToMesh", "BakeAmbientOcclusion", "BakeNormalMapFromMesh", "CheckpointLoaderSimple",
@@ -413,6 +414,7 @@ class Workflow(Graph):
 
     def document(self) -> dict[str, Any]:
         self._close_group()
+        scale = self._scale()
         return {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"humannorm/{self.name}")),
             "revision": 0,
@@ -423,9 +425,17 @@ class Workflow(Graph):
             "groups": self.groups,
             **({"definitions": {"subgraphs": self.definitions}} if self.definitions else {}),
             "config": {},
-            "extra": {"ds": {"scale": SCALE, "offset": [120 / SCALE, 110 / SCALE]}},
+            "extra": {"ds": {"scale": scale, "offset": [pixels / scale for pixels in CORNER]}},
             "version": 0.4,
         }
+
+    def _scale(self) -> float:
+        """The largest up to 1 at which all of it is on the screen, but not so small that no text is drawn."""
+        boxes = [group["bounding"] for group in self.groups]
+        if not boxes:
+            return SCALE
+        ends = [max(box[axis] + box[axis + 2] for box in boxes) for axis in (0, 1)]
+        return max(SCALE, min(1.0, *(round(room / end, 2) for room, end in zip(ROOM, ends, strict=True))))
 
     def save(self) -> None:
         document = self.document()
@@ -858,7 +868,7 @@ def sculpt_in_a_pose(flow: Workflow) -> None:
     flow.group("2 How it stands", "texts", 320)
     models = bundled(flow)
     posed = flow.add("HumanNormPose", title="Pose the body", body=(body, 0), pose="fight", head_turn=15.0), 0
-    flow.group("3 Dressed, and words that look at it", "models", 320)
+    flow.group("3 Its clothes and words", "models", 320)
     guide = guides(flow, words(flow, "image", body=True), models, who, body=posed)
     start = flow.add("HumanNormGeometryStart", body=posed, wears=who, **HELD)
     flow.group("4 Painted from all sides", "work", 340)
