@@ -67,7 +67,7 @@ AIMS: Mapping[str, Aim] = {
     "bottom in the named colour, by label": Aim(">= 97 %", low=0.97),
     "shoes in the named colour, by label": Aim(">= 90 %", low=0.90),
     "hair in the named colour, by label": Aim(">= 95 %", low=0.95),
-    "brightness of faces said fair less that of dark ones": Aim(">= 0.15", low=0.15, percent=False),
+    "brightness of fair heads less that of dark ones": Aim("", percent=False),
     "fid64 of normals over its floor": Aim("<= 6", high=6, percent=False),
     "fid64 of colours over its floor": Aim("<= 6", high=6, percent=False),
     "fid64 of normals": Aim("", percent=False),
@@ -158,7 +158,7 @@ def _label_figures(gallery: Gallery, source: str) -> list[Figure]:
     if all(by_skin.values()):
         fair, dark = (sum(values) / len(values) for values in by_skin.values())
         count = sum(map(len, by_skin.values()))
-        figures.append(Figure("brightness of faces said fair less that of dark ones", source, fair - dark, count))
+        figures.append(Figure("brightness of fair heads less that of dark ones", source, fair - dark, count))
     return figures
 
 
