@@ -262,9 +262,9 @@ class _OptimizerSampler(comfy.samplers.Sampler):
 
 def in_few_steps(payload: GuidancePayload) -> GuidancePayload | None:
     """The guidance with the LoRA with which its model draws in few steps, without cfg; None where the model has none,
-    or where the user chose cfg."""
+    and where the user chose cfg or wrote a negative text, which does nothing without cfg."""
     facts = model_facts(payload.model)
-    if facts is None or facts.few_steps is None or payload.cfg_chosen:
+    if facts is None or facts.few_steps is None or payload.cfg_chosen or payload.prompts.prompts.negative.strip():
         return None
     lora = comfy.utils.load_torch_file(str(facts.few_steps), safe_load=True)
     model, _ = comfy.sd.load_lora_for_models(payload.model, None, lora, 1.0, 0.0)

@@ -174,7 +174,8 @@ def chosen_settings(args: argparse.Namespace) -> MultiviewSettings:
     from humannorm.texture.delighting import DelightSettings
     from humannorm.texture.multiview import CONTROLS, multiview_preset
 
-    few_steps = args.steps is None and has_few_steps(args.models)
+    # Those weights know one number of steps, and without guidance nothing leads away from a negative text.
+    few_steps = args.steps is None and not args.negative and has_few_steps(args.models)
     settings = multiview_preset("standard" if args.preset == "paper" else args.preset, few_steps=few_steps)
     level, whole = args.level or 1.0, settings.walk.from_noise().steps
     check_range("--level", level, 0.05, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ import pytest
 import trimesh
 
 from humannorm.cli import main
+from humannorm.commands import paint
+from humannorm.commands.paint_views import chosen_settings
 from humannorm.mesh_io import load_mesh
+from humannorm.texture.multiview import MultiviewSettings
 
 
 @pytest.fixture
@@ -114,3 +118,17 @@ def test_other_controls_and_light_taken_out(tiny_sd: Any, tmp_path: Path) -> Non
     assert main([*words, "--control", "none", "--out", str(plain)]) == 0
     facts = json.loads((plain / "paint.json").read_text("utf-8"))
     assert facts["control"] == ["none"] and "light" not in facts
+
+
+def test_few_steps_are_for_those_who_ask_for_no_others() -> None:
+    def painted_with(*words: str) -> MultiviewSettings:
+        parser = argparse.ArgumentParser()
+        paint.add_arguments(parser)
+        return chosen_settings(parser.parse_args(["body", "a man", "--out", "out", *words]))
+
+    own = painted_with()
+    assert own.few_steps and own.guidance_scale == 1.0 and own.walk.steps == 4
+    assert painted_with("--level", "0.5").walk.steps == 2
+    for words in (["--steps", "10"], ["--negative", "hats"], ["--preset", "standard"], ["--models", "elsewhere"]):
+        guided = painted_with(*words)
+        assert not guided.few_steps and guided.guidance_scale > 1.0
