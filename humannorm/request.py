@@ -132,8 +132,9 @@ def preset(name: str, models: str | Path = "bundled", method: str = AUTO, *, few
     samples = method == "views" or (method == AUTO and name in SAMPLING)
     views = NORMAL_PRESETS[name] if samples else None
     geometry, own = geometry_preset(name), camera_plan(models)
-    few_steps = few_steps and name in MULTIVIEW_PRESETS and has_few_steps(models)
-    texture = multiview_preset(name, few_steps=few_steps) if name in MULTIVIEW_PRESETS else texture_preset(name)
+    texture: TextureSettings | MultiviewSettings = texture_preset(name)
+    if name in MULTIVIEW_PRESETS:
+        texture = multiview_preset(name, few_steps=few_steps and has_few_steps(models))
     if own is not None:
         geometry = dataclasses.replace(geometry, plan=own)
         texture = dataclasses.replace(texture, plan=own)

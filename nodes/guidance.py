@@ -90,8 +90,9 @@ class HumanNormGuidance(io.ComfyNode):
         say(cls.hidden.unique_id, "\n".join([told(model, scale, cfg), *wrong_card(model, modality)]))
         with ordinary_tensors():
             placed = None if body is None else body.in_working_box()
-        payload = GuidancePayload(model, prompts, vae, scale, size, control_net, control_strength, placed)
-        return io.NodeOutput(replace(payload, cfg_chosen=bool(cfg)))
+        control = control_net, control_strength
+        payload = GuidancePayload(model, prompts, vae, scale, size, *control, placed, cfg_chosen=bool(cfg))
+        return io.NodeOutput(payload)
 
 
 class HumanNormAddControl(io.ComfyNode):

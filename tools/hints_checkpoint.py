@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 from diffusers import ControlNetModel
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from humannorm.models import bundled_folder
@@ -44,11 +45,9 @@ def pack(controlnet: Path, file: Path) -> None:
 
 
 def unpack(file: Path, out: Path) -> None:
-    from safetensors import safe_open
-
     with safe_open(file, framework="pt") as opened:
         facts = opened.metadata()
-    kept = {name: value.float() for name, value in load_file(file).items()}
+        kept = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
     config = {
         **ControlNetModel.load_config(bundled_folder() / "controlnet"),
         "conditioning_channels": int(facts["conditioning_channels"]),
@@ -64,8 +63,8 @@ def unpack(file: Path, out: Path) -> None:
 
 
 def _bundled() -> dict[str, Tensor]:
-    state = ControlNetModel.from_pretrained(bundled_folder() / "controlnet").float().state_dict()
-    return {name: value.clone() for name, value in state.items()}
+    state: dict[str, Tensor] = ControlNetModel.from_pretrained(bundled_folder() / "controlnet").float().state_dict()
+    return state
 
 
 def main() -> None:

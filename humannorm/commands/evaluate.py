@@ -209,15 +209,16 @@ def run_samples(args: argparse.Namespace) -> int:
     gallery = Gallery(args.out / "pictures")
     if guide is not None and args.hints is not None:
         add_controlled(gallery, people, guide, settings, args.hints, report)
-    elif args.prompts is None:  # sentences are of nobody who could be rendered
-        report("collecting renders of held-out people")
-        add_renders(gallery, people, settings)
-        add_controls(gallery, settings)
-    if guide is not None and args.prompts is None and args.hints is None:
-        report("copying through the VAE")
-        add_reconstructions(gallery, people, guide, settings)
-    if guide is not None and args.hints is None:
-        add_samples(gallery, people, guide, settings, report)
+    else:
+        if args.prompts is None:  # sentences are of nobody who could be rendered
+            report("collecting renders of held-out people")
+            add_renders(gallery, people, settings)
+            add_controls(gallery, settings)
+        if guide is not None and args.prompts is None:
+            report("copying through the VAE")
+            add_reconstructions(gallery, people, guide, settings)
+        if guide is not None:
+            add_samples(gallery, people, guide, settings, report)
     gallery.save()
     report("judging")
     figures = figures_of(gallery, run_judges(gallery.folder, judge))

@@ -220,8 +220,8 @@ def _shots_of(people: Shards, part: str, view: str, settings: SampleSettings) ->
     first: dict[str, int] = {}
     for row in order:
         first.setdefault(people.shot(row)["person"], row)
-    chosen = [*first.values(), *(row for row in order if row not in set(first.values()))]
-    return chosen[: settings.count]
+    ones = set(first.values())
+    return [*first.values(), *(row for row in order if row not in ones)][: settings.count]
 
 
 LEAST_SEEN = 12  # pixels of a label, below which nothing is said of it

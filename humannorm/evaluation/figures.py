@@ -164,11 +164,11 @@ def _label_figures(gallery: Gallery, source: str) -> list[Figure]:
 
 def _moving_figure(gallery: Gallery, judged: Judgements, source: str) -> Figure:
     """Of the people under hints, whose poses are known: those that neither stand nor are in T-pose."""
+    hinted = {picture.pair for picture in gallery.select(source=source, kind="color") if picture.seen}
     moving = [
         picture
         for picture in gallery.select(source=source, kind="normal", part="full")
-        if any(other.seen for other in gallery.select(source=source, pair=picture.id))
-        and picture.attributes.get("pose") in ("running", "sitting", "fighting")
+        if picture.id in hinted and picture.attributes.get("pose") in ("running", "sitting", "fighting")
     ]
     found = (judged.pose(picture.id) is not None for picture in moving)
     return _share("running, sitting and fighting people found", source, found)

@@ -20,13 +20,7 @@ from humannorm.guidance.distillation import (
     sds_weight,
 )
 from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_images
-from humannorm.guidance.stages import (
-    PUBLISHED_FOLDERS,
-    StageGuides,
-    draws_in_few_steps,
-    find_guides,
-    load_networks,
-)
+from humannorm.guidance.stages import PUBLISHED_FOLDERS, StageGuides, draws_in_few_steps, find_guides, load_networks
 
 __all__ = [
     "GUIDANCE_SCALES",

@@ -11,13 +11,7 @@ import torch
 from humannorm.checks import InputError, check_choice
 from humannorm.guidance.denoiser import HINT_CHANNELS, Denoiser
 from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
-from humannorm.guidance.folders import (
-    few_steps_of,
-    find_folders,
-    load_component,
-    model_folder,
-    read_config,
-)
+from humannorm.guidance.folders import few_steps_of, find_folders, load_component, model_folder, read_config
 from humannorm.processor import network_dtype, network_precision
 
 __all__ = [

@@ -249,7 +249,7 @@ def fine_tune(
         )
         return train(task, loop, written, device=device)
 
-    loop, resolution = config.loop, Shards(data).resolution
+    loop, resolution = config.loop, Shards(data, maps=("mask",)).resolution
     if config.coarse_steps:
         coarse = replace(loop, steps=config.coarse_steps, batch_size=2 * loop.batch_size, minutes=loop.minutes / 4)
         _, controlnet = _trained(stage(out / "latents_coarse", resolution // 2, coarse, out / "coarse"))

@@ -38,14 +38,12 @@ def with_hint_channels(controlnet: Any, channels: int) -> Any:
     wider = tuple(width + width // 2 for width in widths)
     sizes: dict[str, Any] = {"conditioning_channels": channels, "conditioning_embedding_out_channels": wider}
     larger = _padded(controlnet, sizes)
-    embedding = larger.controlnet_cond_embedding
+    before, after = controlnet.controlnet_cond_embedding, larger.controlnet_cond_embedding
     with torch.no_grad():
-        for layer in (embedding.conv_in, *embedding.blocks):
-            rows, columns = layer.weight.shape[:2]
-            kept = old if layer is embedding.conv_in else columns * 2 // 3
-            fresh = torch.empty_like(layer.weight[rows * 2 // 3 :, kept:])
-            torch.nn.init.kaiming_normal_(fresh)
-            layer.weight[rows * 2 // 3 :, kept:] = fresh
+        for narrow, wide in zip((before.conv_in, *before.blocks), (after.conv_in, *after.blocks), strict=True):
+            rows, columns = narrow.weight.shape[:2]
+            fresh = torch.empty_like(wide.weight[rows:, columns:])
+            wide.weight[rows:, columns:] = torch.nn.init.kaiming_normal_(fresh)
     return larger
 
 
