@@ -30,7 +30,7 @@ __all__ = [
     "texel_surface",
 ]
 
-BORDER_ROUNDS = 6  # of averaging: 1.7 edges of a marched surface wide
+BORDER_RINGS = 2  # of edges beside a border between labels within which each texel is asked for its own
 SPECK = 1e-3  # square world units: 3 cm by 3 cm on a person, which nothing with a label of its own is
 ALIKE = 15.0  # CIELAB: colours that count as one and the same
 LEAKED = 0.01  # factor on the trust in a pixel that shows another label's colour
@@ -92,7 +92,7 @@ def texel_surface(mesh: Mesh, size: int, labels_at: LabelsAt | None = None) -> T
     points = texels.interpolate(mesh, mesh.vertices)
     labels = torch.zeros(len(points), dtype=torch.int32, device=mesh.device)
     if labels_at is not None:
-        labels = _smooth_labels(mesh, labels_at, texels).to(labels)
+        labels = _texel_labels(mesh, labels_at, texels, points).to(labels)
     number, uvs, faces = nearest_texel(texels), mesh.uvs, mesh.faces
     assert uvs is not None
 
@@ -105,39 +105,61 @@ def texel_surface(mesh: Mesh, size: int, labels_at: LabelsAt | None = None) -> T
     return TexelSurface(mesh, texels, SurfacePoints(points.contiguous(), unit.contiguous(), labels, nearest))
 
 
-def _smooth_labels(mesh: Mesh, labels_at: LabelsAt, texels: Texels) -> Int64[Tensor, " N"]:
-    """The texels' labels with borders that are smooth curves, where those of a marched surface follow its faces.
+def _texel_labels(mesh: Mesh, labels_at: LabelsAt, texels: Texels, points: Float[Tensor, "N 3"]) -> Int64[Tensor, " N"]:
+    """The texels' labels: near a border each one's own, elsewhere that of its face's vertices.
 
-    One-hot labels of the vertices are averaged over their neighbours `BORDER_ROUNDS` times, interpolated on the faces,
-    and the largest wins. Specks (an inner layer that pokes through a thin outer one) first take their neighbours'.
+    The borders of a dressed start are smooth curves; a coarser mesh of it has no vertices where they run. Specks (an
+    inner layer that pokes through a thin outer one) take what is around them.
     """
     found = labels_at(mesh.vertices)
     check_tensor("labels", found, f"{mesh.num_vertices}", dtype="int")
     if int(found.min()) < 0:
         raise InputError(f"labels: expected 0 or more, got {int(found.min())}")
     first = weld(mesh.vertices)
-    faces = first[mesh.faces]
-    low, high = unique_edges(faces).unbind(1)
-    labels = found.long()[first]
-    share = F.one_hot(labels).to(mesh.vertices)
-    share[_specks(mesh.vertices, faces, low, high, labels)] = 0
+    corners = first[mesh.faces]
+    edges = unique_edges(corners)
+    speck = _specks(mesh.vertices, corners, edges, found.long()[first])
+    labels = _filled(found.long()[first], speck, edges)
+    crossed = edges[labels[edges[:, 0]] != labels[edges[:, 1]]]
+    near_border = _within_rings(crossed.flatten(), edges, mesh.num_vertices, BORDER_RINGS)
+    near_speck = _within_rings(speck.nonzero()[:, 0], edges, mesh.num_vertices, 1)
+    own = (near_border[corners].any(1) & ~near_speck[corners].any(1))[texels.face]
+    result = labels[corners[texels.face, 0]]
+    result[own] = labels_at(points[own]).long()
+    return result
+
+
+def _within_rings(
+    chosen: Int64[Tensor, " K"], edges: Int64[Tensor, "E 2"], count: int, rings: int
+) -> Bool[Tensor, " V"]:
+    """Which of `count` vertices are at most so many edges from the chosen ones."""
+    near = torch.zeros(count, dtype=torch.bool, device=edges.device)
+    near[chosen] = True
+    for _ in range(rings):
+        near[edges[near[edges].any(1)]] = True
+    return near
+
+
+def _filled(
+    labels: Int64[Tensor, " V"], missing: Bool[Tensor, " V"], edges: Int64[Tensor, "E 2"]
+) -> Int64[Tensor, " V"]:
+    """The vertices' labels, missing ones from what most of their neighbours have, from the rim inwards."""
+    low, high = edges.unbind(1)
+    share = F.one_hot(labels).to(torch.float32)
+    share[missing] = 0
     ends, others = torch.cat([low, high]), torch.cat([high, low])
-    count = torch.zeros(mesh.num_vertices, device=mesh.device).index_add(0, ends, torch.ones_like(share[ends, 0]))
-    empty = (share.sum(1) == 0) & (count > 0)
-    while bool(empty.any()):  # from the rim inwards
+    empty = missing & (ends.bincount(minlength=len(labels)) > 0)
+    while bool(empty.any()):
         around = torch.zeros_like(share).index_add(0, ends, share[others])
         reached = empty & (around.sum(1) > 0)
         if not bool(reached.any()):
             break
         share[reached] = F.one_hot(around[reached].argmax(1), share.shape[1]).to(share)
         empty &= ~reached
-    for _ in range(BORDER_ROUNDS):
-        around = torch.zeros_like(share).index_add(0, ends, share[others])
-        share = (share + around / count.clamp_min(1)[:, None]) / 2
-    return texels.interpolate(mesh, share[first]).argmax(1)
+    return share.argmax(1)
 
 
-def _specks(vertices: Tensor, faces: Tensor, low: Tensor, high: Tensor, labels: Tensor) -> Bool[Tensor, " V"]:
+def _specks(vertices: Tensor, faces: Tensor, edges: Int64[Tensor, "E 2"], labels: Tensor) -> Bool[Tensor, " V"]:
     """Vertices of pieces of one label with less than `SPECK` of area, but for those that are all of their label."""
     import numpy as np
     from scipy.sparse import coo_array
@@ -146,8 +168,7 @@ def _specks(vertices: Tensor, faces: Tensor, low: Tensor, high: Tensor, labels: 
     area = torch.zeros(len(vertices), device=vertices.device)
     for corner in range(3):
         area = area.index_add(0, faces[:, corner], face_areas(vertices, faces) / 3)
-    inside = labels[low] == labels[high]
-    pairs = torch.stack([low[inside], high[inside]]).cpu().numpy()
+    pairs = edges[labels[edges[:, 0]] == labels[edges[:, 1]]].T.cpu().numpy()
     graph = coo_array((np.ones(pairs.shape[1], bool), (pairs[0], pairs[1])), shape=(len(vertices), len(vertices)))
     piece = torch.from_numpy(connected_components(graph.tocsr(), directed=False)[1]).long().to(labels.device)
     size = torch.zeros(int(piece.max()) + 1, device=area.device).index_add(0, piece, area)

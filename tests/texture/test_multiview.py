@@ -175,9 +175,11 @@ def test_rings_are_cameras_of_the_plan(settings):
     assert plain.azimuth[4:].tolist() == pytest.approx([45, 135, -135, -45])
 
 
-def test_specks_of_labels_are_taken_for_noise(tube):
+def test_specks_of_labels_are_taken_for_noise():
+    tube = cylinder(sides=192, rows=128)
+
     def speckled(points: Tensor) -> Tensor:
-        speck = (points - torch.tensor([0.4, -0.5, 0.0])).norm(dim=1) < 0.06
+        speck = (points - torch.tensor([0.4, -0.5, 0.0])).norm(dim=1) < 0.0135
         return torch.where(speck, 1, upper_half(points))
 
     def patched(points: Tensor) -> Tensor:
@@ -188,6 +190,17 @@ def test_specks_of_labels_are_taken_for_noise(tube):
     assert bool((speckled(tube.vertices) != upper_half(tube.vertices)).any())
     assert torch.equal(specks.labels, plain.labels)
     assert float((patch.labels != plain.labels).float().mean()) > 0.01
+
+
+def test_a_border_of_labels_runs_where_it_is_and_not_along_the_faces():
+    """A coarse mesh of a start: a slanted border crosses its faces."""
+    coarse = cylinder(sides=12, rows=8)
+
+    def below_a_slope(points: Tensor) -> Tensor:
+        return (points[:, 1] > 0.3 * points[:, 0] + 0.05).long()
+
+    points = texel_surface(coarse, 256, below_a_slope).points
+    assert torch.equal(points.labels.long(), below_a_slope(points.points))
 
 
 def test_unseen_texels_take_the_colours_of_like_labelled_neighbours(tube):
