@@ -8,9 +8,11 @@ our nodes acts on the gradient. With two models one guider runs inside the other
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import comfy.model_management
@@ -26,6 +28,7 @@ from torch import Tensor
 from humannorm.body import Body
 from humannorm.checks import InputError, check_tensor
 from humannorm.guidance.diffusers_denoiser import resized
+from humannorm.guidance.joint_filter import JointFilter
 
 from .bases import HostNoise, base_of, check_base, kind_name, needs_frames, text_width
 from .long_work import heard_inside
@@ -236,6 +239,19 @@ class HostDenoiser:
 
     def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B H W 3"]:
         return self.vae.decode(latents)
+
+    def sharpened(self, pictures: Float[Tensor, "B H W 3"], control: Float[Tensor, "B H W C"]) -> Tensor:
+        """See `Denoiser`; the pictures themselves where the model has no joint filter."""
+        facts = model_facts(self.payload.model)
+        if facts is None or facts.joint_filter is None:
+            return pictures
+        return _joint_filter(facts.joint_filter, pictures.device).sharpened(pictures, control)
+
+
+@functools.lru_cache(maxsize=2)
+def _joint_filter(path: Path, device: torch.device) -> JointFilter:
+    """Two megabytes, for which no model is evicted."""
+    return JointFilter.load(path, device=device)
 
 
 class _OptimizerSampler(comfy.samplers.Sampler):

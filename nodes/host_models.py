@@ -31,7 +31,7 @@ import torch
 from humannorm.checks import InputError
 from humannorm.guidance.diffusers_denoiser import Autoguidance
 from humannorm.guidance.folders import WEAK_UNET, WEIGHTS, read_config
-from humannorm.models import FEW_STEPS, camera_plan, names_poses
+from humannorm.models import FEW_STEPS, JOINT_FILTER, camera_plan, names_poses
 
 from .payloads import DISTILLS, NAMES_POSES, ModelFacts
 
@@ -78,8 +78,8 @@ def _build_model(folder: Path, weak: Any | None) -> Any:
     plan = camera_plan(folder)
     if plan is not None:
         resolution = read_config(folder, "unet")["sample_size"] * vae_downscale(read_config(folder, "vae"))
-        lora = folder / FEW_STEPS
-        model.model.humannorm_facts = ModelFacts(resolution, plan, few_steps=lora if lora.is_file() else None)
+        lora, joint_filter = (path if path.is_file() else None for path in (folder / FEW_STEPS, folder / JOINT_FILTER))
+        model.model.humannorm_facts = ModelFacts(resolution, plan, few_steps=lora, joint_filter=joint_filter)
     if weak is not None:
         _autoguide(model, weak, Autoguidance())
     return model

@@ -82,6 +82,7 @@ class ModelFacts:
     plan: CameraPlan  # that it was trained at
     kind: str | None = None  # of prompts that its output of the loader is meant for, as the prompts node names it
     few_steps: Path | None = None  # LoRA with which it draws in few steps without guidance
+    joint_filter: Path | None = None  # what sharpens its pictures by what its ControlNet is shown
 
 
 @dataclass(frozen=True, eq=False)

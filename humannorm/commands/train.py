@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "part_shares", "run"]
 
 
+RECIPES = ("normal", "depth", "aligned", "small", "few-steps", "joint-filter")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", choices=("normal", "depth", "aligned", "small", "few-steps"), help="what to train")
+    parser.add_argument("recipe", choices=RECIPES, help="what to train")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="pictures of people, made by `humannorm dataset`"
     )
@@ -84,7 +87,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="`small`, `aligned`: share of what has a hint that is normals; six hint channels, of data with `--hints`",
     )
-    parser.add_argument("--files", type=int, help="`few-steps`: files of 64 walks of the teacher (default 60)")
+    parser.add_argument(
+        "--few-steps-share",
+        type=float,
+        metavar="SHARE",
+        help="`aligned`: share of the steps that are taken with the base's LoRA for few steps (default 0)",
+    )
+    parser.add_argument(
+        "--files",
+        type=int,
+        help="`few-steps`: files of 64 walks of the teacher (default 60); `joint-filter`: of 256 drawn pictures (40)",
+    )
     parser.add_argument("--vae-steps", type=int, help="`small`: steps of its VAE stage")
     parser.add_argument("--text-steps", type=int, help="`small`: steps of its text encoder on attributes")
     parser.add_argument("--coarse-steps", type=int, help="`small`, `aligned`: steps of the stage at half resolution")
@@ -94,7 +107,15 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.checks import InputError
     from humannorm.models import names_poses
     from humannorm.training.few_steps import FewStepsConfig
-    from humannorm.training.recipes import SMALL_FINE_LOOP, FineTuneConfig, fine_tune, train_few_steps, train_small
+    from humannorm.training.joint_filter import JointFilterConfig
+    from humannorm.training.recipes import (
+        SMALL_FINE_LOOP,
+        FineTuneConfig,
+        fine_tune,
+        train_few_steps,
+        train_joint_filter,
+        train_small,
+    )
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     check_numbers(args)
@@ -117,12 +138,18 @@ def run(args: argparse.Namespace) -> int:
         few = FewStepsConfig(**_given(rank=args.lora or None, files=args.files, parts=args.parts))
         few = replace(few, loop=replace(few.loop, **changes))
         folder = train_few_steps(args.base, args.data, args.out, few, minutes=args.minutes or 0.0, device=args.device)
+    elif args.recipe == "joint-filter":
+        pairs = JointFilterConfig(**_given(files=args.files, parts=args.parts))
+        pairs = replace(pairs, loop=replace(pairs.loop, **changes))
+        minutes = args.minutes or 0.0
+        folder = train_joint_filter(args.base, args.data, args.out, pairs, minutes=minutes, device=args.device)
     else:
         config = FineTuneConfig(
             lora_rank=args.lora,
             **_given(
                 sheet_prompts=args.sheet_prompts,
                 controlled_normals=args.controlled_normals,
+                few_steps=args.few_steps_share,
                 coarse_steps=args.coarse_steps,
                 parts=args.parts,
             ),
@@ -142,8 +169,9 @@ def check_numbers(args: argparse.Namespace) -> None:
     for name in (*counts.split(), "vae_steps", "text_steps", "coarse_steps"):
         if getattr(args, name) is not None:
             check_range("--" + name.replace("_", "-"), getattr(args, name), 1, 10**9)
-    if args.controlled_normals is not None:
-        check_range("--controlled-normals", args.controlled_normals, 0.0, 1.0)
+    for name in ("controlled_normals", "few_steps_share"):
+        if getattr(args, name) is not None:
+            check_range("--" + name.replace("_", "-"), getattr(args, name), 0.0, 1.0)
     if args.minutes is not None:
         check_range("--minutes", args.minutes, 0.0, 1e6)
 

@@ -173,8 +173,9 @@ def add_controlled(
     source: str,
     progress: Progress | None = None,
 ) -> None:
-    """Normal maps and colours of held-out people under hints of six channels, from every side and of heads; what each
-    label wears is read off colours and off the renders themselves.
+    """Normal maps and colours of held-out people under hints of six channels, from every side and of heads, and the
+    VAE's copies of their renders, sharpened where the model does that; what each label wears is read off colours and
+    off the renders themselves.
 
     source: whose normals the hint shows, "start" or "body"; the data has them (`dataset people --hints`).
     """
@@ -194,6 +195,7 @@ def add_controlled(
                 texts = [Prompts(shot["caption"], kind).text(part, view) for shot in shots]  # type: ignore[arg-type]
                 drawn = draw(guide, texts, settings, kind, cell, hints)
                 truth = torch.stack([people.image(row, kind) for row in rows])
+                _add_copies(gallery, guide, settings, truth, hints, kind, part, view)
                 for name, images in (("model", drawn), ("render", truth)):
                     for index, (shot, image) in enumerate(zip(shots, images, strict=True)):
                         picture = Picture(
@@ -209,6 +211,32 @@ def add_controlled(
                             seen=seen_by_label(image, labels[index]) if kind == "color" else {},
                         )
                         gallery.add(picture, image)
+
+
+@torch.no_grad()
+def _add_copies(
+    gallery: Gallery,
+    guide: DiffusersDenoiser,
+    settings: SampleSettings,
+    truth: Float[Tensor, "N H W 3"],
+    hints: Float[Tensor, "N H W 6"],
+    kind: str,
+    part: str,
+    view: str,
+) -> None:
+    """Renders through the VAE and back, sharpened by their hints; those of full bodies count for themselves too."""
+    copies = [
+        guide.sharpened(guide.decode(guide.encode_images(images.to(guide.device))).float().cpu(), shown)
+        for images, shown in zip(truth.split(settings.batch), hints.split(settings.batch), strict=True)
+    ]
+    for index, copy in enumerate(torch.cat(copies)):
+        original = f"render_{kind}_{part}_{view}_{index:03d}"
+        for source in ("vae_any", "vae") if part == "full" else ("vae_any",):
+            azimuth = VIEW_AZIMUTHS[view]
+            name = f"{source}_{original}"
+            gallery.add(
+                Picture(id=name, source=source, kind=kind, part=part, azimuth=azimuth, judges=(), pair=original), copy
+            )
 
 
 def _shots_of(people: Shards, part: str, view: str, settings: SampleSettings) -> list[int]:

@@ -29,6 +29,9 @@ class Denoiser(Protocol):
     An engine with weights of its own for few steps without guidance has a method `in_few_steps`, which returns the one
     that draws with them. It is asked for where `MultiviewSettings.few_steps` says so.
 
+    An engine that has learnt to sharpen what it decodes by its hints has a method `sharpened(pictures [B,H,W,3],
+    control [B,H,W,C])`, which gives such pictures: see `guidance.joint_filter`.
+
     An engine with further ControlNets has an attribute `control_kinds`, the kinds of pictures that they are to be shown
     (`humannorm.controls.CONTROL_KINDS`), and takes these by kind as `more_controls` of `condition`; `body` is then the
     posed body for those that show a skeleton, or None. Others have none of it and are not asked.

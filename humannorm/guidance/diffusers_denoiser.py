@@ -27,9 +27,10 @@ from humannorm.guidance.folders import (
     model_folder,
     read_config,
 )
+from humannorm.guidance.joint_filter import JointFilter
 from humannorm.guidance.noise import NoiseTable
 from humannorm.images import from_network, to_network
-from humannorm.models import FEW_STEPS
+from humannorm.models import FEW_STEPS, JOINT_FILTER
 from humannorm.prompt_fitting import fit_prompt
 
 __all__ = [
@@ -134,6 +135,7 @@ class DiffusersDenoiser:
         self.unet, self.text_encoder, self.tokenizer, self.vae = unet, text_encoder, tokenizer, vae
         self.controlnet, self.weak_unet, self.autoguidance = controlnet, weak_unet, autoguidance
         self.few_steps_unet: Callable[[], Any] | None = None  # loads the UNet with the LoRA beside it
+        self.joint_filter: JointFilter | None = None
         self.extra_controls: tuple[ExtraControl, ...] = ()
         self.body: Any = None  # posed, for the controls that show a skeleton
         self.scheduler_config = scheduler_config
@@ -195,6 +197,11 @@ class DiffusersDenoiser:
             vae=load_component(folder, "vae", diffusers.AutoencoderKL, **options),
             controlnet=load_component(folder, "controlnet", diffusers.ControlNetModel, **options) if control else None,
         )
+        if control and (folder / JOINT_FILTER).is_file():
+            on_processor = torch.device(device).type == "cpu"  # where bf16 takes so thin a network a third longer
+            guide.joint_filter = JointFilter.load(
+                folder / JOINT_FILTER, device=device, dtype=torch.float32 if on_processor else dtype
+            )
         if lora.is_file():
             guide.few_steps_unet = functools.cache(
                 lambda: load_component(folder, "unet", unets, lora=lora, **options).eval().requires_grad_(False)
@@ -443,6 +450,15 @@ class DiffusersDenoiser:
         """Images 0..1 of scaled latents."""
         decoded = self.vae.decode(latents.to(self.vae.dtype) / self._latent_scale).sample
         return from_network(decoded.to(latents.dtype))
+
+    def sharpened(
+        self, pictures: Float[Tensor, "B H W 3"], control: Float[Tensor, "B h w C"] | None
+    ) -> Float[Tensor, "B H W 3"]:
+        """See `Denoiser.sharpened`."""
+        if self.joint_filter is None or control is None:
+            return pictures
+        control = resized(control.permute(0, 3, 1, 2), pictures.shape[1]).permute(0, 2, 3, 1)
+        return self.joint_filter.sharpened(pictures, control)
 
 
 def to_denoised(output: Tensor, x: Tensor, sigma: Tensor, prediction_type: str) -> Tensor:

@@ -76,7 +76,10 @@ def sample_images(
             sampler=sampler,
             progress=report,
         )
-        pictures.append(model.decode(latents).float().cpu())
+        drawn = model.decode(latents)
+        if control is not None:
+            drawn = model.sharpened(drawn, control[chosen].to(drawn))
+        pictures.append(drawn.float().cpu())
     return torch.cat(pictures) if pictures else torch.empty(0, model.resolution, model.resolution, 3)
 
 

@@ -100,9 +100,11 @@ class Walk:
     x: Float[Tensor, "B C h w"]  # noisy latents; clean ones after the last level
     step: int = 0  # levels done
 
-    def clean(self, denoiser: Denoiser, settings: SynchronisedSettings) -> Float[Tensor, "B H W 3"]:
-        """The pictures, 0..1, of a walk that is done."""
-        return _decoded(denoiser, self.x, settings)
+    def clean(
+        self, denoiser: Denoiser, settings: SynchronisedSettings, finish: Finish | None = None
+    ) -> Float[Tensor, "B H W 3"]:
+        """The pictures, 0..1, of a walk that is done, finished as in `sample_together`."""
+        return _decoded(denoiser, self.x, settings, finish)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +121,7 @@ class SynchronisedProgress:
 
 
 Callback = Callable[[SynchronisedProgress], bool | None]
+Finish = Callable[[Tensor], Tensor]
 Condition = Callable[[Sequence[int]], Any]
 
 
@@ -176,17 +179,19 @@ def sample_together(
     callback: Callback | None = None,
     checkpoint: Path | None = None,
     request: Mapping[str, Any] | None = None,
+    finish: Finish | None = None,
 ) -> Walk:
     """Walk on to the last level; the walk handed in is left as it was.
 
     condition: of the views with these numbers, for the denoiser. generator: a CPU generator, for a consistency walk.
     given: pictures of some views, 0..1, that are finished and stay as they are. checkpoint: a file that is kept up to
-    date, with `request` in it, see `load_walk`.
+    date, with `request` in it, see `load_walk`. finish: what is done to all views' decoded pictures [B,H,W,3], 0..1,
+    before they agree, such as sharpening them by what each was shown.
 
     The callback's False, or an exception from anywhere, ends the run; the checkpoint is then of the last whole level,
     and a run resumed from it ends in the same bytes on a CPU. Estimates that are not finite raise `RunError`.
     """
-    return _Run(denoiser, condition, agree, walk, settings, generator, given or {}).finish(
+    return _Run(denoiser, condition, agree, walk, settings, generator, given or {}, finish).walked(
         callback, checkpoint, request or {}
     )
 
@@ -202,6 +207,7 @@ class _Run:
     settings: SynchronisedSettings
     generator: torch.Generator
     given: Mapping[int, Tensor]
+    finish: Finish | None
     times: StageTimes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -216,7 +222,7 @@ class _Run:
         self.fixed = {view: _encoded(self.denoiser, picture[None], settings)[0] for view, picture in self.given.items()}
         self._begin, self._asked = time.monotonic(), 0
 
-    def finish(self, callback: Callback | None, checkpoint: Path | None, request: Mapping[str, Any]) -> Walk:
+    def walked(self, callback: Callback | None, checkpoint: Path | None, request: Mapping[str, Any]) -> Walk:
         while self.walk.step < self.settings.steps:
             estimates = self._estimates(callback)  # 1. z [B, C, h, w]
             if estimates is None:
@@ -257,7 +263,7 @@ class _Run:
                 agreed = self.agree(estimates.permute(0, 2, 3, 1), share).permute(0, 3, 1, 2).to(estimates)
             return self._kept(agreed), None
         with self.times.measure("decode"):
-            pictures = _decoded(self.denoiser, estimates, settings)
+            pictures = _decoded(self.denoiser, estimates, settings, self.finish)
         with self.times.measure("agreement"):
             pictures = self.agree(pictures, share)
         with self.times.measure("encode"):
@@ -287,8 +293,11 @@ class _Run:
         )
 
 
-def _decoded(denoiser: Denoiser, latents: Tensor, settings: SynchronisedSettings) -> Float[Tensor, "B H W 3"]:
-    return torch.cat([denoiser.decode(part).float() for part in latents.split(settings.batch)])
+def _decoded(
+    denoiser: Denoiser, latents: Tensor, settings: SynchronisedSettings, finish: Finish | None
+) -> Float[Tensor, "B H W 3"]:
+    pictures = torch.cat([denoiser.decode(part).float() for part in latents.split(settings.batch)])
+    return pictures if finish is None else finish(pictures)
 
 
 def _encoded(denoiser: Denoiser, pictures: Tensor, settings: SynchronisedSettings) -> Float[Tensor, "B C h w"]:

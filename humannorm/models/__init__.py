@@ -8,11 +8,23 @@ from pathlib import Path
 from humannorm.cameras import CameraPlan
 from humannorm.checks import InputError
 
-__all__ = ["CARD", "FEW_STEPS", "bundled_folder", "camera_plan", "has_few_steps", "names_poses", "write_card"]
+__all__ = [
+    "CARD",
+    "FEW_STEPS",
+    "JOINT_FILTER",
+    "bundled_folder",
+    "camera_plan",
+    "has_few_steps",
+    "names_poses",
+    "write_card",
+]
 
 CARD = "model_card.json"
 FEW_STEPS = "few_steps_lora.safetensors"
 """A LoRA of a model's UNet that draws in few DDIM steps without guidance, in its folder."""
+
+JOINT_FILTER = "joint_filter.safetensors"
+"""A network beside a model's, which sharpens what it draws under a hint (`guidance.joint_filter`)."""
 
 
 def bundled_folder() -> Path:

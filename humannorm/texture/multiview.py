@@ -7,6 +7,7 @@ nothing is baked twice.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -273,7 +274,9 @@ class _Painter:
         settings, generator = self.settings, torch.Generator().manual_seed(self.seed)
         request = self._request()
         begin = time.monotonic()
-        control = self._control()
+        hints = self._hints()
+        control = None if hints is None else hints[..., : max(self.guide.hint_channels, 3)]
+        finish = self._sharpening(hints)
         more = more_controls(self.guide, self.placed, self.cameras, self.guide.resolution).get("more_controls", {})
         entry = None if self.entry is None else self._shown(self.agreement.with_held(self.entry))
         if resume and checkpoint is not None and checkpoint.exists():
@@ -306,8 +309,9 @@ class _Painter:
                 callback=tell,
                 checkpoint=checkpoint,
                 request=request,
+                finish=finish,
             )
-        return self._finished(walk.clean(self.guide, settings.walk), times)
+        return self._finished(walk.clean(self.guide, settings.walk, finish), times)
 
     def _check_given(self) -> None:
         for number, picture in self.given.items():
@@ -315,8 +319,9 @@ class _Painter:
                 raise InputError(f"given: expected numbers of views, 0 to {len(self.cameras) - 1}, got {number}")
             check_tensor(f"given[{number}]", picture, "H W 3", finite=True)
 
-    def _control(self) -> Float[Tensor, "B S S C"] | None:
-        """What the ControlNet is shown; of one that knows them also the flat colours that are asked for by label."""
+    def _hints(self) -> Float[Tensor, "B S S C"] | None:
+        """What the ControlNet is shown, and beside normals the flat colours that are asked for by label, which only
+        some are told."""
         kind = self.settings.control
         if kind == "none":
             return None
@@ -328,11 +333,17 @@ class _Painter:
             picture = self._normals_with_folds(self.look)
         else:
             picture = control_picture(kind, self.placed, self.cameras, self.guide.resolution, body=body, labels=labels)
-        if self.palette is None or kind != "normal" or self.guide.hint_channels < 2 * picture.shape[-1]:
+        if self.palette is None or kind != "normal":
             return picture
         asked = self.palette.to(picture).nan_to_num(0.0)  # black is what nobody named, and where there is nobody
         flat = self._shown(asked[self.surface.points.labels.long()], background=(0.0, 0.0, 0.0))
         return torch.cat([picture, flat], -1)
+
+    def _sharpening(self, hints: Float[Tensor, "B S S C"] | None) -> Callable[[Tensor], Tensor] | None:
+        """Of all views' pictures by their hints, where the guide has learnt it and normals are what it is shown."""
+        if hints is None or self.settings.control != "normal" or not hasattr(self.guide, "sharpened"):
+            return None
+        return functools.partial(self.guide.sharpened, control=hints)
 
     def _normals_with_folds(self, look: FabricLook) -> Float[Tensor, "B S S 3"]:
         """Camera-space normal maps, as `control_picture` draws them, with the folds and strands of what is worn."""

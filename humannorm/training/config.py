@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["DiffusionConfig", "LoopConfig", "TextConfig", "UnetConfig", "VaeConfig"]
+__all__ = ["DiffusionConfig", "LoopConfig", "PictureLossConfig", "TextConfig", "UnetConfig", "VaeConfig"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,23 @@ class LoopConfig:
 
 
 @dataclass(frozen=True)
-class VaeConfig:
+class PictureLossConfig:
+    """How a picture's errors weigh, beside a mean L1 per pixel element in -1..1."""
+
+    gradient_weight: float = 0.5
+    """Of the L1 of image derivatives: edges and wrinkles are few pixels but carry the look."""
+    block_mean_weight: float = 1.0
+    """Of the L1 of means over 4 x 4 pixels: what a garment's named colour hangs on is its hue over an area."""
+    square_weight: float = 4.0
+    """Of the mean squared error per pixel element in -1..1, which is what a peak signal to noise ratio counts."""
+    similarity_weight: float = 0.0
+    """Of the structural dissimilarity, 1 - SSIM: an eye is a few pixels of little error, and all of a face's look."""
+    background_weight: float = 0.15
+    """Of a background pixel; one inside the silhouette weighs 1."""
+
+
+@dataclass(frozen=True)
+class VaeConfig(PictureLossConfig):
     """The small model's VAE: f=4, since a head in a full-body shot is only about 13 of 128 pixels wide.
 
     ComfyUI's own VAE class builds GroupNorms of 32 groups, so all widths are multiples of 32.
@@ -60,16 +76,6 @@ class VaeConfig:
     """32 groups of so few channels would normalise each channel alone and lose how bright an image is."""
     kl_weight: float = 5e-4
     """Of the mean KL per latent element, beside a mean L1 per pixel element in -1..1."""
-    gradient_weight: float = 0.5
-    """Of the L1 of image derivatives: edges and wrinkles are few pixels but carry the look."""
-    block_mean_weight: float = 1.0
-    """Of the L1 of means over 4 x 4 pixels: what a garment's named colour hangs on is its hue over an area."""
-    square_weight: float = 4.0
-    """Of the mean squared error per pixel element in -1..1, which is what a peak signal to noise ratio counts."""
-    similarity_weight: float = 0.0
-    """Of the structural dissimilarity, 1 - SSIM: an eye is a few pixels of little error, and all of a face's look."""
-    background_weight: float = 0.15
-    """Of a background pixel; one inside the silhouette weighs 1."""
     head_weight: float = 0.0
     """What one in the head of a full body weighs more: a dozen pixels wide, it tells the front from the back."""
     crop: int = 64

@@ -242,8 +242,14 @@ class DenoiserTask(Task):
         latents, noise = batch["latents"], batch["noise"]
         timestep = torch.where(batch["pure_noise"], len(self.alphabar) - 1, batch["timestep"])
         alphabar = torch.where(batch["pure_noise"], 0.0, self.alphabar[timestep])
-        text = self.text_encoder(batch["tokens"]).last_hidden_state
         noised, target = noise_and_target(latents, noise, alphabar, self.prediction_type)
+        return self.weighted_error(self.predicted(self.unet, noised, timestep, batch), target, batch["weight"])
+
+    def predicted(
+        self, unet: Any, noised: Float[Tensor, "B C h w"], timestep: Int[Tensor, "B"], batch: dict[str, Any]
+    ) -> Float[Tensor, "B C h w"]:
+        """A UNet's output for noised latents in variance preserving form; the batch's first samples may have hints."""
+        text = self.text_encoder(batch["tokens"]).last_hidden_state
         residuals: dict[str, Any] = {}
         if "hint" in batch:
             count = len(batch["hint"])
@@ -251,11 +257,16 @@ class DenoiserTask(Task):
                 noised[:count], timestep[:count], text[:count], controlnet_cond=batch["hint"], return_dict=False
             )
             residuals = {
-                "down_block_additional_residuals": [padded(value, len(latents)) for value in down],
-                "mid_block_additional_residual": padded(middle, len(latents)),
+                "down_block_additional_residuals": [padded(value, len(noised)) for value in down],
+                "mid_block_additional_residual": padded(middle, len(noised)),
             }
-        predicted = self.unet(noised, timestep, text, **residuals).sample.float()
-        weight = batch["weight"]
+        return unet(noised, timestep, text, **residuals).sample.float()
+
+    @staticmethod
+    def weighted_error(
+        predicted: Float[Tensor, "B C h w"], target: Float[Tensor, "B C h w"], weight: Float[Tensor, "B 1 h w"]
+    ) -> Float[Tensor, ""]:
+        """Mean squared error, weighted by latent pixel."""
         return ((predicted - target).square() * weight).sum() / (weight.sum() * target.shape[1])
 
     @property

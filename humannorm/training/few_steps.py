@@ -31,12 +31,21 @@ from humannorm.guidance.samplers import GUIDANCE_SCALES, latent_states
 from humannorm.images import contact_sheet, from_network, save_png
 from humannorm.models import FEW_STEPS
 from humannorm.training.config import LoopConfig
-from humannorm.training.diffusion import VALIDATION_SEED, padded
+from humannorm.training.diffusion import VALIDATION_SEED, DenoiserTask, LatentShards, padded
 from humannorm.training.loop import Task, to_device
 from humannorm.training.shards import Shards
 from humannorm.training.text import draw_prompt, tokenize, with_any_pose
 
-__all__ = ["FewStepsConfig", "FewStepsTask", "LowRank", "Walks", "add_low_rank", "draw_walks", "walk_generator"]
+__all__ = [
+    "AlignedFewStepsTask",
+    "FewStepsConfig",
+    "FewStepsTask",
+    "LowRank",
+    "Walks",
+    "add_low_rank",
+    "draw_walks",
+    "walk_generator",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -241,12 +250,8 @@ class FewStepsTask(Task):
         x, level = batch["x"], batch["level"]
         signal, spread = (part[:, None, None, None] for part in (self.signal, self.spread))
         wanted = ddim_target(x, batch["following"], signal[level], spread[level], signal[level + 1], spread[level + 1])
-        predicted = self.predict(batch)
-        if self.prediction_type == "epsilon":
-            target = (x - signal[level] * wanted) / spread[level]
-        else:
-            target = (signal[level] * x - wanted) / spread[level]
-        return weighted_huber(predicted - target, batch["weight"], self.config.huber)
+        target = output_for(wanted, x, signal[level], spread[level], self.prediction_type)
+        return weighted_huber(self.predict(batch) - target, batch["weight"], self.config.huber)
 
     def predict(self, batch: dict[str, Any]) -> Float[Tensor, "B C h w"]:
         """The student's output."""
@@ -307,6 +312,43 @@ class FewStepsTask(Task):
             tensors[f"{lora_name(name)}.lora_down.weight"] = down.detach().half().contiguous().clone()
             tensors[f"{lora_name(name)}.lora_up.weight"] = up.detach().half().contiguous().clone()
         save_tensors(folder / FEW_STEPS, tensors, {"format": "pt", "steps": str(self.walks.steps)})
+
+
+class AlignedFewStepsTask(DenoiserTask):
+    """A ControlNet's training (eq. 8), part of it at the levels where a few-step LoRA stands, under the UNet with it.
+
+    What the LoRA has learnt of guidance makes of a ControlNet's residuals something else than the UNet alone does. The
+    wanted estimate is the picture itself: hints leave so little open that its mean over what they allow is sharp.
+    """
+
+    signal: Tensor
+    spread: Tensor
+    levels: Tensor
+
+    def __init__(self, *, few_steps_unet: Any, steps: int, share: float, **of_denoiser: Any) -> None:
+        super().__init__(**of_denoiser)
+        check_range("few_steps", share, 0.0, 1.0)
+        self.few_steps_unet, self.share = few_steps_unet.requires_grad_(False), share
+        timesteps, alphabar = levels_of(self.scheduler_config, steps)
+        self.register_buffer("levels", timesteps, persistent=False)
+        self.register_buffer("signal", alphabar.sqrt().float(), persistent=False)
+        self.register_buffer("spread", (1 - alphabar).sqrt().float(), persistent=False)
+
+    def draw(self, generator: torch.Generator, batch_size: int, shards: LatentShards | None = None) -> dict[str, Any]:
+        batch = super().draw(generator, batch_size, shards)
+        if shards is None and float(torch.rand((), generator=generator)) < self.share:
+            batch["level"] = torch.randperm(batch_size, generator=generator) % len(self.levels)
+        return batch
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        if "level" not in batch:
+            return super().forward(batch)
+        level, latents, noise = batch["level"], batch["latents"], batch["noise"]
+        a, b = (part[level][:, None, None, None] for part in (self.signal, self.spread))
+        x = torch.where(level[:, None, None, None] == 0, noise, a * latents + b * noise)  # a walk begins at noise alone
+        target = output_for(latents, x, a, b, self.prediction_type)
+        predicted = self.predicted(self.few_steps_unet, x, self.levels[level], batch)
+        return self.weighted_error(predicted, target, batch["weight"])
 
 
 class LowRank(nn.Module):
@@ -370,6 +412,11 @@ def ddim_target(
     (Salimans and Ho 2022, appendix G)."""
     ratio = b_next / b
     return (following - ratio * x) / (a_next - a * ratio)
+
+
+def output_for(clean: Tensor, x: Tensor, a: Tensor, b: Tensor, prediction_type: str) -> Float[Tensor, "B C h w"]:
+    """A network's output at x whose estimate is `clean`: eps = (x - a z) / b, v = (a x - z) / b."""
+    return (x - a * clean) / b if prediction_type == "epsilon" else (a * x - clean) / b
 
 
 def weighted_huber(

@@ -7,14 +7,16 @@
 | `aligned`   | a ControlNet that starts from the UNet   | colour, under its normal map  | eq. 8  |
 | `small`     | VAE; text encoder; UNet and ControlNet   | all of them                   | both   |
 | `few-steps` | a LoRA of the UNet                       | the guided sampler's walks    |        |
+| `joint-filter` | what sharpens decoded pictures        | pictures drawn under hints    |        |
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ from humannorm.cameras import CameraPlan
 from humannorm.checks import InputError, check_choice, check_range
 from humannorm.guidance.denoiser import HINT_CHANNELS
 from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
-from humannorm.guidance.folders import load_component, load_tokenizer, model_folder, read_config
-from humannorm.models import names_poses, write_card
+from humannorm.guidance.folders import few_steps_of, load_component, load_tokenizer, model_folder, read_config
+from humannorm.guidance.joint_filter import JointFilter
+from humannorm.models import FEW_STEPS, JOINT_FILTER, names_poses, write_card
 from humannorm.training.attributes import AttributeTask
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
 from humannorm.training.dataset import read_description
@@ -39,7 +42,9 @@ from humannorm.training.diffusion import (
     build_unet,
     save_folder,
 )
-from humannorm.training.few_steps import FewStepsConfig, FewStepsTask, Walks, draw_walks
+from humannorm.training.few_steps import AlignedFewStepsTask, FewStepsConfig, FewStepsTask, Walks, draw_walks
+from humannorm.training.hints import HINT_KINDS
+from humannorm.training.joint_filter import Drawn, JointFilterConfig, JointFilterTask, draw_pairs
 from humannorm.training.loop import autocast_precision, train
 from humannorm.training.shards import KINDS, Shards
 from humannorm.training.text import build_text_encoder, draw_prompt, train_tokenizer
@@ -61,6 +66,7 @@ __all__ = [
     "downscale",
     "fine_tune",
     "train_few_steps",
+    "train_joint_filter",
     "train_small",
 ]
 
@@ -120,6 +126,8 @@ class FineTuneConfig:
     controlled_normals: float = 0.0
     """`aligned`: share of the samples that are normals. Above 0 the ControlNet reads hints of six channels
     (`hints`), and the data needs them."""
+    few_steps: float = 0.0
+    """`aligned`: share of the steps that are taken under the UNet with the base's LoRA for few steps, at its levels."""
     coarse_steps: int = 0
     """`aligned`: so many steps at half resolution come first, of twice the samples each, at a quarter of the cost."""
     parts: tuple[tuple[str, float], ...] = ()
@@ -166,6 +174,8 @@ STAGE_SHARES = {
 """Of a run's minutes, in the order of the stages: about what the sittings of the bundled model took."""
 WALKS_SHARE = 0.35
 """Of a few-step run's minutes, for the teacher's walks."""
+DRAWN_SHARE = 0.3
+"""Of a joint filter's minutes, for drawing what it is to sharpen."""
 EXPORT_SHARE = 0.1
 """Of a run's minutes, kept for saving and exporting. Smaller runs than a minute or two go over."""
 
@@ -211,7 +221,12 @@ def fine_tune(
     check_range("controlled_normals", config.controlled_normals, 0.0, 1.0)
     if recipe != "aligned" and config.controlled_normals:
         raise InputError(f"controlled_normals: expected 0 for {recipe}, which has no ControlNet, got a share")
+    check_range("few_steps", config.few_steps, 0.0, 1.0)
+    if recipe != "aligned" and config.few_steps:
+        raise InputError(f"few_steps: expected 0 for {recipe}, which has no ControlNet, got a share")
     folder, out, kind = model_folder(base, ("sd",)), Path(out), KIND_OF_RECIPE[recipe]
+    if config.few_steps and not few_steps_of(folder):
+        raise InputError(f"few_steps: expected 0 for a base without {FEW_STEPS}, got {config.few_steps:g}")
     place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
     vae = load_component(folder, "vae", diffusers.AutoencoderKL, **place)
     unet = load_component(folder, "unet", diffusers.UNet2DConditionModel, **place)
@@ -228,6 +243,11 @@ def fine_tune(
     if config.lora_rank:
         with _seeded(config.loop.seed):
             add_lora(unet, config.lora_rank)
+    make_task: Callable[..., DenoiserTask] = LoraTask if config.lora_rank else DenoiserTask
+    if config.few_steps:
+        few = load_component(folder, "unet", diffusers.UNet2DConditionModel, lora=folder / FEW_STEPS, **place)
+        _suit_attention(few)
+        make_task = partial(AlignedFewStepsTask, few_steps_unet=few, steps=few_steps_of(folder), share=config.few_steps)
     scheduler, tokenizer = read_config(folder, "scheduler"), load_tokenizer(folder)
     maps: dict[str, Any] = {"kinds": kinds, "control": control, "hints": hints}
     begun = time.monotonic()
@@ -236,7 +256,7 @@ def fine_tune(
         encode(vae, data, latents, kinds=kinds, device=device, size=size)
         unet.register_to_config(sample_size=size // downscale(vae))
         shards, held_out = _split(data, latents, maps)
-        task = (LoraTask if config.lora_rank else DenoiserTask)(
+        task = make_task(
             unet=unet,
             text_encoder=text_encoder,
             tokenizer=tokenizer,
@@ -317,6 +337,51 @@ def train_few_steps(
             held_out=Walks(out / "walks_held_out", held_out),
             config=config,
         )
+    return train(task, replace(config.loop, minutes=left), out, device=device)
+
+
+def train_joint_filter(
+    base: str | Path,
+    data: str | Path,
+    out: str | Path,
+    config: JointFilterConfig,
+    *,
+    minutes: float = 0.0,
+    device: str = "auto",
+) -> Path:
+    """A joint filter for what the model in the diffusers folder `base` draws under hints; returns its folder.
+
+    Pictures of `data`, which needs `--hints`, are drawn anew by the base first, into `out/drawn`, in `DRAWN_SHARE` of
+    the minutes if there are any. One that the base has is trained on.
+    """
+    from accelerate import PartialState
+
+    folder, out, seed = model_folder(base, ("sd",)), Path(out), config.loop.seed
+    place = PartialState(cpu=device == "cpu").device
+    half = torch.bfloat16 if autocast_precision(config.loop.precision, device) == "bf16" else torch.float32
+    guide = DiffusersDenoiser.load(folder, device=place, dtype=half, control=(folder / "controlnet").is_dir())
+    if few_steps_of(folder):
+        guide, config = guide.in_few_steps(), replace(config, steps=few_steps_of(folder))
+    people, held_out = (
+        Shards(data, split=split, maps=("normal", "color", "mask", *HINT_KINDS)) for split in ("train", "held_out")
+    )
+    if people.resolution != guide.resolution:
+        raise InputError(
+            f"{data}: expected pictures of {guide.resolution} pixels, as the base draws, got {people.resolution}"
+        )
+    begun = time.monotonic()
+    draw_pairs(guide, held_out, out / "drawn_held_out", config, files=1, seed=seed + 1)
+    draw_pairs(guide, people, out / "drawn", config, files=config.files, minutes=DRAWN_SHARE * minutes, seed=seed)
+    left = max(minutes - (time.monotonic() - begun) / 60.0, 1e-3) if minutes else 0.0
+    with _seeded(seed):
+        known = folder / JOINT_FILTER
+        network = JointFilter.load(known, dtype=torch.float32) if known.is_file() else JointFilter()
+    task = JointFilterTask(
+        network.train().requires_grad_(True),
+        Drawn(out / "drawn", people),
+        Drawn(out / "drawn_held_out", held_out),
+        config,
+    )
     return train(task, replace(config.loop, minutes=left), out, device=device)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from humannorm.images import contact_sheet, from_network, save_png, to_network
-from humannorm.training.config import VaeConfig
+from humannorm.training.config import PictureLossConfig, VaeConfig
 from humannorm.training.detail import DetailEncoder
 from humannorm.training.loop import Task
 from humannorm.training.shards import HEAD_SHARE, KINDS, Shards, at_size, uppermost
@@ -27,6 +27,7 @@ __all__ = [
     "encode_shards",
     "latent_statistics",
     "normalise_latents",
+    "picture_loss",
     "psnr_inside",
     "soft_magnitude",
     "structural_similarity",
@@ -102,15 +103,7 @@ class VaeTask(Task):
         mean, logvar = self.moments(image)
         decoded = self.vae.decode(mean + (0.5 * logvar).exp() * batch["noise"]).sample.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
-        weight = self.config.background_weight + (1.0 - self.config.background_weight) * batch["weight"]
-        error = decoded - image
-        loss = weighted_mean(soft_magnitude(error), weight) + self.config.gradient_weight * derivative_l1(error, weight)
-        loss = loss + self.config.block_mean_weight * block_mean_l1(error, weight)
-        loss = loss + self.config.square_weight * weighted_mean(error.square(), weight)
-        if self.config.similarity_weight:
-            dissimilarity = 1.0 - structural_similarity((decoded + 1) / 2, (image + 1) / 2)
-            # Only inside: next to black the brightness term is so steep that it would see nothing but rounding.
-            loss = loss + self.config.similarity_weight * weighted_mean(dissimilarity, batch["weight"])
+        loss = picture_loss(decoded, image, batch["weight"], self.config)
         return loss + self.config.kl_weight * kl
 
     def moments(self, image: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B C h w"]]:
@@ -148,6 +141,25 @@ class VaeTask(Task):
         if self.detail is not None:
             self.detail.fold(self.vae)
         self.vae.save_pretrained(folder)
+
+
+def picture_loss(
+    decoded: Float[Tensor, "B 3 H W"],
+    image: Float[Tensor, "B 3 H W"],
+    weight: Float[Tensor, "B 1 H W"],
+    config: PictureLossConfig,
+) -> Float[Tensor, ""]:
+    """How far pictures -1..1 are from true ones; weight: 1 and more inside the silhouette, 0 outside."""
+    everywhere = config.background_weight + (1.0 - config.background_weight) * weight
+    error = decoded - image
+    loss = weighted_mean(soft_magnitude(error), everywhere) + config.gradient_weight * derivative_l1(error, everywhere)
+    loss = loss + config.block_mean_weight * block_mean_l1(error, everywhere)
+    loss = loss + config.square_weight * weighted_mean(error.square(), everywhere)
+    if config.similarity_weight:
+        dissimilarity = 1.0 - structural_similarity((decoded + 1) / 2, (image + 1) / 2)
+        # Only inside: next to black the brightness term is so steep that it would see nothing but rounding.
+        loss = loss + config.similarity_weight * weighted_mean(dissimilarity, weight)
+    return loss
 
 
 def crop_around(weight: Float[Tensor, "R R"], size: int, generator: torch.Generator) -> tuple[int, int]:

@@ -29,6 +29,8 @@ from humannorm.evaluation.collect import (
 from humannorm.evaluation.figures import figures_of
 from humannorm.evaluation.gallery import Gallery, Judgements
 from humannorm.guidance import DiffusersDenoiser
+from humannorm.guidance.joint_filter import JointFilter
+from humannorm.images import load_png
 from humannorm.training.hints import LABELS
 from humannorm.training.shards import Shards
 from humannorm.training.widening import with_hint_channels
@@ -140,6 +142,16 @@ def test_people_are_drawn_under_hints_and_read_by_label(hinted_folder, tmp_path,
     add_controlled(gallery, people, guide, settings, "start")
     for source in ("model", "render"):
         assert len(gallery.select(source=source)) == 2 * (4 + 2) * 2
+    assert len(gallery.select(source="vae_any")) == 2 * (4 + 2) * 2
+    assert len(gallery.select(source="vae")) == 2 * 4 * 2
+    guide.joint_filter = JointFilter((8, 16, 16))
+    with torch.no_grad():
+        guide.joint_filter.last.bias[8:] = 1.0  # added to what is decoded: all white
+    add_controlled(Gallery(tmp_path / "sharpened"), people, guide, settings, "start")
+    for source in ("vae", "model"):
+        picture = gallery.select(source=source, kind="normal", part="full")[0]
+        assert float(load_png(tmp_path / "sharpened" / picture.file).min()) == 1
+        assert float(gallery.image(picture.id).min()) < 1
     drawn, render = (gallery.select(source=source, kind="color", part="full") for source in ("model", "render"))
     assert set(drawn[0].seen) == {"top", "skin"}
     grey = int(255 * float(gallery.image(render[0].id)[0, 0, 0]) + 0.5)
@@ -151,6 +163,7 @@ def test_people_are_drawn_under_hints_and_read_by_label(hinted_folder, tmp_path,
     )
     figures = {(f.name, f.source): f for f in figures_of(Gallery.load(gallery.folder), judged)}
     assert figures["running, sitting and fighting people found", "model"].count == 2 * 4  # all of them sit
+    assert figures["VAE copy of normals, full body, PSNR dB", "model"].count == 2 * 4
     right = sum(p.seen["top"] == "red" for p in gallery.select(source="model", kind="color")) / 12
     assert figures["top in the named colour, by label", "model"].value == pytest.approx(right)
 

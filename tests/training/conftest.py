@@ -58,3 +58,40 @@ def write_shards():
         return folder
 
     return write
+
+
+WORN = {
+    "age": "young", "build": "slim", "sex": "woman", "skin": "dark", "hair_style": "bald head", "hair_colour": None,
+    "top": "t-shirt", "top_colour": "red", "bottom": "jeans", "bottom_colour": "light blue", "shoes": "sneakers",
+    "shoes_colour": "white", "hat": None, "hat_colour": None, "pose": "standing",
+}  # fmt: skip
+
+
+@pytest.fixture
+def worn():
+    """What a description says of somebody."""
+    return WORN
+
+
+@pytest.fixture
+def add_hints():
+    """Describes the balls of a small dataset as people and gives them hints; returns its folder."""
+
+    def add(folder):
+        for lines in sorted(folder.glob("shots_*.jsonl")):
+            shots = [json.loads(line) for line in lines.read_text().splitlines()]
+            lines.write_text("".join(json.dumps({**shot, "attributes": WORN}) + "\n" for shot in shots))
+            name = lines.stem.removeprefix("shots_")
+            mask = np.load(folder / f"mask_{name}.npy")
+            np.save(folder / f"label_{name}.npy", (3 * (mask > 127)).astype(np.uint8))
+            for value, kind in ((100, "start"), (200, "body")):
+                np.save(folder / f"{kind}_{name}.npy", np.full((*mask.shape, 3), value, dtype=np.uint8))
+        return folder
+
+    return add
+
+
+@pytest.fixture
+def hinted_shards(people_shards, add_hints):
+    """The small dataset with hints."""
+    return add_hints(people_shards(shards=2))

@@ -32,15 +32,9 @@ needs_assets = pytest.mark.skipif(
     not HAVE_PEOPLE, reason="needs `humannorm dataset assets` and anny, which are not on this machine"
 )
 
-WORN = {
-    "age": "young", "build": "slim", "sex": "woman", "skin": "dark", "hair_style": "bald head", "hair_colour": None,
-    "top": "t-shirt", "top_colour": "red", "bottom": "jeans", "bottom_colour": "light blue", "shoes": "sneakers",
-    "shoes_colour": "white", "hat": None, "hat_colour": None, "pose": "standing",
-}  # fmt: skip
 
-
-def test_each_label_has_the_colour_that_the_description_names():
-    colours = palette(WORN)
+def test_each_label_has_the_colour_that_the_description_names(worn):
+    colours = palette(worn)
     named = {
         "top": COLOURS["red"],
         "bottom": COLOURS["light blue"],
@@ -54,9 +48,9 @@ def test_each_label_has_the_colour_that_the_description_names():
     assert not palette(None).any()
 
 
-def test_pixels_take_their_labels_colour():
+def test_pixels_take_their_labels_colour(worn):
     labels = torch.tensor([[[0, 3], [1, 4]]], dtype=torch.uint8)
-    flat = flat_colours(labels, [WORN])
+    flat = flat_colours(labels, [worn])
     assert flat.shape == (1, 3, 2, 2)
     torch.testing.assert_close(flat[0, :, 0, 1], torch.tensor(COLOURS["red"]) / 255)
     assert not flat[0, :, 0, 0].any()
@@ -71,22 +65,7 @@ def test_normals_never_see_their_answer_and_a_body_always_has_its_colours():
     assert not any(source == "body" and not told for source, told in (*normals, *colours))
     assert normals["body", True] / 3000 == pytest.approx(1 / 3, abs=0.04)
     absent = sum(count for (_, told), count in normals.items() if not told)
-    assert absent / 3000 == pytest.approx(2 / 9, abs=0.04)  # a third of what is not a body
-
-
-@pytest.fixture
-def hinted_shards(people_shards):
-    """The small dataset of balls, described as people, with hints."""
-    folder = people_shards(shards=2)
-    for lines in sorted(folder.glob("shots_*.jsonl")):
-        shots = [json.loads(line) for line in lines.read_text().splitlines()]
-        lines.write_text("".join(json.dumps({**shot, "attributes": WORN}) + "\n" for shot in shots))
-        name = lines.stem.removeprefix("shots_")
-        mask = np.load(folder / f"mask_{name}.npy")
-        np.save(folder / f"label_{name}.npy", (3 * (mask > 127)).astype(np.uint8))
-        for value, kind in ((100, "start"), (200, "body")):
-            np.save(folder / f"{kind}_{name}.npy", np.full((*mask.shape, 3), value, dtype=np.uint8))
-    return folder
+    assert absent / 3000 == pytest.approx(1 / 3, abs=0.04)  # half of what is not a body
 
 
 def task_of(guide: DiffusersDenoiser, shards: LatentShards, controlnet: object, **settings: float) -> DenoiserTask:
