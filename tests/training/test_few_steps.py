@@ -15,14 +15,16 @@ from torch import nn
 from humannorm.checks import InputError
 from humannorm.cli import main
 from humannorm.guidance import Autoguidance, DiffusersDenoiser
+from humannorm.guidance.diffusers_denoiser import to_denoised
 from humannorm.guidance.folders import few_steps_of, lora_name
 from humannorm.guidance.samplers import latent_states
 from humannorm.images import load_png
 from humannorm.models import FEW_STEPS
 from humannorm.prompts import Prompts
-from humannorm.training.config import LoopConfig
-from humannorm.training.diffusion import SCHEDULE
+from humannorm.training.config import DiffusionConfig, LoopConfig
+from humannorm.training.diffusion import SCHEDULE, LatentShards
 from humannorm.training.few_steps import (
+    AlignedFewStepsTask,
     FewStepsConfig,
     FewStepsTask,
     LowRank,
@@ -32,9 +34,10 @@ from humannorm.training.few_steps import (
     ddim_target,
     drawn_on,
     levels_of,
+    output_for,
     weighted_huber,
 )
-from humannorm.training.recipes import train_few_steps
+from humannorm.training.recipes import FineTuneConfig, fine_tune, train_few_steps
 from humannorm.training.shards import Shards
 
 LOOP = LoopConfig(
@@ -281,3 +284,52 @@ def test_wrong_numbers_and_folders_are_refused(tiny_sd, people_shards, tmp_path)
         train_few_steps(base, data, tmp_path / "run", replace(CONFIG, teacher_steps=10), device="cpu")
     with pytest.raises(InputError, match="expected files of walks"):
         Walks(tmp_path, Shards(data, maps=("normal",)))
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_an_output_s_estimate_is_what_it_was_made_for(prediction_type, generator):
+    clean, x = torch.randn(2, 2, 4, 4, 4, generator=generator).unbind()
+    sigma = torch.tensor(3.0)
+    a, b = (1 + sigma.square()).rsqrt(), sigma * (1 + sigma.square()).rsqrt()
+    output = output_for(clean, x, a, b, prediction_type)
+    torch.testing.assert_close(to_denoised(output, x / a, sigma, prediction_type), clean)
+
+
+@pytest.mark.slow
+def test_a_controlnet_learns_at_the_lora_s_levels_under_the_unet_with_it(learnt, tmp_path, generator):
+    base, data, folder = learnt
+    model = tmp_path / "model"
+    shutil.copytree(base, model)
+    shutil.copy(folder / FEW_STEPS, model / FEW_STEPS)
+    loop = replace(LOOP, steps=4)
+    for share, name in ((1.0, "few"), (0.0, "plain")):
+        config = FineTuneConfig(loop=loop, few_steps=share, sheet_prompts=1, sheet_denoising_steps=1)
+        fine_tune("aligned", model, data, tmp_path / name, config, device="cpu")
+    assert losses(tmp_path / "few") != losses(tmp_path / "plain")
+    guide = DiffusersDenoiser.load(model, control=True)
+    latents = LatentShards(data, tmp_path / "few" / "latents", kinds=("color",), control=True)
+    few = AlignedFewStepsTask(
+        unet=guide.unet, text_encoder=guide.text_encoder, tokenizer=guide.tokenizer, vae=guide.vae,
+        scheduler_config=guide.scheduler_config, shards=latents, held_out=latents, controlnet=guide.controlnet,
+        config=DiffusionConfig(kinds=(("color", 1.0),), controlled=1.0, prompt_dropout=0.0, mask_weight=0.0),
+        few_steps_unet=guide.in_few_steps().unet, steps=4, share=1.0,
+    )  # fmt: skip
+    batch = few.draw(generator, 8)
+    assert sorted(batch["level"].tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
+    # What the sampler makes of the same noise, by hand: its estimate against the picture's latents.
+    level = batch["level"]
+    a, b = (part[level][:, None, None, None] for part in (few.signal, few.spread))
+    x = torch.where(level[:, None, None, None] == 0, batch["noise"], a * batch["latents"] + b * batch["noise"])
+    student = guide.in_few_steps()
+    words = [few.tokenizer.decode(ids, skip_special_tokens=True) for ids in batch["tokens"]]
+    condition = student.condition(words, guidance_scale=1.0, control=batch["hint"].permute(0, 2, 3, 1))
+    found = student.denoise(x / a, (b / a).flatten(), condition)
+    error = ((found - batch["latents"]) / b).square().mean()  # of v = (a x - z) / b
+    torch.testing.assert_close(few(batch).detach(), error, rtol=1e-3, atol=1e-4)
+
+
+def test_few_steps_need_the_base_s_lora(tiny_sd, people_shards, tmp_path):
+    config = FineTuneConfig(loop=LOOP, few_steps=0.5)
+    for recipe, message in (("aligned", "a base without few_steps_lora"), ("normal", "which has no ControlNet")):
+        with pytest.raises(InputError, match=message):
+            fine_tune(recipe, tiny_sd("v_prediction"), people_shards(shards=1), tmp_path, config, device="cpu")
