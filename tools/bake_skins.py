@@ -5,7 +5,7 @@
 For each adult skin of the CC0 list (three ages, three tones, both sexes) the people renderer's own head, with eyes,
 brows and lashes, is drawn from the front without its light and laid onto the body's texture layout, where the mannequin
 faces forward. Elsewhere on head, hands, arms, legs and feet stands the skin's texture; the rest, which clothes cover,
-is the mean tone of the limbs.
+is the mean tone of the limbs, into which the texture passes over before it ends.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ OUTPUT = Path(__file__).parents[1] / "humannorm" / "body" / "data" / "skins.npz"
 LIMBS = ("upperarm", "lowerarm", "upperleg", "lowerleg", "foot", "toe")  # beginnings of joint names
 QUALITY = 88  # of the JPEG pictures
 EAR, HAIRLINE, SOFT = 0.03, 0.055, 0.01  # metres on the neutral adult: front of the ear's root, its rise, its blur
+FADING = 0.05  # metres over which the texture passes over into the mean tone: necklines are not drawn by it
 FRONT_SIZE = 1024  # pixels of the head seen from the front
 EYES = {"african": 2, "asian": 2, "caucasian": 3}  # numbers of the wardrobe's irises: browns
 BROWS = {"female": 9, "male": 0}  # numbers of the wardrobe's brows: those that look calm
@@ -88,7 +89,10 @@ class Layout:
         self.nearest = torch.from_numpy(indices).long()
         limbs = following_vertices(body, LIMBS)
         self.limbs = self.at(limbs.float()[:, None])[..., 0] > 0.999
-        self.own = self.at((limbs | region_vertices(body, ["head", "hands"])).float()[:, None])[..., 0] > 0
+        own = limbs | region_vertices(body, ["head", "hands"])
+        rest = load_body(pose="rest").rest_vertices
+        inward = torch.zeros(len(own)).masked_scatter(own, torch.cdist(rest[own], rest[~own]).amin(1))
+        self.own = self.at((inward / FADING).clamp(0, 1)[:, None])
 
     def at(self, values: Tensor) -> Tensor:
         """Values of the body's vertices [V, C] at the texels; beside the charts those of the nearest texel on one."""
@@ -126,7 +130,7 @@ def painted(maker: PeopleMaker, mannequin: object, layout: Layout, skin: str, as
     share = ((facing - 0.25) / 0.3).clamp(0, 1) * on_face
     result = torch.lerp(result, seen, share[..., None])
     tone = result[layout.limbs & layout.fragments.covered[0]].median(0).values
-    result = torch.where(layout.own[..., None], result[tuple(layout.nearest)], tone)
+    result = torch.lerp(tone, result[tuple(layout.nearest)], layout.own)
     return (result.clamp(0, 1) * 255).round().byte().numpy()
 
 
