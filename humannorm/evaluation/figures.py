@@ -19,6 +19,7 @@ from humannorm.evaluation.pictures import (
     nearest_colour,
     normal_alpha,
     psnr_inside,
+    skirt_seen,
 )
 
 __all__ = ["AIMS", "Figure", "figures_of", "table"]
@@ -63,6 +64,8 @@ AIMS: Mapping[str, Aim] = {
     "top worn in the named colour": Aim(">= 70 %", low=0.70),
     "bottom worn in the named colour": Aim(">= 70 %", low=0.70),
     "running, sitting and fighting people found": Aim(""),
+    "skirt seen where one is asked for": Aim(">= 95 %", low=0.95),
+    "none seen where trousers are": Aim(""),
     "top in the named colour, by label": Aim(">= 97 %", low=0.97),
     "bottom in the named colour, by label": Aim(">= 97 %", low=0.97),
     "shoes in the named colour, by label": Aim(">= 90 %", low=0.90),
@@ -83,6 +86,7 @@ def figures_of(gallery: Gallery, judged: Judgements) -> list[Figure]:
         figures += _face_figures(gallery, judged, source)
         figures += _color_figures(gallery, judged, source)
         figures += _label_figures(gallery, source)
+        figures += _skirt_figures(gallery, judged, source)
         figures.append(_moving_figure(gallery, judged, source))
     figures += _person_figures(gallery, judged, "control")
     figures += _vae_figures(gallery, judged)
@@ -172,6 +176,20 @@ def _moving_figure(gallery: Gallery, judged: Judgements, source: str) -> Figure:
     ]
     found = (judged.pose(picture.id) is not None for picture in moving)
     return _share("running, sitting and fighting people found", source, found)
+
+
+def _skirt_figures(gallery: Gallery, judged: Judgements, source: str) -> list[Figure]:
+    """On normal maps of standing people from front and back; a leg before the other hides what is between."""
+    seen: dict[str, list[bool]] = {"skirt": [], "trousers": []}
+    for picture in gallery.select(source=source, kind="normal", part="full"):
+        bottom, pose = picture.attributes.get("bottom"), judged.pose(picture.id)
+        standing = picture.attributes.get("pose") == "standing" and view_label(picture.azimuth) in ("front", "back")
+        if bottom in seen and standing and pose is not None:
+            seen[bottom].append(skirt_seen(normal_alpha(gallery.image(picture.id)), pose["landmarks"]))
+    return [
+        _share("skirt seen where one is asked for", source, seen["skirt"]),
+        _share("none seen where trousers are", source, (not found for found in seen["trousers"])),
+    ]
 
 
 def worn_colour(gallery: Gallery, judged: Judgements, picture: Picture, garment: str) -> str | None:

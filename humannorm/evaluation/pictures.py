@@ -18,6 +18,7 @@ __all__ = [
     "nearest_colour",
     "normal_alpha",
     "psnr_inside",
+    "skirt_seen",
 ]
 
 # MediaPipe's landmark numbers.
@@ -26,6 +27,7 @@ _LANDMARKS = {"shoulders": (11, 12), "hips": (23, 24), "knees": (25, 26)}
 # the hems of jackets and of shorts. On 192 real renders these read 94 % of tops and 93 % of bottoms rightly.
 _TOP = ("shoulders", "hips", 0.1, 0.5)
 _BOTTOM = ("hips", "knees", 0.1, 0.4)
+_ABOVE_KNEES = (0.75, 0.9)  # share of the way from hips to knees where legs stand apart and skirts still hang
 
 
 def normal_alpha(normals: Float[Tensor, "*B H W 3"]) -> Float[Tensor, "*B H W"]:
@@ -91,6 +93,21 @@ def garment_pixels(
         distance = (pixels - start - t[..., None] * along).norm(dim=-1)
         chosen |= (t > low) & (t < high) & (distance < 0.12 * trunk.clamp_min(8))
     return image[chosen & color_silhouette(image)]
+
+
+def skirt_seen(alpha: Float[Tensor, "H W"], landmarks: Sequence[Sequence[float]]) -> bool:
+    """Whether cloth fills the middle between the legs just above the knees, in a coverage 0..1 from front or back.
+
+    `landmarks` as in `garment_pixels`.
+    """
+    check_tensor("alpha", alpha, "H W")
+    height, width = alpha.shape
+    points = torch.tensor([[p[0] * width, p[1] * height] for p in landmarks])
+    hips, knees = (points[list(_LANDMARKS[name])].mean(0) for name in ("hips", "knees"))
+    shares = torch.linspace(*_ABOVE_KNEES, 8)[:, None]
+    columns, rows = (hips + shares * (knees - hips)).long().unbind(1)
+    between = alpha[rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
+    return bool((between > 0.5).float().mean() > 0.5)
 
 
 def nearest_colour(pixels: Float[Tensor, "N 3"], colours: Mapping[str, tuple[int, int, int]]) -> str | None:

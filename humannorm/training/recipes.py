@@ -1,13 +1,13 @@
 """What `humannorm train` does: fine-tune a Stable Diffusion folder, or make the small model from nothing.
 
-| recipe      | trains                                   | on                            | paper  |
-|-------------|------------------------------------------|-------------------------------|--------|
-| `normal`    | the UNet, whole or LoRA                  | normal maps                   | eq. 5  |
-| `depth`     | the UNet, whole or LoRA                  | depth maps                    | eq. 5  |
-| `aligned`   | a ControlNet that starts from the UNet   | colour, under its normal map  | eq. 8  |
-| `small`     | VAE; text encoder; UNet and ControlNet   | all of them                   | both   |
-| `few-steps` | a LoRA of the UNet                       | the guided sampler's walks    |        |
-| `joint-filter` | what sharpens decoded pictures        | pictures drawn under hints    |        |
+| recipe         | trains                                   | on                            | paper  |
+|----------------|------------------------------------------|-------------------------------|--------|
+| `normal`       | the UNet, whole or LoRA                  | normal maps                   | eq. 5  |
+| `depth`        | the UNet, whole or LoRA                  | depth maps                    | eq. 5  |
+| `aligned`      | a ControlNet that starts from the UNet   | colour, under its normal map  | eq. 8  |
+| `small`        | VAE; text encoder; UNet and ControlNet   | all of them                   | both   |
+| `few-steps`    | a LoRA of the UNet                       | the guided sampler's walks    |        |
+| `joint-filter` | what sharpens decoded pictures           | pictures drawn under hints    |        |
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from humannorm.evaluation.pictures import (
     nearest_colour,
     normal_alpha,
     psnr_inside,
+    skirt_seen,
 )
 
 
@@ -73,6 +74,16 @@ def test_garments_are_read_where_they_are_worn():
         torch.testing.assert_close(pixels, torch.tensor(expected).expand(len(pixels), 3))
     with pytest.raises(InputError, match="garment: expected top or bottom, got 'hat'"):
         garment_pixels(image, landmarks, "hat")
+
+
+def test_a_skirt_is_what_fills_the_middle_above_the_knees():
+    image, landmarks = standing_figure()
+    trousers = color_silhouette(image).float()
+    assert not skirt_seen(trousers, landmarks)  # legs apart
+    for hem, seen in ((48, True), (46, True), (41, False)):  # below the knees (47), just above, at mid-thigh
+        skirted = trousers.clone()
+        skirted[34:hem, 24:40] = 1
+        assert skirt_seen(skirted, landmarks) == seen
 
 
 def test_every_named_colour_is_nearest_to_itself_shaded_or_noisy(generator):
