@@ -1,5 +1,5 @@
-"""`humannorm train RECIPE`: fine-tune a Stable Diffusion folder, make the small model, a LoRA that draws in few steps or a
-filter that sharpens what is drawn under control."""
+"""`humannorm train RECIPE`: fine-tune a Stable Diffusion folder, make the small model, a LoRA that draws in few steps
+or a filter that sharpens what is drawn under control."""
 
 from __future__ import annotations
 
