@@ -62,9 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     samples.add_argument(
         "--hints",
-        choices=("start", "body"),
+        choices=("start", "body", "normal"),
         help="under hints of six channels in place of the text alone: normals of the dressed or the undressed person,"
-        " and flat colours; of data made with --hints",
+        " and flat colours; of data made with --hints. `normal`: colours under finished normal maps",
     )
     samples.add_argument("--steps", type=int, default=20, help="denoising steps")
     samples.add_argument("--batch", type=int, default=16, help="pictures at a time")
@@ -188,7 +188,8 @@ def run_samples(args: argparse.Namespace) -> int:
     judge = find_judge(args.judge)
     if args.hints is not None and (args.prompts is not None or args.renders_only or args.normals_only):
         raise InputError("--hints: expected no --prompts, --renders-only or --normals-only beside it")
-    maps = ("color", "normal", "mask") if args.hints is None else ("color", "normal", "mask", args.hints, "label")
+    maps = ("color", "normal", "mask")
+    maps += () if args.hints is None else ("label",) if args.hints == "normal" else ("label", args.hints)
     people = Shards(args.data, split="held_out", maps=maps)
     kinds = ("normal",) if args.normals_only else ("normal", "color")
     settings = SampleSettings(

@@ -177,9 +177,11 @@ def add_controlled(
     VAE's copies of their renders, sharpened where the model does that; what each label wears is read off colours and
     off the renders themselves.
 
-    source: whose normals the hint shows, "start" or "body"; the data has them (`dataset people --hints`).
+    source: whose normals the hint shows, "start" or "body"; the data has them (`dataset people --hints`). Under
+    finished ones, "normal", colours alone are drawn, by any model with a ControlNet.
     """
-    if guide.hint_channels != HINT_CHANNELS:
+    finished = source == "normal"
+    if guide.hint_channels != HINT_CHANNELS and not (finished and guide.hint_channels == 3):
         raise InputError(f"--models: expected a ControlNet of six hint channels, got one of {guide.hint_channels}")
     for part, views in (("full", tuple(VIEW_AZIMUTHS)), ("head", HEAD_VIEWS)):
         for view in views:
@@ -190,13 +192,14 @@ def add_controlled(
             hints = torch.cat([torch.stack([people.image(row, source) for row in rows]), flat], -1)
             cell = f"{part}_{view}"
             for kind in settings.kinds:
-                if progress is not None:
-                    progress(f"drawing {kind} {part} {view} under hints")
                 texts = [Prompts(shot["caption"], kind).text(part, view) for shot in shots]  # type: ignore[arg-type]
-                drawn = draw(guide, texts, settings, kind, cell, hints)
-                truth = torch.stack([people.image(row, kind) for row in rows])
-                _add_copies(gallery, guide, settings, truth, hints, kind, part, view)
-                for name, images in (("model", drawn), ("render", truth)):
+                sets = {"render": torch.stack([people.image(row, kind) for row in rows])}
+                if kind == "color" or not finished:
+                    if progress is not None:
+                        progress(f"drawing {kind} {part} {view} under hints")
+                    sets["model"] = draw(guide, texts, settings, kind, cell, hints)
+                    _add_copies(gallery, guide, settings, sets["render"], hints, kind, part, view)
+                for name, images in sets.items():
                     for index, (shot, image) in enumerate(zip(shots, images, strict=True)):
                         picture = Picture(
                             id=f"{name}_{kind}_{cell}_{index:03d}",
@@ -207,7 +210,9 @@ def add_controlled(
                             judges=JUDGES[part],
                             attributes=shot["attributes"],
                             prompt=texts[index],
-                            pair=f"{name}_normal_{cell}_{index:03d}" if kind == "color" else "",
+                            pair=f"{'render' if finished else name}_normal_{cell}_{index:03d}"
+                            if kind == "color"
+                            else "",
                             seen=seen_by_label(image, labels[index]) if kind == "color" else {},
                         )
                         gallery.add(picture, image)

@@ -42,7 +42,9 @@ def sample_images(
 
     prompts: as the model hears them; `Prompts.text` names the kind of picture, part and view. seeds: one for each; a
     picture's noise hangs on its own alone, whatever is drawn beside it. control: normal maps to follow, for a model
-    with a ControlNet. batch: pictures at a time. progress: sees the denoising steps done, and how many there are.
+    with a ControlNet, and perhaps flat colours by label in three further channels; where the ControlNet reads none,
+    they serve to sharpen what it draws alone. batch: pictures at a time. progress: sees the denoising steps done, and
+    how many there are.
     """
     check_range("batch", batch, 1, 10_000)
     if len(seeds) != len(prompts):
@@ -60,7 +62,7 @@ def sample_images(
             prompts[chosen],
             guidance_scale=guidance_scale,
             negative=negative,
-            control=None if control is None else control[chosen],
+            control=None if control is None else control[chosen][..., : max(model.hint_channels, 3)],
         )
 
         def report(step: int, of: int, before: int = number) -> None:

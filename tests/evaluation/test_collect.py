@@ -168,6 +168,18 @@ def test_people_are_drawn_under_hints_and_read_by_label(hinted_folder, tmp_path,
     assert figures["top in the named colour, by label", "model"].value == pytest.approx(right)
 
 
+@pytest.mark.slow
+def test_colours_under_finished_normals_are_read_by_label_of_any_controlnet(hinted_folder, tmp_path, guide):
+    people = Shards(hinted_folder, split="held_out", maps=("color", "normal", "mask", "label"))
+    gallery = Gallery(tmp_path / "pictures")
+    add_controlled(gallery, people, guide, SampleSettings(count=1, steps=1), "normal")
+    assert guide.hint_channels == 3
+    assert not gallery.select(source="model", kind="normal")
+    drawn = gallery.select(source="model", kind="color", part="full")
+    assert len(drawn) == 4 and set(drawn[0].seen) == {"top", "skin"}
+    assert gallery.select(id=drawn[0].pair)[0].source == "render"
+
+
 def test_labels_are_read_by_hand():
     labels = torch.zeros(8, 8, dtype=torch.uint8)
     labels[:4], labels[4:, :4], labels[4:, 4:] = (LABELS.index(name) for name in ("top", "skin", "shoes"))
