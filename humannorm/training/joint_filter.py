@@ -22,6 +22,7 @@ from torch import Tensor
 
 from humannorm.checks import InputError
 from humannorm.files import save_tensors
+from humannorm.guidance.denoiser import HINT_CHANNELS
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.guidance.joint_filter import JointFilter
 from humannorm.images import contact_sheet, save_png
@@ -38,8 +39,6 @@ __all__ = ["Drawn", "JointFilterConfig", "JointFilterTask", "draw_pairs"]
 
 logger = logging.getLogger(__name__)
 
-HINT_MAPS = ("normal", "start", "body")
-"""Whose normals a hint shows."""
 SHEET = 12
 """Pictures on a sheet, and four times as many for the figures."""
 
@@ -147,7 +146,7 @@ def _drawn_from(
     A ControlNet is shown what it can read; of three channels only the normal maps of colours, which it was trained on.
     """
     kind, control = facts[0]["kind"], None
-    if guide.hint_channels == 6 or (guide.hint_channels == 3 and kind == "color"):
+    if guide.hint_channels == HINT_CHANNELS or (guide.hint_channels and kind == "color"):
         control = hints_of(people, facts)[..., : guide.hint_channels]
     texts = [draw_prompt(people.shot(fact["index"]), kind, words) for fact in facts]
     condition = guide.condition(texts, guidance_scale=1.0, control=control)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -91,7 +92,10 @@ def test_data_of_another_size_is_refused(tiny_sd, hinted_shards, tmp_path):
         train_joint_filter(tiny_sd("v_prediction"), hinted_shards, tmp_path / "run", CONFIG, device="cpu")
 
 
-def test_the_command(tiny_sd, hinted, tmp_path, capsys):
+def test_the_command(tiny_sd, hinted, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "humannorm.training.joint_filter.JointFilterConfig", partial(JointFilterConfig, file=8, batch=4)
+    )
     base, out = str(tiny_sd("v_prediction")), tmp_path / "run"
     arguments = ["train", "joint-filter", "--base", base, "--data", str(hinted), "--out", str(out), "--device", "cpu"]
     assert main([*arguments, "--files", "0"]) == 1
