@@ -23,7 +23,7 @@ from humannorm.guidance.denoiser import HINT_CHANNELS
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_images
 from humannorm.prompts import Prompts
-from humannorm.training.hints import LABELS, flat_colours
+from humannorm.training.hints import LABELS, hints_of
 from humannorm.training.shards import Shards
 
 __all__ = [
@@ -188,8 +188,7 @@ def add_controlled(
             rows = _shots_of(people, part, view, settings)
             shots = [people.shot(row) for row in rows]
             labels = torch.stack([people.labels(row) for row in rows])
-            flat = flat_colours(labels, [shot["attributes"] for shot in shots]).permute(0, 2, 3, 1)
-            hints = torch.cat([torch.stack([people.image(row, source) for row in rows]), flat], -1)
+            hints = hints_of(people, rows, [source] * len(rows), [True] * len(rows))
             cell = f"{part}_{view}"
             for kind in settings.kinds:
                 texts = [Prompts(shot["caption"], kind).text(part, view) for shot in shots]  # type: ignore[arg-type]

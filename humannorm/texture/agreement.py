@@ -118,8 +118,9 @@ def _texel_labels(mesh: Mesh, labels_at: LabelsAt, texels: Texels, points: Float
     first = weld(mesh.vertices)
     corners = first[mesh.faces]
     edges = unique_edges(corners)
-    speck = _specks(mesh.vertices, corners, edges, found.long()[first])
-    labels = _filled(found.long()[first], speck, edges)
+    labels = found.long()[first]
+    speck = _specks(mesh.vertices, corners, edges, labels)
+    labels = _filled(labels, speck, edges)
     crossed = edges[labels[edges[:, 0]] != labels[edges[:, 1]]]
     near_border = _within_rings(crossed.flatten(), edges, mesh.num_vertices, BORDER_RINGS)
     near_speck = _within_rings(speck.nonzero()[:, 0], edges, mesh.num_vertices, 1)

@@ -25,7 +25,7 @@ from humannorm.guidance.folders import WEAK_UNET, lora_name
 from humannorm.guidance.samplers import sample_images
 from humannorm.images import contact_sheet, save_png
 from humannorm.training.config import DiffusionConfig, TextConfig, UnetConfig
-from humannorm.training.hints import HINT_KINDS, draw_hint, flat_colours
+from humannorm.training.hints import HINT_KINDS, draw_hint, hints_of
 from humannorm.training.loop import Task
 from humannorm.training.shards import HEAD_SHARE, KINDS, Shards, at_size, uppermost
 from humannorm.training.text import draw_prompt, fixed_prompt, tokenize, with_any_pose
@@ -37,6 +37,7 @@ __all__ = [
     "LoraTask",
     "build_controlnet",
     "build_unet",
+    "control_residuals",
     "noise_and_target",
     "padded",
     "save_folder",
@@ -217,11 +218,7 @@ class DenoiserTask(Task):
         """
         if self.hint_channels == HINT_CHANNELS:
             drawn = [("start", True) if generator is None else draw_hint(kind, generator) for kind in kinds]
-            labels = torch.stack([shards.labels(index) for index in indices])
-            told = [shards.shot(index)["attributes"] for index in indices]
-            present = torch.tensor([colours for _, colours in drawn])[:, None, None, None]
-            maps = torch.stack([shards.image(index, source) for index, (source, _) in zip(indices, drawn, strict=True)])
-            maps = torch.cat([maps.permute(0, 3, 1, 2), flat_colours(labels, told) * present], 1)
+            maps = hints_of(shards, indices, *zip(*drawn, strict=True)).permute(0, 3, 1, 2)
         else:
             maps = torch.stack([shards.image(index, "normal") for index in indices]).permute(0, 3, 1, 2)
         size = shards.latent(indices[0], shards.kinds[0]).shape[-1] * self.downscale
@@ -250,16 +247,7 @@ class DenoiserTask(Task):
     ) -> Float[Tensor, "B C h w"]:
         """A UNet's output for noised latents in variance preserving form; the batch's first samples may have hints."""
         text = self.text_encoder(batch["tokens"]).last_hidden_state
-        residuals: dict[str, Any] = {}
-        if "hint" in batch:
-            count = len(batch["hint"])
-            down, middle = self.controlnet(  # type: ignore[misc]
-                noised[:count], timestep[:count], text[:count], controlnet_cond=batch["hint"], return_dict=False
-            )
-            residuals = {
-                "down_block_additional_residuals": [padded(value, len(noised)) for value in down],
-                "mid_block_additional_residual": padded(middle, len(noised)),
-            }
+        residuals = control_residuals(self.controlnet, noised, timestep, text, batch)
         return unet(noised, timestep, text, **residuals).sample.float()
 
     @staticmethod
@@ -389,6 +377,22 @@ def noise_and_target(
     if prediction_type == "v_prediction":
         return noised, signal * noise - spread * latents
     raise InputError(f"prediction_type: expected epsilon or v_prediction, got {prediction_type!r}")
+
+
+def control_residuals(
+    controlnet: Any, noised: Float[Tensor, "B C h w"], timestep: Int[Tensor, "B"], text: Tensor, batch: dict[str, Any]
+) -> dict[str, Any]:
+    """What the ControlNet has the UNet add: for the batch's first samples, which have hints, and 0 for the others."""
+    if "hint" not in batch:
+        return {}
+    count = len(batch["hint"])
+    down, middle = controlnet(
+        noised[:count], timestep[:count], text[:count], controlnet_cond=batch["hint"], return_dict=False
+    )
+    return {
+        "down_block_additional_residuals": [padded(value, len(noised)) for value in down],
+        "mid_block_additional_residual": padded(middle, len(noised)),
+    }
 
 
 def padded(values: Float[Tensor, "K ..."], count: int) -> Float[Tensor, "B ..."]:

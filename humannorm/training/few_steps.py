@@ -31,7 +31,7 @@ from humannorm.guidance.samplers import GUIDANCE_SCALES, latent_states
 from humannorm.images import contact_sheet, from_network, save_png
 from humannorm.models import FEW_STEPS
 from humannorm.training.config import LoopConfig
-from humannorm.training.diffusion import VALIDATION_SEED, DenoiserTask, LatentShards, padded
+from humannorm.training.diffusion import VALIDATION_SEED, DenoiserTask, LatentShards, control_residuals
 from humannorm.training.loop import Task, to_device
 from humannorm.training.shards import Shards
 from humannorm.training.text import draw_prompt, tokenize, with_any_pose
@@ -256,18 +256,9 @@ class FewStepsTask(Task):
     def predict(self, batch: dict[str, Any]) -> Float[Tensor, "B C h w"]:
         """The student's output."""
         x, timestep = batch["x"], self.timesteps[batch["level"]]
-        residuals: dict[str, Any] = {}
         with torch.no_grad():
             text = self.text_encoder(batch["tokens"]).last_hidden_state
-            if "hint" in batch:
-                count = len(batch["hint"])
-                down, middle = self.controlnet(  # type: ignore[misc]
-                    x[:count], timestep[:count], text[:count], controlnet_cond=batch["hint"], return_dict=False
-                )
-                residuals = {
-                    "down_block_additional_residuals": [padded(value, len(x)) for value in down],
-                    "mid_block_additional_residual": padded(middle, len(x)),
-                }
+            residuals = control_residuals(self.controlnet, x, timestep, text, batch)
         return self.unet(x, timestep, text, **residuals).sample.float()
 
     @torch.no_grad()

@@ -15,8 +15,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from humannorm.colours import COLOURS, HAIR_COLOURS
+from humannorm.training.shards import Shards
 
-__all__ = ["HINT_KINDS", "LABELS", "SKIN_COLOURS", "draw_hint", "flat_colours"]
+__all__ = ["HINT_KINDS", "LABELS", "SKIN_COLOURS", "draw_hint", "flat_colours", "hints_of"]
 
 LABELS = ("nothing", "skin", "eyes", "top", "bottom", "shoes", "hair", "hat")
 """What a pixel of a label map shows; brows and lashes are hair."""
@@ -71,3 +72,14 @@ def draw_hint(kind: str, generator: np.random.Generator) -> tuple[str, bool]:
     names, shares = zip(*SOURCES[kind], strict=True)
     source = str(generator.choice(names, p=shares))
     return source, source == "body" or bool(generator.random() >= LABELS_ABSENT)
+
+
+def hints_of(
+    people: Shards, rows: Sequence[int], sources: Sequence[str], coloured: Sequence[bool]
+) -> Float[Tensor, "B R R 6"]:
+    """Of these rows of a dataset: normal maps 0..1, each of its own source, and flat colours, black where a row is to
+    go without."""
+    normals = torch.stack([people.image(row, source) for row, source in zip(rows, sources, strict=True)])
+    labels = torch.stack([people.labels(row) for row in rows])
+    flat = flat_colours(labels, [people.shot(row)["attributes"] for row in rows]).permute(0, 2, 3, 1)
+    return torch.cat([normals, flat * torch.tensor(coloured)[:, None, None, None]], -1)

@@ -29,7 +29,7 @@ from humannorm.images import contact_sheet, save_png
 from humannorm.models import JOINT_FILTER
 from humannorm.training.config import LoopConfig, PictureLossConfig
 from humannorm.training.few_steps import ddim_step, levels_of
-from humannorm.training.hints import draw_hint, flat_colours
+from humannorm.training.hints import draw_hint, hints_of
 from humannorm.training.loop import Task
 from humannorm.training.shards import Shards
 from humannorm.training.text import draw_prompt
@@ -147,7 +147,7 @@ def _drawn_from(
     """
     kind, control = facts[0]["kind"], None
     if guide.hint_channels == HINT_CHANNELS or (guide.hint_channels and kind == "color"):
-        control = hints_of(people, facts)[..., : guide.hint_channels]
+        control = _hints(people, facts)[..., : guide.hint_channels]
     texts = [draw_prompt(people.shot(fact["index"]), kind, words) for fact in facts]
     condition = guide.condition(texts, guidance_scale=1.0, control=control)
     timesteps, alphabar = levels_of(guide.scheduler_config, steps)
@@ -160,13 +160,9 @@ def _drawn_from(
     return x
 
 
-def hints_of(people: Shards, facts: Sequence[Mapping[str, Any]]) -> Float[Tensor, "B R R 6"]:
-    """Normal maps and flat colours, which some go without, of these rows of the data."""
-    normals = torch.stack([people.image(fact["index"], fact["source"]) for fact in facts])
-    labels = torch.stack([people.labels(fact["index"]) for fact in facts])
-    flat = flat_colours(labels, [people.shot(fact["index"])["attributes"] for fact in facts]).permute(0, 2, 3, 1)
-    coloured = torch.tensor([bool(fact["coloured"]) for fact in facts])[:, None, None, None]
-    return torch.cat([normals, flat * coloured], -1)
+def _hints(people: Shards, facts: Sequence[Mapping[str, Any]]) -> Float[Tensor, "B R R 6"]:
+    rows, sources, coloured = zip(*((fact["index"], fact["source"], fact["coloured"]) for fact in facts), strict=True)
+    return hints_of(people, rows, sources, coloured)
 
 
 class Drawn:
@@ -191,7 +187,7 @@ class Drawn:
         truth = torch.stack([self.people.image(fact["index"], fact["kind"]) for fact in facts])
         return {
             "picture": self.pictures[list(chosen)].permute(0, 3, 1, 2).float() / 255.0,
-            "hint": hints_of(self.people, facts).permute(0, 3, 1, 2),
+            "hint": _hints(self.people, facts).permute(0, 3, 1, 2),
             "truth": truth.permute(0, 3, 1, 2),
             "mask": torch.stack([self.people.mask(fact["index"]) for fact in facts])[:, None],
         }

@@ -16,7 +16,8 @@ from humannorm.guidance.joint_filter import JointFilter
 from humannorm.images import load_png
 from humannorm.models import JOINT_FILTER
 from humannorm.training.config import LoopConfig
-from humannorm.training.joint_filter import Drawn, JointFilterConfig, hints_of
+from humannorm.training.hints import hints_of
+from humannorm.training.joint_filter import Drawn, JointFilterConfig
 from humannorm.training.recipes import train_joint_filter
 from humannorm.training.shards import Shards
 
@@ -75,8 +76,7 @@ def test_what_is_drawn_stays_and_is_the_seeds(learnt, tiny_sd, hinted, tmp_path)
 
 def test_hints_without_colours_are_black(hinted):
     people = Shards(hinted, maps=MAPS)
-    facts = [{"index": index, "source": "start", "coloured": index == 1} for index in range(2)]
-    hints = hints_of(people, facts)
+    hints = hints_of(people, [0, 1], ["start", "start"], [False, True])
     assert not hints[0, ..., 3:].any()
     assert hints[1, ..., 3:].any()
     assert torch.equal(hints[1, ..., :3], people.image(1, "start"))
