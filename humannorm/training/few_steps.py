@@ -13,7 +13,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ __all__ = [
     "add_low_rank",
     "draw_walks",
     "walk_generator",
+    "write_files",
 ]
 
 logger = logging.getLogger(__name__)
@@ -110,17 +111,39 @@ def draw_walks(
         raise InputError(
             f"teacher_steps: expected a multiple of the student's {config.steps}, got {config.teacher_steps}"
         )
+
+    def write(path: Path, generator: torch.Generator) -> int:
+        states, told = _walks(teacher, shards, config, generator)
+        save_tensors(path, {"states": states}, {"walks": json.dumps(told)})
+        return len(told)
+
+    write_files(folder, "walks", write, files=files, minutes=minutes, seed=seed)
+
+
+def write_files(
+    folder: Path,
+    name: str,
+    write: Callable[[Path, torch.Generator], int],
+    *,
+    files: int,
+    minutes: float = 0.0,
+    seed: int = 0,
+) -> None:
+    """What a training draws once, `NAME_00000.safetensors`, ...; those that are there already stay.
+
+    write: makes one from its generator and says how many things are in it. With `minutes` no file is begun after so
+    many minutes, but one there is at least.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     for number in range(files):
-        path = folder / f"walks_{number:05d}.safetensors"
+        path = folder / f"{name}_{number:05d}.safetensors"
         if path.is_file():
             continue
         if minutes and number and time.monotonic() - began > 60 * minutes:
             break
-        states, told = _walks(teacher, shards, config, walk_generator(seed, number))
-        save_tensors(path, {"states": states}, {"walks": json.dumps(told)})
-        logger.info("%s: %d walks, %.0f s", path.name, len(told), time.monotonic() - began)
+        count = write(path, walk_generator(seed, number))
+        logger.info("%s: %d %s, %.0f s", path.name, count, name, time.monotonic() - began)
 
 
 def _walks(

@@ -8,8 +8,6 @@ which keeps its place and pose and loses what the network cannot draw. They are 
 from __future__ import annotations
 
 import json
-import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +26,7 @@ from humannorm.guidance.joint_filter import JointFilter
 from humannorm.images import contact_sheet, save_png
 from humannorm.models import JOINT_FILTER
 from humannorm.training.config import LoopConfig, PictureLossConfig
-from humannorm.training.few_steps import ddim_step, levels_of
+from humannorm.training.few_steps import ddim_step, levels_of, write_files
 from humannorm.training.hints import draw_hint, hints_of
 from humannorm.training.loop import Task
 from humannorm.training.shards import Shards
@@ -36,8 +34,6 @@ from humannorm.training.text import draw_prompt
 from humannorm.training.vae import crop_around, picture_loss, psnr_inside
 
 __all__ = ["Drawn", "JointFilterConfig", "JointFilterTask", "draw_pairs"]
-
-logger = logging.getLogger(__name__)
 
 SHEET = 12
 """Pictures on a sheet, and four times as many for the figures."""
@@ -94,18 +90,13 @@ def draw_pairs(
     Each has `pictures` uint8 [N, R, R, 3] and in its metadata which row of the data, which kind and which hint each is
     of. guide: in few steps if it can. With `minutes` none is begun after so many, but one there is at least.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    for number in range(files):
-        path = folder / f"drawn_{number:05d}.safetensors"
-        if path.is_file():
-            continue
-        if minutes and number and time.monotonic() - began > 60 * minutes:
-            break
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+
+    def write(path: Path, generator: torch.Generator) -> int:
         pictures, told = _drawn(guide, people, config, generator)
         save_tensors(path, {"pictures": pictures}, {"drawn": json.dumps(told)})
-        logger.info("%s: %d pictures, %.0f s", path.name, len(told), time.monotonic() - began)
+        return len(told)
+
+    write_files(folder, "drawn", write, files=files, minutes=minutes, seed=seed)
 
 
 def _drawn(
