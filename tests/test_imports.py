@@ -62,11 +62,14 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "request": frozenset({"models", "body", "geometry", "texture", "export"}),
     "editing": frozenset({"body", "request"}),
     "stages": frozenset({"distance", "guidance", "body", "geometry", "texture", "export", "rigging", "request"}),
+    "start_pictures": frozenset({"rendering", "body", "geometry", "texture", "request", "stages"}),
     "pipeline": frozenset({"guidance", "geometry", "texture", "export", "request", "editing", "stages"}),
     "cluster": frozenset({"guidance", "request", "pipeline"}),
     # Beside the road: how models are made, and how good they and the results are.
     "training": frozenset({"models", "body", "guidance"}),
-    "evaluation": frozenset({"rendering", "distance", "body", "guidance", "geometry", "texture", "training", "export"}),
+    "evaluation": frozenset(
+        {"rendering", "distance", "body", "guidance", "geometry", "texture", "training", "export"} | {"start_pictures"}
+    ),
     # The doors.
     "cli": frozenset(),  # finds its verbs by name
     "__main__": frozenset({"cli"}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from humannorm.body.body import POSES, Body, load_body, named_pose, plan_for_body
-from humannorm.body.captioned import captioned
+from humannorm.body.captioned import captioned, pose_of_words
 from humannorm.body.outfit import Outfit, completed
 from humannorm.body.outfit_words import check_people, outfit_of_words, told_of_people, words_of_outfit
 from humannorm.body.shape import BodyShape
@@ -21,6 +21,7 @@ __all__ = [
     "named_pose",
     "outfit_of_words",
     "plan_for_body",
+    "pose_of_words",
     "shape_of_words",
     "told_of_people",
     "with_pose",

@@ -15,10 +15,10 @@ from functools import cache
 from humannorm.body.outfit import Outfit, Piece, completed
 from humannorm.body.outfit_words import outfit_of_words
 from humannorm.body.shape import BodyShape
-from humannorm.body.words import listed, shape_of_words, with_article, words_of_shape
+from humannorm.body.words import CAPTIONED_POSES, listed, shape_of_words, with_article, words_of_shape
 from humannorm.colours import COLOURS, HAIR_COLOURS, colour_value, hair_colour_value
 
-__all__ = ["captioned"]
+__all__ = ["captioned", "pose_of_words"]
 
 _WORDS: Mapping[str, str] = {
     **dict.fromkeys(("t-shirt", "loose t-shirt"), "t-shirt"),
@@ -59,6 +59,17 @@ def captioned(prompt: str) -> str:
     outfit = completed(outfit_of_words(prompt), shape)
     text = f"{_person(shape, outfit)} with {_hair(outfit)}, wearing {listed(_worn(outfit))}"
     return f"{text}, {_pose(prompt)}"
+
+
+def pose_of_words(prompt: str) -> str:
+    """The pose of `body.POSES` that a prompt names; an A-pose, in which clothes hang best, where it stands or says
+    nothing.
+
+    >>> pose_of_words("a boxer in red shorts, fighting")
+    'fight'
+    """
+    said = _pose(prompt)
+    return next((pose for pose, words in CAPTIONED_POSES.items() if words == said), "a-pose")
 
 
 def _pose(prompt: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from humannorm.geometry.sculpt import GuideSource
     from humannorm.guidance import DiffusersDenoiser
     from humannorm.mesh import Mesh
+    from humannorm.start_pictures import DressedStart
 
 __all__ = ["add_arguments", "run", "sentences_of"]
 
@@ -65,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("start", "body", "normal"),
         help="under hints of six channels in place of the text alone: normals of the dressed or the undressed person,"
         " and flat colours; of data made with --hints. `normal`: colours under finished normal maps",
+    )
+    samples.add_argument(
+        "--start",
+        choices=("none", "auto"),
+        default="none",
+        help="auto: each text is drawn from the body that it describes, as `sample` does; none: from the text alone",
     )
     samples.add_argument("--steps", type=int, default=20, help="denoising steps")
     samples.add_argument("--batch", type=int, default=16, help="pictures at a time")
@@ -151,6 +159,15 @@ def _guide_of(args: argparse.Namespace, few: bool) -> DiffusersDenoiser:
     )
 
 
+def _start_of(text: str, models: str) -> DressedStart:
+    """The start of a person in words, as the model's cameras see it."""
+    from humannorm.cameras import CAMERA_PLANS
+    from humannorm.models import camera_plan
+    from humannorm.start_pictures import start_of_sentence
+
+    return start_of_sentence(text, camera_plan(models) or CAMERA_PLANS["full_body"])
+
+
 def sentences_of(file: Path, models: str, wording: str) -> tuple[str, ...]:
     """The file's lines as they are put to the network."""
     from humannorm.checks import InputError
@@ -177,17 +194,21 @@ def run_samples(args: argparse.Namespace) -> int:
     )
     from humannorm.evaluation.figures import figures_of, table, to_plain
     from humannorm.evaluation.gallery import Gallery, find_judge, run_judges
-    from humannorm.guidance import draws_in_few_steps
+    from humannorm.guidance import draws_under_starts, few_steps_in
     from humannorm.training.shards import Shards
 
     check_range("--count", args.count, 1, 10_000)
     check_range("--steps", args.steps, 1, 1000)
     check_range("--batch", args.batch, 1, 10_000)
     few = args.guidance is None and args.autoguidance is None and not args.renders_only
-    few = few and draws_in_few_steps(args.models, args.steps)
+    few = few and few_steps_in(args.models) == args.steps
     judge = find_judge(args.judge)
     if args.hints is not None and (args.prompts is not None or args.renders_only or args.normals_only):
         raise InputError("--hints: expected no --prompts, --renders-only or --normals-only beside it")
+    if args.start == "auto" and (args.hints is not None or args.renders_only):
+        raise InputError("--start: expected none beside --hints or --renders-only, got auto")
+    if args.start == "auto" and not draws_under_starts(args.models):
+        raise InputError(f"--start: expected none for {args.models}, whose ControlNet reads finished normal maps alone")
     maps = ("color", "normal", "mask")
     maps += () if args.hints is None else ("label",) if args.hints == "normal" else ("label", args.hints)
     people = Shards(args.data, split="held_out", maps=maps)
@@ -219,7 +240,8 @@ def run_samples(args: argparse.Namespace) -> int:
             report("copying through the VAE")
             add_reconstructions(gallery, people, guide, settings)
         if guide is not None:
-            add_samples(gallery, people, guide, settings, report)
+            start_of = None if args.start == "none" else functools.partial(_start_of, models=args.models)
+            add_samples(gallery, people, guide, settings, report, start_of)
     gallery.save()
     report("judging")
     figures = figures_of(gallery, run_judges(gallery.folder, judge))

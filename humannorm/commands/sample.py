@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from humannorm.guidance import DiffusersDenoiser
+    from humannorm.start_pictures import StartPictures
 
 __all__ = ["add_arguments", "run"]
+
+STEPS = 20  # of guided sampling
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +55,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--normal", type=Path, metavar="FILE", help="`image`: the normal map to follow; otherwise one is drawn for each"
     )
-    parser.add_argument("--steps", type=int, default=20, help="denoising steps (the bundled model: 20, or 4)")
+    parser.add_argument(
+        "--start",
+        choices=("auto", "none"),
+        default="auto",
+        help="what normals and pictures begin from and follow: the body that the prompt describes, in what it says it"
+        " wears, where the model has learnt that (the bundled one has); none: the text alone",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        help="denoising steps (default: those of the model's few-step weights under a start, else 20)",
+    )
     add_guidance(parser)
     parser.add_argument(
         "--sampler", choices=("dpm", "ddim"), help="DPM-Solver++ (2M), the default, or DDIM, as few-step LoRAs take it"
@@ -68,16 +82,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from humannorm.body import check_people
     from humannorm.checks import InputError, check_range
-    from humannorm.guidance import draws_in_few_steps, load_networks
+    from humannorm.guidance import draws_under_starts, few_steps_in, load_networks
     from humannorm.images import contact_sheet, load_png, save_png
 
     if (args.person is None) == (args.prompt is None):
         got = "two" if args.prompt is not None else "none"
         raise InputError(f"sample: expected one PROMPT, got {got}")
-    check_people(args.prompt if args.person is None else args.person)
+    prompt = args.prompt if args.person is None else args.person
+    check_people(prompt)
     check_range("--count", args.count, 1, 10_000)
-    check_range("--steps", args.steps, 1, 1000)
     check_range("--batch", args.batch, 1, 10_000)
+    if args.steps is not None:
+        check_range("--steps", args.steps, 1, 1000)
     if args.normal is not None and args.kind != "image":
         raise InputError(f"--normal: expected with `image` only, got it with `{args.kind}`")
     views = parse_views(args.views)
@@ -85,8 +101,10 @@ def run(args: argparse.Namespace) -> int:
     kinds = {"normal": ["normal"], "depth": ["depth"], "image": ["normal", "color"]}[args.kind]
     if given is not None:
         kinds.remove("normal")
-    chosen = (args.guidance, args.autoguidance, args.sampler)
-    few = chosen == (None, None, None) and draws_in_few_steps(args.models, args.steps)
+    begins = args.start == "auto" and "normal" in kinds and draws_under_starts(args.models)
+    own = few_steps_in(args.models) if (args.guidance, args.autoguidance, args.sampler) == (None, None, None) else 0
+    steps = args.steps or (own if begins and own else STEPS)
+    few = steps == own
     networks = load_networks(
         args.models,
         pick_device(args.device),
@@ -97,12 +115,16 @@ def run(args: argparse.Namespace) -> int:
     )
     names = [(view, index) for view in views for index in range(args.count)]
     azimuths = [views[view] for view, _ in names]
-    normals = None if given is None else given.expand(len(names), -1, -1, -1)
+    start = _start(args, prompt, azimuths, networks["normal"].resolution) if begins else None
+    control = None if given is None else given.expand(len(names), -1, -1, -1)
     drawn: dict[str, Tensor] = {}
     for kind in kinds:
         name = "image" if kind == "color" else kind
-        drawn[name] = draw(args, networks[kind], kind, azimuths, normals, few)
-        normals = drawn[name] if kind == "normal" else None
+        if start is not None:
+            control = start.hints if kind == "normal" else start.hints_with(drawn["normal"])
+        entry = None if start is None else start.entry(kind)
+        drawn[name] = draw(args, networks[kind], kind, azimuths, control, entry, steps, few)
+        control = drawn[name]
     tiles, labels = [], []
     for number, (view, index) in enumerate(names):
         for kind, images in drawn.items():
@@ -116,20 +138,34 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _start(args: argparse.Namespace, prompt: str, azimuths: list[float], size: int) -> StartPictures:
+    """The prompt's dressed body from these azimuths."""
+    from humannorm.cameras import CAMERA_PLANS
+    from humannorm.models import camera_plan
+    from humannorm.start_pictures import start_of_sentence
+
+    sys.stderr.write("dressing the body that the prompt describes\n")
+    plan = camera_plan(args.models) or CAMERA_PLANS["full_body"]
+    return start_of_sentence(prompt, plan, seed=args.seed).pictures(args.part, azimuths, size)
+
+
 def draw(
     args: argparse.Namespace,
     network: DiffusersDenoiser,
     kind: str,
     azimuths: list[float],
     control: Tensor | None,
+    entry: Tensor | None,
+    steps: int,
     few: bool,
 ) -> Tensor:
-    """Pictures [N,H,W,3] of one kind, one for each azimuth. Picture i's noise hangs on the seed and i alone. few: by
-    the few-step LoRA, unguided."""
+    """Pictures [N,H,W,3] of one kind, one for each azimuth. Picture i's noise hangs on the seed and i alone. entry:
+    what they begin from. few: by the few-step LoRA, unguided."""
     from humannorm.cameras import view_label
     from humannorm.guidance import GUIDANCE_SCALES, sample_images
     from humannorm.prompts import Prompts
     from humannorm.request import sampled_prompt
+    from humannorm.start_pictures import ENTRY_LEVEL
 
     prompt = args.prompt if args.person is None else args.person
     said = prompt if args.as_written else sampled_prompt(prompt, args.models)
@@ -141,8 +177,10 @@ def draw(
         guidance_scale=1.0 if few else GUIDANCE_SCALES[kind] if args.guidance is None else args.guidance,
         negative=args.negative,
         control=control,
-        steps=args.steps,
+        steps=steps,
         sampler="ddim" if few else args.sampler or "dpm",
+        entry=entry,
+        level=ENTRY_LEVEL,
         batch=args.batch,
         progress=progress_on_terminal(kind),
     )

@@ -23,6 +23,7 @@ from humannorm.guidance.denoiser import HINT_CHANNELS
 from humannorm.guidance.diffusers_denoiser import DiffusersDenoiser
 from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_images
 from humannorm.prompts import Prompts
+from humannorm.start_pictures import ENTRY_LEVEL, DressedStart, StartPictures
 from humannorm.training.hints import LABELS, hints_of
 from humannorm.training.shards import Shards
 
@@ -128,18 +129,27 @@ def add_samples(
     guide: DiffusersDenoiser,
     settings: SampleSettings,
     progress: Progress | None = None,
+    start_of: Callable[[str], DressedStart] | None = None,
 ) -> None:
     """Normal maps of held-out captions, or of the settings' sentences, from every side and of heads, and colour
-    pictures that follow each."""
+    pictures that follow each. start_of: a text's start, from which all is then drawn, as `humannorm sample` does."""
     if "color" in settings.kinds and guide.controlnet is None:
         raise InputError("--models: expected a controlnet for the aligned pictures, got a folder without one")
     shots: list[dict[str, Any]] = [
         {"caption": text, "attributes": None} for text in settings.sentences[: settings.count]
     ]
     shots = shots or held_out_captions(people, settings.count, settings.seed)
+    starts: list[DressedStart] = []
+    if start_of is not None:
+        for number, shot in enumerate(shots):
+            if progress is not None:
+                progress(f"dressing {number + 1} of {len(shots)}")
+            starts.append(start_of(shot["caption"]))
     for part, views in (("full", tuple(VIEW_AZIMUTHS)), ("head", HEAD_VIEWS)):
         for view in views:
             normals: Tensor | None = None
+            seen = [start.pictures(part, [VIEW_AZIMUTHS[view]], guide.resolution) for start in starts]
+            begun = StartPictures.concatenate(seen) if seen else None
             for kind in settings.kinds:
                 if progress is not None:
                     progress(f"drawing {kind} {part} {view}")
@@ -148,7 +158,11 @@ def add_samples(
                     for shot in shots
                 ]
                 cell = f"{part}_{view}"
-                images = draw(guide, texts, settings, kind, cell, normals)
+                control, entry = normals, None
+                if begun is not None:
+                    control = begun.hints if normals is None else begun.hints_with(normals)
+                    entry = begun.entry(kind)
+                images = draw(guide, texts, settings, kind, cell, control, entry)
                 for index, (shot, image) in enumerate(zip(shots, images, strict=True)):
                     picture = Picture(
                         id=f"model_{kind}_{cell}_{index:03d}",
@@ -274,9 +288,16 @@ def seen_by_label(image: Float[Tensor, "H W 3"], labels: UInt8[Tensor, "H W"]) -
 
 
 def draw(
-    guide: DiffusersDenoiser, texts: list[str], settings: SampleSettings, kind: str, cell: str, control: Tensor | None
+    guide: DiffusersDenoiser,
+    texts: list[str],
+    settings: SampleSettings,
+    kind: str,
+    cell: str,
+    control: Tensor | None,
+    entry: Tensor | None = None,
 ) -> Tensor:
-    """Pictures [N,H,W,3]; the noise of picture i hangs on the seed, kind, cell and i alone."""
+    """Pictures [N,H,W,3]; the noise of picture i hangs on the seed, kind, cell and i alone. entry: what they begin
+    from."""
     offset = int.from_bytes(f"{kind}_{cell}".encode("ascii"), "big") % 1_000_003
     first = (settings.seed * 1_000_003 + offset) * 10_007
     return sample_images(
@@ -287,6 +308,8 @@ def draw(
         control=control,
         steps=settings.steps,
         sampler=settings.sampler,
+        entry=entry,
+        level=ENTRY_LEVEL,
         batch=settings.batch,
     )
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from humannorm.cameras import CAMERA_PLANS, CameraPlan
 from humannorm.checks import InputError, check_choice, check_range
@@ -258,11 +259,14 @@ class _Rounds:
 
     def _condition(self, views: Sequence[int], entry: Float[Tensor, "B S S 3"]) -> Any:
         """Of a network that has learnt to draw normals from a start's (`training.hints`), with the surface's shown."""
+        control = None
+        if self.guide.hint_channels == HINT_CHANNELS:
+            control = pad(entry[list(views)], (0, HINT_CHANNELS - 3))  # no colours
         return self.guide.condition(
             self.prompts.for_cameras(self.cameras.select(views)),
             guidance_scale=self.settings.guidance_scale,
             negative=self.prompts.negative,
-            control=entry[list(views)] if self.guide.hint_channels == HINT_CHANNELS else None,
+            control=control,
         )
 
     def _drawn_to(

@@ -20,7 +20,14 @@ from humannorm.guidance.distillation import (
     sds_weight,
 )
 from humannorm.guidance.samplers import GUIDANCE_SCALES, sample_images
-from humannorm.guidance.stages import PUBLISHED_FOLDERS, StageGuides, draws_in_few_steps, find_guides, load_networks
+from humannorm.guidance.stages import (
+    PUBLISHED_FOLDERS,
+    StageGuides,
+    draws_under_starts,
+    few_steps_in,
+    find_guides,
+    load_networks,
+)
 
 __all__ = [
     "GUIDANCE_SCALES",
@@ -32,7 +39,8 @@ __all__ = [
     "ExtraControl",
     "SdsResult",
     "StageGuides",
-    "draws_in_few_steps",
+    "draws_under_starts",
+    "few_steps_in",
     "find_guides",
     "load_networks",
     "multistep_target",

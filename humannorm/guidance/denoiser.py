@@ -48,7 +48,8 @@ class Denoiser(Protocol):
     @property
     def hint_channels(self) -> int:
         """What a control may have: 3 (a normal map), 6 (and flat colours by label) or 0, where there is no ControlNet.
-        Of the six the last three may be left out."""
+        Of a control of six an engine of three takes the first three. One of six may have a ControlNet of its own for a
+        control of three."""
 
     def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Noise level of (fractional) timesteps 0 .. timesteps - 1, increasing."""

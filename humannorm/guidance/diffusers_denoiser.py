@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from humannorm.checks import InputError, check_range, check_tensor
+from humannorm.guidance.denoiser import HINT_CHANNELS
 from humannorm.guidance.folders import (
     WEAK_UNET,
     few_steps_of,
@@ -27,6 +28,7 @@ from humannorm.guidance.folders import (
     model_folder,
     read_config,
 )
+from humannorm.guidance.hints_controlnet import has_hints_controlnet, load_hints_controlnet
 from humannorm.guidance.joint_filter import JointFilter
 from humannorm.guidance.noise import NoiseTable
 from humannorm.images import from_network, to_network
@@ -135,6 +137,7 @@ class DiffusersDenoiser:
         self.unet, self.text_encoder, self.tokenizer, self.vae = unet, text_encoder, tokenizer, vae
         self.controlnet, self.weak_unet, self.autoguidance = controlnet, weak_unet, autoguidance
         self.few_steps_unet: Callable[[], Any] | None = None  # loads the UNet with the LoRA beside it
+        self.hints_controlnet: Any | None = None  # the one of six channels, where the other reads three
         self.joint_filter: JointFilter | None = None
         self.extra_controls: tuple[ExtraControl, ...] = ()
         self.body: Any = None  # posed, for the controls that show a skeleton
@@ -166,9 +169,9 @@ class DiffusersDenoiser:
     ) -> DiffusersDenoiser:
         """From a diffusers folder on disk, or "bundled"; nothing is fetched. Of SDXL and SD3 folders their own kind.
 
-        `control` also loads the ControlNet in its `controlnet` folder, `autoguidance` the UNet in a `weak_unet` folder
-        if there is one. `few_steps` adds the folder's LoRA to the UNet, which then draws in `few_steps_of` DDIM steps
-        without guidance. Errors name the file and what was expected.
+        `control` also loads the ControlNet in its `controlnet` folder and what stands beside it for use under hints,
+        `autoguidance` the UNet in a `weak_unet` folder if there is one. `few_steps` adds the folder's LoRA to the UNet,
+        which then draws in `few_steps_of` DDIM steps without guidance. Errors name the file and what was expected.
         """
         import diffusers
         import transformers
@@ -197,6 +200,8 @@ class DiffusersDenoiser:
             vae=load_component(folder, "vae", diffusers.AutoencoderKL, **options),
             controlnet=load_component(folder, "controlnet", diffusers.ControlNetModel, **options) if control else None,
         )
+        if control and has_hints_controlnet(folder):
+            guide.hints_controlnet = load_hints_controlnet(folder, **options)
         if control and (folder / JOINT_FILTER).is_file():
             on_processor = torch.device(device).type == "cpu"  # where bf16 takes so thin a network a third longer
             guide.joint_filter = JointFilter.load(
@@ -219,7 +224,7 @@ class DiffusersDenoiser:
 
     @property
     def modules(self) -> list[torch.nn.Module]:
-        every = (self.unet, self.text_encoder, self.vae, self.controlnet, self.weak_unet)
+        every = (self.unet, self.text_encoder, self.vae, self.controlnet, self.hints_controlnet, self.weak_unet)
         more = (extra.network for extra in getattr(self, "extra_controls", ()))
         return [module for module in (*every, *more) if module is not None]
 
@@ -267,7 +272,11 @@ class DiffusersDenoiser:
 
     @property
     def hint_channels(self) -> int:
-        """What the ControlNet is told: 3 a normal map, 6 flat colours by label too; 0 without one."""
+        """See `Denoiser`; of two ControlNets those of the one that is told more."""
+        return HINT_CHANNELS if self.hints_controlnet is not None else self._own_channels
+
+    @property
+    def _own_channels(self) -> int:
         return 0 if self.controlnet is None else int(self.controlnet.config.get("conditioning_channels", 3))
 
     def sigma(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
@@ -316,7 +325,8 @@ class DiffusersDenoiser:
         if control is not None and self.controlnet is None:
             raise InputError("control: expected a guide with a ControlNet (load with control=True), got one without")
         if control is not None:
-            control = self._hint(control, len(prompts), self.hint_channels)
+            hinted = self.hints_controlnet is not None and control.shape[-1] == HINT_CHANNELS
+            control = self._hint(control, len(prompts), HINT_CHANNELS if hinted else self._own_channels)
         positive, away = Words.cat([self._embedding(prompt) for prompt in prompts]), self._read_negative(negative)
         missing = set(self.control_kinds) - set(more_controls or {})
         if missing:
@@ -331,9 +341,10 @@ class DiffusersDenoiser:
         )
 
     def _hint(self, control: Float[Tensor, "B H W C"], count: int, channels: int) -> Float[Tensor, "B N H W"]:
-        """As the ControlNet takes it. Normals alone suit one that can also be told colours: those are absent then."""
-        if control.ndim == 4 and control.shape[-1] == 3 < channels:
-            control = torch.nn.functional.pad(control, (0, channels - 3))
+        """As a ControlNet takes it: colours that are not there are absent to one that reads some, and those that are
+        there are nothing to one that reads none."""
+        if control.ndim == 4 and {control.shape[-1], channels} == {3, HINT_CHANNELS}:
+            control = torch.nn.functional.pad(control, (0, channels - control.shape[-1]))
         check_tensor("control", control, f"{count} H W {channels}")
         return control.permute(0, 3, 1, 2).to(self.device, self.dtype)
 
@@ -390,7 +401,9 @@ class DiffusersDenoiser:
         """Networks, what they are shown, and how strongly each sample hears them at its noise level."""
         found = []
         if condition.control is not None and self.controlnet is not None:
-            found.append((self.controlnet, condition.control, torch.full_like(sigma, condition.control_scale)))
+            of_colours = condition.control.shape[1] != self._own_channels
+            network = self.hints_controlnet if of_colours else self.controlnet
+            found.append((network, condition.control, torch.full_like(sigma, condition.control_scale)))
         way = 1 - self.timestep(sigma) / (self.timesteps - 1)
         for extra in self.extra_controls:
             strength = torch.where((way >= extra.start) & (way <= extra.end), extra.strength, 0.0)

@@ -35,6 +35,8 @@ def sample_images(
     control: Float[Tensor, "N H W C"] | None = None,
     steps: int = 20,
     sampler: str = "dpm",
+    entry: Float[Tensor, "N H W 3"] | None = None,
+    level: float = 1.0,
     batch: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "N S S 3"]:
@@ -43,8 +45,9 @@ def sample_images(
     prompts: as the model hears them; `Prompts.text` names the kind of picture, part and view. seeds: one for each; a
     picture's noise hangs on its own alone, whatever is drawn beside it. control: normal maps to follow, for a model
     with a ControlNet, and perhaps flat colours by label in three further channels; where the ControlNet reads none,
-    they serve to sharpen what it draws alone. batch: pictures at a time. progress: sees the denoising steps done, and
-    how many there are.
+    they serve to sharpen what it draws alone. entry: pictures that the walk begins from, at `level` of the noise, 0..1
+    (SDEdit, Meng et al. 2021); that share of the steps is taken. batch: pictures at a time. progress: sees the
+    denoising steps done, and how many there are.
     """
     check_range("batch", batch, 1, 10_000)
     if len(seeds) != len(prompts):
@@ -62,7 +65,7 @@ def sample_images(
             prompts[chosen],
             guidance_scale=guidance_scale,
             negative=negative,
-            control=None if control is None else control[chosen][..., : max(model.hint_channels, 3)],
+            control=None if control is None else control[chosen],
         )
 
         def report(step: int, of: int, before: int = number) -> None:
@@ -76,6 +79,8 @@ def sample_images(
             scheduler_config=model.scheduler_config,
             steps=steps,
             sampler=sampler,
+            entry=None if entry is None else model.encode_images(entry[chosen].to(model.device)).float(),
+            level=level,
             progress=report,
         )
         drawn = model.decode(latents)
@@ -94,9 +99,11 @@ def sample_latents(
     scheduler_config: dict[str, Any],
     steps: int = 20,
     sampler: str = "dpm",
+    entry: Float[Tensor, "B C h w"] | None = None,
+    level: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "B C h w"]:
-    """Clean latents from unit Gaussian noise.
+    """Clean latents from unit Gaussian noise, or from the latents `entry` at a level of it, as in `sample_images`.
 
     diffusers' schedulers walk in variance preserving coordinates and are configured for a network that predicts the
     clean sample, which is what `denoise` gives, whatever the network itself predicts. `scheduler_config` is the model's
@@ -104,16 +111,29 @@ def sample_latents(
     """
     check_choice("sampler", sampler, SAMPLERS)
     check_range("steps", steps, 1, 1000)
+    check_range("level", level, 0.0, 1.0)
+    left = steps if entry is None else max(1, round(level * steps))
     if "FlowMatch" in str(scheduler_config.get("_class_name", "")):
-        clean = walk_levels(denoiser, condition, noise, steps=steps, sampler=sampler, progress=progress)
+        clean = walk_levels(
+            denoiser, condition, noise, steps=steps, sampler=sampler, entry=entry, left=left, progress=progress
+        )
         check_finite(clean)
         return clean
     clean = noise
-    states = latent_states(denoiser, condition, noise, scheduler_config=scheduler_config, steps=steps, sampler=sampler)
+    states = latent_states(
+        denoiser,
+        condition,
+        noise,
+        scheduler_config=scheduler_config,
+        steps=steps,
+        sampler=sampler,
+        entry=entry,
+        left=left,
+    )
     for number, state in enumerate(states, 1):
         clean = state
         if progress is not None:
-            progress(number, steps)
+            progress(number, left)
     check_finite(clean)
     return clean
 
@@ -127,8 +147,13 @@ def latent_states(
     scheduler_config: dict[str, Any],
     steps: int,
     sampler: str = "dpm",
+    entry: Float[Tensor, "B C h w"] | None = None,
+    left: int | None = None,
 ) -> Iterator[Float[Tensor, "B C h w"]]:
-    """What `sample_latents` walks through: the latents after each step, in variance preserving form, clean at last."""
+    """What `sample_latents` walks through: the latents after each step, in variance preserving form, clean at last.
+
+    entry: clean latents from which the last `left` steps are taken; without any, all are, from the noise.
+    """
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
     config = {
@@ -145,8 +170,13 @@ def latent_states(
             {**config, "algorithm_type": "dpmsolver++", "solver_order": 2}
         )
     scheduler.set_timesteps(steps)
+    timesteps = scheduler.timesteps
     x = noise
-    for timestep in scheduler.timesteps:
+    if entry is not None:
+        timesteps = timesteps[steps - (steps if left is None else left) :]
+        sigma = denoiser.sigma(timesteps[0].float().reshape(1)).to(noise)
+        x = (entry + sigma * noise) / (1 + sigma.square()).sqrt()
+    for timestep in timesteps:
         sigma = denoiser.sigma(timestep.float().reshape(1)).to(x)
         unscaled = x * (1 + sigma.square()).sqrt()
         denoised = denoiser.denoise(unscaled, sigma.expand(len(x)), condition)
@@ -162,16 +192,22 @@ def walk_levels(
     *,
     steps: int,
     sampler: str = "dpm",
+    entry: Float[Tensor, "B C h w"] | None = None,
+    left: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "B C h w"]:
     """Clean latents by the denoiser's own noise levels, even in timesteps, in x = z + sigma eps.
 
     ddim: x' = z + sigma' / sigma (x - z), for a flow model its Euler step. dpm: DPM-Solver++ (2M) (Lu et al. 2022,
-    algorithm 2) with alpha = 1: z is led on from the last two estimates, evenly in log sigma.
+    algorithm 2) with alpha = 1: z is led on from the last two estimates, evenly in log sigma. entry, left: as in
+    `latent_states`.
     """
     timesteps = torch.linspace(denoiser.timesteps - 1, 0, steps + 1)[:-1]
     sigmas = [float(sigma) for sigma in denoiser.sigma(timesteps)] + [0.0]
     x = noise * math.sqrt(1 + sigmas[0] ** 2)
+    if entry is not None:
+        sigmas = sigmas[steps - (steps if left is None else left) :]
+        x = entry + sigmas[0] * noise
     before: Tensor | None = None
     for step, (sigma, following) in enumerate(pairwise(sigmas)):
         clean = denoiser.denoise(x, torch.full((len(x),), sigma, device=x.device), condition)
@@ -181,7 +217,7 @@ def walk_levels(
             ahead = clean + width / (2 * last) * (clean - before)
         x, before = ahead + following / sigma * (x - ahead), clean
         if progress is not None:
-            progress(step + 1, steps)
+            progress(step + 1, len(sigmas) - 1)
     return x
 
 

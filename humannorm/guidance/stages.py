@@ -12,6 +12,7 @@ from humannorm.checks import InputError, check_choice
 from humannorm.guidance.denoiser import HINT_CHANNELS, Denoiser
 from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
 from humannorm.guidance.folders import few_steps_of, find_folders, load_component, model_folder, read_config
+from humannorm.guidance.hints_controlnet import has_hints_controlnet
 from humannorm.processor import network_dtype, network_precision
 
 __all__ = [
@@ -19,7 +20,8 @@ __all__ = [
     "PUBLISHED_FOLDERS",
     "StageGuides",
     "add_control_of",
-    "draws_in_few_steps",
+    "draws_under_starts",
+    "few_steps_in",
     "find_guides",
     "load_networks",
 ]
@@ -77,7 +79,7 @@ def load_networks(
 ) -> dict[str, DiffusersDenoiser]:
     """The networks of `find_guides` for sampling, by what they draw; one and the same where one folder draws all.
 
-    few_steps: with the folder's LoRA, see `draws_in_few_steps`.
+    few_steps: with the folder's LoRA, see `few_steps_in`.
     """
     check_folders(models, kinds)
     if published_in(models):
@@ -86,9 +88,9 @@ def load_networks(
     return dict.fromkeys(kinds, _load(models, first, device, precision, autoguidance, few_steps))
 
 
-def draws_in_few_steps(models: str | Path, steps: int) -> bool:
-    """Whether there is a LoRA in the model's folder that draws in just so many DDIM steps, without guidance."""
-    return not published_in(models) and few_steps_of(models) == steps
+def few_steps_in(models: str | Path) -> int:
+    """The DDIM steps, without guidance, in which the LoRA in a model's folder draws; 0 where there is none."""
+    return 0 if published_in(models) else few_steps_of(models)
 
 
 def add_control_of(guide: DiffusersDenoiser, kind: str, folder: str | Path) -> None:
@@ -130,12 +132,15 @@ def check_folders(models: str | Path, kinds: Collection[str]) -> None:
             model_folder(there[name])
 
 
-def _draws_under_starts(models: str | Path) -> bool:
-    """Whether the ControlNet in a folder is one that normals are drawn with, too."""
+def draws_under_starts(models: str | Path) -> bool:
+    """Whether a folder has a ControlNet that normals are drawn with, too."""
+    if published_in(models):
+        return False
     folder = model_folder(models)
     if not (folder / "controlnet").is_dir():
         return False
-    return bool(read_config(folder, "controlnet").get("conditioning_channels") == HINT_CHANNELS)
+    channels = read_config(folder, "controlnet").get("conditioning_channels")
+    return has_hints_controlnet(folder) or channels == HINT_CHANNELS
 
 
 def _load(
@@ -156,7 +161,7 @@ def _load(
             models,
             device=device,
             dtype=dtype,
-            control=kind == "color" or _draws_under_starts(models),
+            control=kind == "color" or draws_under_starts(models),
             autoguidance=autoguidance,
             few_steps=few_steps,
         )

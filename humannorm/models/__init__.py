@@ -11,6 +11,7 @@ from humannorm.checks import InputError
 __all__ = [
     "CARD",
     "FEW_STEPS",
+    "HINTS_CONTROLNET",
     "JOINT_FILTER",
     "bundled_folder",
     "camera_plan",
@@ -22,6 +23,9 @@ __all__ = [
 CARD = "model_card.json"
 FEW_STEPS = "few_steps_lora.safetensors"
 """A LoRA of a model's UNet that draws in few DDIM steps without guidance, in its folder."""
+
+HINTS_CONTROLNET = "hints_controlnet.safetensors"
+"""How a ControlNet of six hint channels differs from a model's own of three (`guidance.hints_controlnet`)."""
 
 JOINT_FILTER = "joint_filter.safetensors"
 """A network beside a model's, which sharpens what it draws under a hint (`guidance.joint_filter`)."""

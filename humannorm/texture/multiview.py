@@ -275,7 +275,6 @@ class _Painter:
         request = self._request()
         begin = time.monotonic()
         hints = self._hints()
-        control = None if hints is None else hints[..., : max(self.guide.hint_channels, 3)]
         finish = self._sharpening(hints)
         more = more_controls(self.guide, self.placed, self.cameras, self.guide.resolution).get("more_controls", {})
         entry = None if self.entry is None else self._shown(self.agreement.with_held(self.entry))
@@ -300,7 +299,7 @@ class _Painter:
         if walk.step < settings.walk.steps:
             walk = sample_together(
                 self.guide,
-                lambda views: self._condition(views, control, more),
+                lambda views: self._condition(views, hints, more),
                 self.agreement,
                 walk,
                 settings.walk,

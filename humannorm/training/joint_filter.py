@@ -27,7 +27,7 @@ from humannorm.images import contact_sheet, save_png
 from humannorm.models import JOINT_FILTER
 from humannorm.training.config import LoopConfig, PictureLossConfig
 from humannorm.training.few_steps import ddim_step, levels_of, write_files
-from humannorm.training.hints import draw_hint, hints_of
+from humannorm.training.hints import LABELS, draw_hint, hints_of
 from humannorm.training.loop import Task
 from humannorm.training.shards import Shards
 from humannorm.training.text import draw_prompt
@@ -60,6 +60,9 @@ class JointFilterConfig:
     """Pairs drawn at a time."""
     crop: int = 64
     """Pixels: side of the crops that the filter is trained on."""
+    label_weights: tuple[tuple[str, float], ...] = (("shoes", 5.0), ("eyes", 4.0), ("hat", 2.0), ("hair", 1.5))
+    """What a pixel of a label weighs, in the loss and where crops are taken; of others 1. Shoes and eyes are the
+    smallest things that have a colour, and a person without them looks unfinished."""
     loss: PictureLossConfig = field(default_factory=lambda: PictureLossConfig(similarity_weight=0.3))
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
@@ -173,7 +176,7 @@ class Drawn:
         self.pictures = torch.cat(pictures)
 
     def pairs(self, chosen: Sequence[int]) -> dict[str, Float[Tensor, "B ... H W"]]:
-        """Pictures, hints, true pictures, all 0..1, and silhouettes."""
+        """Pictures, hints, true pictures, all 0..1, silhouettes, and labels."""
         facts = [self.told[index] for index in chosen]
         truth = torch.stack([self.people.image(fact["index"], fact["kind"]) for fact in facts])
         return {
@@ -181,6 +184,7 @@ class Drawn:
             "hint": _hints(self.people, facts).permute(0, 3, 1, 2),
             "truth": truth.permute(0, 3, 1, 2),
             "mask": torch.stack([self.people.mask(fact["index"]) for fact in facts])[:, None],
+            "labels": torch.stack([self.people.labels(fact["index"]) for fact in facts])[:, None],
         }
 
 
@@ -190,13 +194,17 @@ class JointFilterTask(Task):
     def __init__(self, network: JointFilter, drawn: Drawn, held_out: Drawn, config: JointFilterConfig) -> None:
         super().__init__()
         self.network, self.drawn, self.held_out, self.config = network, drawn, held_out, config
+        self.weight_of = torch.ones(len(LABELS))
+        for label, weight in config.label_weights:
+            self.weight_of[LABELS.index(label)] = weight
 
     def draw(self, generator: torch.Generator, batch_size: int) -> dict[str, Any]:
         chosen = torch.randint(len(self.drawn.told), (batch_size,), generator=generator).tolist()
         pairs, size = self.drawn.pairs(chosen), self.config.crop
+        pairs["weight"] = pairs.pop("mask") * self.weight_of[pairs.pop("labels").long()]
         cut: dict[str, list[Tensor]] = {name: [] for name in pairs}
         for row in range(batch_size):
-            top, left = crop_around(pairs["mask"][row, 0], size, generator)
+            top, left = crop_around(pairs["weight"][row, 0], size, generator)
             for name, values in pairs.items():
                 cut[name].append(values[row, :, top : top + size, left : left + size])
         return {name: torch.stack(values) for name, values in cut.items()}
@@ -204,7 +212,7 @@ class JointFilterTask(Task):
     def forward(self, batch: dict[str, Any]) -> Tensor:
         picture, hint = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("picture", "hint"))
         found = self.network(picture, hint).float()
-        return picture_loss(found * 2 - 1, batch["truth"] * 2 - 1, batch["mask"], self.config.loss)
+        return picture_loss(found * 2 - 1, batch["truth"] * 2 - 1, batch["weight"], self.config.loss)
 
     @torch.no_grad()
     def validate(self, folder: Path, step: int) -> Mapping[str, float]:

@@ -27,6 +27,7 @@ from humannorm.checks import InputError, check_choice, check_range
 from humannorm.guidance.denoiser import HINT_CHANNELS
 from humannorm.guidance.diffusers_denoiser import Autoguidance, DiffusersDenoiser
 from humannorm.guidance.folders import few_steps_of, load_component, load_tokenizer, model_folder, read_config
+from humannorm.guidance.hints_controlnet import has_hints_controlnet, load_hints_controlnet
 from humannorm.guidance.joint_filter import JointFilter
 from humannorm.models import FEW_STEPS, JOINT_FILTER, names_poses, write_card
 from humannorm.training.attributes import AttributeTask
@@ -386,11 +387,14 @@ def train_joint_filter(
 
 
 def _first_controlnet(folder: Path, unet: Any, vae: Any, *, hints: bool) -> Any:
-    """The base's own ControlNet, if it has one, else one that starts as a copy of its UNet's encoder."""
+    """The base's own ControlNet, if it has one, under hints the one it has for them, else one that starts as a copy of
+    its UNet's encoder."""
     from diffusers import ControlNetModel
 
     if (folder / "controlnet").is_dir():
         place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
+        if hints and has_hints_controlnet(folder):
+            return load_hints_controlnet(folder, **place)
         controlnet = load_component(folder, "controlnet", ControlNetModel, **place)
     else:
         controlnet = build_controlnet(unet, downscale(vae))
