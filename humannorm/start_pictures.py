@@ -7,6 +7,7 @@ walk enters from its flat colours, as the painter's does.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ ENTRY_LEVEL = 0.5
 cloth has stains and fair hair dark patches."""
 
 
-PICTURES = ("normals", "colors", "covered")
+PICTURES = ("normals", "depth", "colors", "covered")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class StartPictures:
     """One picture for each view, values 0..1."""
 
     normals: Float[Tensor, "B S S 3"]  # camera-space, on black
+    depth: Float[Tensor, "B S S 3"]  # inverse depth, the nearest place white
     colors: Float[Tensor, "B S S 3"]  # flat by label, skin as it is painted; on black
     covered: Float[Tensor, "B S S 1"]  # 1 where somebody is
 
@@ -48,18 +50,17 @@ class StartPictures:
         """All of them, in order."""
         return StartPictures(*(torch.cat([getattr(batch, name) for batch in batches]) for name in PICTURES))
 
-    @property
-    def hints(self) -> Float[Tensor, "B S S 6"]:
-        """What a ControlNet of six channels is shown."""
-        return torch.cat([self.normals, self.colors], -1)
-
-    def hints_with(self, normals: Float[Tensor, "B S S 3"]) -> Float[Tensor, "B S S 6"]:
-        """The same under normals that were drawn since."""
-        return torch.cat([normals.to(self.colors), self.colors], -1)
-
     def entry(self, kind: str) -> Float[Tensor, "B S S 3"]:
-        """What a walk towards normals or colours begins from: networks know colours on white."""
-        return self.normals if kind == "normal" else self.colors + 1 - self.covered
+        """What a walk towards pictures of a kind begins from: networks know colours on white."""
+        on_white = self.colors + 1 - self.covered
+        return {"normal": self.normals, "depth": self.depth, "color": on_white}[kind]
+
+    def control(self, kind: str, normals: Float[Tensor, "B S S 3"] | None = None) -> Float[Tensor, "B S S 6"] | None:
+        """What a ControlNet of six channels is shown; for colours perhaps normals that were drawn since. None for depth,
+        which no ControlNet here has learnt to draw."""
+        if kind == "depth":
+            return None
+        return torch.cat([self.normals if normals is None else normals.to(self.colors), self.colors], -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +78,15 @@ class DressedStart:
         """A body part from these azimuths, in pictures of `size` pixels a side, as the plan frames it."""
         cameras = crop_cameras(self.plan, self.plan.crop(part), azimuths)
         mesh = self.surface.mesh.replace(colors=self.skin)
-        seen = render(mesh, cameras, (size, size), ("normal", "label"), labels=self.surface.labels)
+        seen = render(mesh, cameras, (size, size), ("normal", "depth", "label"), labels=self.surface.labels)
         bare = render(mesh, cameras, (size, size), ("color",), background=(0.0, 0.0, 0.0)).color
-        assert seen.normal is not None and seen.label is not None and bare is not None
+        assert seen.normal is not None and seen.depth is not None and seen.label is not None and bare is not None
         labels = seen.label.long()[..., None]
         colors = torch.where(labels == SKIN, bare, self.colors[labels[..., 0]])
-        return StartPictures(seen.normal, colors, (labels != BACKGROUND).float())
+        return StartPictures(seen.normal, seen.depth, colors, (labels != BACKGROUND).float())
 
 
+@functools.lru_cache(maxsize=2)  # a canvas asks for one person several times
 def start_of_sentence(
     prompt: str, plan: CameraPlan, *, body: Body | None = None, tone: str = "", seed: int = 0
 ) -> DressedStart:

@@ -14,6 +14,7 @@ from . import (
     mesh,
     models,
     multiview,
+    person_sampler,
     prompts,
     render,
     rig,
@@ -52,6 +53,7 @@ NODES: list[type[io.ComfyNode]] = [
     multiview.HumanNormMultiviewPainter,
     guidance.HumanNormAddControl,
     clothes.HumanNormChangeClothes,
+    person_sampler.HumanNormPersonSampler,
 ]
 
 

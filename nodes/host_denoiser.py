@@ -27,12 +27,13 @@ from torch import Tensor
 
 from humannorm.body import Body
 from humannorm.checks import InputError, check_tensor
+from humannorm.guidance.denoiser import HINT_CHANNELS
 from humannorm.guidance.diffusers_denoiser import resized
 from humannorm.guidance.joint_filter import JointFilter
 
 from .bases import HostNoise, base_of, check_base, kind_name, needs_frames, text_width
 from .long_work import heard_inside
-from .payloads import DISTILLS, Conditioning, GuidancePayload, model_facts
+from .payloads import DISTILLS, HINTS_CONTROL, Conditioning, GuidancePayload, model_facts
 
 __all__ = [
     "HostDenoiser",
@@ -40,6 +41,7 @@ __all__ = [
     "check_size",
     "check_vae",
     "decoded_pictures",
+    "hint_channels",
     "in_few_steps",
     "latent_size",
     "native_resolution",
@@ -158,11 +160,8 @@ class HostDenoiser:
 
     @property
     def hint_channels(self) -> int:
-        """Of a ControlNet of ours what it reads, 3 of any other; 0 without one."""
-        if self.payload.control_net is None:
-            return 0
-        block = getattr(getattr(self.payload.control_net, "control_model", None), "input_hint_block", None)
-        return 3 if block is None else int(getattr(block[0], "in_channels", 3))
+        """See `hint_channels`."""
+        return hint_channels(self.payload.control_net)
 
     def in_few_steps(self) -> HostDenoiser:
         """Itself, if it was begun with what `in_few_steps` gives of a guidance."""
@@ -252,6 +251,25 @@ class HostDenoiser:
 def _joint_filter(path: Path, device: torch.device) -> JointFilter:
     """Two megabytes, for which no model is evicted."""
     return JointFilter.load(path, device=device)
+
+
+def hint_channels(control_net: Any | None) -> int:
+    """Of a ControlNet of ours what it reads, with the one beside it for hints; 3 of any other; 0 without one."""
+    if control_net is None:
+        return 0
+    if getattr(control_net, HINTS_CONTROL, None) is not None:
+        return HINT_CHANNELS
+    block = getattr(getattr(control_net, "control_model", None), "input_hint_block", None)
+    return 3 if block is None else int(getattr(block[0], "in_channels", 3))
+
+
+def _shown_to(control_net: Any, control: Float[Tensor, "B H W C"]) -> tuple[Any, Float[Tensor, "B H W N"]]:
+    """Which ControlNet is shown a picture, and as much of it as that one reads: of a bundled one's two the one for
+    hints where there are flat colours."""
+    if control.shape[-1] != HINT_CHANNELS:
+        return control_net, control
+    for_hints = getattr(control_net, HINTS_CONTROL, None)
+    return (control_net if for_hints is None else for_hints), control[..., : hint_channels(control_net)]
 
 
 class _OptimizerSampler(comfy.samplers.Sampler):
@@ -344,8 +362,13 @@ def with_control(
     black = torch.zeros(1, payload.resolution, payload.resolution, 3) if loading else None
     shown: list[tuple[Any, Tensor | None, float, tuple[float, float]]] = []
     if payload.control_net is not None:
-        hint = black if control is None else control
-        shown.append((payload.control_net, hint, payload.control_strength * scale, (0.0, 1.0)))
+        strength = payload.control_strength * scale
+        for_hints = getattr(payload.control_net, HINTS_CONTROL, None)
+        if loading:
+            every = (payload.control_net, for_hints)
+            shown += [(network, black, strength, (0.0, 1.0)) for network in every if network is not None]
+        elif control is not None:
+            shown.append((*_shown_to(payload.control_net, control), strength, (0.0, 1.0)))
     for each in payload.controls:
         hint = black if loading else (more or {})[each.kind]
         shown.append((each.network, hint, each.strength * scale, (each.start, each.end)))

@@ -31,9 +31,10 @@ import torch
 from humannorm.checks import InputError
 from humannorm.guidance.diffusers_denoiser import Autoguidance
 from humannorm.guidance.folders import WEAK_UNET, WEIGHTS, read_config
+from humannorm.guidance.hints_controlnet import has_hints_controlnet, read_hints_controlnet
 from humannorm.models import FEW_STEPS, JOINT_FILTER, camera_plan, names_poses
 
-from .payloads import DISTILLS, NAMES_POSES, ModelFacts
+from .payloads import DISTILLS, HINTS_CONTROL, NAMES_POSES, ModelFacts
 
 __all__ = ["build_clip", "build_control_net", "build_model", "build_models", "build_vae"]
 
@@ -138,9 +139,20 @@ def _autoguide(model: Any, weak: Any, weights: Autoguidance) -> None:
 
 
 def build_control_net(folder: Path) -> Any:
-    """CONTROL_NET of the folder's normal ControlNet. Its hint has the size of the VAE's pictures."""
-    config = read_config(folder, "controlnet")
-    weights = _read(folder / "controlnet")
+    """CONTROL_NET of the folder's normal ControlNet, with the one for hints beside it where the folder has such. Hints
+    have the size of the VAE's pictures."""
+    own = _read(folder / "controlnet")
+    control_net = _control_net(read_config(folder, "controlnet"), own)
+    if has_hints_controlnet(folder):
+        precision = comfy.utils.weight_dtype(own)
+        config, weights = read_hints_controlnet(folder)
+        for_hints = _control_net(config, {name: value.to(precision) for name, value in weights.items()})
+        setattr(control_net, HINTS_CONTROL, for_hints)
+    return control_net
+
+
+def _control_net(config: dict[str, Any], weights: Weights) -> Any:
+    """CONTROL_NET of a diffusers ControlNet."""
     settings = unet_settings(config)
     load_device = comfy.model_management.get_torch_device()
     dtype = comfy.model_management.unet_dtype(

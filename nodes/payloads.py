@@ -19,6 +19,7 @@ from humannorm.rigging import RiggedHuman
 
 __all__ = [
     "DISTILLS",
+    "HINTS_CONTROL",
     "KINDS",
     "NAMES_POSES",
     "Conditioning",
@@ -38,6 +39,9 @@ DISTILLS = "humannorm_distills"
 
 NAMES_POSES = "humannorm_names_poses"
 """On a CLIP's network, where the model's captions named the pose; there it survives LoRAs and clones."""
+
+HINTS_CONTROL = "humannorm_hints"
+"""On a CONTROL_NET of ours, the one beside it that is told flat colours by label too."""
 
 Conditioning = list[list[Any]]
 """The host's CONDITIONING: pairs of a tensor [B, T, C] and a dict."""

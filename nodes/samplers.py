@@ -38,6 +38,7 @@ __all__ = [
     "HumanNormNormalSampler",
     "Sampling",
     "draw_views",
+    "mask_of",
     "nearest_to_white",
 ]
 
@@ -169,6 +170,12 @@ def nearest_to_white(images: Tensor) -> Tensor:
     return (images * gain[:, None, None, None]).clamp(0, 1)
 
 
+def mask_of(maps: Tensor) -> Tensor:
+    """Masks [B, H, W] of maps [B, H, W, 3] on black: all that is not."""
+    brightest = maps[..., :3].amax(-1)
+    return ((brightest - (MASK_THRESHOLD - MASK_SOFTNESS)) / (2 * MASK_SOFTNESS)).clamp(0, 1)
+
+
 class _MapSampler(io.ComfyNode):
     """Draws maps of one kind from texts alone."""
 
@@ -182,9 +189,7 @@ class _MapSampler(io.ComfyNode):
         images, latent = draw_views(payload, chosen_views(views).sides, part, chosen)
         if cls.KIND == "depth":
             images = nearest_to_white(images)
-        brightest = images[..., :3].amax(-1)
-        mask = ((brightest - (MASK_THRESHOLD - MASK_SOFTNESS)) / (2 * MASK_SOFTNESS)).clamp(0, 1)
-        return io.NodeOutput(images, mask, latent)
+        return io.NodeOutput(images, mask_of(images), latent)
 
 
 def _map_sampler_schema(kind: str, node_id: str) -> io.Schema:

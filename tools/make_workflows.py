@@ -46,9 +46,10 @@ VERSION = "0.1.0"
 # What each workflow says of itself, in Markdown of six lines.
 READ_ME = {
     "normal_maps_2d": """\
-## Normal and depth maps as pictures
+## A person in pictures: normals, colours, depth
 The diffusion models behind HumanNorm, looked at in 2D. Press **Run**.
-- each view and body part has its own words: see the last group
+- *Person Sampler* dresses a body as the words have it and draws over that
+- depth is drawn from the words alone, as other bases draw all of it
 - larger pictures: published weights, as in *text_to_human_sd15*
 """,
     "text_to_human": """\
@@ -487,8 +488,15 @@ HELD = {"hold_hands": True, "hold_face": True}
 """The bundled model draws neither fingers nor faces yet, see the preset `quick`."""
 
 
-def words(flow: Workflow, *kinds: str, body: bool = False, name: str = "Words and guidance") -> Subgraph:
-    """The graph that makes HUMANNORM_GUIDANCE of each kind of a person's text, as a node of the workflow."""
+def words(
+    flow: Workflow,
+    *kinds: str,
+    body: bool = False,
+    name: str = "Words and guidance",
+    controlled: tuple[str, ...] = ("image",),
+) -> Subgraph:
+    """The graph that makes HUMANNORM_GUIDANCE of each kind of a person's text, as a node of the workflow. controlled:
+    those that have the ControlNet."""
     inner = Subgraph(flow.known, name, "A person's text as guidance of each kind, view- and body-aware.")
     inner.column()
     prompts = {kind: inner.add("HumanNormPrompts", title=f"Prompts: {kind}", kind=kind) for kind in kinds}
@@ -504,8 +512,9 @@ def words(flow: Workflow, *kinds: str, body: bool = False, name: str = "Words an
         inner.take(f"{kind}_model", "MODEL", (guides[kind], "model"))
     inner.take("clip", "CLIP", *((node_id, "clip") for node_id in prompts.values()))
     inner.take("vae", "VAE", *((node_id, "vae") for node_id in guides.values()))
-    if "image" in kinds:
-        inner.take("control_net", "CONTROL_NET", (guides["image"], "control_net"))
+    shown = [(guides[kind], "control_net") for kind in kinds if kind in controlled]
+    if shown:
+        inner.take("control_net", "CONTROL_NET", *shown)
     if body:
         inner.take("body", "HUMANNORM_BODY", *((node_id, "body") for node_id in guides.values()))
     for kind in kinds:
@@ -685,30 +694,43 @@ def normal_maps_2d(flow: Workflow) -> None:
     who = person(flow)
     flow.group("2 Model and words", "models", 340)
     models = bundled(flow)
-    said = texts(flow, models["clip"], "normal", "depth", who=who)
-    flow.group("3 Drawn", "work", 340)
+    inner = words(flow, "normal", "image", controlled=("normal", "image"))
+    guides = flow.add_graph(
+        inner,
+        title=inner.name,
+        person=who,
+        normal_model=models["normal"],
+        image_model=models["image"],
+        clip=models["clip"],
+        vae=models["vae"],
+        control_net=models["control"],
+    )
+    said = texts(flow, models["clip"], "depth", who=who)
     drawn = {}
-    for title, kind, part in (("whole", "normal", "full"), ("heads", "normal", "head"), ("depth", "depth", "full")):
-        drawn[title] = flow.add(
-            f"HumanNorm{kind.capitalize()}Sampler",
-            title=f"{title.capitalize()}: {kind} maps",
-            model=models[kind],
-            prompts=said[kind],
-            vae=models["vae"],
-            part=part,
-            seed=3,
-        )
-    flow.group("4 Front, left, back, right", "results", 460)
-    for title, node_id in drawn.items():
-        flow.add("PreviewImage", title=title.capitalize(), images=(node_id, 0), pictures=340)
-    flow.group("5 Their words", "results", 320)
-    picked = [
-        flow.add("HumanNormPickPrompt", title=f"{part}, {view}", prompts=said["normal"], part=part, view=view)
-        for part, view in (("full", "front"), ("head", "left"))
-    ]
-    flow.column(320)
-    for node_id in picked:
-        flow.add("PreviewAny", source=(node_id, 2), pictures=110)
+    for number, kind in enumerate(("normal map", "picture")):
+        flow.group(f"{3 + number} {kind.capitalize()}s", "work", 340)
+        for title, part in (("Whole", "full"), ("Heads", "head")):
+            drawn[f"{title}: {kind}s"] = flow.add(
+                "HumanNormPersonSampler",
+                title=f"{title}: {kind}s",
+                guidance=(guides, number),
+                part=part,
+                seed=3,
+            )
+    drawn["Depth, from words alone"] = flow.add(
+        "HumanNormDepthSampler",
+        title="Depth, from words alone",
+        model=models["depth"],
+        prompts=said["depth"],
+        vae=models["vae"],
+        part="full",
+        seed=3,
+    )
+    flow.group("5 Front, left, back, right", "results", 380)
+    for number, (title, node_id) in enumerate(drawn.items()):
+        if number in (2, 4):
+            flow.column(380)
+        flow.add("PreviewImage", title=title, images=(node_id, 0), pictures=340)
 
 
 def remix(flow: Workflow) -> None:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -159,17 +159,17 @@ def _guide_of(args: argparse.Namespace, few: bool) -> DiffusersDenoiser:
     )
 
 
-def _start_of(text: str, models: str) -> DressedStart:
-    """The start of a person in words, as the model's cameras see it."""
+def _start_of(text: str, models: str, own_words: Mapping[str, str]) -> DressedStart:
+    """The start of a person in words, as the model's cameras see it. own_words: of texts that were reworded."""
     from humannorm.cameras import CAMERA_PLANS
     from humannorm.models import camera_plan
     from humannorm.start_pictures import start_of_sentence
 
-    return start_of_sentence(text, camera_plan(models) or CAMERA_PLANS["full_body"])
+    return start_of_sentence(own_words.get(text, text), camera_plan(models) or CAMERA_PLANS["full_body"])
 
 
-def sentences_of(file: Path, models: str, wording: str) -> tuple[str, ...]:
-    """The file's lines as they are put to the network."""
+def sentences_of(file: Path, models: str, wording: str) -> dict[str, str]:
+    """The file's lines by what is put to the network."""
     from humannorm.checks import InputError
     from humannorm.request import network_prompt, sampled_prompt
 
@@ -177,9 +177,9 @@ def sentences_of(file: Path, models: str, wording: str) -> tuple[str, ...]:
     if not lines:
         raise InputError(f"{file}: expected sentences, one a line, got none")
     if wording == "as-written":
-        return tuple(lines)
+        return {line: line for line in lines}
     words = network_prompt if wording == "pose" else sampled_prompt
-    return tuple(words(line, models) for line in lines)
+    return {words(line, models): line for line in lines}
 
 
 def run_samples(args: argparse.Namespace) -> int:
@@ -213,6 +213,7 @@ def run_samples(args: argparse.Namespace) -> int:
     maps += () if args.hints is None else ("label",) if args.hints == "normal" else ("label", args.hints)
     people = Shards(args.data, split="held_out", maps=maps)
     kinds = ("normal",) if args.normals_only else ("normal", "color")
+    sentences = {} if args.prompts is None else sentences_of(args.prompts, args.models, args.wording)
     settings = SampleSettings(
         args.count,
         steps=args.steps,
@@ -221,7 +222,7 @@ def run_samples(args: argparse.Namespace) -> int:
         batch=args.batch,
         seed=args.seed,
         kinds=kinds,
-        sentences=() if args.prompts is None else sentences_of(args.prompts, args.models, args.wording),
+        sentences=tuple(sentences),
     )
     guide = None if args.renders_only else _guide_of(args, few)
 
@@ -240,7 +241,9 @@ def run_samples(args: argparse.Namespace) -> int:
             report("copying through the VAE")
             add_reconstructions(gallery, people, guide, settings)
         if guide is not None:
-            start_of = None if args.start == "none" else functools.partial(_start_of, models=args.models)
+            start_of = (
+                None if args.start == "none" else functools.partial(_start_of, models=args.models, own_words=sentences)
+            )
             add_samples(gallery, people, guide, settings, report, start_of)
     gallery.save()
     report("judging")

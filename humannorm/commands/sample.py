@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     kinds = {"normal": ["normal"], "depth": ["depth"], "image": ["normal", "color"]}[args.kind]
     if given is not None:
         kinds.remove("normal")
-    begins = args.start == "auto" and "normal" in kinds and draws_under_starts(args.models)
+    begins = args.start == "auto" and given is None and draws_under_starts(args.models)
     own = few_steps_in(args.models) if (args.guidance, args.autoguidance, args.sampler) == (None, None, None) else 0
     steps = args.steps or (own if begins and own else STEPS)
     few = steps == own
@@ -115,13 +115,13 @@ def run(args: argparse.Namespace) -> int:
     )
     names = [(view, index) for view in views for index in range(args.count)]
     azimuths = [views[view] for view, _ in names]
-    start = _start(args, prompt, azimuths, networks["normal"].resolution) if begins else None
+    start = _start(args, prompt, azimuths, networks[kinds[0]].resolution) if begins else None
     control = None if given is None else given.expand(len(names), -1, -1, -1)
     drawn: dict[str, Tensor] = {}
     for kind in kinds:
         name = "image" if kind == "color" else kind
         if start is not None:
-            control = start.hints if kind == "normal" else start.hints_with(drawn["normal"])
+            control = start.control(kind, drawn.get("normal"))
         entry = None if start is None else start.entry(kind)
         drawn[name] = draw(args, networks[kind], kind, azimuths, control, entry, steps, few)
         control = drawn[name]

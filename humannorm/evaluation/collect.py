@@ -160,7 +160,7 @@ def add_samples(
                 cell = f"{part}_{view}"
                 control, entry = normals, None
                 if begun is not None:
-                    control = begun.hints if normals is None else begun.hints_with(normals)
+                    control = begun.control(kind, normals)
                     entry = begun.entry(kind)
                 images = draw(guide, texts, settings, kind, cell, control, entry)
                 for index, (shot, image) in enumerate(zip(shots, images, strict=True)):

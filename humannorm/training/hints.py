@@ -36,7 +36,7 @@ EYE_COLOUR = (235, 235, 235)
 SOURCES = {"color": (("normal", 0.5), ("start", 0.25), ("body", 0.25)), "normal": (("start", 2 / 3), ("body", 1 / 3))}
 """Whose normals the hint shows, and how often. Colours also follow finished normal maps, as in the paper; no network
 is to copy its answer, so normals never do."""
-LABELS_ABSENT = 0.5
+LABELS_ABSENT = 0.2
 """How often the colours are left out, all six channels being there to be read. A body's are always there: nothing else
 says what it is to wear."""
 
