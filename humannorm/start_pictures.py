@@ -56,8 +56,8 @@ class StartPictures:
         return {"normal": self.normals, "depth": self.depth, "color": on_white}[kind]
 
     def control(self, kind: str, normals: Float[Tensor, "B S S 3"] | None = None) -> Float[Tensor, "B S S 6"] | None:
-        """What a ControlNet of six channels is shown; for colours perhaps normals that were drawn since. None for depth,
-        which no ControlNet here has learnt to draw."""
+        """What a ControlNet of six channels is shown; for colours perhaps normals that were drawn since. None for
+        depth, which none has learnt to draw."""
         if kind == "depth":
             return None
         return torch.cat([self.normals if normals is None else normals.to(self.colors), self.colors], -1)

@@ -39,8 +39,9 @@ class HumanNormPersonSampler(io.ComfyNode):
             node_id="HumanNormPersonSampler",
             display_name="HumanNorm Person Sampler",
             category=f"{CATEGORY}/sampling",
-            description="Normal maps, depth maps or pictures of the person whom the words describe, from each side: body, pose and"
-            " clothes are set up as the words have them, and the model draws over that, in a second or two a view."
+            description="Normal maps, depth maps or pictures of the person whom the words describe, from each side:"
+            " body, pose and clothes are set up as the words have them, and the model draws over that, in a second or"
+            " two a view."
             " The bundled models have learnt it.",
             search_aliases=["text to person", "character sheet", "turnaround"],
             hidden=[io.Hidden.unique_id],
@@ -148,9 +149,8 @@ def _drawn(
     pictures = []
     for first in range(0, len(texts), MOST_AT_ONCE):
         chosen = slice(first, first + MOST_AT_ONCE)
-        condition = denoiser.condition(
-            texts[chosen], guidance_scale=payload.cfg, control=None if hints is None else hints[chosen]
-        )
+        shown = None if hints is None else hints[chosen]
+        condition = denoiser.condition(texts[chosen], guidance_scale=payload.cfg, control=shown)
         clean = walk_levels(
             denoiser,
             condition,
@@ -161,6 +161,6 @@ def _drawn(
             left=max(1, round(level * steps)),
         )
         drawn = denoiser.decode(clean)
-        pictures.append(drawn if hints is None else denoiser.sharpened(drawn, hints[chosen]))
+        pictures.append(drawn if shown is None else denoiser.sharpened(drawn, shown))
         progress.update(len(texts) + min(len(texts), first + MOST_AT_ONCE))
     return torch.cat(pictures).clamp(0, 1)

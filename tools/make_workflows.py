@@ -49,7 +49,7 @@ READ_ME = {
 ## A person in pictures: normals, colours, depth
 The diffusion models behind HumanNorm, looked at in 2D. Press **Run**.
 - *Person Sampler* dresses a body as the words have it and draws over that
-- depth is drawn from the words alone, as other bases draw all of it
+- another pose or shape: wire *HumanNorm Body* into *body*
 - larger pictures: published weights, as in *text_to_human_sd15*
 """,
     "text_to_human": """\
@@ -689,48 +689,41 @@ def paint_generated_mesh(flow: Workflow) -> None:
     painted_mesh(flow, who, (light, 0), "humannorm/painted_generated", faces=30_000)
 
 
+MADE = {"normal": "normal maps", "image": "pictures", "depth": "depth maps"}
+
+
 def normal_maps_2d(flow: Workflow) -> None:
     flow.opening("1 Who is it?")
     who = person(flow)
     flow.group("2 Model and words", "models", 340)
     models = bundled(flow)
-    inner = words(flow, "normal", "image", controlled=("normal", "image"))
+    kinds = ("normal", "image", "depth")
+    inner = words(flow, *kinds, controlled=kinds)
     guides = flow.add_graph(
         inner,
         title=inner.name,
         person=who,
-        normal_model=models["normal"],
-        image_model=models["image"],
+        **{f"{kind}_model": models[kind] for kind in kinds},
         clip=models["clip"],
         vae=models["vae"],
         control_net=models["control"],
     )
-    said = texts(flow, models["clip"], "depth", who=who)
     drawn = {}
-    for number, kind in enumerate(("normal map", "picture")):
-        flow.group(f"{3 + number} {kind.capitalize()}s", "work", 340)
-        for title, part in (("Whole", "full"), ("Heads", "head")):
-            drawn[f"{title}: {kind}s"] = flow.add(
+    for title, part, shown in (("Whole", "full", kinds), ("Heads", "head", kinds[:2])):
+        flow.group(f"{'3' if title == 'Whole' else '4'} {title}", "work", 340)
+        for kind in shown:
+            drawn[f"{title}: {MADE[kind]}"] = flow.add(
                 "HumanNormPersonSampler",
-                title=f"{title}: {kind}s",
-                guidance=(guides, number),
+                title=f"{title}: {MADE[kind]}",
+                guidance=(guides, kinds.index(kind)),
                 part=part,
                 seed=3,
             )
-    drawn["Depth, from words alone"] = flow.add(
-        "HumanNormDepthSampler",
-        title="Depth, from words alone",
-        model=models["depth"],
-        prompts=said["depth"],
-        vae=models["vae"],
-        part="full",
-        seed=3,
-    )
     flow.group("5 Front, left, back, right", "results", 380)
     for number, (title, node_id) in enumerate(drawn.items()):
-        if number in (2, 4):
+        if number == 3:
             flow.column(380)
-        flow.add("PreviewImage", title=title, images=(node_id, 0), pictures=340)
+        flow.add("PreviewImage", title=title, images=(node_id, 0), pictures=300)
 
 
 def remix(flow: Workflow) -> None:
