@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from humannorm.body import Body, Outfit, pose_of_words
@@ -20,7 +20,9 @@ from humannorm.body.painted_skin import skin_opacity, skin_picture, tone_of_word
 from humannorm.cameras import CameraPlan, crop_cameras
 from humannorm.geometry.labelled import LabelledSurface
 from humannorm.geometry.outfits import dress
+from humannorm.geometry.worn_fabric import FabricLook, WornFabric
 from humannorm.labels import BACKGROUND, SKIN
+from humannorm.mesh import leaning, vertex_normals
 from humannorm.rendering import render
 from humannorm.request import START_SETTINGS, HumanRequest, figure_of_body, following, outfit_for, start_figure
 from humannorm.stages import asked_colors
@@ -33,16 +35,19 @@ ENTRY_LEVEL = 0.5
 cloth has stains and fair hair dark patches."""
 
 
-PICTURES = ("normals", "depth", "colors", "covered")
+BLACK = (0.0, 0.0, 0.0)
+BRIGHTEST = 2.0  # of the shade of cloth, beside 1 of its median
+PICTURES = ("normals", "depth", "flat", "worn", "covered")
 
 
 @dataclass(frozen=True, eq=False)
 class StartPictures:
     """One picture for each view, values 0..1."""
 
-    normals: Float[Tensor, "B S S 3"]  # camera-space, on black
+    normals: Float[Tensor, "B S S 3"]  # camera-space with folds and strands, on black
     depth: Float[Tensor, "B S S 3"]  # inverse depth, the nearest place white
-    colors: Float[Tensor, "B S S 3"]  # flat by label, skin as it is painted; on black
+    flat: Float[Tensor, "B S S 3"]  # colours by label, skin as it is painted; on black
+    worn: Float[Tensor, "B S S 3"]  # the same with the cloth's patterns, folds and strands; on white
     covered: Float[Tensor, "B S S 1"]  # 1 where somebody is
 
     @staticmethod
@@ -52,15 +57,14 @@ class StartPictures:
 
     def entry(self, kind: str) -> Float[Tensor, "B S S 3"]:
         """What a walk towards pictures of a kind begins from: networks know colours on white."""
-        on_white = self.colors + 1 - self.covered
-        return {"normal": self.normals, "depth": self.depth, "color": on_white}[kind]
+        return {"normal": self.normals, "depth": self.depth, "color": self.worn}[kind]
 
     def control(self, kind: str, normals: Float[Tensor, "B S S 3"] | None = None) -> Float[Tensor, "B S S 6"] | None:
         """What a ControlNet of six channels is shown; for colours perhaps normals that were drawn since. None for
         depth, which none has learnt to draw."""
         if kind == "depth":
             return None
-        return torch.cat([self.normals if normals is None else normals.to(self.colors), self.colors], -1)
+        return torch.cat([self.normals if normals is None else normals.to(self.flat), self.flat], -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,21 +73,35 @@ class DressedStart:
 
     body: Body  # in the working box
     outfit: Outfit
-    surface: LabelledSurface
+    surface: LabelledSurface  # its vertices' normals lean with folds and strands
     colors: Float[Tensor, "L 3"]  # sRGB by label; black for what nobody named
     skin: Float[Tensor, "V 3"]  # of the surface's vertices, for those that are bare
+    look: FabricLook  # of the vertices
     plan: CameraPlan
 
     def pictures(self, part: str, azimuths: Sequence[float], size: int) -> StartPictures:
         """A body part from these azimuths, in pictures of `size` pixels a side, as the plan frames it."""
         cameras = crop_cameras(self.plan, self.plan.crop(part), azimuths)
-        mesh = self.surface.mesh.replace(colors=self.skin)
+        mesh = self.surface.mesh
         seen = render(mesh, cameras, (size, size), ("normal", "depth", "label"), labels=self.surface.labels)
-        bare = render(mesh, cameras, (size, size), ("color",), background=(0.0, 0.0, 0.0)).color
-        assert seen.normal is not None and seen.depth is not None and seen.label is not None and bare is not None
-        labels = seen.label.long()[..., None]
-        colors = torch.where(labels == SKIN, bare, self.colors[labels[..., 0]])
-        return StartPictures(seen.normal, seen.depth, colors, (labels != BACKGROUND).float())
+        assert seen.normal is not None and seen.depth is not None and seen.label is not None
+
+        def of_vertices(values: Float[Tensor, "V 3"]) -> Float[Tensor, "B S S 3"]:
+            found = render(mesh.replace(colors=values), cameras, (size, size), ("color",), background=BLACK).color
+            assert found is not None
+            return found
+
+        labels, look = seen.label.long()[..., None], self.look
+        covered = (labels != BACKGROUND).float()
+        flat = torch.where(labels == SKIN, of_vertices(self.skin), self.colors[labels[..., 0]])
+        shade, share, _ = of_vertices(torch.stack([look.shade / BRIGHTEST, look.share, look.share], 1)).unbind(-1)
+        patterned = (
+            flat if not bool(look.patterned.any()) else torch.lerp(flat, of_vertices(look.second), share[..., None])
+        )
+        worn = (patterned * shade[..., None] * BRIGHTEST).clamp(0, 1)
+        return StartPictures(
+            seen.normal, seen.depth, flat, torch.where(labels == SKIN, flat, worn) + 1 - covered, covered
+        )
 
 
 @functools.lru_cache(maxsize=2)  # a canvas asks for one person several times
@@ -102,9 +120,21 @@ def start_of_sentence(
     assert body is not None  # it is none of a mesh file alone
     outfit = outfit_for(prompt, body.shape, START_SETTINGS["quick"])
     surface = dress(body, outfit).surface
+    mesh, labels = surface.mesh, labels_of_vertices(surface)
+    look = WornFabric(body, outfit).look_at(mesh.vertices, labels)
     tone = tone or tone_of_words(prompt, seed)
     palette = asked_colors(outfit, body.shape, tone)
     assert palette is not None  # skin has a colour
     template = body.to_mesh(normalized=False, uvs=True).replace(texture=skin_picture(body.shape, tone))
-    skin, _ = TemplateSkin(template, skin_opacity())(surface.mesh.vertices)
-    return DressedStart(body, outfit, surface, palette.nan_to_num(0.0), skin, following(plan, body))
+    skin, _ = TemplateSkin(template, skin_opacity())(mesh.vertices)
+    bent = mesh.replace(normals=leaning(vertex_normals(mesh.vertices, mesh.faces), look.lean))
+    dressed = LabelledSurface(bent, surface.labels)
+    return DressedStart(body, outfit, dressed, palette.nan_to_num(0.0), skin, look, following(plan, body))
+
+
+def labels_of_vertices(surface: LabelledSurface) -> Int64[Tensor, " V"]:
+    """Of each vertex the highest label of its faces."""
+    mesh = surface.mesh
+    of_corners = surface.labels.repeat_interleave(3)
+    none = torch.zeros(len(mesh.vertices), dtype=torch.int64)
+    return none.scatter_reduce(0, mesh.faces.flatten().long(), of_corners, "amax")

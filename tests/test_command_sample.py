@@ -6,11 +6,17 @@ import shutil
 
 import pytest
 import torch
+from diffusers import ControlNetModel
 
+from humannorm.cameras import CAMERA_PLANS
 from humannorm.cli import main
 from humannorm.guidance import GUIDANCE_SCALES, PUBLISHED_FOLDERS, DiffusersDenoiser, sample_images
+from humannorm.guidance.hints_controlnet import save_hints_controlnet
 from humannorm.images import load_png, save_png
+from humannorm.models import HINTS_CONTROLNET
 from humannorm.prompts import Prompts
+from humannorm.start_pictures import start_of_sentence
+from humannorm.training.widening import with_hint_channels
 
 
 @pytest.fixture
@@ -102,6 +108,40 @@ def test_a_weak_unet_guides_but_at_a_weight_of_one(autoguided_sd, sample, tmp_pa
     without, off, on = (load_png(tmp_path / out / "normal_full_front_00.png") for out in ("without", "off", "on"))
     assert torch.equal(off, without)
     assert (on - without).abs().max() > 0.01
+
+
+@pytest.fixture
+def hinted(tiny_sd, tmp_path):
+    """A model with a ControlNet that has learnt starts."""
+    folder = tmp_path / "hinted"
+    shutil.copytree(tiny_sd("v_prediction"), folder)
+    base = ControlNetModel.from_pretrained(folder / "controlnet")
+    save_hints_controlnet(with_hint_channels(base, 6), base, folder / HINTS_CONTROLNET)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["normal", "depth", "image"])
+def test_pictures_begin_from_the_body_that_the_words_describe(hinted, tmp_path, kind):
+    """They keep more of the dressed start than what is drawn from the text alone has of it by chance."""
+    name = f"{kind}_full_front_00.png"
+    drawn = {}
+    for start in ("auto", "none"):
+        words = ["a man in red", "--views", "front", "--steps", "10", "--sampler", "ddim", "--guidance", "1"]
+        words += ["--autoguidance", "1", "--models", str(hinted), "--start", start, "--out", str(tmp_path / start)]
+        assert main(["sample", kind, *words, "--device", "cpu", "--precision", "fp32"]) == 0
+        drawn[start] = load_png(tmp_path / start / name)
+    guide = DiffusersDenoiser.load(hinted)
+    seen = start_of_sentence("a man in red", CAMERA_PLANS["full_body"]).pictures("full", [0.0], guide.resolution)
+    entry = guide.decode(guide.encode_images(seen.entry("color" if kind == "image" else kind)))[0]
+    away = {start: float((picture - entry).square().mean()) for start, picture in drawn.items()}
+    assert away["auto"] < 0.7 * away["none"]
+
+
+def test_a_given_normal_map_is_followed_and_no_start(hinted, tmp_path, capsys):
+    save_png(tmp_path / "normal.png", torch.rand(64, 64, 3))
+    words = ["image", "a man", "--views", "front", "--normal", str(tmp_path / "normal.png"), "--steps", "2"]
+    assert main(["sample", *words, "--models", str(hinted), "--device", "cpu", "--out", str(tmp_path / "out")]) == 0
+    assert "dressing" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 
 from humannorm.checks import InputError
 from humannorm.guidance import DiffusersDenoiser, sample_images
-from humannorm.guidance.samplers import sample_latents
+from humannorm.guidance.samplers import sample_latents, walk_levels
 
 PROMPTS = ["a man", "a woman", "a child's coat"]
 
@@ -65,3 +65,63 @@ def test_bad_input_is_refused(model):
     with pytest.raises(InputError, match="batch: expected 1 to"):
         sample_images(model, PROMPTS, seeds=[0, 1, 2], batch=0)
     assert len(sample_images(model, [], seeds=[])) == 0
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm"])
+def test_an_entry_is_noised_to_its_level_and_walked_on_from(model, sampler):
+    """The last two of four steps: those that a whole walk takes from the same latents at the same level."""
+    side = model.resolution // model.downscale
+    entry, noise = torch.randn(2, 1, model.channels, side, side, generator=torch.Generator().manual_seed(7))
+    condition = model.condition(["a man"], guidance_scale=1.0)
+    asked, given = [], []
+    denoise = model.denoise
+
+    def watched(x, sigma, condition):
+        asked.append(float(sigma[0]))
+        given.append(x)
+        return denoise(x, sigma, condition)
+
+    how = {"scheduler_config": model.scheduler_config, "steps": 4, "sampler": sampler}
+    model.denoise = watched
+    try:
+        sample_latents(model, condition, noise, **how)
+        whole, asked[:], given[:] = list(asked), [], []
+        told = []
+        sample_latents(model, condition, noise, **how, entry=entry, level=0.5, progress=lambda *at: told.append(at))
+    finally:
+        del model.denoise
+    assert asked == whole[2:] and told == [(1, 2), (2, 2)]
+    torch.testing.assert_close(given[0], entry + asked[0] * noise, rtol=1e-4, atol=1e-4)
+
+
+def test_an_entry_at_no_level_still_takes_a_step_and_hardly_moves(model):
+    size = model.resolution
+    picture = torch.rand(1, size, size, 3, generator=torch.Generator().manual_seed(0)).round()
+    drawn = sample_images(model, ["a man"], seeds=[0], steps=50, sampler="ddim", entry=picture, level=0.0)
+    copy = model.decode(model.encode_images(picture))
+    other = sample_images(model, ["a man"], seeds=[0], steps=50, sampler="ddim")
+    assert (drawn - copy).square().mean() < (other - copy).square().mean()
+    with pytest.raises(InputError, match="level: expected 0 to 1"):
+        sample_images(model, ["a man"], seeds=[0], entry=picture, level=1.5)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm"])
+def test_levels_of_ones_own_take_an_entry_as_the_schedule_does(model, sampler):
+    side = model.resolution // model.downscale
+    entry, noise = torch.randn(2, 1, model.channels, side, side, generator=torch.Generator().manual_seed(7))
+    condition = model.condition(["a man"], guidance_scale=1.0)
+    given = []
+
+    def known(x, sigma, condition):
+        given.append((x, float(sigma[0])))
+        return entry  # of a network that knows the picture
+
+    model.denoise = known
+    try:
+        found = walk_levels(model, condition, noise, steps=4, sampler=sampler, entry=entry, left=2)
+    finally:
+        del model.denoise
+    assert len(given) == 2
+    for x, sigma in given:  # on the straight way from the noise to the picture
+        torch.testing.assert_close(x, entry + sigma * noise, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found, entry)
