@@ -12,7 +12,7 @@ from humannorm.checks import InputError
 from humannorm.guidance import Autoguidance, DiffusersDenoiser, sample_images
 from humannorm.guidance.folders import few_steps_of
 from humannorm.guidance.samplers import sample_latents
-from humannorm.models import FEW_STEPS, JOINT_FILTER
+from humannorm.models import FEW_STEPS, HINTS_CONTROLNET, JOINT_FILTER
 from humannorm.prompts import Prompts
 from humannorm.rendering.passes import render
 from humannorm.training.vae import psnr_inside
@@ -35,7 +35,8 @@ def draw(guide, kind, views, control=None):
 def test_size_and_kind(guide):
     folder = models.bundled_folder()
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    assert sizes.pop(FEW_STEPS) < 6e6 and sizes.pop(JOINT_FILTER) < 2.2e6 and sum(sizes.values()) < 64e6
+    assert sizes.pop(FEW_STEPS) < 6e6 and sizes.pop(HINTS_CONTROLNET) < 6e6 and sizes.pop(JOINT_FILTER) < 2.2e6
+    assert sum(sizes.values()) < 64e6
     assert (guide.resolution, guide.downscale, guide.channels) == (128, 4, 4)
     assert guide.prediction_type == "v_prediction"
     assert guide.vae.config.scaling_factor == 0.18215

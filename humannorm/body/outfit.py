@@ -38,6 +38,7 @@ PLAIN_COLOURS = {
 }
 """Of what is worn and nobody gave a colour."""
 PLAIN_HOOD = "black"  # brown cloth around a face would be taken for hair
+PLAIN_DENIM = "navy"
 
 HEAD_HULLS = ("cap", "hood", "bun", "afro", "flat")
 MATERIALS = (
@@ -229,6 +230,7 @@ def completed(outfit: Outfit, shape: BodyShape) -> Outfit:
     def coloured(piece: Piece) -> Piece:
         said = () if piece.label == "hair" else outfit.colours_said
         plain = PLAIN_HOOD if piece.cut == "hood" else (PLAIN_COLOURS | grey)[piece.label]
+        plain = PLAIN_DENIM if piece.material == "denim" else plain
         return dataclasses.replace(piece, colours=piece.colours or said or (plain,))
 
     def flattened(piece: Piece) -> Piece:

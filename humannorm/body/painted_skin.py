@@ -27,10 +27,11 @@ DATA = Path(__file__).parent / "data" / "skins.npz"
 SKIN_SIZE = 512  # texels a side
 SKIN_TONES = ("fair", "light", "dark")  # the words of the training captions
 _RACES = {"fair": "caucasian", "light": "asian", "dark": "african"}  # as the baked skins are named
+_PEOPLE = r"(man|woman|guy|lady|girl|boy|male|female|person|dude)"
 _TONE_WORDS: Mapping[str, str] = {
-    "dark": r"(dark|black|brown|ebony)[- ]skin(ned)?|african",
+    "dark": rf"(dark|black|brown|ebony)[- ]skin(ned)?|african|black {_PEOPLE}",
     "light": r"(light|tan|tanned|olive)[- ]skin(ned)?|(?:east |south )?asian|chinese|japanese|korean|thai|vietnamese",
-    "fair": r"(fair|white|pale)[- ]skin(ned)?|caucasian|european",
+    "fair": rf"(fair|white|pale)[- ]skin(ned)?|caucasian|european|white {_PEOPLE}",
 }
 
 

@@ -291,6 +291,20 @@ def test_a_word_for_a_material_leaves_the_colours_with_their_piece() -> None:
     assert worn("a woman with copper hair")["hair"] == worn("a woman with red hair")["hair"]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "colour"),
+    [
+        ("a denim jacket", "navy"),
+        ("a red denim jacket", "red"),
+        ("a jacket", "brown"),
+        ("dressed in black, a denim jacket", "black"),
+    ],
+)
+def test_denim_is_blue_unless_it_is_said_otherwise(prompt: str, colour: str) -> None:
+    (jacket,) = completed(outfit_of_words(prompt), shape_of_words(prompt)).of("outer")
+    assert jacket.colours == (colour,)
+
+
 def test_a_material_must_be_known() -> None:
     with pytest.raises(InputError, match="material: expected"):
         Piece("shirt", "top", material="paper")

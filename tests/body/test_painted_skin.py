@@ -16,6 +16,8 @@ from humannorm.checks import InputError
     [
         ("a young Black-skinned woman in a red dress", "dark"),
         ("an African man", "dark"),
+        ("a muscular black man in a white shirt", "dark"),
+        ("a white woman in a black dress", "fair"),
         ("a Korean woman with black hair", "light"),
         ("a man with pale skin and black shoes", "fair"),
         ("a fair-skinned man beside an african mask", "fair"),  # the first that is named
