@@ -35,6 +35,9 @@ ENTRY_LEVEL = 0.5
 cloth has stains and fair hair dark patches."""
 
 
+FOLDS = 0.5
+"""How steep folds and strands are beside those that a painting is shown: whole, they are rougher than renders of people
+(fid64 of normals over its floor 3.2; 2.9 so, 2.7 without any)."""
 BLACK = (0.0, 0.0, 0.0)
 BRIGHTEST = 2.0  # of the shade of cloth, beside 1 of its median
 PICTURES = ("normals", "depth", "flat", "worn", "covered")
@@ -127,7 +130,7 @@ def start_of_sentence(
     assert palette is not None  # skin has a colour
     template = body.to_mesh(normalized=False, uvs=True).replace(texture=skin_picture(body.shape, tone))
     skin, _ = TemplateSkin(template, skin_opacity())(mesh.vertices)
-    bent = mesh.replace(normals=leaning(vertex_normals(mesh.vertices, mesh.faces), look.lean))
+    bent = mesh.replace(normals=leaning(vertex_normals(mesh.vertices, mesh.faces), FOLDS * look.lean))
     dressed = LabelledSurface(bent, surface.labels)
     return DressedStart(body, outfit, dressed, palette.nan_to_num(0.0), skin, look, following(plan, body))
 

@@ -33,7 +33,10 @@ class HumanNormBundledModels(io.ComfyNode):
                 io.Clip.Output("clip", display_name="clip", tooltip="Text encoder of all three models."),
                 io.Vae.Output("vae", display_name="vae", tooltip="Autoencoder of all three models."),
                 io.ControlNet.Output(
-                    "control_net", display_name="control net", tooltip="Makes the image model follow a normal map."
+                    "control_net",
+                    display_name="control net",
+                    tooltip="Makes the image model follow a normal map, and all models the dressed body of Person"
+                    " Sampler.",
                 ),
             ],
         )
