@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from humannorm.evaluation.pictures import normal_alpha
+from humannorm.evaluation.pictures import color_silhouette
 from humannorm.images import load_png
 from humannorm.pipeline import is_finished, prompt_of
 
@@ -31,10 +31,12 @@ def test_two_pictures_of_a_person(run_program: Callable[..., Any]) -> None:
     front, back = load_png("front.png"), load_png("back.png")
     assert front.shape == back.shape == (128, 128, 3)
     for picture in (front, back):
-        covered = normal_alpha(picture) > 0.5
+        covered = color_silhouette(picture, tolerance=0.15)
         assert 0.04 < float(covered.float().mean()) < 0.5  # a person, not a full or an empty picture
         rows = covered.any(1).nonzero()
         assert int(rows[-1] - rows[0]) > 80  # from head to foot
+        red, green, blue = picture[64, 60:68].mean(0)  # her dress
+        assert float(red) > 0.5 and float(max(green, blue)) < 0.35
     assert (front - back).abs().max() > 0.1
 
 
