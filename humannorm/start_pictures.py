@@ -33,8 +33,6 @@ __all__ = ["ENTRY_LEVEL", "DressedStart", "StartPictures", "start_of_sentence"]
 ENTRY_LEVEL = 0.5
 """Of the noise, at which a walk enters from these pictures: where the painter's preset `quick` does. From pure noise
 cloth has stains and fair hair dark patches."""
-
-
 FOLDS = 0.5
 """How steep folds and strands are beside those that a painting is shown: whole, they are rougher than renders of people
 (fid64 of normals over its floor 3.2; 2.9 so, 2.7 without any)."""
@@ -97,14 +95,12 @@ class DressedStart:
         labels, look = seen.label.long()[..., None], self.look
         covered = (labels != BACKGROUND).float()
         flat = torch.where(labels == SKIN, of_vertices(self.skin), self.colors[labels[..., 0]])
-        shade, share, _ = of_vertices(torch.stack([look.shade / BRIGHTEST, look.share, look.share], 1)).unbind(-1)
-        patterned = (
-            flat if not bool(look.patterned.any()) else torch.lerp(flat, of_vertices(look.second), share[..., None])
-        )
-        worn = (patterned * shade[..., None] * BRIGHTEST).clamp(0, 1)
-        return StartPictures(
-            seen.normal, seen.depth, flat, torch.where(labels == SKIN, flat, worn) + 1 - covered, covered
-        )
+        shade = of_vertices((look.shade / BRIGHTEST)[:, None].expand(-1, 3)) * BRIGHTEST
+        cloth = flat
+        if bool(look.patterned.any()):
+            cloth = torch.lerp(flat, of_vertices(look.second), of_vertices(look.share[:, None].expand(-1, 3)))
+        worn = torch.where(labels == SKIN, flat, (cloth * shade).clamp(0, 1)) + 1 - covered
+        return StartPictures(seen.normal, seen.depth, flat, worn, covered)
 
 
 @functools.lru_cache(maxsize=2)  # a canvas asks for one person several times

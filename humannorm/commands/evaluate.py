@@ -200,15 +200,15 @@ def run_samples(args: argparse.Namespace) -> int:
     check_range("--count", args.count, 1, 10_000)
     check_range("--steps", args.steps, 1, 1000)
     check_range("--batch", args.batch, 1, 10_000)
+    if args.start == "auto" and (args.hints is not None or args.renders_only or args.normals_only):
+        raise InputError("--start: expected none beside --hints, --renders-only or --normals-only, got auto")
+    if args.start == "auto" and not draws_under_starts(args.models):
+        raise InputError(f"--start: expected none for {args.models}, whose ControlNet reads finished normal maps alone")
     few = args.guidance is None and args.autoguidance is None and not args.renders_only
     few = few and few_steps_in(args.models) == args.steps
     judge = find_judge(args.judge)
     if args.hints is not None and (args.prompts is not None or args.renders_only or args.normals_only):
         raise InputError("--hints: expected no --prompts, --renders-only or --normals-only beside it")
-    if args.start == "auto" and (args.hints is not None or args.renders_only):
-        raise InputError("--start: expected none beside --hints or --renders-only, got auto")
-    if args.start == "auto" and not draws_under_starts(args.models):
-        raise InputError(f"--start: expected none for {args.models}, whose ControlNet reads finished normal maps alone")
     maps = ("color", "normal", "mask")
     maps += () if args.hints is None else ("label",) if args.hints == "normal" else ("label", args.hints)
     people = Shards(args.data, split="held_out", maps=maps)

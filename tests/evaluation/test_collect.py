@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from humannorm.cameras import view_label
+from humannorm.body import load_body
+from humannorm.cameras import CAMERA_PLANS, view_label
 from humannorm.checks import InputError
 from humannorm.cli import main
 from humannorm.colours import COLOURS
@@ -31,6 +33,7 @@ from humannorm.evaluation.gallery import Gallery, Judgements
 from humannorm.guidance import DiffusersDenoiser
 from humannorm.guidance.joint_filter import JointFilter
 from humannorm.images import load_png
+from humannorm.start_pictures import start_of_sentence
 from humannorm.training.hints import LABELS
 from humannorm.training.shards import Shards
 from humannorm.training.widening import with_hint_channels
@@ -169,6 +172,25 @@ def test_people_are_drawn_under_hints_and_read_by_label(hinted_folder, tmp_path,
 
 
 @pytest.mark.slow
+def test_texts_are_drawn_from_the_bodies_that_they_describe(people_folder, tmp_path, guide):
+    """Another start is another picture of the same words and noise; without steps' noise it would be the start."""
+    people = Shards(people_folder, split="held_out", maps=("color", "normal", "mask"))
+    guide.controlnet = with_hint_channels(guide.controlnet, 6)
+    settings, told = SampleSettings(count=1, steps=2, sampler="ddim"), []
+    starts = {
+        pose: start_of_sentence("a man in red", CAMERA_PLANS["full_body"], body=load_body(None, pose))
+        for pose in ("a-pose", "sit")
+    }
+    drawn = {}
+    for pose, start in starts.items():
+        gallery = Gallery(tmp_path / pose)
+        add_samples(gallery, people, guide, settings, told.append, lambda text, start=start: start)
+        assert len(gallery.select(source="model")) == 2 * (4 + 2)
+        drawn[pose] = gallery.image("model_color_full_front_000")
+    assert told[0] == "dressing 1 of 1" and float((drawn["sit"] - drawn["a-pose"]).abs().max()) > 0.05
+
+
+@pytest.mark.slow
 def test_colours_under_finished_normals_are_read_by_label_of_any_controlnet(hinted_folder, tmp_path, guide):
     people = Shards(hinted_folder, split="held_out", maps=("color", "normal", "mask", "label"))
     gallery = Gallery(tmp_path / "pictures")
@@ -269,6 +291,19 @@ def test_the_command_refuses_before_it_draws(people_folder, tmp_path, capsys):
     assert main([*words, "--judge", "no-such-python"]) == 1
     assert "--judge: expected the python of the judges' environment" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--hints", "start"], "--start: expected none beside --hints"),
+        ([], "whose ControlNet reads finished normal maps alone"),
+    ],
+)
+def test_a_start_is_refused_where_it_is_of_no_use(people_folder, tiny_sd, tmp_path, capsys, more, message):
+    words = ["evaluate", "samples", "--data", str(people_folder), "--out", str(tmp_path / "out"), "--start", "auto"]
+    assert main([*words, "--judge", sys.executable, "--models", str(tiny_sd("v_prediction")), *more]) == 1
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.skipif(JUDGE is None, reason="HUMANNORM_JUDGE names no python of the judges' environment")
