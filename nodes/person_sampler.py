@@ -61,7 +61,7 @@ class HumanNormPersonSampler(io.ComfyNode):
                 Body.Input(
                     "body", optional=True, tooltip="In its shape and pose; without one as the words describe it."
                 ),
-                skin_input("the body", "the words name"),
+                skin_input("the body", "the words name", model=False),
                 io.Image.Input(
                     "normal_maps",
                     optional=True,

@@ -117,14 +117,16 @@ def preset_input() -> io.Input:
     )
 
 
-def skin_input(of: str, named: str) -> io.Input:
-    """The tone that `texture.skin_of` reads. of: whose skin it is; named: who names one where any will do."""
+def skin_input(of: str, named: str, *, model: bool = True) -> io.Input:
+    """The tone that `texture.skin_of` reads. of: whose skin it is; named: who names one where any will do. model:
+    whether the model may be left to paint it."""
+    left = ", or whatever the model paints" if model else ""
     return io.Combo.Input(
         "skin",
-        options=["any", *SKIN_TONES, "model"],
+        options=["any", *SKIN_TONES, *(["model"] if model else [])],
         default="any",
         optional=True,
-        tooltip=f"Of {of}: a tone, any (the one that {named}, else by the seed), or whatever the model paints.",
+        tooltip=f"Of {of}: a tone, any (the one that {named}, else by the seed){left}.",
     )
 
 
