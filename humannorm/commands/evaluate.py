@@ -23,6 +23,7 @@ from humannorm.commands.options import (
     add_preset,
     add_seed,
     autoguidance_of,
+    dressed_start,
     load_subject,
     pick_device,
 )
@@ -160,12 +161,8 @@ def _guide_of(args: argparse.Namespace, few: bool) -> DiffusersDenoiser:
 
 
 def _start_of(text: str, models: str, own_words: Mapping[str, str]) -> DressedStart:
-    """The start of a person in words, as the model's cameras see it. own_words: of texts that were reworded."""
-    from humannorm.cameras import CAMERA_PLANS
-    from humannorm.models import camera_plan
-    from humannorm.start_pictures import start_of_sentence
-
-    return start_of_sentence(own_words.get(text, text), camera_plan(models) or CAMERA_PLANS["full_body"])
+    """The start of a text, by the words it was said in before it was reworded."""
+    return dressed_start(own_words.get(text, text), models)
 
 
 def sentences_of(file: Path, models: str, wording: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from humannorm.guidance import Autoguidance
     from humannorm.mesh import Mesh
+    from humannorm.start_pictures import DressedStart
 
 __all__ = [
     "BODY",
@@ -32,6 +33,7 @@ __all__ = [
     "add_start",
     "autoguidance_of",
     "chosen_regions",
+    "dressed_start",
     "held_regions",
     "load_subject",
     "parse_views",
@@ -293,3 +295,12 @@ def load_subject(text: str, standing: argparse.Namespace | None = None) -> Mesh:
     if text != BODY and standing.front is None:
         _warn_of_standing(text, mesh, standing.up)
     return mesh
+
+
+def dressed_start(prompt: str, models: str, seed: int = 0) -> DressedStart:
+    """The start of a person in words, as a model's cameras see it."""
+    from humannorm.cameras import CAMERA_PLANS
+    from humannorm.models import camera_plan
+    from humannorm.start_pictures import start_of_sentence
+
+    return start_of_sentence(prompt, camera_plan(models) or CAMERA_PLANS["full_body"], seed=seed)

@@ -16,6 +16,7 @@ from humannorm.commands.options import (
     add_precision,
     add_seed,
     autoguidance_of,
+    dressed_start,
     parse_views,
     pick_device,
 )
@@ -140,13 +141,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _start(args: argparse.Namespace, prompt: str, azimuths: list[float], size: int) -> StartPictures:
     """The prompt's dressed body from these azimuths."""
-    from humannorm.cameras import CAMERA_PLANS
-    from humannorm.models import camera_plan
-    from humannorm.start_pictures import start_of_sentence
-
     sys.stderr.write("dressing the body that the prompt describes\n")
-    plan = camera_plan(args.models) or CAMERA_PLANS["full_body"]
-    return start_of_sentence(prompt, plan, seed=args.seed).pictures(args.part, azimuths, size)
+    return dressed_start(prompt, args.models, args.seed).pictures(args.part, azimuths, size)
 
 
 def draw(

@@ -173,7 +173,7 @@ def latent_states(
     timesteps = scheduler.timesteps
     x = noise
     if entry is not None:
-        timesteps = timesteps[steps - (steps if left is None else left) :]
+        timesteps = timesteps[-(left or steps) :]
         sigma = denoiser.sigma(timesteps[0].float().reshape(1)).to(noise)
         x = (entry + sigma * noise) / (1 + sigma.square()).sqrt()
     for timestep in timesteps:
@@ -206,7 +206,7 @@ def walk_levels(
     sigmas = [float(sigma) for sigma in denoiser.sigma(timesteps)] + [0.0]
     x = noise * math.sqrt(1 + sigmas[0] ** 2)
     if entry is not None:
-        sigmas = sigmas[steps - (steps if left is None else left) :]
+        sigmas = sigmas[-(left or steps) - 1 :]
         x = entry + sigmas[0] * noise
     before: Tensor | None = None
     for step, (sigma, following) in enumerate(pairwise(sigmas)):

@@ -141,7 +141,7 @@ def _drawn_from(
     """
     kind, control = facts[0]["kind"], None
     if guide.hint_channels == HINT_CHANNELS or (guide.hint_channels and kind == "color"):
-        control = _hints(people, facts)[..., : guide.hint_channels]
+        control = _hints(people, facts)
     texts = [draw_prompt(people.shot(fact["index"]), kind, words) for fact in facts]
     condition = guide.condition(texts, guidance_scale=1.0, control=control)
     timesteps, alphabar = levels_of(guide.scheduler_config, steps)
