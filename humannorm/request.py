@@ -320,7 +320,7 @@ def posed_prompt(prompt: str, body: Body | None = None) -> str:
     """The prompt with a word for the body's pose, unless it names one itself; as in `network_prompt`."""
     from humannorm.body import POSES, with_pose
 
-    pose = "standing" if body is None else body.pose
+    pose = "a-pose" if body is None else body.pose
     return with_pose(prompt, pose) if pose in POSES and prompt.strip() else prompt
 
 

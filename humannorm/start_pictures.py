@@ -80,9 +80,12 @@ class DressedStart:
     look: FabricLook  # of the vertices
     plan: CameraPlan
 
-    def pictures(self, part: str, azimuths: Sequence[float], size: int) -> StartPictures:
-        """A body part from these azimuths, in pictures of `size` pixels a side, as the plan frames it."""
-        cameras = crop_cameras(self.plan, self.plan.crop(part), azimuths)
+    def pictures(
+        self, part: str, azimuths: Sequence[float], size: int, *, elevation: float | Sequence[float] = 0.0
+    ) -> StartPictures:
+        """A body part from these azimuths and elevations (degrees), in pictures of `size` pixels a side, as the plan
+        frames it."""
+        cameras = crop_cameras(self.plan, self.plan.crop(part), azimuths, elevation=elevation)
         mesh = self.surface.mesh
         seen = render(mesh, cameras, (size, size), ("normal", "depth", "label"), labels=self.surface.labels)
         assert seen.normal is not None and seen.depth is not None and seen.label is not None

@@ -32,7 +32,7 @@ from humannorm.checks import InputError
 from humannorm.guidance.diffusers_denoiser import Autoguidance
 from humannorm.guidance.folders import WEAK_UNET, WEIGHTS, read_config
 from humannorm.guidance.hints_controlnet import has_hints_controlnet, read_hints_controlnet
-from humannorm.models import FEW_STEPS, JOINT_FILTER, camera_plan, names_poses
+from humannorm.models import FEW_STEPS, JOINT_FILTER, camera_plan, names_poses, resolution_over_start
 
 from .payloads import DISTILLS, HINTS_CONTROL, NAMES_POSES, ModelFacts
 
@@ -80,7 +80,13 @@ def _build_model(folder: Path, weak: Any | None) -> Any:
     if plan is not None:
         resolution = read_config(folder, "unet")["sample_size"] * vae_downscale(read_config(folder, "vae"))
         lora, joint_filter = (path if path.is_file() else None for path in (folder / FEW_STEPS, folder / JOINT_FILTER))
-        model.model.humannorm_facts = ModelFacts(resolution, plan, few_steps=lora, joint_filter=joint_filter)
+        model.model.humannorm_facts = ModelFacts(
+            resolution,
+            plan,
+            few_steps=lora,
+            joint_filter=joint_filter,
+            resolution_over_start=resolution_over_start(folder),
+        )
     if weak is not None:
         _autoguide(model, weak, Autoguidance())
     return model

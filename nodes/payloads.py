@@ -87,6 +87,7 @@ class ModelFacts:
     kind: str | None = None  # of prompts that its output of the loader is meant for, as the prompts node names it
     few_steps: Path | None = None  # LoRA with which it draws in few steps without guidance
     joint_filter: Path | None = None  # what sharpens its pictures by what its ControlNet is shown
+    resolution_over_start: int | None = None  # pixels a side of what it draws over a dressed start
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,16 +14,25 @@ from humannorm.body import Body as BodyValue
 from humannorm.cameras import CAMERA_PLANS
 from humannorm.checks import InputError
 from humannorm.guidance.denoiser import HINT_CHANNELS
+from humannorm.guidance.diffusers_denoiser import resized
 from humannorm.guidance.folders import few_steps_of
 from humannorm.guidance.samplers import walk_levels
 from humannorm.start_pictures import ENTRY_LEVEL, StartPictures, start_of_sentence
 
 from .devices import rest_device
-from .host_denoiser import HostDenoiser, hint_channels, in_few_steps, latent_size, ordinary_tensors, with_denoisers
+from .host_denoiser import (
+    HostDenoiser,
+    check_size,
+    hint_channels,
+    in_few_steps,
+    latent_size,
+    ordinary_tensors,
+    with_denoisers,
+)
 from .long_work import Progress
 from .payloads import GuidancePayload, kind_of, model_facts
 from .samplers import MOST_AT_ONCE, mask_of
-from .schema import CATEGORY, Body, Guidance, part_input, schema, seed_input, skin_input, views_input
+from .schema import CATEGORY, Body, Guidance, override_input, part_input, schema, seed_input, skin_input, views_input
 from .texture import skin_of
 from .views import chosen_views, pictures_from
 
@@ -67,6 +76,11 @@ class HumanNormPersonSampler(io.ComfyNode):
                     optional=True,
                     tooltip="For pictures: normal maps of the same views to follow in place of the start's own.",
                 ),
+                override_input(
+                    "resolution",
+                    2048,
+                    "Pixels a side. 0: the guidance's; of the bundled model 256, as fine as it draws over a start.",
+                ),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="One for each view."),
@@ -88,7 +102,9 @@ class HumanNormPersonSampler(io.ComfyNode):
         body: BodyValue | None = None,
         skin: str = "any",
         normal_maps: Tensor | None = None,
+        resolution: int = 0,
     ) -> io.NodeOutput:
+        check_size("resolution", resolution, guidance.model)
         kind = guidance.prompts.prompts.modality
         if hint_channels(guidance.control_net) != HINT_CHANNELS:
             raise InputError(
@@ -104,12 +120,15 @@ class HumanNormPersonSampler(io.ComfyNode):
         few = in_few_steps(guidance)
         if few is not None and facts is not None and facts.few_steps is not None:
             guidance, steps = few, few_steps_of(facts.few_steps.parent)
+        guidance = replace(guidance, resolution=resolution or _own_resolution(guidance))
         own = None if body is None else body.in_working_box()
         plan = replace(guidance, body=None).plan or CAMERA_PLANS[texts.plan]
         with ordinary_tensors():
             maps = None if normal_maps is None else pictures_from(normal_maps, "normal_maps")
             if maps is not None and len(maps) != len(azimuths):
                 raise InputError(f"normal_maps: expected one for each of {len(azimuths)} views, got {len(maps)}")
+            if maps is not None:
+                maps = resized(maps.permute(0, 3, 1, 2), guidance.resolution).permute(0, 2, 3, 1)
             progress = Progress(cls.hidden.unique_id, 2 * len(azimuths), "Drawing")
             finished = False
             try:
@@ -126,6 +145,16 @@ class HumanNormPersonSampler(io.ComfyNode):
                 progress.close(finished)
             mask = seen.covered[..., 0] if kind == "color" else mask_of(drawn)
             return io.NodeOutput(*(each.to(rest_device()) for each in (drawn, mask, seen.entry("color"))))
+
+
+def _own_resolution(guidance: GuidancePayload) -> int:
+    """Pixels a side where the node names none: the guidance's, if it was given one, else what the model draws over a
+    start; depth maps, which no ControlNet has learnt, as from words."""
+    facts = model_facts(guidance.model)
+    depth = guidance.prompts.prompts.modality == "depth"
+    if facts is None or depth or guidance.resolution != facts.resolution:
+        return guidance.resolution
+    return facts.resolution_over_start or guidance.resolution
 
 
 def _drawn(

@@ -13,7 +13,7 @@ from humannorm.cli import main
 from humannorm.guidance import GUIDANCE_SCALES, PUBLISHED_FOLDERS, DiffusersDenoiser, sample_images
 from humannorm.guidance.hints_controlnet import save_hints_controlnet
 from humannorm.images import load_png, save_png
-from humannorm.models import HINTS_CONTROLNET
+from humannorm.models import HINTS_CONTROLNET, write_card
 from humannorm.prompts import Prompts
 from humannorm.start_pictures import ENTRY_LEVEL, start_of_sentence
 from humannorm.training.widening import with_hint_channels
@@ -148,6 +148,22 @@ def test_pictures_begin_from_the_body_that_the_words_describe(hinted, tmp_path, 
         assert (written - other).abs().max() > 0.1
 
 
+def test_the_size_is_the_cards_over_a_start_and_the_users_anywhere(hinted, tmp_path):
+    words = ["sample", "image", "a man in red", "--views", "front", "--steps", "2", "--models", str(hinted)]
+    write_card(hinted, CAMERA_PLANS["full_body"], resolution_over_start=96)
+    for name, more, side in (
+        ("card", [], 96),
+        ("words", ["--start", "none"], 64),
+        ("own", ["--size", "32"], 32),
+        ("own_words", ["--start", "none", "--size", "80"], 80),
+    ):
+        assert main([*words, *more, "--device", "cpu", "--out", str(tmp_path / name)]) == 0
+        assert load_png(tmp_path / name / "image_full_front_00.png").shape == (side, side, 3)
+    words[1] = "depth"  # no ControlNet is shown anything then
+    assert main([*words, "--device", "cpu", "--out", str(tmp_path / "depth")]) == 0
+    assert load_png(tmp_path / "depth" / "depth_full_front_00.png").shape == (64, 64, 3)
+
+
 def test_a_given_normal_map_is_followed_and_no_start(hinted, tmp_path, capsys):
     save_png(tmp_path / "normal.png", torch.rand(64, 64, 3))
     words = ["image", "a man", "--views", "front", "--normal", str(tmp_path / "normal.png"), "--steps", "2"]
@@ -164,6 +180,8 @@ def test_a_given_normal_map_is_followed_and_no_start(hinted, tmp_path, capsys):
         (["normal", "a man", "--prompt", "a man"], "sample: expected one PROMPT, got two"),
         (["normal", "--prompt", "a man", "--views", "above"], "--views: expected front"),
         (["normal", "--prompt", "a man", "--count", "0"], "--count"),
+        (["normal", "--prompt", "a man", "--size", "0"], "--size"),
+        (["normal", "--prompt", "a man", "--size", "100"], "resolution: expected a multiple of 16 pixels, got 100"),
         (["normal", "--prompt", "a man", "--normal", "x.png"], "--normal: expected with `image` only"),
         (["image", "--prompt", "a man", "--normal", "missing.png"], "missing.png"),
         (["normal", "--prompt", "a man", "--models", "nowhere"], "nowhere: expected a diffusers folder"),

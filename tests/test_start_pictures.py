@@ -28,6 +28,15 @@ def whole(start) -> StartPictures:
     return start.pictures("full", [0.0, 180.0], SIZE)
 
 
+def test_views_may_look_down(start, whole):
+    """Of a normal map seen from above more is turned upwards; from the horizon it is the same as without a word."""
+    above, level = (start.pictures("full", [0.0], SIZE, elevation=angle) for angle in (30.0, 0.0))
+    assert torch.equal(level.normals[0], whole.normals[0])
+    inside = above.covered[0, ..., 0] > 0, level.covered[0, ..., 0] > 0
+    means = [float(each.normals[0][where][:, 1].mean()) for each, where in zip((above, level), inside, strict=True)]
+    assert means[0] < means[1] - 0.05  # camera space: what faces the horizon faces down, seen from above
+
+
 def test_what_is_worn_has_its_colour_where_it_is(whole):
     """Rows of a standing body from the top: hair, top, bottom, shoes; the middle column but between the legs."""
     flat = whole.flat[0]
@@ -112,6 +121,8 @@ def test_the_pose_is_the_words_or_a_bodys():
         ("a boxer, fighting", "fight"),
         ("a woman with her arms stretched out", "t-pose"),
         ("a man", "a-pose"),
+        ("a man standing", "a-pose"),
+        ("a man who stands relaxed", "standing"),
     ],
 )
 def test_poses_that_words_name(words, pose):

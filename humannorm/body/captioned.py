@@ -41,7 +41,7 @@ _DRESSES = ("dress", "short dress", "long dress", "gown")
 _FEMININE = ("skirt", "blouse")
 _PLURAL = frozenset({"jeans", "trousers", "shorts", "leggings", "shoes", "sneakers"})
 _POSES: Mapping[str, str] = {
-    "standing casually": r"\bstanding casually\b",
+    "standing casually": r"\bst(ands|anding) (casually|relaxed|at ease)\b",
     "running": r"\b(runs|running(?! shoes)|jog(s|ging))\b",
     "sitting": r"\b(sits|sitting|seated)\b",
     "fighting": r"\b(fights|fighting|box(es|ing))\b",
@@ -62,8 +62,8 @@ def captioned(prompt: str) -> str:
 
 
 def pose_of_words(prompt: str) -> str:
-    """The pose of `body.POSES` that a prompt names; an A-pose, in which clothes hang best, where it stands or says
-    nothing.
+    """The pose of `body.POSES` that a prompt names; an A-pose, in which clothes hang best, where it just stands or
+    says nothing.
 
     >>> pose_of_words("a boxer in red shorts, fighting")
     'fight'

@@ -39,6 +39,8 @@ PLAIN_COLOURS = {
 """Of what is worn and nobody gave a colour."""
 PLAIN_HOOD = "black"  # brown cloth around a face would be taken for hair
 PLAIN_DENIM = "navy"
+DENIM_BLUE = (52 / 255, 93 / 255, 178 / 255)
+"""sRGB of denim that is said to be blue: greyer than other cloth of that name. Nobody's blue jeans are ultramarine."""
 
 HEAD_HULLS = ("cap", "hood", "bun", "afro", "flat")
 MATERIALS = (
@@ -169,6 +171,8 @@ class Piece:
         """sRGB 0..1 of the main colour; None where none is said."""
         if not self.colours:
             return None
+        if self.colours[0] == "blue" and (self.material or CUTS[self.cut].material) == "denim":
+            return DENIM_BLUE
         return (hair_colour_value if self.label == "hair" else colour_value)(self.colours[0])
 
 

@@ -49,7 +49,7 @@ _BUILD: Mapping[tuple[float, float], str] = {  # weight, muscle
 CAPTIONED_POSES: Mapping[str, str] = {
     "a-pose": "standing",
     "rest": "standing",
-    "standing": "standing",
+    "standing": "standing casually",
     "t-pose": "in T-pose",
     "run": "running",
     "sit": "sitting",

@@ -75,7 +75,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="auto: each text is drawn from the body that it describes, as `sample` does; none: from the text alone",
     )
+    samples.add_argument(
+        "--any-direction",
+        action="store_true",
+        help="`--start`: seen from anywhere in a view's quarter, as the renders are that fid64 compares with",
+    )
     samples.add_argument("--steps", type=int, default=20, help="denoising steps")
+    samples.add_argument(
+        "--size", type=int, metavar="PIXELS", help="side of what is drawn, and of the data (default: the model's own)"
+    )
     samples.add_argument("--batch", type=int, default=16, help="pictures at a time")
     samples.add_argument(
         "--normals-only", action="store_true", help="for models without a ControlNet: no colour pictures"
@@ -197,20 +205,26 @@ def run_samples(args: argparse.Namespace) -> int:
     check_range("--count", args.count, 1, 10_000)
     check_range("--steps", args.steps, 1, 1000)
     check_range("--batch", args.batch, 1, 10_000)
+    if args.size is not None:
+        check_range("--size", args.size, 1, 4096)
     if args.start == "auto" and (args.hints is not None or args.renders_only or args.normals_only):
         raise InputError("--start: expected none beside --hints, --renders-only or --normals-only, got auto")
+    if args.any_direction and args.start != "auto":
+        raise InputError("--any-direction: expected with --start auto alone, got it without")
     if args.start == "auto" and not draws_under_starts(args.models):
         raise InputError(f"--start: expected none for {args.models}, whose ControlNet reads finished normal maps alone")
     few = args.guidance is None and args.autoguidance is None and not args.renders_only
     few = few and few_steps_in(args.models) == args.steps
-    judge = find_judge(args.judge)
     if args.hints is not None and (args.prompts is not None or args.renders_only or args.normals_only):
         raise InputError("--hints: expected no --prompts, --renders-only or --normals-only beside it")
     maps = ("color", "normal", "mask")
     maps += () if args.hints is None else ("label",) if args.hints == "normal" else ("label", args.hints)
     people = Shards(args.data, split="held_out", maps=maps)
+    if args.size is not None and args.size != people.resolution:
+        raise InputError(f"{args.data}: expected pictures of {args.size} pixels, as are drawn, got {people.resolution}")
     kinds = ("normal",) if args.normals_only else ("normal", "color")
     sentences = {} if args.prompts is None else sentences_of(args.prompts, args.models, args.wording)
+    judge = find_judge(args.judge)
     settings = SampleSettings(
         args.count,
         steps=args.steps,
@@ -220,8 +234,11 @@ def run_samples(args: argparse.Namespace) -> int:
         seed=args.seed,
         kinds=kinds,
         sentences=tuple(sentences),
+        any_direction=args.any_direction,
     )
     guide = None if args.renders_only else _guide_of(args, few)
+    if guide is not None and args.size is not None:
+        guide = guide.at_resolution(args.size)
 
     def report(message: str) -> None:
         sys.stderr.write(message + "\n")

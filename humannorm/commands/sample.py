@@ -72,6 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sampler", choices=("dpm", "ddim"), help="DPM-Solver++ (2M), the default, or DDIM, as few-step LoRAs take it"
     )
+    parser.add_argument(
+        "--size",
+        type=int,
+        metavar="PIXELS",
+        help="side of the pictures (default: what the model draws; the bundled one 128, and over a start all but depth"
+        " at 256)",
+    )
     parser.add_argument("--batch", type=int, default=16, help="pictures at a time")
     add_models(parser)
     add_seed(parser)
@@ -85,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
     from humannorm.checks import InputError, check_range
     from humannorm.guidance import draws_under_starts, few_steps_in, load_networks
     from humannorm.images import contact_sheet, load_png, save_png
+    from humannorm.models import resolution_over_start
 
     if (args.person is None) == (args.prompt is None):
         got = "two" if args.prompt is not None else "none"
@@ -95,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
     check_range("--batch", args.batch, 1, 10_000)
     if args.steps is not None:
         check_range("--steps", args.steps, 1, 1000)
+    if args.size is not None:
+        check_range("--size", args.size, 1, 4096)
     if args.normal is not None and args.kind != "image":
         raise InputError(f"--normal: expected with `image` only, got it with `{args.kind}`")
     views = parse_views(args.views)
@@ -114,6 +124,10 @@ def run(args: argparse.Namespace) -> int:
         autoguidance=None if few else autoguidance_of(args),
         few_steps=few,
     )
+    if begins or args.size is not None:
+        shown = begins and args.kind != "depth"  # which no ControlNet has learnt
+        size = args.size or (resolution_over_start(args.models) if shown else None)
+        networks = {kind: network.at_resolution(size or network.resolution) for kind, network in networks.items()}
     names = [(view, index) for view in views for index in range(args.count)]
     azimuths = [views[view] for view, _ in names]
     start = _start(args, prompt, azimuths, networks[kinds[0]].resolution) if begins else None

@@ -94,6 +94,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="`aligned`: share of the steps that are taken with the base's LoRA for few steps (default 0)",
     )
     parser.add_argument(
+        "--crops-of",
+        type=Path,
+        metavar="DIR",
+        help="`aligned`, `joint-filter`: larger pictures of people, crops of which are learnt as often, for drawing"
+        " beyond the base's own size",
+    )
+    parser.add_argument(
         "--files",
         type=int,
         help="`few-steps`: files of 64 walks of the teacher (default 60); `joint-filter`: of 256 drawn pictures (40)",
@@ -141,8 +148,15 @@ def run(args: argparse.Namespace) -> int:
     elif args.recipe == "joint-filter":
         pairs = JointFilterConfig(**_given(files=args.files, parts=args.parts))
         pairs = replace(pairs, loop=replace(pairs.loop, **changes))
-        minutes = args.minutes or 0.0
-        folder = train_joint_filter(args.base, args.data, args.out, pairs, minutes=minutes, device=args.device)
+        folder = train_joint_filter(
+            args.base,
+            args.data,
+            args.out,
+            pairs,
+            crops_of=args.crops_of,
+            minutes=args.minutes or 0.0,
+            device=args.device,
+        )
     else:
         config = FineTuneConfig(
             lora_rank=args.lora,
@@ -151,6 +165,7 @@ def run(args: argparse.Namespace) -> int:
                 controlled_normals=args.controlled_normals,
                 few_steps=args.few_steps_share,
                 coarse_steps=args.coarse_steps,
+                crops_of=args.crops_of,
                 parts=args.parts,
             ),
         )

@@ -56,6 +56,7 @@ class SampleSettings:
     seed: int = 0
     kinds: tuple[str, ...] = ("normal", "color")  # colour pictures follow the normal maps, so never they alone
     sentences: tuple[str, ...] = ()  # drawn in place of held-out captions, `count` of them
+    any_direction: bool = False  # starts are seen from anywhere in a view's quarter, not from its middle
 
     def scale(self, kind: str) -> float:
         """Classifier-free guidance of pictures of a kind."""
@@ -148,7 +149,11 @@ def add_samples(
     for part, views in (("full", tuple(VIEW_AZIMUTHS)), ("head", HEAD_VIEWS)):
         for view in views:
             normals: Tensor | None = None
-            seen = [start.pictures(part, [VIEW_AZIMUTHS[view]], guide.resolution) for start in starts]
+            directions = _directions(view, len(shots), settings)
+            seen = [
+                start.pictures(part, [azimuth], guide.resolution, elevation=elevation)
+                for start, (azimuth, elevation) in zip(starts, directions, strict=bool(starts))
+            ]
             begun = StartPictures.concatenate(seen) if seen else None
             for kind in settings.kinds:
                 if progress is not None:
@@ -169,7 +174,7 @@ def add_samples(
                         source="model",
                         kind=kind,
                         part=part,
-                        azimuth=VIEW_AZIMUTHS[view],
+                        azimuth=directions[index][0] if starts else VIEW_AZIMUTHS[view],
                         judges=JUDGES[part],
                         attributes=shot["attributes"] or {},
                         prompt=texts[index],
@@ -177,6 +182,17 @@ def add_samples(
                     )
                     gallery.add(picture, image)
                 normals = images
+
+
+def _directions(view: str, count: int, settings: SampleSettings) -> list[tuple[float, float]]:
+    """Azimuth and elevation in degrees from which each start is seen: the view's middle, or drawn as those of training
+    renders are, of which a view names the quarter."""
+    middle = VIEW_AZIMUTHS[view]
+    if not settings.any_direction:
+        return [(middle, 0.0)] * count
+    generator = np.random.default_rng([settings.seed, list(VIEW_AZIMUTHS).index(view)])
+    off, elevation = generator.uniform(-44.9, 44.9, count), generator.uniform(-10.0, 10.0, count)
+    return [(middle + float(a), float(e)) for a, e in zip(off, elevation, strict=True)]
 
 
 def add_controlled(

@@ -141,6 +141,7 @@ class DiffusersDenoiser:
         self.joint_filter: JointFilter | None = None
         self.extra_controls: tuple[ExtraControl, ...] = ()
         self.body: Any = None  # posed, for the controls that show a skeleton
+        self.resolution = int(unet.config.sample_size) * self.downscale  # pixels a side of what it draws
         self.scheduler_config = scheduler_config
         self.prediction_type = str(scheduler_config.get("prediction_type", "epsilon"))
         self._noise = self.noise_table(scheduler_config)
@@ -222,6 +223,17 @@ class DiffusersDenoiser:
         few.unet, few.weak_unet = self.few_steps_unet(), None
         return few
 
+    def at_resolution(self, pixels: int) -> DiffusersDenoiser:
+        """This guide drawing pictures of another size, all networks shared. Under a body's normal maps and colours the
+        bundled model, made of pictures of 128 pixels, draws finer ones of 256; from words alone it draws two people.
+        `InputError` for a side that the networks cannot halve as often as they do."""
+        least = self.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if pixels <= 0 or pixels % least:
+            raise InputError(f"resolution: expected a multiple of {least} pixels, got {pixels}")
+        other = copy.copy(self)
+        other.resolution = pixels
+        return other
+
     @property
     def modules(self) -> list[torch.nn.Module]:
         every = (self.unet, self.text_encoder, self.vae, self.controlnet, self.hints_controlnet, self.weak_unet)
@@ -265,10 +277,6 @@ class DiffusersDenoiser:
     def downscale(self) -> int:
         """Image pixels per latent pixel along a side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
-
-    @property
-    def resolution(self) -> int:
-        return int(self.unet.config.sample_size) * self.downscale
 
     @property
     def hint_channels(self) -> int:

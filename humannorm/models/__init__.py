@@ -17,6 +17,7 @@ __all__ = [
     "camera_plan",
     "has_few_steps",
     "names_poses",
+    "resolution_over_start",
     "write_card",
 ]
 
@@ -59,6 +60,19 @@ def camera_plan(models: str | Path) -> CameraPlan | None:
 def names_poses(models: str | Path) -> bool:
     """Whether a model learnt from captions that name the pose, as the small models do and the published ones do not."""
     return _card(models).is_file()
+
+
+def resolution_over_start(models: str | Path) -> int | None:
+    """Pixels a side of the pictures that a model draws under what its ControlNet is shown of a dressed start, if its
+    card names another size than it draws from words. The bundled one, made of pictures of 128, draws finer ones there
+    at 256: body and view, which a network loses beyond its own size, are shown."""
+    path = _card(models)
+    if not path.is_file():
+        return None
+    size = json.loads(path.read_text(encoding="utf-8")).get("resolution_over_start")
+    if size is not None and (not isinstance(size, int) or size <= 0):
+        raise InputError(f"{path}: expected resolution_over_start to be a number of pixels, got {size!r}")
+    return size
 
 
 def has_few_steps(models: str | Path) -> bool:

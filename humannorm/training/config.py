@@ -147,6 +147,9 @@ class DiffusionConfig:
     training."""
     controlled_normals: float = 0.0
     """Share of those that are normals and not colours, told apart by the prompt; only with hints of six channels."""
+    crops: float = 0.0
+    """Share of the steps that are taken on crops of larger pictures, as large as the network's own: what a network that
+    draws beyond its own size will see there."""
     noise_bias: float = 0.0
     """Timesteps are drawn with a density that grows as (t / T) to this power: 0 is uniform, more looks longer at high
     noise, where pose and outline are decided."""

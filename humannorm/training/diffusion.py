@@ -29,6 +29,7 @@ from humannorm.training.hints import HINT_KINDS, draw_hint, hints_of
 from humannorm.training.loop import Task
 from humannorm.training.shards import HEAD_SHARE, KINDS, Shards, at_size, uppermost
 from humannorm.training.text import draw_prompt, fixed_prompt, tokenize, with_any_pose
+from humannorm.training.vae import crop_around, cut_out
 
 __all__ = [
     "SCHEDULE",
@@ -144,7 +145,9 @@ class DenoiserTask(Task):
         held_out: LatentShards,
         config: DiffusionConfig,
         controlnet: Any | None = None,
+        finer: tuple[LatentShards, LatentShards] | None = None,
     ) -> None:
+        """finer: larger pictures, what is learnt and what is held out, for `config.crops`."""
         from diffusers import DDPMScheduler
 
         super().__init__()
@@ -166,10 +169,13 @@ class DenoiserTask(Task):
             )
         alphabar = DDPMScheduler.from_config(scheduler_config).alphas_cumprod
         self.register_buffer("alphabar", alphabar.clone(), persistent=False)
-        self.shards, self.held_out, self.config = shards, held_out, config
+        self.shards, self.held_out, self.finer, self.config = shards, held_out, finer, config
 
     def draw(self, generator: torch.Generator, batch_size: int, shards: LatentShards | None = None) -> dict[str, Any]:
-        shards = self.shards if shards is None else shards
+        """A batch of these shards, else of the training's; crops of pictures that are larger than the network's."""
+        if shards is None:
+            crops = self.finer is not None and float(torch.rand((), generator=generator)) < self.config.crops
+            shards = self.finer[0] if crops and self.finer is not None else self.shards
         words = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
         controlled = round(batch_size * self.config.controlled)
         names = [kind for kind, _ in self.config.kinds]
@@ -201,6 +207,14 @@ class DenoiserTask(Task):
         }
         if controlled:
             batch["hint"] = self.hints(shards, indices[:controlled], whole[:controlled], kinds[:controlled], words)
+        side = int(self.unet.config.sample_size)
+        if latents.shape[-1] > side:
+            corners = [crop_around(each[0], side, generator) for each in mask]
+            batch |= {name: cut_out(batch[name], corners, side) for name in ("latents", "weight", "noise")}
+            if controlled:
+                at, scale = corners[:controlled], self.downscale
+                shown = [(scale * top, scale * left) for top, left in at]
+                batch["hint"] = cut_out(batch["hint"], shown, scale * side)
         return batch
 
     def hints(
@@ -281,6 +295,9 @@ class DenoiserTask(Task):
         generator = torch.Generator().manual_seed(VALIDATION_SEED)
         batch = self.draw(generator, 4 * self.config.sheet_prompts, self.held_out)
         figures = {"held_out_loss": float(self({k: v.to(guide.device) for k, v in batch.items()}))}
+        if self.finer is not None:
+            crops = self.draw(generator, 4 * self.config.sheet_prompts, self.finer[1])
+            figures["held_out_loss_crops"] = float(self({k: v.to(guide.device) for k, v in crops.items()}))
         indices = self._validation_shots()[: self.config.sheet_prompts]
         pictures: list[Tensor] = []
         labels: list[str] = []

@@ -31,7 +31,7 @@ from humannorm.training.hints import LABELS, draw_hint, hints_of
 from humannorm.training.loop import Task
 from humannorm.training.shards import Shards
 from humannorm.training.text import draw_prompt
-from humannorm.training.vae import crop_around, picture_loss, psnr_inside
+from humannorm.training.vae import crop_around, cut_out, picture_loss, psnr_inside
 
 __all__ = ["Drawn", "JointFilterConfig", "JointFilterTask", "draw_pairs"]
 
@@ -191,7 +191,14 @@ class Drawn:
 class JointFilterTask(Task):
     """The filter's answer is to be the render."""
 
-    def __init__(self, network: JointFilter, drawn: Drawn, held_out: Drawn, config: JointFilterConfig) -> None:
+    def __init__(
+        self,
+        network: JointFilter,
+        drawn: Sequence[Drawn],
+        held_out: Sequence[Drawn],
+        config: JointFilterConfig,
+    ) -> None:
+        """drawn, held_out: pairs of one size of pictures, or of several, which are learnt equally often."""
         super().__init__()
         self.network, self.drawn, self.held_out, self.config = network, drawn, held_out, config
         self.weight_of = torch.ones(len(LABELS))
@@ -199,15 +206,17 @@ class JointFilterTask(Task):
             self.weight_of[LABELS.index(label)] = weight
 
     def draw(self, generator: torch.Generator, batch_size: int) -> dict[str, Any]:
-        chosen = torch.randint(len(self.drawn.told), (batch_size,), generator=generator).tolist()
-        pairs, size = self.drawn.pairs(chosen), self.config.crop
+        counts = [len(share) for share in torch.arange(batch_size).tensor_split(len(self.drawn))]
+        parts = [self._crops(drawn, count, generator) for drawn, count in zip(self.drawn, counts, strict=True)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _crops(self, drawn: Drawn, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Of pictures of one size."""
+        chosen = torch.randint(len(drawn.told), (count,), generator=generator).tolist()
+        pairs, size = drawn.pairs(chosen), self.config.crop
         pairs["weight"] = pairs.pop("mask") * self.weight_of[pairs.pop("labels").long()]
-        cut: dict[str, list[Tensor]] = {name: [] for name in pairs}
-        for row in range(batch_size):
-            top, left = crop_around(pairs["weight"][row, 0], size, generator)
-            for name, values in pairs.items():
-                cut[name].append(values[row, :, top : top + size, left : left + size])
-        return {name: torch.stack(values) for name, values in cut.items()}
+        corners = [crop_around(weight[0], size, generator) for weight in pairs["weight"]]
+        return {name: cut_out(values, corners, size) for name, values in pairs.items()}
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
         picture, hint = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("picture", "hint"))
@@ -217,22 +226,29 @@ class JointFilterTask(Task):
     @torch.no_grad()
     def validate(self, folder: Path, step: int) -> Mapping[str, float]:
         """Held-out people's pictures before and after, and their PSNR inside the silhouette by kind."""
-        figures, pictures, labels = {}, list[Tensor](), list[str]()
-        for kind, _ in self.config.kinds:
-            of_kind = [i for i, fact in enumerate(self.held_out.told) if fact["kind"] == kind]
-            pairs = self.held_out.pairs(of_kind[: 4 * SHEET])
-            parts = zip(pairs["picture"].split(16), pairs["hint"].split(16), strict=True)
-            found = torch.cat([self.network(picture, hint).float().clamp(0, 1) for picture, hint in parts])
-            rows = {"before": pairs["picture"], "after": found, "truth": pairs["truth"]}
-            shown = {name: values.permute(0, 2, 3, 1) for name, values in rows.items()}
-            mask = pairs["mask"].permute(0, 2, 3, 1)
-            for name in ("before", "after"):
-                figures[f"psnr_{kind}_{name}"] = psnr_inside(shown[name], shown["truth"], mask)
-            for name, values in shown.items():
-                pictures += list(values[:SHEET])
-                labels += [f"{kind}, {name}"] * len(values[:SHEET])
-        save_png(folder / f"step_{step:06d}.png", contact_sheet(pictures, labels, SHEET))
+        figures = dict[str, float]()
+        for held_out in self.held_out:
+            size = held_out.people.resolution
+            pictures, labels = list[Tensor](), list[str]()
+            drawn = {fact["kind"] for fact in held_out.told}
+            for kind in [kind for kind, _ in self.config.kinds if kind in drawn]:
+                shown, mask = self._before_and_after(held_out, kind)
+                for name in ("before", "after"):
+                    figures[f"psnr_{size}_{kind}_{name}"] = psnr_inside(shown[name], shown["truth"], mask)
+                for name, values in shown.items():
+                    pictures += list(values[:SHEET])
+                    labels += [f"{kind}, {name}"] * len(values[:SHEET])
+            save_png(folder / f"step_{step:06d}_{size}.png", contact_sheet(pictures, labels, SHEET))
         return figures
+
+    def _before_and_after(self, held_out: Drawn, kind: str) -> tuple[dict[str, Tensor], Tensor]:
+        """Pictures of a kind as they were drawn, as the filter leaves them, and as they should be, and silhouettes."""
+        of_kind = [i for i, fact in enumerate(held_out.told) if fact["kind"] == kind]
+        pairs = held_out.pairs(of_kind[: 4 * SHEET])
+        parts = zip(pairs["picture"].split(16), pairs["hint"].split(16), strict=True)
+        found = torch.cat([self.network(picture, hint).float().clamp(0, 1) for picture, hint in parts])
+        rows = {"before": pairs["picture"], "after": found, "truth": pairs["truth"]}
+        return {name: values.permute(0, 2, 3, 1) for name, values in rows.items()}, pairs["mask"].permute(0, 2, 3, 1)
 
     def save(self, folder: Path) -> None:
         self.network.save(folder / JOINT_FILTER)

@@ -131,6 +131,11 @@ class FineTuneConfig:
     """`aligned`: share of the steps that are taken under the UNet with the base's LoRA for few steps, at its levels."""
     coarse_steps: int = 0
     """`aligned`: so many steps at half resolution come first, of twice the samples each, at a quarter of the cost."""
+    crops_of: str | Path | None = None
+    """`aligned`: a dataset of larger pictures, crops of which are learnt beside the whole pictures of the other: for
+    drawing beyond the base's own size."""
+    crops: float = 0.5
+    """Share of the steps that see such crops."""
     parts: tuple[tuple[str, float], ...] = ()
     """How often each body part, or one side or pose of it, is drawn; empty: as often as the dataset shows it."""
     prompt_dropout: float = 0.1
@@ -225,6 +230,11 @@ def fine_tune(
     check_range("few_steps", config.few_steps, 0.0, 1.0)
     if recipe != "aligned" and config.few_steps:
         raise InputError(f"few_steps: expected 0 for {recipe}, which has no ControlNet, got a share")
+    if config.crops_of is not None:
+        if recipe != "aligned":
+            raise InputError(f"crops_of: expected none for {recipe}, got {config.crops_of}: aligned learns crops")
+        _check_larger(data, config.crops_of)
+    check_range("crops", config.crops, 0.0, 1.0)
     folder, out, kind = model_folder(base, ("sd",)), Path(out), KIND_OF_RECIPE[recipe]
     if config.few_steps and not few_steps_of(folder):
         raise InputError(f"few_steps: expected 0 for a base without {FEW_STEPS}, got {config.few_steps:g}")
@@ -257,6 +267,10 @@ def fine_tune(
         encode(vae, data, latents, kinds=kinds, device=device, size=size)
         unet.register_to_config(sample_size=size // downscale(vae))
         shards, held_out = _split(data, latents, maps)
+        finer = None
+        if config.crops_of is not None and size == resolution:
+            encode(vae, config.crops_of, out / "latents_crops", kinds=kinds, device=device)
+            finer = _split(config.crops_of, out / "latents_crops", maps)
         task = make_task(
             unet=unet,
             text_encoder=text_encoder,
@@ -267,6 +281,7 @@ def fine_tune(
             held_out=held_out,
             config=_how_to_tune(config, scheduler, kinds, control=control, small=names_poses(folder)),
             controlnet=controlnet,
+            finer=finer,
         )
         return train(task, loop, written, device=device)
 
@@ -278,6 +293,12 @@ def fine_tune(
         if loop.minutes:
             loop = replace(loop, minutes=max(loop.minutes - (time.monotonic() - begun) / 60.0, 1e-3))
     return stage(out / "latents", resolution, loop, out)
+
+
+def _check_larger(data: str | Path, crops_of: str | Path) -> None:
+    own, larger = (Shards(folder, maps=("mask",)).resolution for folder in (data, crops_of))
+    if larger <= own:
+        raise InputError(f"crops_of: expected pictures larger than the {own} pixels of {data}, got {larger}")
 
 
 def _how_to_tune(
@@ -293,6 +314,7 @@ def _how_to_tune(
         prompt_dropout=config.prompt_dropout,
         kinds=tuple((name, 1.0) for name in kinds),
         parts=config.parts,
+        crops=config.crops,
         controlled=float(control),
         controlled_normals=config.controlled_normals,
         sheet_prompts=config.sheet_prompts,
@@ -347,13 +369,15 @@ def train_joint_filter(
     out: str | Path,
     config: JointFilterConfig,
     *,
+    crops_of: str | Path | None = None,
     minutes: float = 0.0,
     device: str = "auto",
 ) -> Path:
     """A joint filter for what the model in the diffusers folder `base` draws under hints; returns its folder.
 
     Pictures of `data`, which needs `--hints`, are drawn anew by the base first, into `out/drawn`, in `DRAWN_SHARE` of
-    the minutes if there are any. One that the base has is trained on.
+    the minutes if there are any. One that the base has is trained on. crops_of: such data of larger pictures, which
+    are learnt as often; the base draws them at their size.
     """
     from accelerate import PartialState
 
@@ -363,26 +387,35 @@ def train_joint_filter(
     guide = DiffusersDenoiser.load(folder, device=place, dtype=half, control=(folder / "controlnet").is_dir())
     if few_steps_of(folder):
         guide, config = guide.in_few_steps(), replace(config, steps=few_steps_of(folder))
-    people, held_out = (
-        Shards(data, split=split, maps=("normal", "color", "mask", *HINT_KINDS)) for split in ("train", "held_out")
-    )
-    if people.resolution != guide.resolution:
-        raise InputError(
-            f"{data}: expected pictures of {guide.resolution} pixels, as the base draws, got {people.resolution}"
+    maps = ("normal", "color", "mask", *HINT_KINDS)
+    resolution = Shards(data, maps=maps).resolution
+    if resolution != guide.resolution:
+        raise InputError(f"{data}: expected pictures of {guide.resolution} pixels, as the base draws, got {resolution}")
+    if crops_of is not None:
+        _check_larger(data, crops_of)
+    begun, minutes_each = time.monotonic(), DRAWN_SHARE * minutes / (1 if crops_of is None else 2)
+
+    def drawn(source: str | Path, name: str, file: int) -> tuple[Drawn, Drawn]:
+        """Pairs to learn from and held-out ones; file: of how many pairs a file is."""
+        people, held_out = (
+            Shards(source, split=split, maps=("normal", "color", "mask", *HINT_KINDS))
+            for split in ("train", "held_out")
         )
-    begun = time.monotonic()
-    draw_pairs(guide, held_out, out / "drawn_held_out", config, files=1, seed=seed + 1)
-    draw_pairs(guide, people, out / "drawn", config, files=config.files, minutes=DRAWN_SHARE * minutes, seed=seed)
+        drawer, how = guide.at_resolution(people.resolution), replace(config, file=file)
+        where, beside = out / f"drawn{name}", out / f"drawn_held_out{name}"
+        draw_pairs(drawer, held_out, beside, how, files=1, seed=seed + 1)
+        draw_pairs(drawer, people, where, how, files=config.files, minutes=minutes_each, seed=seed)
+        return Drawn(where, people), Drawn(beside, held_out)
+
+    sizes = [drawn(data, "", config.file)]
+    if crops_of is not None:
+        sizes.append(drawn(crops_of, "_crops", max(1, config.file // 4)))
     left = max(minutes - (time.monotonic() - begun) / 60.0, 1e-3) if minutes else 0.0
     with _seeded(seed):
         known = folder / JOINT_FILTER
         network = JointFilter.load(known, dtype=torch.float32) if known.is_file() else JointFilter()
-    task = JointFilterTask(
-        network.train().requires_grad_(True),
-        Drawn(out / "drawn", people),
-        Drawn(out / "drawn_held_out", held_out),
-        config,
-    )
+    learnt, held_out = zip(*sizes, strict=True)
+    task = JointFilterTask(network.train().requires_grad_(True), learnt, held_out, config)
     return train(task, replace(config.loop, minutes=left), out, device=device)
 
 

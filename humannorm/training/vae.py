@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from humannorm.images import contact_sheet, from_network, save_png, to_network
@@ -23,6 +23,7 @@ __all__ = [
     "VaeTask",
     "build_vae",
     "crop_around",
+    "cut_out",
     "derivative_l1",
     "encode_shards",
     "latent_statistics",
@@ -176,6 +177,15 @@ def crop_around(weight: Float[Tensor, "R R"], size: int, generator: torch.Genera
     top = int(rows[chosen]) - int(shift[0])
     left = int(columns[chosen]) - int(shift[1])
     return min(max(top, 0), limit), min(max(left, 0), limit)
+
+
+def cut_out(
+    values: Shaped[Tensor, "B C H W"], corners: Sequence[tuple[int, int]], size: int
+) -> Shaped[Tensor, "B C S S"]:
+    """A square of each picture, by its top and left."""
+    return torch.stack(
+        [value[:, top : top + size, left : left + size] for value, (top, left) in zip(values, corners, strict=True)]
+    )
 
 
 def soft_magnitude(error: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -187,6 +188,15 @@ def test_texts_are_drawn_from_the_bodies_that_they_describe(people_folder, tmp_p
         add_samples(gallery, people, guide, settings, told.append, lambda text, start=start: start)
         assert len(gallery.select(source="model")) == 2 * (4 + 2)
         drawn[pose] = gallery.image("model_color_full_front_000")
+        heads = gallery.select(part="head", kind="color", source="model")
+        assert [picture.azimuth for picture in heads] == [0.0, 180.0]
+    gallery = Gallery(tmp_path / "anywhere")
+    anywhere = replace(settings, any_direction=True)
+    add_samples(gallery, people, guide, anywhere, told.append, lambda _: starts["a-pose"])
+    middles = {"front": 0.0, "left": 90.0, "back": 180.0, "right": -90.0}
+    off = {p.azimuth - middles[p.id.split("_")[3]] for p in gallery.select(source="model", part="full")}
+    assert len(off) == 4 and all(0 < abs(angle) < 45 for angle in off)  # one for each view, of both kinds
+    assert not torch.equal(gallery.image("model_color_full_front_000"), drawn["a-pose"])
     assert told[0] == "dressing 1 of 1" and float((drawn["sit"] - drawn["a-pose"]).abs().max()) > 0.05
 
 
@@ -298,9 +308,11 @@ def test_the_command_refuses_before_it_draws(people_folder, tmp_path, capsys):
     [
         (["--hints", "start"], "--start: expected none beside --hints"),
         ([], "whose ControlNet reads finished normal maps alone"),
+        (["--start", "none", "--any-direction"], "--any-direction: expected with --start auto alone"),
+        (["--start", "none", "--size", "32"], "expected pictures of 32 pixels, as are drawn, got 64"),
     ],
 )
-def test_a_start_is_refused_where_it_is_of_no_use(people_folder, tiny_sd, tmp_path, capsys, more, message):
+def test_what_is_of_no_use_is_refused(people_folder, tiny_sd, tmp_path, capsys, more, message):
     words = ["evaluate", "samples", "--data", str(people_folder), "--out", str(tmp_path / "out"), "--start", "auto"]
     assert main([*words, "--judge", sys.executable, "--models", str(tiny_sd("v_prediction")), *more]) == 1
     assert message in capsys.readouterr().err

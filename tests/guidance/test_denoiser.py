@@ -26,6 +26,21 @@ def test_it_is_the_interface(guide):
     assert (guide.timesteps, guide.resolution, guide.downscale, guide.channels) == (1000, 64, 8, 4)
 
 
+@pytest.mark.few(1)
+def test_one_model_draws_other_sizes(guide):
+    larger = guide.at_resolution(96)
+    assert (larger.resolution, guide.resolution) == (96, 64) and larger.unet is guide.unet
+    pictures = torch.rand(1, 40, 40, 3, generator=torch.Generator().manual_seed(0))
+    assert larger.encode_images(pictures).shape[-1] == 12 and guide.encode_images(pictures).shape[-1] == 8
+    condition = guide.condition(PROMPTS[:1], guidance_scale=1.0, control=pictures)
+    for each, side in ((guide, 8), (larger, 12)):
+        x = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(1))
+        assert each.decode(each.denoise(x, torch.tensor([1.0]), condition)).shape == (1, 8 * side, 8 * side, 3)
+    for wrong in (0, -64, 72):
+        with pytest.raises(InputError, match="resolution: expected a multiple of 16 pixels"):
+            guide.at_resolution(wrong)
+
+
 def test_noise_levels_are_stable_diffusions_and_invert(guide):
     assert guide.sigma(torch.tensor([0.0, 999.0])).tolist() == pytest.approx([0.02917, 14.6146], rel=1e-3)
     timesteps = torch.tensor([0.0, 0.5, 17.3, 500.0, 998.9])

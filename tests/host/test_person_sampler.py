@@ -52,7 +52,8 @@ def test_it_draws_what_the_library_draws(host, kind):
         sampler = host.person_sampler.HumanNormPersonSampler
         pictures, mask, flat = sampler.execute(guidance, "front,back", "full", 3, 0.5).result
     modality = host.payloads.KINDS[kind]
-    guide = DiffusersDenoiser.load(control=True, few_steps=True)
+    side = 128 if kind == "depth" else 256  # what no ControlNet is shown is drawn as from words
+    guide = DiffusersDenoiser.load(control=True, few_steps=True).at_resolution(side)
     seen = start_of_sentence(PROMPT, camera_plan("bundled"), seed=3).pictures("full", AZIMUTHS, guide.resolution)
     texts = [Prompts(PROMPT, modality).text("full", view) for view in ("front", "back")]
     control = seen.control(modality)
@@ -60,7 +61,7 @@ def test_it_draws_what_the_library_draws(host, kind):
         sample_latents(
             guide,
             guide.condition(texts, guidance_scale=1.0, control=control),
-            comfy.sample.prepare_noise(torch.zeros(2, 4, 32, 32), 3),
+            comfy.sample.prepare_noise(torch.zeros(2, 4, side // 4, side // 4), 3),
             scheduler_config=guide.scheduler_config,
             steps=4,
             sampler="ddim",
@@ -69,7 +70,7 @@ def test_it_draws_what_the_library_draws(host, kind):
         )
     )
     expected = guide.sharpened(drawn, control).clamp(0, 1)
-    assert pictures.shape == (2, 128, 128, 3) and mask.shape == (2, 128, 128)
+    assert pictures.shape == (2, side, side, 3) and mask.shape == (2, side, side)
     assert float((pictures - expected).abs().mean()) < 0.003  # both walks' levels are half a timestep apart
     assert torch.equal(flat, seen.entry("color"))
     assert float((mask - seen.covered[..., 0]).abs().mean()) < 0.03
@@ -82,12 +83,30 @@ def test_a_body_and_normal_maps_of_ones_own(host):
             guided(host, "image"), "front", "full", 0, 0.5, body=load_body(None, "run")
         ).result
         standing, mask, _ = sampler.execute(guided(host, "image"), "front", "full", 0, 0.5).result
-        flipped = torch.zeros(1, 128, 128, 3)
+        flipped = torch.zeros(1, 96, 96, 3)  # of any size
         other, _, _ = sampler.execute(guided(host, "image"), "front", "full", 0, 0.5, normal_maps=flipped).result
     assert float((flat.amin(-1) < 0.9).float().mean()) > 0.05
     assert float((running - standing).abs().mean()) > 0.02
     inside = mask > 0.5
     assert float((other - standing).abs().mean(-1)[inside].mean()) > 0.01
+
+
+def test_the_size_is_the_users_the_guidances_or_the_models(host):
+    sampler = host.person_sampler.HumanNormPersonSampler
+    with torch.inference_mode():
+        sizes = {
+            name: sampler.execute(guided(host, "normal", **changed), "front", "head", 0, 0.5, **given)
+            .result[0]
+            .shape[1]
+            for name, changed, given in (
+                ("model", {}, {}),
+                ("guidance", {"resolution": 96}, {}),
+                ("user", {"resolution": 96}, {"resolution": 128}),
+            )
+        }
+        with pytest.raises(InputError, match="resolution: expected 0 or 32 to 512 pixels a side"):
+            sampler.execute(guided(host, "normal"), "front", "head", 0, 0.5, resolution=2048)
+    assert sizes == {"model": 256, "guidance": 96, "user": 128}
 
 
 @pytest.mark.parametrize(

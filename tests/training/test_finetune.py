@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -25,7 +26,7 @@ from humannorm.models import camera_plan
 from humannorm.training.config import DiffusionConfig, LoopConfig, TextConfig, UnetConfig, VaeConfig
 from humannorm.training.diffusion import DenoiserTask, LatentShards, noise_and_target, padded, stratified_timesteps
 from humannorm.training.recipes import FineTuneConfig, SmallModelConfig, fine_tune, train_small
-from humannorm.training.shards import uppermost
+from humannorm.training.shards import Shards, uppermost
 from humannorm.training.vae import encode_shards
 
 LOOP = LoopConfig(
@@ -99,6 +100,46 @@ def test_controlled_samples_have_parts_and_normal_maps_of_their_own(tiny_sd, peo
         torch.testing.assert_close(hint, normals)
     anything = [shards.latent(index, kind) for index in bodies for kind in ("normal", "depth", "color")]
     assert all(any(torch.equal(latent, known) for known in anything) for latent in batch["latents"][6:])
+
+
+def test_crops_of_larger_pictures_are_cut_alike_from_all_that_belongs_together(
+    tiny_sd, people_shards, tmp_path, generator
+):
+    """Latents that are the pooled normal maps themselves: of a crop they are its hint's."""
+    guide = DiffusersDenoiser.load(tiny_sd("v_prediction"), control=True)  # draws 64 pixels
+    caches = {}
+    for size in (64, 128):
+        folder, cache = people_shards(shards=1, folder=tmp_path / str(size), size=size), tmp_path / f"latents_{size}"
+        people = Shards(folder, maps=("normal", "mask"))
+        cache.mkdir()
+        maps = torch.from_numpy(np.array(people.shards[0].maps["normal"])).permute(0, 3, 1, 2) / 255.0
+        pooled = torch.nn.functional.avg_pool2d(torch.cat([maps, maps[:, :1]], 1), 8)
+        np.save(cache / "latent_color_00000.npy", pooled.numpy())
+        caches[size] = LatentShards(folder, cache, kinds=("color",), control=True)
+    task = DenoiserTask(
+        unet=guide.unet,
+        text_encoder=guide.text_encoder,
+        tokenizer=guide.tokenizer,
+        vae=guide.vae,
+        scheduler_config=guide.scheduler_config,
+        shards=caches[64],
+        held_out=caches[64],
+        config=DiffusionConfig(kinds=(("color", 1.0),), controlled=1.0, crops=0.5),
+        controlnet=guide.controlnet,
+        finer=(caches[128], caches[128]),
+    )
+    whole = {tuple(caches[64].latent(index, "color").flatten().tolist()) for index in range(len(caches[64]))}
+    cropped = 0
+    for _ in range(12):
+        batch = task.draw(generator, 4)
+        assert batch["latents"].shape == batch["noise"].shape == (4, 4, 8, 8) and batch["hint"].shape == (4, 3, 64, 64)
+        torch.testing.assert_close(torch.nn.functional.avg_pool2d(batch["hint"], 8), batch["latents"][:, :3])
+        inside = torch.nn.functional.avg_pool2d((batch["hint"].amax(1, keepdim=True) > 0).float(), 8)
+        torch.testing.assert_close(batch["weight"], 1 + task.config.mask_weight * inside, atol=0.02, rtol=0)
+        seen = [tuple(latent.flatten().tolist()) in whole for latent in batch["latents"]]
+        assert all(seen) or not any(seen)  # a step is of one size
+        cropped += not any(seen)
+    assert 2 <= cropped <= 10
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,26 @@ def test_a_controlnet_is_taught_hints_at_half_resolution_first(tiny_sd, hinted_s
     assert sum("rate" in line for line in lines) == 3
     with pytest.raises(InputError, match="coarse_steps: expected 0 for normal, got 3"):
         fine_tune("normal", tiny_sd("v_prediction"), hinted_shards, tmp_path, FineTuneConfig(coarse_steps=3))
+
+
+@pytest.mark.slow
+def test_a_controlnet_learns_crops_beside_whole_pictures(tiny_sd, people_shards, add_hints, tmp_path):
+    base, whole = tiny_sd("v_prediction"), add_hints(people_shards(shards=2, size=64))
+    larger = add_hints(people_shards(shards=1, folder=tmp_path / "larger", size=128))
+    loop = LoopConfig(steps=3, batch_size=2, learning_rate=1e-3, warmup_steps=1, precision="no", sheet_steps=3)
+    config = FineTuneConfig(loop=loop, controlled_normals=0.5, crops_of=larger, sheet_prompts=2)
+    config = replace(config, sheet_denoising_steps=2)
+    folder = fine_tune("aligned", base, whole, tmp_path / "run", config, device="cpu")
+    assert DiffusersDenoiser.load(folder, control=True).hint_channels == 6
+    figures = (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8")
+    assert "held_out_loss_crops" in figures
+    for recipe, crops, message in (
+        ("normal", larger, "crops_of: expected none for normal"),
+        ("aligned", whole, "expected pictures larger than the 64 pixels"),
+    ):
+        wrong = replace(config, crops_of=crops, controlled_normals=0.5 if recipe == "aligned" else 0.0)
+        with pytest.raises(InputError, match=message):
+            fine_tune(recipe, base, whole, tmp_path / "refused", wrong, device="cpu")
 
 
 def test_a_guide_takes_normals_alone_for_a_network_that_can_be_told_colours(tiny_sd, generator):

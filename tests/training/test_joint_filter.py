@@ -17,7 +17,7 @@ from humannorm.images import load_png
 from humannorm.models import JOINT_FILTER
 from humannorm.training.config import LoopConfig
 from humannorm.training.hints import hints_of
-from humannorm.training.joint_filter import Drawn, JointFilterConfig
+from humannorm.training.joint_filter import Drawn, JointFilterConfig, JointFilterTask
 from humannorm.training.recipes import train_joint_filter
 from humannorm.training.shards import Shards
 
@@ -56,8 +56,8 @@ def test_a_run_draws_pairs_and_leaves_a_filter(learnt, hinted):
     assert float(network.last.weight.abs().max()) > 0  # it began at nothing
     lines = [json.loads(line) for line in (learnt / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     figures = {name for line in lines for name in line if name.startswith("psnr")}
-    assert figures == {f"psnr_{kind}_{when}" for kind in ("normal", "color") for when in ("before", "after")}
-    assert load_png(learnt / "sheets" / "step_000006.png").shape[2] == 3
+    assert figures == {f"psnr_64_{kind}_{when}" for kind in ("normal", "color") for when in ("before", "after")}
+    assert load_png(learnt / "sheets" / "step_000006_64.png").shape[2] == 3
 
 
 def test_what_is_drawn_stays_and_is_the_seeds(learnt, tiny_sd, hinted, tmp_path):
@@ -72,6 +72,22 @@ def test_what_is_drawn_stays_and_is_the_seeds(learnt, tiny_sd, hinted, tmp_path)
     assert torch.equal(pictures(learnt), before)
     lines = [json.loads(line) for line in (learnt / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(8))
+
+
+def test_pictures_beyond_the_networks_size_are_learnt_as_often(tiny_sd, hinted, people_shards, add_hints, tmp_path):
+    larger = add_hints(people_shards(shards=1, folder=tmp_path / "larger", size=128))
+    base, run = tiny_sd("v_prediction"), tmp_path / "run"
+    train_joint_filter(base, hinted, run, CONFIG, crops_of=larger, device="cpu")
+    finer = Drawn(run / "drawn_crops", Shards(larger, maps=MAPS))
+    assert finer.pictures.shape == (8, 128, 128, 3)  # two files of a batch each: whole ones have two
+    log = (run / "log.jsonl").read_text(encoding="utf-8")
+    assert "psnr_64_color_after" in log and "psnr_128_color_after" in log
+    assert (run / "sheets" / "step_000006_128.png").is_file()
+    task = JointFilterTask(JointFilter(), (Drawn(run / "drawn", Shards(hinted, maps=MAPS)), finer), (finer,), CONFIG)
+    batch = task.draw(torch.Generator().manual_seed(0), 5)
+    assert batch["picture"].shape == (5, 3, 16, 16)
+    with pytest.raises(InputError, match="expected pictures larger than the 64 pixels"):
+        train_joint_filter(base, hinted, run, CONFIG, crops_of=hinted, device="cpu")
 
 
 def test_hints_without_colours_are_black(hinted):
