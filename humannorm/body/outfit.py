@@ -167,11 +167,16 @@ class Piece:
     def __str__(self) -> str:
         return " ".join(filter(None, [" and ".join(self.colours), self.pattern, self.said or self.cut]))
 
+    @property
+    def made_of(self) -> str:
+        """Its material, the cut's usual one where the prompt names none."""
+        return self.material or CUTS[self.cut].material
+
     def colour(self) -> tuple[float, float, float] | None:
         """sRGB 0..1 of the main colour; None where none is said."""
         if not self.colours:
             return None
-        if self.colours[0] == "blue" and (self.material or CUTS[self.cut].material) == "denim":
+        if self.colours[0] == "blue" and self.made_of == "denim":
             return DENIM_BLUE
         return (hair_colour_value if self.label == "hair" else colour_value)(self.colours[0])
 
@@ -200,7 +205,7 @@ class Outfit:
 
     def materials(self) -> dict[str, str]:
         """What each label is of, one of `MATERIALS`; of several pieces of a label the outermost one's."""
-        worn = {piece.label: piece.material or CUTS[piece.cut].material for piece in self.pieces}
+        worn = {piece.label: piece.made_of for piece in self.pieces}
         return {"skin": "skin", **worn}
 
 

@@ -42,7 +42,7 @@ _CUT_WORDS: Mapping[str, str] = {
     "wide jeans": r"(loose|baggy|wide|straight|flared|bootcut|boot-cut|mom) jeans",
     "trousers": r"trousers|(sweat ?|cargo |dress |suit |wide |linen |leather |track ?)?pants|slacks|chinos|khakis"
     r"|joggers|culottes|corduroys",
-    "shorts": r"(denim |cargo |sports? |running |gym |jean |swim |short )?shorts|short pants|(swim(ming)? )?trunks",
+    "shorts": r"(denim |cargo |sports? |running |gym |jeans? |swim |short )?shorts|short pants|(swim(ming)? )?trunks",
     "hot pants": r"hot ?-?(pants|shorts)|micro shorts|short shorts",
     "bermudas": r"bermudas?( shorts)?|(long|knee-length|board) ?shorts|capris?( pants)?",
     "leggings": r"(sports? )?leggings|tights|yoga pants|stockings|pantyhose|nylons",

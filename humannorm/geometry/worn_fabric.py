@@ -20,7 +20,7 @@ from torch import Tensor
 from humannorm.body import Body, Outfit
 from humannorm.body.fabrics import Fabric, fabric_of
 from humannorm.body.hulls import HANGING_POSES
-from humannorm.body.outfit import Piece
+from humannorm.body.outfit import CUTS, Piece
 from humannorm.body.wardrobe import fitted
 from humannorm.colours import colour_value
 from humannorm.distance.signed_distance import SignedDistance
@@ -66,6 +66,7 @@ FOLDS_OF: Mapping[str, str] = {
     "trousers": "jeans-2",
 }
 """Garments whose picture has no folds take those of one that hangs alike on the same body."""
+LEGS = ("jeans-2",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,7 @@ class WornFabric:
         found: dict[int, tuple[str, ...]] = {}
         for piece in self.outfit.pieces:
             number = label_number(piece.label)
-            found[number] = (*found.get(number, ()), *garments_of(self.body, piece))
+            found[number] = (*found.get(number, ()), *_cloth_of(self.body, piece))
         return found
 
     @torch.no_grad()
@@ -167,6 +168,13 @@ class WornFabric:
         corners = body.rest_vertices[body.faces[closest.face]]
         # Skirts hang far from any skin: the way there is taken along.
         return (corners * closest.barycentric.to(corners)[..., None]).sum(1) + points - closest.point
+
+
+def _cloth_of(body: Body, piece: Piece) -> tuple[str, ...]:
+    """Garments whose fabric a piece has: its own, but all shorts that of jeans, since the wardrobe's are cut off in
+    fringes halfway down theirs."""
+    tube = CUTS[piece.cut].tube
+    return LEGS if tube is not None and tube.legs else garments_of(body, piece)
 
 
 def second_colour(piece: Piece) -> Tensor:

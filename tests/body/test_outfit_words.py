@@ -104,6 +104,7 @@ def test_everyday_words(words: str, cut: str) -> None:
         ("a woman with black long hair and blue shorts", {"hair": ("black",), "bottom": ("blue",)}),
         ("a man wearing blue and white sneakers, grey joggers", {"shoes": ("blue", "white"), "bottom": ("grey",)}),
         ("a red dress on a green background", {"dress": ("red",)}),
+        ("a man in blue jeans shorts", {"bottom": ("blue",)}),
     ],
 )
 def test_colours_are_bound_to_their_piece_in_any_order(prompt: str, expected: dict[str, tuple[str, ...]]) -> None:

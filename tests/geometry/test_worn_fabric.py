@@ -13,7 +13,10 @@ from humannorm.body.outfit import Outfit, Piece
 from humannorm.body.wardrobe import GARMENTS, fitted
 from humannorm.cameras import orbit
 from humannorm.checks import InputError
+from humannorm.colours import COLOURS, colour_value
+from humannorm.evaluation.pictures import nearest_colour
 from humannorm.export import ExportSettings, load_baked, slopes_on, with_maps, write_glb
+from humannorm.geometry.outfits import dress
 from humannorm.geometry.worn_fabric import (
     BRIGHTEST,
     BUTTON_SHADE,
@@ -56,6 +59,29 @@ def test_every_garment_has_a_fabric_on_its_own_faces(name: str) -> None:
 def test_an_unknown_garment_is_refused() -> None:
     with pytest.raises(InputError, match="name: expected one of"):
         fabric_of("toga")
+
+
+@pytest.mark.parametrize("cut", ["shorts", "bermudas", "hot pants"])
+def test_shorts_have_folds_and_shade_down_to_their_hem(cut: str) -> None:
+    """The wardrobe's own end in fringes, and the hulls of their legs have nothing."""
+    body = load_body(pose="a-pose").in_working_box()
+    surface = dress(body, Outfit((Piece(cut, "bottom"),))).surface
+    points, labels = surface.mesh.vertices[surface.mesh.faces].mean(1), surface.labels
+    legs = labels == label_number("bottom")
+    look = WornFabric(body, Outfit((Piece(cut, "bottom"),))).look_at(points[legs], labels[legs])
+    low = points[legs][:, 1] < points[legs][:, 1].quantile(0.4)
+    assert float((look.shade[low] != 1).float().mean()) > 0.9
+    assert float(look.shade[low].std()) > 0.03 and float(look.lean[low].norm(dim=1).mean()) > 0.01
+    dark = look.shade[low] < 0.4
+    assert float(dark.float().mean()) < 0.02  # no fringe
+
+
+def test_blue_denim_is_greyer_than_blue_cloth() -> None:
+    cloth, denim = (Piece(cut, "bottom", ("blue",)).colour() for cut in ("trousers", "jeans"))
+    assert cloth == colour_value("blue") and Piece("shorts", "bottom", ("blue",), material="denim").colour() == denim
+    assert max(denim) - min(denim) < max(cloth) - min(cloth)
+    assert nearest_colour(torch.tensor([denim]), COLOURS) == "blue"
+    assert Piece("jeans", "bottom", ("red",)).colour() == colour_value("red")
 
 
 def test_skin_and_what_is_far_from_a_garment_look_plain(worn: WornFabric) -> None:
