@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,7 @@ class _Rounds:
                     callback=tell,
                     checkpoint=file,
                     request=request,
+                    finish=self._sharpening(entry),
                 )
             except RunError as error:
                 raise RunError(str(error), self.state) from error
@@ -259,9 +261,7 @@ class _Rounds:
 
     def _condition(self, views: Sequence[int], entry: Float[Tensor, "B S S 3"]) -> Any:
         """Of a network that has learnt to draw normals from a start's (`training.hints`), with the surface's shown."""
-        control = None
-        if self.guide.hint_channels == HINT_CHANNELS:
-            control = pad(entry[list(views)], (0, HINT_CHANNELS - 3))  # no colours
+        control = None if not self._is_shown else pad(entry[list(views)], (0, HINT_CHANNELS - 3))  # no colours
         return self.guide.condition(
             self.prompts.for_cameras(self.cameras.select(views)),
             guidance_scale=self.settings.guidance_scale,
@@ -269,14 +269,28 @@ class _Rounds:
             control=control,
         )
 
+    @property
+    def _is_shown(self) -> bool:
+        """Whether the network has learnt to draw normals from a start's."""
+        return self.guide.hint_channels == HINT_CHANNELS
+
+    def _sharpening(self, entry: Float[Tensor, "B S S 3"]) -> Callable[[Tensor], Tensor] | None:
+        """Of all views' pictures by the surface's normals, where the network is shown them and has learnt that."""
+        if not self._is_shown or not hasattr(self.guide, "sharpened"):
+            return None
+        return functools.partial(self.guide.sharpened, control=entry)
+
     def _drawn_to(
         self, surface: _Surface, agreement: NormalAgreement, entry: Float[Tensor, "B S S 3"], walk: Walk
     ) -> GeometryState:
         """The state whose surface follows the views, at the end of a round. entry: what they began from."""
         settings = self.settings
-        pictures = walk.clean(self.guide, settings.walk)
+        pictures, sharpening = walk.clean(self.guide, settings.walk), self._sharpening(entry)
+        if sharpening is not None:
+            pictures = sharpening(pictures)
         if settings.returned:
-            pictures = pictures + settings.returned * (entry - self._through_vae(entry))
+            copies = self._through_vae(entry)
+            pictures = pictures + settings.returned * (entry - (copies if sharpening is None else sharpening(copies)))
         self.disagreement_last = agreement.disagreement_of(pictures)
         bound = settings.surface.bound if surface.bound is None else min(settings.surface.bound, surface.bound)
         fit = dataclasses.replace(settings.surface, bound=bound / len(settings.levels))

@@ -21,6 +21,8 @@ from humannorm.geometry.normal_fitting import NormalFitSettings
 from humannorm.geometry.settings import GeometrySettings
 from humannorm.geometry.start import prepare_start
 from humannorm.geometry.state import GeometryState, extract_mesh, load_state, save_state, start_state
+from humannorm.guidance.denoiser import HINT_CHANNELS
+from humannorm.guidance.joint_filter import JointFilter
 from humannorm.guidance.synchronised import SynchronisedSettings
 from humannorm.mesh import Mesh, connected_components, is_watertight
 from humannorm.optimisation import OptimiserProgress, RunError
@@ -107,6 +109,22 @@ def test_a_network_that_draws_from_a_start_is_shown_the_surface(labelled, settin
 
 
 @pytest.mark.slow
+def test_views_are_sharpened_by_the_surface_they_are_of(labelled, settings, believes_in_mesh) -> None:
+    """A filter that takes all from its hint leaves the surface as it is, whatever the network believes; only one
+    whose network is shown the surface is asked."""
+    larger = ball()
+    guide = believes_in_mesh(larger.replace(vertices=larger.vertices * 1.1))
+    joint_filter = JointFilter()
+    with torch.no_grad():
+        joint_filter.last.bias[:4] = 1.0  # the share of the hint's normals, of each of 2 x 2 pixels
+    guide.sharpened = lambda pictures, control: joint_filter.sharpened(pictures, control)
+    followed = run(labelled, settings, guide)
+    guide.hint_channels = HINT_CHANNELS
+    kept = run(labelled, settings, guide)
+    assert kept.figures["disagreement_last"] < 2.0
+    assert float(kept.figures["moved"]) < 0.25 * float(followed.figures["moved"])
+
+
 def test_a_surface_without_labels_is_marched_from_its_field(labelled, settings, wider) -> None:
     mesh = extract_mesh(run(plain(labelled), settings, wider).state).mesh
     assert is_watertight(mesh.faces)
