@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from humannorm.body import load_body, pose_of_words
+from humannorm.body.outfit import DENIM_BLUE
 from humannorm.cameras import CAMERA_PLANS
 from humannorm.colours import colour_value
 from humannorm.labels import label_number
@@ -41,10 +42,10 @@ def test_what_is_worn_has_its_colour_where_it_is(whole):
     """Rows of a standing body from the top: hair, top, bottom, shoes; the middle column but between the legs."""
     flat = whole.flat[0]
     seen = {tuple(round(float(value), 2) for value in pixel) for pixel in flat[whole.covered[0, ..., 0] > 0]}
-    for name in ("red", "blue", "white"):
-        assert tuple(round(value, 2) for value in colour_value(name)) in seen
+    for colour in (colour_value("red"), DENIM_BLUE, colour_value("white")):
+        assert tuple(round(value, 2) for value in colour) in seen
     reds = (flat - torch.tensor(colour_value("red"))).abs().amax(-1) < 0.02
-    blues = (flat - torch.tensor(colour_value("blue"))).abs().amax(-1) < 0.02
+    blues = (flat - torch.tensor(DENIM_BLUE)).abs().amax(-1) < 0.02
     rows = torch.arange(SIZE)[:, None].expand(SIZE, SIZE)
     assert float(rows[reds].float().mean()) + 10 < float(rows[blues].float().mean())
 
