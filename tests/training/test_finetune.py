@@ -77,12 +77,8 @@ def test_padding_leaves_uncontrolled_samples_alone():
     assert values.tolist() == [[1.0] * 3] * 2 + [[0.0] * 3] * 3
 
 
-def test_controlled_samples_have_parts_and_normal_maps_of_their_own(tiny_sd, people_shards, tmp_path, generator):
-    guide, folder = DiffusersDenoiser.load(tiny_sd("v_prediction")), people_shards(shards=2)
-    encode_shards(guide.vae, folder, tmp_path / "latents")
-    shards = LatentShards(folder, tmp_path / "latents", control=True)
-    config = DiffusionConfig(controlled=0.5, parts=(("full", 1.0),), controlled_parts=(("head", 1.0),))
-    task = DenoiserTask(
+def task_of(guide: DiffusersDenoiser, shards: LatentShards, config: DiffusionConfig, **more: object) -> DenoiserTask:
+    return DenoiserTask(
         unet=guide.unet,
         text_encoder=guide.text_encoder,
         tokenizer=guide.tokenizer,
@@ -91,7 +87,16 @@ def test_controlled_samples_have_parts_and_normal_maps_of_their_own(tiny_sd, peo
         shards=shards,
         held_out=shards,
         config=config,
+        **more,
     )
+
+
+def test_controlled_samples_have_parts_and_normal_maps_of_their_own(tiny_sd, people_shards, tmp_path, generator):
+    guide, folder = DiffusersDenoiser.load(tiny_sd("v_prediction")), people_shards(shards=2)
+    encode_shards(guide.vae, folder, tmp_path / "latents")
+    shards = LatentShards(folder, tmp_path / "latents", control=True)
+    config = DiffusionConfig(controlled=0.5, parts=(("full", 1.0),), controlled_parts=(("head", 1.0),))
+    task = task_of(guide, shards, config)
     batch = task.draw(generator, 12)
     heads, bodies = shards.rows_of("head"), shards.rows_of("full")
     colours = {shards.latent(index, "color"): shards.image(index, "normal").permute(2, 0, 1) for index in heads}
@@ -116,18 +121,8 @@ def test_crops_of_larger_pictures_are_cut_alike_from_all_that_belongs_together(
         pooled = torch.nn.functional.avg_pool2d(torch.cat([maps, maps[:, :1]], 1), 8)
         np.save(cache / "latent_color_00000.npy", pooled.numpy())
         caches[size] = LatentShards(folder, cache, kinds=("color",), control=True)
-    task = DenoiserTask(
-        unet=guide.unet,
-        text_encoder=guide.text_encoder,
-        tokenizer=guide.tokenizer,
-        vae=guide.vae,
-        scheduler_config=guide.scheduler_config,
-        shards=caches[64],
-        held_out=caches[64],
-        config=DiffusionConfig(kinds=(("color", 1.0),), controlled=1.0, crops=0.5),
-        controlnet=guide.controlnet,
-        finer=(caches[128], caches[128]),
-    )
+    config = DiffusionConfig(kinds=(("color", 1.0),), controlled=1.0, crops=0.5)
+    task = task_of(guide, caches[64], config, controlnet=guide.controlnet, finer=(caches[128], caches[128]))
     whole = {tuple(caches[64].latent(index, "color").flatten().tolist()) for index in range(len(caches[64]))}
     cropped = 0
     for _ in range(12):
