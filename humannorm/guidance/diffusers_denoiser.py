@@ -225,9 +225,10 @@ class DiffusersDenoiser:
 
     def at_resolution(self, pixels: int) -> DiffusersDenoiser:
         """This guide drawing pictures of another size, all networks shared. Under a body's normal maps and colours the
-        bundled model, made of pictures of 128 pixels, draws finer ones of 256; from words alone it draws two people.
-        `InputError` for a side that the networks cannot halve as often as they do."""
-        least = self.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        bundled model, made of pictures of 128 pixels, draws finer ones of 256; from words alone it draws a crowd.
+        `InputError` for a side that the networks cannot divide as they do."""
+        widths, patch = self.unet.config.get("block_out_channels"), self.unet.config.get("patch_size", 1)
+        least = self.downscale * (2 ** (len(widths) - 1) if widths else patch)  # a transformer cuts patches instead
         if pixels <= 0 or pixels % least:
             raise InputError(f"resolution: expected a multiple of {least} pixels, got {pixels}")
         other = copy.copy(self)

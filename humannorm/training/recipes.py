@@ -397,10 +397,7 @@ def train_joint_filter(
 
     def drawn(source: str | Path, name: str, file: int) -> tuple[Drawn, Drawn]:
         """Pairs to learn from and held-out ones; file: of how many pairs a file is."""
-        people, held_out = (
-            Shards(source, split=split, maps=("normal", "color", "mask", *HINT_KINDS))
-            for split in ("train", "held_out")
-        )
+        people, held_out = (Shards(source, split=split, maps=maps) for split in ("train", "held_out"))
         drawer, how = guide.at_resolution(people.resolution), replace(config, file=file)
         where, beside = out / f"drawn{name}", out / f"drawn_held_out{name}"
         draw_pairs(drawer, held_out, beside, how, files=1, seed=seed + 1)

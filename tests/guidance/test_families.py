@@ -130,6 +130,15 @@ def test_pictures_and_gradients(guide, family):
     torch.testing.assert_close(back, pictures.clamp(0, 1), rtol=1e-4, atol=1e-4)
 
 
+def test_every_family_draws_other_sizes(guide, family):
+    small = guide.at_resolution(48)
+    condition = small.condition([PROMPT], guidance_scale=1.0)
+    x = torch.randn(1, CHANNELS[family], 6, 6, generator=torch.Generator().manual_seed(1))
+    assert small.decode(small.denoise(x, small.sigma(torch.tensor([500.0])), condition)).shape == (1, 48, 48, 3)
+    with pytest.raises(InputError, match="resolution: expected a multiple of 16 pixels, got 56"):
+        guide.at_resolution(56)
+
+
 @pytest.mark.parametrize("sampler", ["dpm", "ddim"])
 def test_pictures_are_sampled(guide, sampler):
     pictures = sample_images(guide, [PROMPT] * 2, seeds=[1, 2], steps=3, sampler=sampler)
